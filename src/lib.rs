@@ -1,0 +1,41 @@
+//! Leadhook delivers lead events to webhooks, and keeps everything it has to remember in RabbitMQ.
+//!
+//! ```text
+//!  events queue --> worker::dispatch --> jobs queue --> worker::deliver --> POST
+//!                      |    store::resolve                  |   delivery::* decides
+//!                      v                                    v
+//!                  rejected queue            delay ladder (back to jobs) or failed queue
+//! ```
+//!
+//! Reading order: [`event`] and [`store`] say what is to be delivered where; [`job`] is one event on its way to one
+//! target; [`delivery`] holds the decisions (schedule, ladder, outcome, signature) and touches nothing; [`poster`]
+//! makes exactly one POST; [`broker`] talks AMQP; [`worker`] joins them under the settling rules; [`desk`] looks at
+//! failed jobs; [`receiver`] is the local test receiver; [`cli`] is the composition root.
+
+pub mod event;
+
+pub mod store;
+
+pub mod job;
+
+pub mod delivery;
+
+pub mod poster;
+
+pub mod broker;
+
+pub mod worker;
+
+pub mod desk;
+
+pub mod receiver;
+
+pub mod admin;
+
+pub mod metrics;
+
+pub mod settings;
+
+pub mod logging;
+
+pub mod cli;

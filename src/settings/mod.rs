@@ -1,0 +1,138 @@
+//! The service's own settings: what was said (file, then `LEADHOOK__...` environment) becomes checked values.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Everything `leadhook` needs to know about itself, checked. Keys and defaults: DESIGN.md section 7.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to reach the broker and what our names are.
+    pub amqp: Amqp,
+    /// Who owns the topology.
+    pub topology: Topology,
+    /// Where the webhook store lies.
+    pub store: StoreSettings,
+    /// How events and jobs are worked on.
+    pub delivery: Delivery,
+    /// Which secrets a store may refer to.
+    pub secrets: Secrets,
+    /// The retry schedule.
+    pub backoff: Backoff,
+    /// Stopping.
+    pub shutdown: Shutdown,
+    /// The admin port.
+    pub admin: Admin,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `amqp.*`
+#[derive(Clone, Debug)]
+pub struct Amqp {
+    /// Brokers, tried in turn. Hold credentials: print with [`BrokerUrl`]'s `Display` only.
+    pub urls: Vec<BrokerUrl>,
+    /// First part of every name of ours.
+    pub prefix: String,
+    /// Where upstream publishes.
+    pub exchange: String,
+    /// Which routing keys are bound to the events queue, default `["lead.*"]`.
+    pub routing_keys: Vec<String>,
+    /// The management API, for `topology check`; holds credentials.
+    pub management_url: Option<BrokerUrl>,
+    /// Longest wait for a publisher confirm before the publish counts as not done, default 10 s.
+    pub confirm_timeout: Duration,
+    /// Heartbeat asked of the broker, default 10 s (a half-open connection is noticed within two).
+    pub heartbeat: Duration,
+}
+
+/// A URL with credentials in it. `Debug` and `Display` show neither user information nor query.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerUrl(url::Url);
+
+/// `topology.*`
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// `false`: operators own the topology, only verify it.
+    pub declare: bool,
+}
+
+/// `store.*`
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// File or directory.
+    pub path: PathBuf,
+    /// How long a job whose target is unknown or disabled here is parked before it fails for good.
+    pub settle: Duration,
+}
+
+/// `delivery.*`
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Attempts in flight in this worker, 1 to 10000.
+    pub concurrency: usize,
+    /// Events taken from the broker at once, 1 to 2000, default 200.
+    pub event_prefetch: u16,
+    /// Largest event body in bytes.
+    pub max_event_bytes: usize,
+}
+
+/// `secrets.*`
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Variables in a store must begin with this.
+    pub environment_prefix: String,
+    /// Files in a store must lie under this.
+    pub directory: Option<PathBuf>,
+}
+
+/// `backoff.*`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backoff {
+    /// Wait before the first retry, 100 ms to 24 h.
+    pub initial: Duration,
+    /// Growth per retry, 1.0 to 10.0.
+    pub multiplier: f64,
+    /// Longest wait before jitter, at least `initial`, at most 7 days.
+    pub maximum: Duration,
+    /// Relative spread to either side, 0.0 to 0.5.
+    pub jitter: f64,
+    /// Cap on what a receiver's `Retry-After` may ask for.
+    pub retry_after_maximum: Duration,
+}
+
+/// `shutdown.*`
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    /// How long attempts in flight may take to finish after SIGTERM.
+    pub grace: Duration,
+}
+
+/// `admin.*`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Address of `/livez`, `/readyz`, `/metrics`; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Failed messages from which readiness detail warns, default 10000.
+    pub failed_threshold: u64,
+    /// Rejected messages from which readiness detail warns, default 1000.
+    pub rejected_threshold: u64,
+}
+
+/// `log.*`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A level or a `tracing` filter directive.
+    pub level: String,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Readable on a terminal, JSON otherwise.
+    Auto,
+    /// Readable.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
