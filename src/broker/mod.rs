@@ -1,1 +1,7 @@
-//! (to be written)
+//! RabbitMQ: connections, topology, confirmed publishing. Each function does one thing once; nothing retries by itself.
+
+pub mod connection;
+
+pub mod publisher;
+
+pub mod topology;

@@ -48,6 +48,34 @@ pub struct Amqp {
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl(url::Url);
 
+impl BrokerUrl {
+    /// Wraps a parsed URL.
+    pub fn new(url: url::Url) -> BrokerUrl {
+        BrokerUrl(url)
+    }
+
+    /// The whole URL, credentials included: for connecting only, never for printing.
+    pub fn expose(&self) -> &url::Url {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or("?"))?;
+        if let Some(port) = self.0.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(self.0.path())
+    }
+}
+
+impl std::fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BrokerUrl({self})")
+    }
+}
+
 /// `topology.*`
 #[derive(Clone, Debug)]
 pub struct Topology {
