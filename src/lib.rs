@@ -12,6 +12,8 @@
 //! makes exactly one POST; [`broker`] talks AMQP; [`worker`] joins them under the settling rules; [`desk`] looks at
 //! failed jobs; [`receiver`] is the local test receiver; [`cli`] is the composition root.
 
+pub mod rejection;
+
 pub mod event;
 
 pub mod store;

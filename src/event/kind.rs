@@ -1,4 +1,4 @@
-//! One lead event, as published upstream: decoded just far enough to route it, its bytes kept as they came.
+//! The closed list of events.
 
 use std::fmt;
 
