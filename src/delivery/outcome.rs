@@ -104,3 +104,20 @@ pub enum FailReason {
     /// The broker gave up on the message by itself (us).
     DeliveryLimit,
 }
+
+impl FailReason {
+    /// The reason as a metric label and header value.
+    pub fn label(self) -> &'static str {
+        match self {
+            FailReason::Exhausted => "exhausted",
+            FailReason::Gone => "gone",
+            FailReason::ForbiddenAddress => "forbidden_address",
+            FailReason::UnusableTarget => "unusable_target",
+            FailReason::TargetRemoved => "target_removed",
+            FailReason::TargetDisabled => "target_disabled",
+            FailReason::TargetMoved => "target_moved",
+            FailReason::CrashLoop => "crash_loop",
+            FailReason::DeliveryLimit => "delivery_limit",
+        }
+    }
+}

@@ -1,1 +1,145 @@
-//! (to be written)
+//! One event on its way to one target: what a job carries, and how it stands in a message.
+//!
+//! A job is built from an allow-list: only what is named here travels on, whatever upstream or the broker put into the
+//! message it came from. Nothing secret is in it: the target is named by key and looked up anew at each attempt.
+
+mod codec;
+mod history;
+mod id;
+#[cfg(test)]
+mod tests;
+pub mod upstream;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub use self::{
+    codec::{Malformed, header},
+    history::{History, HistoryEntry},
+    id::{fresh_copy, webhook_id},
+};
+use crate::{
+    event::{Event, EventKind},
+    store::TargetKey,
+};
+
+/// The version of the message format that this code writes.
+pub const VERSION: i64 = 1;
+
+/// One event to be delivered to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Names the job for ever; see [`webhook_id`].
+    pub webhook_id: String,
+    /// Which event.
+    pub kind: EventKind,
+    /// The event's `submissionId`, where AMQP can carry it (255 bytes).
+    pub submission: Option<String>,
+    /// The organization it was resolved for; the target must still belong to it at each attempt.
+    pub organization: String,
+    /// The event's campaign.
+    pub campaign: String,
+    /// Where it goes.
+    pub target: TargetKey,
+    /// When the event happened, by upstream's clock.
+    pub event_time: Timestamp,
+    /// When a worker first saw the event.
+    pub first_seen: Timestamp,
+    /// Attempts made since it was first published or last replayed.
+    pub attempt: u32,
+    /// Times put back without spending an attempt.
+    pub parked: u32,
+    /// Times support put it back.
+    pub replays: u32,
+    /// When the present wait should end; for metrics only, clocks differ.
+    pub due: Option<Timestamp>,
+    /// What is left of a wait beyond the longest rung.
+    pub remaining: Option<Duration>,
+    /// Since when its target is unknown or disabled.
+    pub unknown_since: Option<Timestamp>,
+    /// W3C trace context of the event.
+    pub traceparent: Option<String>,
+    /// The other upstream properties and headers, as JSON text.
+    pub upstream: Option<String>,
+    /// What happened so far.
+    pub history: History,
+    /// This copy's own id; see [`fresh_copy`].
+    pub copy: String,
+    /// The event's bytes, untouched.
+    pub body: Bytes,
+}
+
+/// What came with an event besides its body.
+#[derive(Clone, Debug, Default)]
+pub struct Envelope {
+    /// The upstream `message_id`, if any.
+    pub message_id: Option<String>,
+    /// W3C trace context, if any.
+    pub traceparent: Option<String>,
+    /// The rest, encoded; see [`upstream::encode`].
+    pub upstream: Option<String>,
+}
+
+impl Job {
+    /// The job of an event for a target, no attempt made.
+    pub fn new(
+        event: &Event,
+        organization: &str,
+        target: &TargetKey,
+        envelope: &Envelope,
+        body: Bytes,
+        now: Timestamp,
+    ) -> Job {
+        Job {
+            webhook_id: webhook_id(envelope.message_id.as_deref(), &body, target),
+            kind: event.kind,
+            submission: Some(event.submission.clone()).filter(|text| text.len() <= 255),
+            organization: organization.to_owned(),
+            campaign: event.campaign.clone(),
+            target: target.clone(),
+            event_time: event.timestamp,
+            first_seen: now,
+            attempt: 0,
+            parked: 0,
+            replays: 0,
+            due: None,
+            remaining: None,
+            unknown_since: None,
+            traceparent: envelope.traceparent.clone(),
+            upstream: envelope.upstream.clone(),
+            history: History::default(),
+            copy: fresh_copy(),
+            body,
+        }
+    }
+
+    /// The job after one more attempt that did not deliver it.
+    pub fn attempted(&self, entry: HistoryEntry) -> Job {
+        let mut next = self.clone();
+        next.attempt = entry.attempt;
+        next.history.push(entry);
+        next.unknown_since = None;
+        next
+    }
+
+    /// The job put back without an attempt, for as long as its wait says.
+    pub fn parked(&self, now: Timestamp) -> Job {
+        let mut next = self.clone();
+        next.parked = next.parked.saturating_add(1);
+        next.unknown_since.get_or_insert(now);
+        next
+    }
+
+    /// The job as support puts it back: attempts start anew, the history stays.
+    pub fn replayed(&self) -> Job {
+        let mut next = self.clone();
+        next.attempt = 0;
+        next.replays = next.replays.saturating_add(1);
+        next.due = None;
+        next.remaining = None;
+        next.unknown_since = None;
+        next
+    }
+}

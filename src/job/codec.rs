@@ -1,0 +1,263 @@
+//! Jobs in messages. The body is the event's own bytes; everything of ours stands in headers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::{History, Job, VERSION, fresh_copy};
+use crate::{broker::publisher::Outgoing, delivery::outcome::FailReason, event::EventKind, store::TargetKey};
+
+/// The names of our headers.
+pub mod header {
+    /// Format of the message, an integer.
+    pub const VERSION: &str = "leadhook-version";
+    /// Organization the job was resolved for.
+    pub const ORGANIZATION: &str = "leadhook-organization";
+    /// The event's campaign.
+    pub const CAMPAIGN: &str = "leadhook-campaign";
+    /// Target key.
+    pub const TARGET: &str = "leadhook-target";
+    /// Attempts made.
+    pub const ATTEMPT: &str = "leadhook-attempts";
+    /// Times parked.
+    pub const PARKED: &str = "leadhook-parked";
+    /// Times replayed.
+    pub const REPLAYS: &str = "leadhook-replays";
+    /// When the event happened, milliseconds since 1970.
+    pub const EVENT_TIME: &str = "leadhook-event-time";
+    /// When a worker first saw the event, milliseconds since 1970.
+    pub const FIRST_SEEN: &str = "leadhook-first-seen";
+    /// When the wait should end, milliseconds since 1970.
+    pub const DUE: &str = "leadhook-due";
+    /// Milliseconds left of a wait beyond the longest rung.
+    pub const REMAINING: &str = "leadhook-remaining";
+    /// Since when the target is unknown or disabled, milliseconds since 1970.
+    pub const UNKNOWN_SINCE: &str = "leadhook-unknown-since";
+    /// JSON array of [`super::super::HistoryEntry`].
+    pub const HISTORY: &str = "leadhook-history";
+    /// Id of this copy.
+    pub const COPY: &str = "leadhook-copy";
+    /// JSON object of the other upstream properties and headers.
+    pub const UPSTREAM: &str = "leadhook-upstream";
+    /// Why it rests on the failed or rejected queue.
+    pub const REASON: &str = "leadhook-reason";
+    /// More about the reason.
+    pub const DETAIL: &str = "leadhook-detail";
+    /// When it came to rest there, milliseconds since 1970.
+    pub const FAILED_AT: &str = "leadhook-failed-at";
+    /// When a message was rejected, milliseconds since 1970.
+    pub const REJECTED_AT: &str = "leadhook-rejected-at";
+    /// Which queue a rejected message was taken from.
+    pub const SOURCE: &str = "leadhook-source";
+    /// Since when a message waits for a newer worker, milliseconds since 1970.
+    pub const HELD_SINCE: &str = "leadhook-held-since";
+    /// W3C trace context, as upstream wrote it.
+    pub const TRACEPARENT: &str = "traceparent";
+}
+
+/// Why a message on the jobs queue is not a job of ours. Names headers, never values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Written by a newer Leadhook: waits for a newer worker.
+    #[error("message version {0} is newer than {VERSION}")]
+    Newer(i64),
+    /// Never written by Leadhook.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Job {
+    /// The message that puts this job on a queue of ours, as a fresh copy.
+    pub fn to_message(&self, queue: &ShortString) -> Outgoing {
+        Outgoing {
+            exchange: ShortString::default(),
+            routing_key: queue.clone(),
+            properties: self.properties().with_headers(FieldTable::from(self.headers())),
+            body: self.body.clone(),
+        }
+    }
+
+    /// The message that lays this job to rest on the failed queue.
+    pub fn to_failed(&self, queue: &ShortString, reason: FailReason, detail: &str, now: Timestamp) -> Outgoing {
+        let mut headers = self.headers();
+        insert(&mut headers, header::REASON, text(reason.label()));
+        insert(&mut headers, header::DETAIL, text(detail));
+        insert(&mut headers, header::FAILED_AT, millis(now));
+        let mut message = self.to_message(queue);
+        message.properties = self.properties().with_headers(FieldTable::from(headers));
+        message
+    }
+
+    /// Reads a job from a message.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is not one that this version can read.
+    pub fn decode(properties: &BasicProperties, body: Bytes) -> Result<Job, Malformed> {
+        let empty = FieldTable::default();
+        let read = Reader(properties.headers().as_ref().unwrap_or(&empty));
+        match read.integer(header::VERSION)? {
+            Some(VERSION) => {}
+            Some(newer) if newer > VERSION => return Err(Malformed::Newer(newer)),
+            _ => return Err(Malformed::Broken(format!("header {} is missing or malformed", header::VERSION))),
+        }
+        let webhook_id = properties.message_id().as_ref().map(ShortString::to_string).filter(|id| is_webhook_id(id));
+        let kind = properties.kind().as_ref().and_then(|kind| EventKind::parse(kind.as_str()));
+        let target = read.string(header::TARGET)?.as_deref().and_then(TargetKey::parse);
+        Ok(Job {
+            webhook_id: webhook_id.ok_or_else(|| Malformed::Broken("property message_id is no webhook-id".into()))?,
+            kind: kind.ok_or_else(|| Malformed::Broken("property type is no known event".into()))?,
+            submission: properties.correlation_id().as_ref().map(ShortString::to_string),
+            organization: required(read.string(header::ORGANIZATION)?, header::ORGANIZATION)?,
+            campaign: required(read.string(header::CAMPAIGN)?, header::CAMPAIGN)?,
+            target: required(target, header::TARGET)?,
+            event_time: required(read.time(header::EVENT_TIME)?, header::EVENT_TIME)?,
+            first_seen: required(read.time(header::FIRST_SEEN)?, header::FIRST_SEEN)?,
+            attempt: required(read.count(header::ATTEMPT)?, header::ATTEMPT)?,
+            parked: read.count(header::PARKED)?.unwrap_or_default(),
+            replays: read.count(header::REPLAYS)?.unwrap_or_default(),
+            due: read.time(header::DUE)?,
+            remaining: read.duration(header::REMAINING)?,
+            unknown_since: read.time(header::UNKNOWN_SINCE)?,
+            traceparent: read.string(header::TRACEPARENT)?,
+            upstream: read.string(header::UPSTREAM)?,
+            history: read.history()?,
+            copy: required(read.string(header::COPY)?, header::COPY)?,
+            body,
+        })
+    }
+
+    fn properties(&self) -> BasicProperties {
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/json".into())
+            .with_message_id(self.webhook_id.as_str().into())
+            .with_type(self.kind.name().into())
+            .with_timestamp(u64::try_from(self.event_time.as_second()).unwrap_or_default())
+            .with_app_id("leadhook".into());
+        if let Some(id) = self.submission.as_deref().and_then(|id| ShortString::try_new(id).ok()) {
+            properties = properties.with_correlation_id(id);
+        }
+        properties
+    }
+
+    fn headers(&self) -> Headers {
+        let mut all = Headers::new();
+        insert(&mut all, header::VERSION, AMQPValue::LongLongInt(VERSION));
+        insert(&mut all, header::ORGANIZATION, text(&self.organization));
+        insert(&mut all, header::CAMPAIGN, text(&self.campaign));
+        insert(&mut all, header::TARGET, text(self.target.as_str()));
+        insert(&mut all, header::EVENT_TIME, millis(self.event_time));
+        insert(&mut all, header::FIRST_SEEN, millis(self.first_seen));
+        insert(&mut all, header::ATTEMPT, AMQPValue::LongLongInt(self.attempt.into()));
+        insert(&mut all, header::COPY, text(&fresh_copy()));
+        let optional = [
+            (header::PARKED, (self.parked > 0).then(|| AMQPValue::LongLongInt(self.parked.into()))),
+            (header::REPLAYS, (self.replays > 0).then(|| AMQPValue::LongLongInt(self.replays.into()))),
+            (header::DUE, self.due.map(millis)),
+            (header::REMAINING, self.remaining.map(duration)),
+            (header::UNKNOWN_SINCE, self.unknown_since.map(millis)),
+            (header::TRACEPARENT, self.traceparent.as_deref().map(text)),
+            (header::UPSTREAM, self.upstream.as_deref().map(text)),
+            (header::HISTORY, self.history_text().as_deref().map(text)),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                insert(&mut all, name, value);
+            }
+        }
+        all
+    }
+
+    fn history_text(&self) -> Option<String> {
+        let entries = self.history.entries();
+        (!entries.is_empty()).then(|| serde_json::to_string(entries).unwrap_or_default())
+    }
+}
+
+type Headers = std::collections::BTreeMap<ShortString, AMQPValue>;
+
+/// `webhook-id` travels as an HTTP header and is part of what is signed: letters, digits, `_` and `-`, at most 128.
+fn is_webhook_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+fn insert(headers: &mut Headers, name: &'static str, value: AMQPValue) {
+    headers.insert(name.into(), value);
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+fn millis(at: Timestamp) -> AMQPValue {
+    AMQPValue::LongLongInt(at.as_millisecond())
+}
+
+fn duration(wait: Duration) -> AMQPValue {
+    AMQPValue::LongLongInt(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn required<T>(value: Option<T>, name: &str) -> Result<T, Malformed> {
+    value.ok_or_else(|| Malformed::Broken(format!("header {name} is missing or malformed")))
+}
+
+struct Reader<'a>(&'a FieldTable);
+
+impl Reader<'_> {
+    fn get(&self, name: &str) -> Option<&AMQPValue> {
+        self.0.inner().get(name).filter(|value| !matches!(value, AMQPValue::Void))
+    }
+
+    fn string(&self, name: &str) -> Result<Option<String>, Malformed> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let bytes = match value {
+            AMQPValue::LongString(text) => Some(text.as_bytes().to_vec()),
+            AMQPValue::ShortString(text) => Some(text.as_str().as_bytes().to_vec()),
+            _ => None,
+        };
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.map(Some).ok_or_else(|| Malformed::Broken(format!("header {name}: expected UTF-8 text")))
+    }
+
+    fn integer(&self, name: &str) -> Result<Option<i64>, Malformed> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = match *value {
+            AMQPValue::ShortShortInt(number) => Some(number.into()),
+            AMQPValue::ShortShortUInt(number) => Some(number.into()),
+            AMQPValue::ShortInt(number) => Some(number.into()),
+            AMQPValue::ShortUInt(number) => Some(number.into()),
+            AMQPValue::LongInt(number) => Some(number.into()),
+            AMQPValue::LongUInt(number) => Some(number.into()),
+            AMQPValue::LongLongInt(number) => Some(number),
+            _ => None,
+        };
+        number.map(Some).ok_or_else(|| Malformed::Broken(format!("header {name}: expected an integer")))
+    }
+
+    fn count(&self, name: &str) -> Result<Option<u32>, Malformed> {
+        let number = self.integer(name)?.map(u32::try_from).transpose();
+        number.map_err(|_| Malformed::Broken(format!("header {name}: expected 0 to {}", u32::MAX)))
+    }
+
+    fn time(&self, name: &str) -> Result<Option<Timestamp>, Malformed> {
+        let time = self.integer(name)?.map(Timestamp::from_millisecond).transpose();
+        time.map_err(|_| Malformed::Broken(format!("header {name}: expected milliseconds since 1970")))
+    }
+
+    fn duration(&self, name: &str) -> Result<Option<Duration>, Malformed> {
+        let number = self.integer(name)?.map(u64::try_from).transpose();
+        let number = number.map_err(|_| Malformed::Broken(format!("header {name}: expected milliseconds")))?;
+        Ok(number.filter(|ms| *ms > 0).map(Duration::from_millis))
+    }
+
+    fn history(&self) -> Result<History, Malformed> {
+        let Some(text) = self.string(header::HISTORY)? else { return Ok(History::default()) };
+        serde_json::from_str(&text)
+            .map_err(|_| Malformed::Broken(format!("header {}: expected a JSON array of attempts", header::HISTORY)))
+    }
+}

@@ -1,0 +1,65 @@
+//! What happened to a job so far, short enough to travel with it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::outcome::{Answer, Exchange};
+
+/// Entries kept: every attempt of the longest schedule (11), of one replay more, and some.
+const KEPT: usize = 24;
+
+/// One attempt. The snippet may echo lead data: shown to support, never logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// When the attempt began.
+    pub at: Timestamp,
+    /// Its number, from 1; it starts anew with a replay.
+    pub attempt: u32,
+    /// What it meant: `retry` or `failed`.
+    pub outcome: String,
+    /// Why: a label of [`crate::delivery::outcome::RetryReason`] or [`crate::delivery::outcome::FailReason`].
+    pub reason: String,
+    /// HTTP status, if there was an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Length of the exchange in milliseconds.
+    pub ms: u64,
+    /// First bytes of the answer's body, at most 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snippet: Option<String>,
+}
+
+impl HistoryEntry {
+    /// The entry of an exchange.
+    pub fn new(at: Timestamp, attempt: u32, outcome: &str, reason: &str, exchange: &Exchange) -> HistoryEntry {
+        let answer: Option<&Answer> = exchange.result.as_ref().ok();
+        HistoryEntry {
+            at,
+            attempt,
+            outcome: outcome.to_owned(),
+            reason: reason.to_owned(),
+            status: answer.map(|answer| answer.status),
+            ms: u64::try_from(exchange.elapsed.as_millis()).unwrap_or(u64::MAX),
+            snippet: answer.and_then(|answer| answer.snippet.clone()),
+        }
+    }
+}
+
+/// The latest entries, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct History(Vec<HistoryEntry>);
+
+impl History {
+    /// Adds an entry; the oldest goes when there are too many.
+    pub fn push(&mut self, entry: HistoryEntry) {
+        self.0.push(entry);
+        let surplus = self.0.len().saturating_sub(KEPT);
+        self.0.drain(..surplus);
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> &[HistoryEntry] {
+        &self.0
+    }
+}

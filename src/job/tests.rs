@@ -1,0 +1,149 @@
+use std::collections::BTreeMap;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::*;
+use crate::delivery::outcome::{Answer, Exchange, FailReason};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn job() -> Job {
+    let event = Event {
+        kind: EventKind::Delivered,
+        campaign: "ABC".into(),
+        organization: None,
+        submission: "sub_1".into(),
+        timestamp: at(1_700_000_000),
+    };
+    let envelope = Envelope {
+        message_id: Some("m1".into()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        upstream: Some(r#"{"message_id":"m1"}"#.into()),
+    };
+    let target = TargetKey::new("acme", Some("ABC"), None);
+    Job::new(&event, "acme", &target, &envelope, Bytes::from_static(b"{}"), at(1_700_000_001))
+}
+
+fn entry(attempt: u32) -> HistoryEntry {
+    let answer = Answer { status: 500, retry_after: None, snippet: Some("oops".into()) };
+    let exchange = Exchange { result: Ok(answer), elapsed: Duration::from_millis(12) };
+    HistoryEntry::new(at(1_700_000_002), attempt, "retry", "status", &exchange)
+}
+
+/// What comes back is what was sent, but for the copy's id.
+fn there_and_back(job: &Job) -> Job {
+    let message = job.to_message(&"leadhook.jobs".into());
+    assert_eq!(message.routing_key.as_str(), "leadhook.jobs");
+    assert_eq!(message.exchange.as_str(), "");
+    assert_eq!(*message.properties.delivery_mode(), Some(2));
+    let back = Job::decode(&message.properties, message.body).unwrap();
+    assert_ne!(back.copy, job.copy);
+    Job { copy: job.copy.clone(), ..back }
+}
+
+#[test]
+fn jobs_survive_the_wire() {
+    let plain = job();
+    assert_eq!(there_and_back(&plain), plain);
+    let mut worn = plain.attempted(entry(1)).parked(at(1_700_000_100)).replayed().attempted(entry(1));
+    worn.due = Some(at(1_700_000_200));
+    worn.remaining = Some(Duration::from_millis(1500));
+    worn.unknown_since = Some(at(1_700_000_300));
+    assert_eq!(there_and_back(&worn), worn);
+    assert_eq!((worn.attempt, worn.parked, worn.replays, worn.history.entries().len()), (1, 1, 1, 2));
+}
+
+#[test]
+fn long_submission_ids_are_left_out_of_the_properties() {
+    let mut long = job();
+    long.submission = Some("s".repeat(300));
+    assert_eq!(long.to_message(&"q".into()).properties.correlation_id(), &None);
+}
+
+#[test]
+fn failed_records_say_why() {
+    let message = job().to_failed(&"leadhook.failed".into(), FailReason::Gone, "410 Gone", at(1_700_000_009));
+    let headers = message.properties.headers().clone().unwrap();
+    assert_eq!(headers.inner()[header::REASON], AMQPValue::LongString("gone".into()));
+    assert_eq!(headers.inner()[header::DETAIL], AMQPValue::LongString("410 Gone".into()));
+    assert_eq!(headers.inner()[header::FAILED_AT], AMQPValue::LongLongInt(1_700_000_009_000));
+    assert!(Job::decode(&message.properties, message.body).is_ok(), "a failed record is still a job: replay reads it");
+}
+
+#[test]
+fn hand_made_messages_are_malformed_and_newer_ones_are_told_apart() {
+    let good = job().to_message(&"q".into()).properties;
+    let with = |name: &str, value: Option<AMQPValue>| {
+        let mut headers: BTreeMap<ShortString, AMQPValue> = good.headers().clone().unwrap().inner().clone();
+        match value {
+            Some(value) => headers.insert(name.into(), value),
+            None => headers.remove(name),
+        };
+        Job::decode(&good.clone().with_headers(FieldTable::from(headers)), Bytes::new())
+    };
+    let text = |value: &str| Some(AMQPValue::LongString(value.into()));
+    assert!(matches!(Job::decode(&BasicProperties::default(), Bytes::new()), Err(Malformed::Broken(_))));
+    assert_eq!(with(header::VERSION, Some(AMQPValue::LongLongInt(2))), Err(Malformed::Newer(2)));
+    for (name, value) in [
+        (header::VERSION, None),
+        (header::VERSION, Some(AMQPValue::LongLongInt(0))),
+        (header::VERSION, text("1")),
+        (header::TARGET, None),
+        (header::TARGET, text("")),
+        (header::ORGANIZATION, None),
+        (header::ORGANIZATION, Some(AMQPValue::LongString(vec![0xff, 0xfe].into()))),
+        (header::ATTEMPT, Some(AMQPValue::LongLongInt(-1))),
+        (header::ATTEMPT, text("1")),
+        (header::FIRST_SEEN, Some(AMQPValue::LongLongInt(i64::MAX))),
+        (header::HISTORY, text("{")),
+        (header::COPY, None),
+    ] {
+        let error = with(name, value.clone()).unwrap_err();
+        assert!(matches!(&error, Malformed::Broken(detail) if detail.contains(name)), "{name} {value:?}: {error}");
+    }
+    for properties in [good.clone().with_message_id("a.b".into()), good.clone().with_type("lead.exploded".into())] {
+        assert!(matches!(Job::decode(&properties, Bytes::new()), Err(Malformed::Broken(_))));
+    }
+}
+
+#[test]
+fn history_is_bounded() {
+    let mut worn = job();
+    for n in 1..=100 {
+        worn = worn.attempted(entry(n));
+    }
+    assert_eq!(worn.history.entries().len(), 24);
+    assert_eq!(worn.history.entries()[23].attempt, 100);
+}
+
+#[test]
+fn what_upstream_said_is_kept_as_text_and_what_the_broker_said_is_not() {
+    let headers = BTreeMap::from([
+        (ShortString::from("x-death"), AMQPValue::Boolean(true)),
+        (ShortString::from("x-first-death-queue"), AMQPValue::Boolean(true)),
+        (ShortString::from("CC"), AMQPValue::LongString("everyone".into())),
+        (ShortString::from("leadhook-target"), AMQPValue::LongString("forged".into())),
+        (ShortString::from("bytes"), AMQPValue::LongString(vec![0xff].into())),
+        (ShortString::from("traceparent"), AMQPValue::LongString("00-".into())),
+    ]);
+    let properties = BasicProperties::default()
+        .with_user_id("guest".into())
+        .with_expiration("1".into())
+        .with_priority(9)
+        .with_headers(FieldTable::from(headers));
+    let text = upstream::encode(&properties, |name| name == "traceparent").unwrap();
+    let expected = serde_json::json!({
+        "user_id": "guest", "expiration": "1", "priority": 9,
+        "headers": { "CC": "everyone", "leadhook-target": "forged", "bytes": { "base64": "/w==" } },
+    });
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+    assert_eq!(upstream::encode(&BasicProperties::default(), |_| false), None);
+    let huge = BTreeMap::from([(ShortString::from("a"), AMQPValue::LongString("x".repeat(100_000).into()))]);
+    let huge = BasicProperties::default().with_headers(FieldTable::from(huge));
+    assert!(upstream::encode(&huge, |_| false).unwrap().contains("dropped"));
+}

@@ -1,0 +1,102 @@
+//! What else upstream said: properties and headers outside our allow-list, kept as JSON inside one header so that none of
+//! them can act on the broker again (an `expiration`, a `CC`, a `user_id`, a forged header of ours).
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use serde_json::{Map, Value, json};
+
+/// Longest encoding kept, in bytes: all headers of a message must fit one frame (128 KiB by default).
+const MAXIMUM: usize = 32 * 1024;
+
+/// Headers the broker adds and acts upon; never published again by us.
+const BROKER: [&str; 6] = [
+    "x-death",
+    "x-delivery-count",
+    "x-acquired-count",
+    "x-stream-offset",
+    "x-opt-rabbitmq-delivery-count",
+    "x-opt-rabbitmq-received-time",
+];
+
+/// Whether the broker added this header (`research`: DESIGN.md section 5, "strip what the broker added").
+pub fn is_broker_header(name: &str) -> bool {
+    BROKER.contains(&name) || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
+}
+
+/// The headers without those of the broker.
+pub fn without_broker_headers(headers: &FieldTable) -> FieldTable {
+    let kept = headers.into_iter().filter(|(name, _)| !is_broker_header(name.as_str()));
+    FieldTable::from(kept.map(|(name, value)| (name.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>())
+}
+
+/// Everything outside the allow-list, as JSON text; nothing if there is nothing. `keep` says which headers are ours to
+/// carry elsewhere and thus left out here.
+pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Option<String> {
+    let headers: Map<String, Value> = properties
+        .headers()
+        .iter()
+        .flat_map(|table| table.inner())
+        .filter(|(name, _)| !is_broker_header(name.as_str()) && !keep(name.as_str()))
+        .map(|(name, value)| (name.to_string(), value_to_json(value)))
+        .collect();
+    let mut all = Map::new();
+    let texts: [(&str, &Option<ShortString>); 7] = [
+        ("message_id", properties.message_id()),
+        ("app_id", properties.app_id()),
+        ("user_id", properties.user_id()),
+        ("reply_to", properties.reply_to()),
+        ("expiration", properties.expiration()),
+        ("content_encoding", properties.content_encoding()),
+        ("cluster_id", properties.cluster_id()),
+    ];
+    all.extend(texts.iter().filter_map(|(name, text)| Some(((*name).to_owned(), json!(text.as_ref()?.as_str())))));
+    if let Some(priority) = properties.priority() {
+        all.insert("priority".into(), json!(priority));
+    }
+    if !headers.is_empty() {
+        all.insert("headers".into(), Value::Object(headers));
+    }
+    if all.is_empty() {
+        return None;
+    }
+    let text = Value::Object(all).to_string();
+    match text.len() <= MAXIMUM {
+        true => Some(text),
+        false => Some(json!({ "dropped": format!("{} bytes of upstream headers, kept are {MAXIMUM}", text.len()) }).to_string()),
+    }
+}
+
+fn value_to_json(value: &AMQPValue) -> Value {
+    match value {
+        AMQPValue::Boolean(value) => json!(value),
+        AMQPValue::ShortShortInt(value) => json!(value),
+        AMQPValue::ShortShortUInt(value) => json!(value),
+        AMQPValue::ShortInt(value) => json!(value),
+        AMQPValue::ShortUInt(value) => json!(value),
+        AMQPValue::LongInt(value) => json!(value),
+        AMQPValue::LongUInt(value) => json!(value),
+        AMQPValue::LongLongInt(value) => json!(value),
+        AMQPValue::Float(value) => json!(value),
+        AMQPValue::Double(value) => json!(value),
+        AMQPValue::DecimalValue(value) => json!({ "scale": value.scale, "value": value.value }),
+        AMQPValue::ShortString(value) => json!(value.as_str()),
+        AMQPValue::LongString(value) => bytes_to_json(value.as_bytes()),
+        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_to_json).collect(),
+        AMQPValue::Timestamp(value) => json!(value),
+        AMQPValue::FieldTable(table) => {
+            table.inner().iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect()
+        }
+        AMQPValue::ByteArray(value) => bytes_to_json(value.as_slice()),
+        AMQPValue::Void => Value::Null,
+    }
+}
+
+fn bytes_to_json(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({ "base64": BASE64_STANDARD.encode(bytes) }),
+    }
+}
