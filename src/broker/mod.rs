@@ -2,6 +2,8 @@
 
 pub mod connection;
 
+pub mod pause;
+
 pub mod publisher;
 
 pub mod topology;

@@ -29,7 +29,9 @@ pub fn is_broker_header(name: &str) -> bool {
 /// The headers without those of the broker.
 pub fn without_broker_headers(headers: &FieldTable) -> FieldTable {
     let kept = headers.into_iter().filter(|(name, _)| !is_broker_header(name.as_str()));
-    FieldTable::from(kept.map(|(name, value)| (name.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>())
+    FieldTable::from(
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>(),
+    )
 }
 
 /// Everything outside the allow-list, as JSON text; nothing if there is nothing. `keep` says which headers are ours to
@@ -65,7 +67,9 @@ pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opti
     let text = Value::Object(all).to_string();
     match text.len() <= MAXIMUM {
         true => Some(text),
-        false => Some(json!({ "dropped": format!("{} bytes of upstream headers, kept are {MAXIMUM}", text.len()) }).to_string()),
+        false => Some(
+            json!({ "dropped": format!("{} bytes of upstream headers, kept are {MAXIMUM}", text.len()) }).to_string(),
+        ),
     }
 }
 

@@ -1,0 +1,203 @@
+//! Confirmed publishing: the one place that publishes (DESIGN.md section 5, rule 5).
+//!
+//! One task owns the channel, the confirms in flight and the order in which they are judged; everyone else holds a
+//! [`Publisher`], a handle to it. A publish is *done* when the broker has confirmed it and has not returned it. Whatever
+//! else happens (a nack, a return, silence, a lost channel) is an error to the caller, who decides what to do: the
+//! publisher never publishes anything twice by itself. See `session` for how a return finds its message.
+
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lapin::{BasicProperties, types::ShortString};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{connection::Shared, pause::Pause};
+use crate::{metrics::Metrics, settings};
+
+/// Requests waiting for the task, beyond which callers wait.
+const QUEUE: usize = 256;
+
+/// One message to publish: always mandatory, always confirmed.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Exchange, `""` for our own queues.
+    pub exchange: ShortString,
+    /// Routing key; the queue's name for our own queues.
+    pub routing_key: ShortString,
+    /// Properties, `delivery_mode` 2 included.
+    pub properties: BasicProperties,
+    /// Body, byte for byte.
+    pub body: Bytes,
+}
+
+/// Why a publish is *not done*. None of these says that the message did not arrive, only that nobody may rely on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No queue behind exchange and key.
+    #[error("returned by the broker as unroutable ({code} {text})")]
+    Returned {
+        /// AMQP reply code, 312 for no route.
+        code: u16,
+        /// The broker's words.
+        text: String,
+    },
+    /// The broker refused it (queue at its limit, or its leader away).
+    #[error("refused by the broker (nack)")]
+    Nacked,
+    /// No confirm in time.
+    #[error("not confirmed in time")]
+    TimedOut,
+    /// Something else was returned at that moment, and it cannot be told whether this was too.
+    #[error("not certain: the broker returned a message while this one was under way")]
+    Unclear,
+    /// The broker closed the channel: no such exchange (404), no permission (403).
+    #[error("the broker closed the channel ({code} {text})")]
+    ChannelClosed {
+        /// AMQP reply code.
+        code: u16,
+        /// The broker's words.
+        text: String,
+    },
+    /// Channel or connection lost, or there is none.
+    #[error("no connection to the broker: {0}")]
+    Lost(String),
+}
+
+impl PublishError {
+    /// Metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            PublishError::Returned { .. } => "returned",
+            PublishError::Nacked => "nacked",
+            PublishError::TimedOut => "timed_out",
+            PublishError::Unclear => "unclear",
+            PublishError::ChannelClosed { .. } => "channel_closed",
+            PublishError::Lost(_) => "lost",
+        }
+    }
+}
+
+/// Whether publishing is possible right now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Not connected yet, or no longer; with the last error.
+    Lost(String),
+    /// The broker has blocked the connection (memory or disk alarm); with its reason.
+    Blocked(String),
+    /// Publishing works.
+    Ready,
+}
+
+/// A handle to the confirmed publisher; cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    requests: mpsc::Sender<Request>,
+    link: watch::Receiver<Link>,
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One publish on its way to the task.
+struct Request {
+    message: Outgoing,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Publisher {
+    /// Starts the task; it connects at once and keeps trying. `role` names the connection in the management UI.
+    /// Needs a tokio runtime.
+    pub fn start(
+        amqp: &settings::Amqp,
+        role: &'static str,
+        metrics: Option<Arc<Metrics>>,
+        shutdown: CancellationToken,
+    ) -> Publisher {
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let (link_sender, link) = watch::channel(Link::Lost("not connected yet".into()));
+        let shared = Arc::new(Shared::new(amqp, role));
+        let tasks = TaskTracker::new();
+        let actor =
+            Actor { shared: shared.clone(), inbox, link: link_sender, confirm_timeout: amqp.confirm_timeout, metrics };
+        tasks.spawn(actor.run(shutdown.clone()));
+        tasks.close();
+        Publisher { requests, link, shared, shutdown, tasks }
+    }
+
+    /// Publishes once and waits for the confirm.
+    ///
+    /// # Errors
+    /// Any [`PublishError`] means *not done*.
+    pub async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || PublishError::Lost("the publisher has stopped".into());
+        self.requests.send(Request { message, reply }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Whether publishing is possible, and its changes.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// The connection that publishing uses, for declaring a queue or counting messages.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops: what is under way gets `Lost`, then the connection is closed. Bounded to about a second.
+    pub async fn close(&self) {
+        self.shutdown.cancel();
+        self.tasks.wait().await;
+        self.shared.close().await;
+    }
+}
+
+/// The task behind the handles.
+struct Actor {
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Request>,
+    link: watch::Sender<Link>,
+    confirm_timeout: Duration,
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Actor {
+    async fn run(mut self, shutdown: CancellationToken) {
+        // Whoever waits when the task ends is told so: dropping a request drops its reply.
+        let _ = shutdown.run_until_cancelled(self.sessions()).await;
+    }
+
+    async fn sessions(&mut self) {
+        let mut pause = Pause::for_connecting();
+        loop {
+            match session::open(&self.shared).await {
+                Ok(channel) => {
+                    pause.reset();
+                    self.link.send_replace(Link::Ready);
+                    match session::run(self, channel).await {
+                        session::End::Closed => return,
+                        session::End::FreshChannel => continue,
+                        session::End::Lost(why) => self.lose(why),
+                    }
+                }
+                Err(error) => self.lose(error.to_string()),
+            }
+            tokio::time::sleep(pause.next(fastrand::f64())).await;
+            if self.inbox.is_closed() && self.inbox.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Tells everyone, those who wait included: better to know than to wait for a broker that may never come.
+    fn lose(&mut self, why: String) {
+        while let Ok(request) = self.inbox.try_recv() {
+            let _ = request.reply.send(Err(PublishError::Lost(why.clone())));
+        }
+        self.link.send_replace(Link::Lost(why));
+    }
+}

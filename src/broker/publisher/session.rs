@@ -1,0 +1,296 @@
+//! One confirm channel, from opening to loss.
+//!
+//! **Finding what was returned.** The broker sends `basic.return` before the ack of the same message, but lapin (4.12)
+//! attaches it to whichever confirm completes next, possibly another message's. So a return is never trusted to belong to
+//! the confirm that carries it: all confirms that are ready are collected first (the one that took the return became
+//! ready no later than the returned message's own), then every message under way with the returned exchange and key counts
+//! as returned, and one that carries a foreign return counts as unclear. That may call a routed message undone, and
+//! doing it again is a duplicate with the same `webhook-id`; the other way round would lose it.
+//!
+//! **A nack** retires the channel: nothing new goes on it, what is under way is waited for, then a fresh one is opened
+//! (RabbitMQ up to 3.12.4 can leave a channel nacking for ever).
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use lapin::{
+    Channel, Confirmation, ConnectionStatus, ErrorKind, Event,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
+};
+use tokio::sync::oneshot;
+
+use super::{Actor, Link, PublishError, Request};
+use crate::broker::connection::{ConnectError, Shared};
+
+/// Confirms in flight on a channel; the contract asks for at least 50.
+const IN_FLIGHT: usize = 256;
+
+/// Longest wait for a channel on a connection that stands.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// How a session ended.
+pub(super) enum End {
+    /// All handles are gone.
+    Closed,
+    /// Go on at once with a fresh channel.
+    FreshChannel,
+    /// Channel or connection lost.
+    Lost(String),
+}
+
+/// A confirm channel and its connection's events.
+pub(super) struct Open {
+    channel: Channel,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    status: ConnectionStatus,
+}
+
+/// Opens a confirm channel on the shared connection.
+pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
+    let connection = shared.get().await?;
+    let opening = async {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    };
+    let refused = |error| ConnectError::Refused { url: "channel".into(), source: Box::new(error) };
+    let silent = |_| ConnectError::Silent { url: "channel".into() };
+    let channel = tokio::time::timeout(OPENING, opening).await.map_err(silent)?.map_err(refused)?;
+    let events = Box::pin(connection.events_listener());
+    Ok(Open { channel, events, status: connection.status().clone() })
+}
+
+/// One message that waits for its confirm.
+struct Pending {
+    exchange: ShortString,
+    routing_key: ShortString,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+    since: Instant,
+}
+
+type Confirm = BoxFuture<'static, (u64, Result<Confirmation, lapin::Error>)>;
+
+struct Session<'a> {
+    actor: &'a mut Actor,
+    channel: Channel,
+    status: ConnectionStatus,
+    next: u64,
+    pending: BTreeMap<u64, Pending>,
+    confirms: FuturesUnordered<Confirm>,
+    blocked: bool,
+    retiring: bool,
+}
+
+/// Publishes on a channel until it ends.
+pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
+    let Open { channel, mut events, status } = open;
+    let blocked = status.blocked();
+    let mut session = Session {
+        actor,
+        channel,
+        status,
+        next: 0,
+        pending: BTreeMap::new(),
+        confirms: FuturesUnordered::new(),
+        blocked: false,
+        retiring: false,
+    };
+    if blocked {
+        session.block("memory or disk alarm".into());
+    }
+    loop {
+        if session.retiring && session.pending.is_empty() {
+            return End::FreshChannel;
+        }
+        let room = !session.retiring && !session.blocked && session.pending.len() < IN_FLIGHT;
+        let deadline = session.deadline();
+        let end = tokio::select! {
+            biased;
+            Some(first) = session.confirms.next() => session.settle(first),
+            event = events.next() => session.react(event),
+            () = sleep_until(deadline) => Some(session.lose(PublishError::TimedOut)),
+            request = session.actor.inbox.recv(), if room => match request {
+                Some(request) => { session.start(request); None }
+                None if session.pending.is_empty() => Some(End::Closed),
+                None => { session.retiring = true; None }
+            },
+        };
+        if let Some(end) = end {
+            return end;
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Session<'_> {
+    fn start(&mut self, request: Request) {
+        let Request { message, reply } = request;
+        let seq = self.next;
+        self.next += 1;
+        let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
+        self.pending.insert(seq, Pending { exchange, routing_key, reply, since: Instant::now() });
+        let channel = self.channel.clone();
+        // Polled by this task alone and first in this order, which is also the order of the delivery tags.
+        let confirm = async move {
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            let published = channel.basic_publish(
+                message.exchange,
+                message.routing_key,
+                options,
+                &message.body,
+                message.properties,
+            );
+            match published.await {
+                Ok(confirm) => (seq, confirm.await),
+                Err(error) => (seq, Err(error)),
+            }
+        };
+        self.confirms.push(confirm.boxed());
+    }
+
+    /// Judges all confirms that are ready, together.
+    fn settle(&mut self, first: (u64, Result<Confirmation, lapin::Error>)) -> Option<End> {
+        let mut ready = vec![first];
+        while let Some(Some(next)) = self.confirms.next().now_or_never() {
+            ready.push(next);
+        }
+        let returns: Vec<_> = ready.iter().filter_map(|(_, result)| returned(result.as_ref().ok()?)).collect();
+        let mut broken = None;
+        for (seq, result) in ready {
+            let Some(pending) = self.pending.remove(&seq) else { continue };
+            let answer = match result {
+                Ok(Confirmation::Ack(carried)) => match returns.iter().find(|one| one.is_of(&pending)) {
+                    Some(one) => Err(one.error()),
+                    None if carried.is_some() => Err(PublishError::Unclear),
+                    None => Ok(()),
+                },
+                Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => {
+                    self.retiring = true;
+                    Err(PublishError::Nacked)
+                }
+                Err(error) => {
+                    let error = lost(&error);
+                    broken = Some(error.clone());
+                    Err(error)
+                }
+            };
+            self.answer(pending, answer);
+        }
+        for one in &returns {
+            let same: Vec<u64> = self.pending.iter().filter(|(_, p)| one.is_of(p)).map(|(seq, _)| *seq).collect();
+            for pending in same.iter().filter_map(|seq| self.pending.remove(seq)).collect::<Vec<_>>() {
+                self.answer(pending, Err(one.error()));
+            }
+        }
+        broken.map(|error| self.lose(error))
+    }
+
+    fn react(&mut self, event: Option<Event>) -> Option<End> {
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => self.block(reason),
+            Some(Event::ConnectionUnblocked) => {
+                self.blocked = false;
+                self.pending.values_mut().for_each(|pending| pending.since = Instant::now());
+                self.actor.link.send_replace(Link::Ready);
+            }
+            // Errors of other users' channels on this connection come here too.
+            Some(Event::Error(error)) if !(self.status.connected() && self.channel.status().connected()) => {
+                return Some(self.lose(lost(&error)));
+            }
+            None => return Some(self.lose(PublishError::Lost("the connection is gone".into()))),
+            Some(_) => {} // lapin's enum is open; the rest does not matter here.
+        }
+        None
+    }
+
+    fn block(&mut self, reason: String) {
+        self.blocked = true;
+        self.actor.link.send_replace(Link::Blocked(reason));
+    }
+
+    /// Nothing that is under way can be relied on any more.
+    fn lose(&mut self, error: PublishError) -> End {
+        for pending in std::mem::take(&mut self.pending).into_values() {
+            self.answer(pending, Err(error.clone()));
+        }
+        match error {
+            // The connection stands; a fresh channel will do.
+            PublishError::TimedOut | PublishError::ChannelClosed { .. } => End::FreshChannel,
+            other => End::Lost(other.to_string()),
+        }
+    }
+
+    fn answer(&self, pending: Pending, answer: Result<(), PublishError>) {
+        if let Some(metrics) = &self.actor.metrics {
+            match &answer {
+                Ok(()) => metrics.publish_confirmed(pending.since.elapsed()),
+                Err(error) => metrics.publish_failed(error.label()),
+            }
+        }
+        // Nobody waits any more: the caller gave up, and that is his right.
+        let _ = pending.reply.send(answer);
+    }
+
+    /// The oldest confirm's time. None while blocked: the broker reads nothing then, and silence means nothing.
+    fn deadline(&self) -> Option<Instant> {
+        let oldest = self.pending.values().next()?;
+        (!self.blocked).then(|| oldest.since + self.actor.confirm_timeout)
+    }
+}
+
+/// A returned message's address, and why.
+struct Return {
+    exchange: ShortString,
+    routing_key: ShortString,
+    code: u16,
+    text: String,
+}
+
+impl Return {
+    fn is_of(&self, pending: &Pending) -> bool {
+        self.exchange == pending.exchange && self.routing_key == pending.routing_key
+    }
+
+    fn error(&self) -> PublishError {
+        PublishError::Returned { code: self.code, text: self.text.clone() }
+    }
+}
+
+fn returned(confirmation: &Confirmation) -> Option<Return> {
+    let message = match confirmation {
+        Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
+        Confirmation::NotRequested => return None,
+    };
+    Some(Return {
+        exchange: message.delivery.exchange.clone(),
+        routing_key: message.delivery.routing_key.clone(),
+        code: message.reply_code,
+        text: message.reply_text.to_string(),
+    })
+}
+
+/// What an error of lapin means; told by its kind, never by its text.
+fn lost(error: &lapin::Error) -> PublishError {
+    match error.kind() {
+        ErrorKind::ProtocolError(cause) if is_soft(cause) => {
+            PublishError::ChannelClosed { code: cause.get_id(), text: cause.get_message().to_string() }
+        }
+        _ => PublishError::Lost(error.to_string()),
+    }
+}
+
+/// Soft errors close the channel, hard ones the connection (AMQP 0-9-1, section 1.1).
+fn is_soft(error: &lapin::protocol::AMQPError) -> bool {
+    matches!(error.kind(), lapin::protocol::AMQPErrorKind::Soft(_))
+}
