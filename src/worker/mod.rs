@@ -1,1 +1,159 @@
-//! (to be written)
+//! The worker: joins store, broker and poster under the settling rules (DESIGN.md section 5).
+//!
+//! ```text
+//!  session  --> consumes events --> dispatch --> record (jobs)              --> ack
+//!     |     --> consumes jobs   --> deliver  --> attempt --> record (delay, failed) --> ack
+//!     '-- one consume connection; when it is lost, another session follows
+//!  gate     : nothing starts while outcomes cannot be recorded          (rules 6, 7)
+//!  memory   : what was done with a copy whose ack was lost              (rule 6)
+//!  record   : nothing is acked before its successor is confirmed        (rules 1, 2, 5, 7)
+//! ```
+//!
+//! Attempts belong to the worker, not to a session: one that is running when the connection is lost finishes, and what
+//! it came to is used when the broker gives the job out again.
+
+mod attempt;
+mod deliver;
+mod dispatch;
+mod gate;
+mod hold;
+mod input;
+mod intake;
+mod memory;
+mod record;
+mod reject;
+mod session;
+mod step;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use self::{gate::Waiting, memory::Memory};
+use crate::{
+    admin::Health,
+    broker::{
+        pause::Pause,
+        publisher::{Link, Publisher},
+        topology::{Plan, TopologyError},
+    },
+    delivery::ladder::Ladder,
+    metrics::Metrics,
+    poster::Poster,
+    settings::Settings,
+    store::LiveStore,
+};
+
+/// Everything the worker's parts share. Made by the composition root.
+pub struct Context {
+    /// Checked settings.
+    pub settings: Settings,
+    /// The webhook store, reloaded while running.
+    pub store: Arc<LiveStore>,
+    /// Which queues there are.
+    pub plan: Plan,
+    /// The delay rungs.
+    pub ladder: Ladder,
+    /// Confirmed publishing.
+    pub publisher: Publisher,
+    /// Makes POSTs.
+    pub poster: Poster,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What readiness says.
+    pub health: Arc<Health>,
+    /// Outcomes that wait to be recorded.
+    pub waiting: Waiting,
+    /// Outcomes whose ack may have been lost.
+    pub memory: Memory,
+    /// Slots for attempts, as many as `delivery.concurrency`.
+    pub slots: Arc<Semaphore>,
+    /// Everything in flight.
+    pub tasks: TaskTracker,
+}
+
+/// How the worker ended.
+#[derive(Debug)]
+pub enum End {
+    /// Everything in flight was settled.
+    Clean,
+    /// The grace period was over; so many were abandoned and will be redelivered.
+    Abandoned(usize),
+    /// It never started: the topology is wrong, and waiting will not mend it.
+    CannotStart(TopologyError),
+}
+
+/// Runs until `shutdown`, reconnecting for as long as it takes.
+pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
+    let watching = tokio::spawn(watch_links(context.clone()));
+    let mut pause = Pause::for_connecting();
+    let mut started = false;
+    let connection = loop {
+        let ended = session::run(&context, &shutdown, &mut started).await;
+        context.health.consume_lost(&ended.to_string());
+        match ended {
+            session::End::Stopped(connection) => break connection,
+            session::End::Topology(problem) if !started && problem.is_final() => {
+                watching.abort();
+                return End::CannotStart(problem);
+            }
+            session::End::Topology(problem) => error!(%problem, "the topology is not as it must be, trying again"),
+            session::End::Lost { why, consumed } => {
+                warn!(why, "consuming has ended, starting anew");
+                if consumed {
+                    pause.reset();
+                }
+            }
+        }
+        context.metrics.reconnected("consume");
+        let wait = tokio::time::sleep(pause.next(fastrand::f64()));
+        if shutdown.run_until_cancelled(wait).await.is_none() {
+            break None;
+        }
+    };
+    let end = drain(&context).await;
+    watching.abort();
+    if let Some(connection) = connection {
+        let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "goodbye".into())).await;
+    }
+    context.publisher.close().await;
+    end
+}
+
+/// Lets what is in flight finish, within the grace period.
+async fn drain(context: &Context) -> End {
+    let grace = context.settings.shutdown.grace;
+    context.tasks.close();
+    if !context.tasks.is_empty() {
+        info!(in_flight = context.tasks.len(), grace_s = grace.as_secs(), "finishing what is in flight");
+    }
+    match tokio::time::timeout(grace, context.tasks.wait()).await {
+        Ok(()) => End::Clean,
+        Err(_) => End::Abandoned(context.tasks.len()),
+    }
+}
+
+/// Keeps readiness and metrics true about publishing and about outcomes that wait.
+async fn watch_links(context: Arc<Context>) {
+    let (mut link, mut waiting) = (context.publisher.link(), context.waiting.watch());
+    loop {
+        let state = link.borrow_and_update().clone();
+        match &state {
+            Link::Ready => context.health.publish_ready(),
+            Link::Blocked(why) => context.health.publish_blocked(why),
+            Link::Lost(why) => context.health.publish_lost(why),
+        }
+        let queues = waiting.borrow_and_update().clone();
+        context.metrics.set_waiting_outcomes(queues.values().sum());
+        context.health.set_waiting(queues);
+        let changed = tokio::select! {
+            changed = link.changed() => changed,
+            changed = waiting.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! From what an attempt meant to what becomes of its job.
+
+use std::time::Duration;
+
+use super::{
+    backoff,
+    outcome::{FailReason, Outcome, RetryReason},
+};
+use crate::settings::Backoff;
+
+/// What becomes of a job after an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Done.
+    Delivered,
+    /// Again, after at least this long.
+    Retry {
+        /// Schedule with jitter, or what the receiver asked for if that is longer; not yet rounded to a rung.
+        wait: Duration,
+        /// Why.
+        reason: RetryReason,
+    },
+    /// Never again.
+    Failed {
+        /// Why.
+        reason: FailReason,
+        /// What the last attempt came to, when the reason is that there were enough of them.
+        last: Option<RetryReason>,
+    },
+}
+
+/// Judges after attempt number `attempt` (1-based) of a target with `retry_attempts` retries. `draw` in `[0, 1)` is the jitter.
+pub fn verdict(outcome: &Outcome, attempt: u32, retry_attempts: u32, policy: &Backoff, draw: f64) -> Verdict {
+    match *outcome {
+        Outcome::Delivered => Verdict::Delivered,
+        Outcome::Never(reason) => Verdict::Failed { reason, last: None },
+        Outcome::Retry { reason, .. } if attempt > retry_attempts => {
+            Verdict::Failed { reason: FailReason::Exhausted, last: Some(reason) }
+        }
+        Outcome::Retry { reason, not_before } => {
+            let wait = backoff::wait(policy, attempt, draw).max(not_before.unwrap_or_default());
+            Verdict::Retry { wait, reason }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Backoff = Backoff {
+        initial: Duration::from_secs(1),
+        multiplier: 2.0,
+        maximum: Duration::from_secs(60),
+        jitter: 0.0,
+        retry_after_maximum: Duration::from_secs(86_400),
+    };
+
+    fn retry(not_before: Option<Duration>) -> Outcome {
+        Outcome::Retry { reason: RetryReason::Status, not_before }
+    }
+
+    #[test]
+    fn n_retries_are_n_plus_one_attempts() {
+        for (attempt, wait) in [(1, 1), (2, 2), (3, 4)] {
+            let expected = Verdict::Retry { wait: Duration::from_secs(wait), reason: RetryReason::Status };
+            assert_eq!(verdict(&retry(None), attempt, 3, &POLICY, 0.5), expected);
+        }
+        let enough = Verdict::Failed { reason: FailReason::Exhausted, last: Some(RetryReason::Status) };
+        assert_eq!(verdict(&retry(None), 4, 3, &POLICY, 0.5), enough);
+        assert_eq!(verdict(&retry(Some(Duration::from_secs(9))), 4, 3, &POLICY, 0.5), enough);
+    }
+
+    #[test]
+    fn a_receivers_wish_lengthens_the_wait_and_never_shortens_it() {
+        let wait = |wish| match verdict(&retry(Some(Duration::from_secs(wish))), 3, 5, &POLICY, 0.5) {
+            Verdict::Retry { wait, .. } => wait.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((wait(3), wait(7)), (4, 7));
+    }
+
+    #[test]
+    fn final_is_final_at_the_first_attempt() {
+        let gone = Verdict::Failed { reason: FailReason::Gone, last: None };
+        assert_eq!(verdict(&Outcome::Never(FailReason::Gone), 1, 5, &POLICY, 0.5), gone);
+        assert_eq!(verdict(&Outcome::Delivered, 1, 5, &POLICY, 0.5), Verdict::Delivered);
+    }
+}

@@ -1,0 +1,81 @@
+//! One attempt: from a job and its target to exactly one POST. A panic in here is a failed attempt and nothing more.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use tracing::error;
+
+use super::Context;
+use crate::{
+    delivery::{
+        outcome::{self, Exchange, Fault},
+        request,
+        verdict::{Verdict, verdict},
+    },
+    job::{HistoryEntry, Job},
+    store::Target,
+    worker::step::Step,
+};
+
+/// Makes the attempt and judges it.
+pub async fn attempt(context: &Context, job: &Job, target: &Target) -> Step {
+    let number = job.attempt.saturating_add(1);
+    let at = Timestamp::now();
+    measure_lag(context, job, at);
+    let started = Instant::now();
+    let posting = AssertUnwindSafe(post(context, job, target, number));
+    let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {
+        error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
+        context.metrics.panic();
+        Exchange { result: Err(Fault::Panic), elapsed: started.elapsed() }
+    });
+    context.metrics.attempt(&exchange);
+    let policy = &context.settings.backoff;
+    let outcome = outcome::judge(&exchange, SystemTime::now(), policy.retry_after_maximum);
+    let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
+    let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
+    match verdict {
+        Verdict::Delivered => Step::Delivered,
+        Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
+        Verdict::Failed { reason, last: Some(last) } => Step::Fail {
+            entry: Some(entry("failed", last.label())),
+            reason,
+            detail: format!("all {number} attempts were made; the last one: {}", last.label()),
+        },
+        Verdict::Failed { reason, last: None } => Step::Fail {
+            entry: Some(entry("failed", reason.label())),
+            reason,
+            detail: format!("final at attempt {number}"),
+        },
+    }
+}
+
+async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exchange {
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let request = request::DeliveryRequest {
+        webhook_id: &job.webhook_id,
+        attempt: number,
+        timestamp: seconds,
+        traceparent: job.traceparent.as_deref(),
+        body: &job.body,
+        target,
+    };
+    match request::headers(&request) {
+        Ok(headers) => context.poster.post(&target.url, headers, job.body.clone(), target.timeout).await,
+        Err(_) => Exchange { result: Err(Fault::UnusableTarget), elapsed: Duration::ZERO },
+    }
+}
+
+fn measure_lag(context: &Context, job: &Job, now: Timestamp) {
+    let since = |then: Timestamp| Duration::try_from(now.duration_since(then)).unwrap_or_default();
+    if job.attempt == 0 && job.replays == 0 {
+        context.metrics.event_lag(since(job.event_time));
+    }
+    if let Some(due) = job.due {
+        context.metrics.due_lag(since(due));
+    }
+}

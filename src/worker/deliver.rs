@@ -1,0 +1,159 @@
+//! Deliver: a job becomes one attempt and its outcome. Acked when that outcome is on the broker (rule 2).
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tracing::{debug, info, warn};
+
+use super::{
+    Context,
+    attempt::attempt,
+    hold::{self, Hold, hold},
+    input::Input,
+    memory::{Key, Settlement},
+    record::{Recorded, record},
+    reject,
+    step::Step,
+};
+use crate::{
+    delivery::outcome::FailReason,
+    job::{Job, Malformed},
+    rejection::{RejectReason, Rejection},
+    store::{Target, TargetState},
+};
+
+/// Deliveries of one message from which it counts as a danger to the process and is failed unstarted (rule 4).
+const CRASH_LOOP: u64 = 12;
+
+/// Settles one job.
+pub async fn deliver(context: &Context, input: Input) {
+    let job = match Job::decode(&input.properties, input.body.clone()) {
+        Ok(job) => job,
+        Err(Malformed::Newer(version)) => return put_aside(context, input, version).await,
+        Err(Malformed::Broken(detail)) => {
+            return reject_job(context, input, Rejection::new(RejectReason::MalformedJob, detail)).await;
+        }
+    };
+    let key = Key { copy: job.copy.clone(), attempt: job.attempt };
+    let known = match input.redelivered {
+        true => context.memory.recall(&key).await,
+        false => None,
+    };
+    if known.is_some() {
+        context.metrics.duplicate_suppressed();
+        debug!(webhook_id = job.webhook_id, "settling a redelivered job from memory");
+    }
+    let ticket = context.memory.begin(key);
+    let mut settlement = match known {
+        Some(settlement) => settlement,
+        None => Settlement { step: decide(context, &input, &job).await, recorded: false },
+    };
+    if !settlement.recorded {
+        settlement.recorded = settle(context, &input, &job, &settlement.step).await == Recorded::Yes;
+    }
+    // Remembered before the ack: an ack that is lost brings this copy back.
+    ticket.finish(settlement.clone());
+    if settlement.recorded && input.receipt.ack().await {
+        report(context, &job, &settlement.step);
+    }
+}
+
+/// The next step of a job, with an attempt where one is due.
+async fn decide(context: &Context, input: &Input, job: &Job) -> Step {
+    if input.delivery_count() >= CRASH_LOOP {
+        let detail = format!("given out {} times without an outcome", input.delivery_count());
+        return Step::Fail { entry: None, reason: FailReason::CrashLoop, detail };
+    }
+    if let Some(remaining) = job.remaining {
+        return Step::Wait { remaining };
+    }
+    match choose(context, job, Timestamp::now()) {
+        Ok(target) => attempt(context, job, &target).await,
+        Err(step) => step,
+    }
+}
+
+/// Looks the target up anew (DESIGN.md section 3): replicas may hold different revisions of the store for a while, so
+/// what is unknown or disabled here is judged again until `store.settle` has passed.
+fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Step> {
+    let settle = context.settings.store.settle;
+    let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+    let unsettled = since.unwrap_or_default() < settle;
+    let fail = |reason, detail: &str| Err(Step::Fail { entry: None, reason, detail: detail.to_owned() });
+    let park = |reason| Err(Step::Park { reason, wait: recheck(settle) });
+    match context.store.current().target(&job.organization, &job.target) {
+        TargetState::Active(target) if job.attempt > target.retry_attempts => {
+            fail(FailReason::Exhausted, "retry_attempts has been lowered meanwhile")
+        }
+        TargetState::Active(target) => Ok(target),
+        TargetState::Disabled if unsettled => park("target_disabled"),
+        TargetState::Unknown if unsettled => park("target_removed"),
+        TargetState::Disabled => fail(FailReason::TargetDisabled, "the target is disabled in the store"),
+        TargetState::Unknown => fail(FailReason::TargetRemoved, "the target is no longer in the store"),
+        TargetState::Moved => fail(FailReason::TargetMoved, "the target belongs to another organization than the job"),
+    }
+}
+
+/// How soon an unknown target is looked for again: several times within the settling time, never in a tight loop.
+fn recheck(settle: Duration) -> Duration {
+    (settle / 8).clamp(Duration::from_millis(250), Duration::from_secs(15))
+}
+
+/// Puts the successor on the broker, if there is one.
+async fn settle(context: &Context, input: &Input, job: &Job, step: &Step) -> Recorded {
+    match step.message(context, job, Timestamp::now()) {
+        Some(message) => record(context, &input.receipt, message).await,
+        None => Recorded::Yes,
+    }
+}
+
+/// Says what became of a job, once, here.
+fn report(context: &Context, job: &Job, step: &Step) {
+    let (webhook_id, target, metrics) = (&job.webhook_id, &job.target, &context.metrics);
+    match step {
+        Step::Delivered => {
+            metrics.job_delivered();
+            debug!(webhook_id, %target, attempt = job.attempt + 1, "delivered");
+        }
+        Step::Retry { entry, reason, wait } => {
+            metrics.job_retry(reason.label());
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let (attempt, status) = (entry.attempt, entry.status);
+            info!(webhook_id, %target, attempt, reason = reason.label(), status, wait_ms, "retry");
+        }
+        Step::Fail { reason, detail, .. } => {
+            metrics.job_failed(reason.label());
+            warn!(webhook_id, %target, reason = reason.label(), detail, "failed");
+        }
+        Step::Park { reason, .. } => {
+            metrics.job_parked(reason);
+            debug!(webhook_id, %target, reason, "parked");
+        }
+        Step::Wait { .. } => {}
+    }
+}
+
+async fn reject_job(context: &Context, input: Input, rejection: Rejection) {
+    let names = context.plan.names();
+    let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
+    if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
+        warn!(reason = %rejection.reason, detail = rejection.detail, "message on the jobs queue rejected");
+        context.metrics.event_rejected(rejection.reason.label());
+    }
+}
+
+async fn put_aside(context: &Context, input: Input, version: i64) {
+    let rung = context.plan.names().delay(context.ladder.step(hold::WAIT).rung);
+    match hold(&input, &rung, Timestamp::now()) {
+        Hold::Wait(message) => {
+            if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
+                warn!(version, "a job of a newer leadhook waits for a newer worker");
+                context.metrics.job_parked("newer_version");
+            }
+        }
+        Hold::GiveUp => {
+            let detail = format!("message version {version}, and no worker that reads it came within a day");
+            reject_job(context, input, Rejection::new(RejectReason::NewerVersion, detail)).await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Dispatch: an event becomes one job for each of its targets. Acked when all of them are confirmed (rule 1).
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tracing::{debug, warn};
+
+use super::{
+    Context,
+    input::Input,
+    record::{Recorded, record},
+    reject,
+};
+use crate::{
+    event::Event,
+    job::{Envelope, Job, header, upstream},
+    rejection::{RejectReason, Rejection},
+    store::{Misplaced, NoTarget, Resolution, Target},
+};
+
+/// Settles one event: dispatched, without target, or rejected.
+pub async fn dispatch(context: &Context, input: Input) {
+    let outcome = decode(context, &input).and_then(|event| Ok((resolve(context, &event)?, event)));
+    match outcome {
+        Ok((Ok(targets), event)) => publish_jobs(context, input, &event, &targets).await,
+        Ok((Err(reason), event)) => {
+            if input.receipt.ack().await {
+                debug!(event = %event.kind, campaign = event.campaign, reason = no_target(reason), "no target");
+                context.metrics.event_without_target(no_target(reason));
+            }
+        }
+        Err(rejection) => reject_event(context, input, &rejection).await,
+    }
+}
+
+fn decode(context: &Context, input: &Input) -> Result<Event, Rejection> {
+    let organization = input.text_header("organization-id").map_err(|_| {
+        Rejection::new(RejectReason::InvalidField, "AMQP header organization-id: expected a UTF-8 string")
+    })?;
+    Event::decode(&input.body, organization, context.settings.delivery.max_event_bytes)
+}
+
+type Targets = Result<Vec<Arc<Target>>, NoTarget>;
+
+fn resolve(context: &Context, event: &Event) -> Result<Targets, Rejection> {
+    let store = context.store.current();
+    match store.resolve(&event.campaign, event.organization.as_deref(), event.kind) {
+        Resolution::Targets(targets) => Ok(Ok(targets)),
+        Resolution::NoTarget(reason) => Ok(Err(reason)),
+        Resolution::Misplaced(misplaced) => Err(misplacement(misplaced)),
+    }
+}
+
+fn misplacement(misplaced: Misplaced) -> Rejection {
+    match misplaced {
+        Misplaced::UnknownCampaign => Rejection::new(
+            RejectReason::UnknownCampaign,
+            "the campaign is not in the store, and neither the message nor default_organization names its organization",
+        ),
+        Misplaced::UnknownOrganization => {
+            Rejection::new(RejectReason::UnknownOrganization, "the organization named by the message is not in the store")
+        }
+        Misplaced::OrganizationMismatch => Rejection::new(
+            RejectReason::OrganizationMismatch,
+            "the store places the campaign in another organization than the message does",
+        ),
+    }
+}
+
+fn no_target(reason: NoTarget) -> &'static str {
+    match reason {
+        NoTarget::Disabled => "disabled",
+        NoTarget::EventNotSelected => "event_not_selected",
+        NoTarget::CampaignDisabled => "campaign_disabled",
+    }
+}
+
+async fn publish_jobs(context: &Context, input: Input, event: &Event, targets: &[Arc<Target>]) {
+    let envelope = envelope(&input);
+    let now = Timestamp::now();
+    let recording = targets.iter().map(|target| {
+        let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
+        record(context, &input.receipt, job.to_message(&context.plan.names().jobs))
+    });
+    let recorded = join_all(recording).await;
+    if recorded.contains(&Recorded::InputGone) {
+        return;
+    }
+    if input.receipt.ack().await {
+        context.metrics.event_dispatched(targets.len());
+    }
+}
+
+/// What travels with a job besides the body: an allow-list (DESIGN.md section 5, "Messages").
+fn envelope(input: &Input) -> Envelope {
+    let traceparent = input.text_header(header::TRACEPARENT).ok().flatten();
+    let carried = |name: &str| name == header::TRACEPARENT || name == "organization-id";
+    Envelope {
+        message_id: input.properties.message_id().as_ref().map(|id| id.as_str().to_owned()),
+        traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
+        upstream: upstream::encode(&input.properties, carried),
+    }
+}
+
+/// W3C Trace Context, section 3.2: lower-case hex and dashes; version 00 is 55 characters, later ones may be longer.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+    (55..=128).contains(&text.len()) && text.bytes().all(hex)
+}
+
+async fn reject_event(context: &Context, input: Input, rejection: &Rejection) {
+    let names = context.plan.names();
+    let message = reject::message(&names.rejected, &names.events, &input, rejection, Timestamp::now());
+    if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
+        warn!(reason = %rejection.reason, detail = rejection.detail, bytes = input.body.len(), "event rejected");
+        context.metrics.event_rejected(rejection.reason.label());
+    }
+}

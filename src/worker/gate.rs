@@ -1,0 +1,110 @@
+//! When new work may start (rules 6 and 7): a POST whose outcome cannot be recorded is a certain duplicate.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+
+use crate::broker::publisher::Link;
+
+/// Outcomes that wait to be recorded, by the queue they are meant for.
+#[derive(Clone)]
+pub struct Waiting(Arc<watch::Sender<Queues>>);
+
+type Queues = BTreeMap<String, usize>;
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        Waiting(Arc::new(watch::Sender::new(Queues::new())))
+    }
+}
+
+/// Counts as long as it lives.
+pub struct Waits {
+    waiting: Waiting,
+    queue: String,
+}
+
+impl Waiting {
+    /// One more outcome waits for this queue, until the guard is dropped.
+    pub fn enter(&self, queue: &str) -> Waits {
+        self.0.send_modify(|queues| *queues.entry(queue.to_owned()).or_default() += 1);
+        Waits { waiting: self.clone(), queue: queue.to_owned() }
+    }
+
+    /// How many wait for which queue, and its changes.
+    pub fn watch(&self) -> watch::Receiver<Queues> {
+        self.0.subscribe()
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.waiting.0.send_modify(|queues| {
+            if let Some(count) = queues.get_mut(&self.queue) {
+                *count -= 1;
+            }
+            queues.retain(|_, count| *count > 0);
+        });
+    }
+}
+
+/// Opens while the publishing connection works and few outcomes wait.
+#[derive(Clone)]
+pub struct Gate {
+    link: watch::Receiver<Link>,
+    waiting: watch::Receiver<Queues>,
+    most: usize,
+}
+
+impl Gate {
+    /// `slots` attempts at once; the gate closes when half of them hold outcomes that cannot be recorded.
+    pub fn new(link: watch::Receiver<Link>, waiting: &Waiting, slots: usize) -> Gate {
+        Gate { link, waiting: waiting.watch(), most: (slots / 2).max(1) }
+    }
+
+    /// Waits until new work may start.
+    pub async fn opened(&mut self) {
+        loop {
+            let ready = *self.link.borrow_and_update() == Link::Ready;
+            if ready && self.waiting.borrow_and_update().values().sum::<usize>() < self.most {
+                return;
+            }
+            let changed = tokio::select! {
+                changed = self.link.changed() => changed,
+                changed = self.waiting.changed() => changed,
+            };
+            if changed.is_err() {
+                // The publisher is gone for good: the process is stopping, and nothing may start.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn opens_only_when_outcomes_can_be_recorded() {
+        let (link, receiver) = watch::channel(Link::Lost("not yet".into()));
+        let waiting = Waiting::default();
+        let mut gate = Gate::new(receiver, &waiting, 4);
+        assert!(gate.opened().now_or_never().is_none());
+        link.send_replace(Link::Ready);
+        assert!(gate.opened().now_or_never().is_some());
+        link.send_replace(Link::Blocked("memory".into()));
+        assert!(gate.opened().now_or_never().is_none());
+        link.send_replace(Link::Ready);
+        let one = waiting.enter("jobs");
+        assert!(gate.opened().now_or_never().is_some());
+        let two = waiting.enter("jobs");
+        assert!(gate.opened().now_or_never().is_none());
+        drop(one);
+        assert!(gate.opened().now_or_never().is_some());
+        drop(two);
+        assert!(waiting.watch().borrow().is_empty());
+    }
+}

@@ -1,0 +1,48 @@
+//! Jobs of a newer Leadhook wait on a long rung for a newer worker: rolling upgrades mix versions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::input::Input;
+use crate::{
+    broker::publisher::Outgoing,
+    job::{header, upstream},
+};
+
+/// How long a newer worker may take to appear.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a held message waits before it is looked at again.
+pub const WAIT: Duration = Duration::from_secs(600);
+
+/// What to do with a message of a newer version.
+pub enum Hold {
+    /// Put it back, unchanged but for the time since when it is held.
+    Wait(Outgoing),
+    /// Nobody came.
+    GiveUp,
+}
+
+/// Decides, and makes the message. `rung` is the delay queue it waits on.
+pub fn hold(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
+    let since = match input.header(header::HELD_SINCE) {
+        Some(AMQPValue::LongLongInt(ms)) => Timestamp::from_millisecond(*ms).unwrap_or(now),
+        _ => now,
+    };
+    if now.duration_since(since) >= PATIENCE {
+        return Hold::GiveUp;
+    }
+    let headers = input.properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
+    // Headers that make the broker publish copies elsewhere ("sender-selected distribution").
+    let mut headers: BTreeMap<_, _> = headers.inner().clone();
+    headers.retain(|name, _| name.as_str() != "CC" && name.as_str() != "BCC");
+    headers.insert(header::HELD_SINCE.into(), AMQPValue::LongLongInt(since.as_millisecond()));
+    Hold::Wait(Outgoing {
+        exchange: ShortString::default(),
+        routing_key: rung.clone(),
+        properties: super::reject::allowed(&input.properties).with_headers(FieldTable::from(headers)),
+        body: input.body.clone(),
+    })
+}

@@ -1,0 +1,153 @@
+//! What this process has done with the copies it was given, in case the broker gives them again (rule 6).
+//!
+//! An ack that is lost with its connection brings the same copy back, marked `redelivered`. Without this memory it would
+//! be POSTed a second time, or fork into a second successor. The key is the copy's own id and its attempt number, so
+//! another copy of the same job (a fork, a replay) is never mistaken for it. Bounded: what is forgotten costs a duplicate
+//! with the same `webhook-id`, which the contract allows. Authoritative is always the broker.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::step::Step;
+
+/// Finished copies remembered; about 200 bytes each.
+const FINISHED: usize = 10_000;
+
+/// Which copy, and which attempt of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The copy's own id.
+    pub copy: String,
+    /// Attempts made before this one.
+    pub attempt: u32,
+}
+
+/// What an attempt came to and whether its successor is on the broker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// What becomes of the job.
+    pub step: Step,
+    /// Nothing more is to be published: only the ack is missing.
+    pub recorded: bool,
+}
+
+type Outcome = watch::Receiver<Option<Settlement>>;
+
+/// See the module's words.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    known: HashMap<Key, Outcome>,
+    finished: VecDeque<Key>,
+}
+
+impl Memory {
+    /// Notes that an attempt begins. Dropping the ticket unfinished forgets it.
+    pub fn begin(&self, key: Key) -> Ticket {
+        let (sender, outcome) = watch::channel(None);
+        self.lock().known.insert(key.clone(), outcome);
+        Ticket { memory: self.clone(), key, sender, finished: false }
+    }
+
+    /// What this process did with a redelivered copy: waits for an attempt that is still running.
+    pub async fn recall(&self, key: &Key) -> Option<Settlement> {
+        let mut outcome = self.lock().known.get(key).cloned()?;
+        let settled = outcome.wait_for(Option::is_some).await.ok()?;
+        settled.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt that is running.
+pub struct Ticket {
+    memory: Memory,
+    key: Key,
+    sender: watch::Sender<Option<Settlement>>,
+    finished: bool,
+}
+
+impl Ticket {
+    /// Remembers what it came to.
+    pub fn finish(mut self, settlement: Settlement) {
+        self.finished = true;
+        self.sender.send_replace(Some(settlement));
+        let mut inner = self.memory.lock();
+        // Keeps the value alive past the sender: the receiver in `known` holds it.
+        inner.finished.push_back(self.key.clone());
+        if inner.finished.len() > FINISHED
+            && let Some(oldest) = inner.finished.pop_front()
+        {
+            inner.known.remove(&oldest);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.memory.lock().known.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(copy: usize) -> Key {
+        Key { copy: copy.to_string(), attempt: 0 }
+    }
+
+    fn delivered() -> Settlement {
+        Settlement { step: Step::Delivered, recorded: true }
+    }
+
+    #[tokio::test]
+    async fn finished_attempts_are_recalled_and_others_are_not() {
+        let memory = Memory::default();
+        memory.begin(key(1)).finish(delivered());
+        assert_eq!(memory.recall(&key(1)).await, Some(delivered()));
+        assert_eq!(memory.recall(&Key { attempt: 1, ..key(1) }).await, None);
+        assert_eq!(memory.recall(&key(2)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_running_attempt_is_waited_for() {
+        let memory = Memory::default();
+        let ticket = memory.begin(key(1));
+        let recalled = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.recall(&key(1)).await }
+        });
+        tokio::task::yield_now().await;
+        ticket.finish(delivered());
+        assert_eq!(recalled.await.unwrap(), Some(delivered()));
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_attempt_is_forgotten() {
+        let memory = Memory::default();
+        drop(memory.begin(key(1)));
+        assert_eq!(memory.recall(&key(1)).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_are_forgotten() {
+        let memory = Memory::default();
+        for copy in 0..=FINISHED {
+            memory.begin(key(copy)).finish(delivered());
+        }
+        assert_eq!(memory.recall(&key(0)).await, None);
+        assert!(memory.recall(&key(1)).await.is_some());
+        assert_eq!(memory.lock().known.len(), FINISHED);
+    }
+}

@@ -1,0 +1,68 @@
+//! Putting successors on the broker and only then letting go of the input: rules 1, 2, 5 and 7 in one place.
+
+use lapin::types::ShortString;
+use tracing::{info, warn};
+
+use super::{Context, input::Receipt};
+use crate::{
+    broker::{
+        pause::Pause,
+        publisher::{Outgoing, PublishError},
+    },
+    worker::gate::Waits,
+};
+
+/// Whether a successor is on the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Confirmed: the input may be acked.
+    Yes,
+    /// The channel that delivered the input is gone: nobody may rely on it, and the input comes again.
+    InputGone,
+}
+
+/// Publishes a successor until the broker confirms it, for as long as the input's channel lives.
+///
+/// A missing queue of ours is declared anew where the topology is ours to declare. Nothing is requeued meanwhile, and
+/// while it lasts this outcome counts as waiting, which in the end closes the intake.
+pub async fn record(context: &Context, receipt: &Receipt, message: Outgoing) -> Recorded {
+    let mut pause = Pause::for_recording();
+    let mut waits: Option<Waits> = None;
+    loop {
+        if !receipt.is_good() {
+            return Recorded::InputGone;
+        }
+        let error = match context.publisher.publish(message.clone()).await {
+            Ok(()) => {
+                if waits.is_some() {
+                    info!(queue = %message.routing_key, "recorded after all");
+                }
+                return Recorded::Yes;
+            }
+            Err(error) => error,
+        };
+        if waits.is_none() {
+            warn!(queue = %message.routing_key, %error, "cannot record an outcome yet, trying again");
+            waits = Some(context.waiting.enter(message.routing_key.as_str()));
+        }
+        if let PublishError::Returned { .. } = error {
+            redeclare(context, &message.routing_key).await;
+        }
+        tokio::time::sleep(pause.next(fastrand::f64())).await;
+    }
+}
+
+async fn redeclare(context: &Context, queue: &ShortString) {
+    if !context.settings.topology.declare {
+        return;
+    }
+    let outcome = async {
+        let connection = context.publisher.shared().get().await.map_err(|error| error.to_string())?;
+        let declaring = crate::broker::topology::declare_one(&connection, &context.plan, queue);
+        declaring.await.map_err(|error| error.to_string())
+    };
+    match outcome.await {
+        Ok(()) => warn!(%queue, "a queue of ours was missing and has been declared anew"),
+        Err(error) => warn!(%queue, error, "a queue of ours is missing and cannot be declared"),
+    }
+}

@@ -1,0 +1,60 @@
+//! Messages that cannot be used go to the rejected queue, whole.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::input::Input;
+use crate::{
+    broker::publisher::Outgoing,
+    job::{header, upstream},
+    rejection::Rejection,
+};
+
+/// The rejected message: body untouched, reason and detail in headers, all else that upstream said inside one header.
+pub fn message(rejected: &ShortString, source: &ShortString, input: &Input, rejection: &Rejection, now: Timestamp) -> Outgoing {
+    let text = |value: &str| AMQPValue::LongString(value.into());
+    let mut headers = BTreeMap::from([
+        (header::REASON.into(), text(rejection.reason.label())),
+        (header::DETAIL.into(), text(&rejection.detail)),
+        (header::REJECTED_AT.into(), AMQPValue::LongLongInt(now.as_millisecond())),
+        (header::SOURCE.into(), text(source.as_str())),
+    ]);
+    if let Some(all) = upstream::encode(&input.properties, |_| false) {
+        headers.insert(header::UPSTREAM.into(), text(&all));
+    }
+    Outgoing {
+        exchange: ShortString::default(),
+        routing_key: rejected.clone(),
+        properties: allowed(&input.properties).with_headers(FieldTable::from(headers)),
+        body: input.body.clone(),
+    }
+}
+
+/// The properties that mean nothing to a broker: no `user_id` (must be the publisher's own), no `expiration`, no priority.
+pub(super) fn allowed(from: &BasicProperties) -> BasicProperties {
+    let mut to = BasicProperties::default().with_delivery_mode(2);
+    if let Some(value) = from.content_type() {
+        to = to.with_content_type(value.clone());
+    }
+    if let Some(value) = from.content_encoding() {
+        to = to.with_content_encoding(value.clone());
+    }
+    if let Some(value) = from.message_id() {
+        to = to.with_message_id(value.clone());
+    }
+    if let Some(value) = from.correlation_id() {
+        to = to.with_correlation_id(value.clone());
+    }
+    if let Some(value) = from.kind() {
+        to = to.with_type(value.clone());
+    }
+    if let Some(value) = from.timestamp() {
+        to = to.with_timestamp(*value);
+    }
+    to.with_app_id("leadhook".into())
+}

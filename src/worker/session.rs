@@ -1,0 +1,143 @@
+//! One consume connection, from connecting to its loss or the stop.
+
+use std::{fmt, time::Duration};
+
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Context, intake};
+use crate::broker::{
+    connection,
+    topology::{self, TopologyError},
+};
+
+/// How often the queues are counted, with passive declares only (rule 8).
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// How a session ended.
+pub(super) enum End {
+    /// The stop was asked for; what is in flight still needs the connection, if there was one.
+    Stopped(Option<Connection>),
+    /// The topology is not as it must be.
+    Topology(TopologyError),
+    /// Connection, channel or consumer lost: start anew.
+    Lost {
+        /// For the log; names no credentials.
+        why: String,
+        /// Whether it had come as far as consuming.
+        consumed: bool,
+    },
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Stopped(_) => f.write_str("stopping"),
+            End::Topology(problem) => problem.fmt(f),
+            End::Lost { why, .. } => f.write_str(why),
+        }
+    }
+}
+
+/// Connects, makes sure of the topology and consumes until something ends it. Sets `started` once it consumes.
+pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &CancellationToken, started: &mut bool) -> End {
+    let connecting = connection::connect(&context.settings.amqp, "consume");
+    let connection = match shutdown.run_until_cancelled(connecting).await {
+        None => return End::Stopped(None),
+        Some(Err(error)) => return End::Lost { why: error.to_string(), consumed: false },
+        Some(Ok(connection)) => connection,
+    };
+    let declared = match context.settings.topology.declare {
+        true => topology::declare(&connection, &context.plan).await.map(|_| ()),
+        false => topology::verify(&connection, &context.plan).await.map(|_| ()),
+    };
+    if let Err(problem) = declared {
+        context.health.topology_problem(&problem.to_string());
+        return End::Topology(problem);
+    }
+    context.health.topology_ok();
+    let names = context.plan.names();
+    let delivery = &context.settings.delivery;
+    let consuming = async {
+        let jobs = consume(&connection, &names.jobs, job_prefetch(delivery.concurrency)).await?;
+        let events = consume(&connection, &names.events, delivery.event_prefetch).await?;
+        Ok::<_, lapin::Error>((jobs, events))
+    };
+    let (jobs, events) = match consuming.await {
+        Ok(both) => both,
+        Err(error) => return End::Lost { why: error.to_string(), consumed: false },
+    };
+    context.health.consume_ready();
+    if !std::mem::replace(started, true) {
+        info!("ready");
+    } else {
+        info!("consuming again");
+    }
+    // Either intake ending ends the other: half a worker is a worker that lies about being ready.
+    let stop = shutdown.child_token();
+    let counting = tokio::spawn(count_queues(context.clone(), stop.clone()));
+    let guard = stop.clone().drop_guard();
+    let (jobs_end, events_end) = tokio::join!(
+        async { stopping(&stop, intake::jobs(context, jobs, &stop).await) },
+        async { stopping(&stop, intake::events(context, events, &stop).await) },
+    );
+    drop(guard);
+    counting.abort();
+    if shutdown.is_cancelled() {
+        return End::Stopped(Some(connection));
+    }
+    // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
+    let why = jobs_end.or(events_end).unwrap_or_else(|| "a consumer ended".into());
+    End::Lost { why, consumed: true }
+}
+
+fn stopping(stop: &CancellationToken, end: Option<String>) -> Option<String> {
+    stop.cancel();
+    end
+}
+
+/// A little more than there are slots, so that a slot that falls free finds its next job here; at most what keeps the
+/// last of them far below the broker's `consumer_timeout` of 30 minutes.
+fn job_prefetch(concurrency: usize) -> u16 {
+    u16::try_from(concurrency.saturating_add(concurrency.div_ceil(5))).unwrap_or(u16::MAX)
+}
+
+/// A consumer with its own channel; the channel lives as long as this does.
+pub(super) struct Consuming {
+    pub(super) channel: Channel,
+    pub(super) consumer: Consumer,
+}
+
+async fn consume(connection: &Connection, queue: &ShortString, prefetch: u16) -> Result<Consuming, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume(queue.clone(), ShortString::default(), options, FieldTable::default()).await?;
+    Ok(Consuming { channel, consumer })
+}
+
+/// Counts the messages of every queue now and then, on the publishing connection.
+async fn count_queues(context: std::sync::Arc<Context>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(COUNT_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let counting = async {
+            let connection = context.publisher.shared().get().await.map_err(|error| error.to_string())?;
+            topology::counts(&connection, &context.plan).await.map_err(|error| error.to_string())
+        };
+        match tokio::time::timeout(COUNT_EVERY, counting).await {
+            Ok(Ok(counts)) => {
+                context.metrics.set_queue_messages(counts.iter().map(|(queue, count)| (queue.as_str(), count.ready)));
+                context.health.set_queue_counts(counts.into_iter().map(|(queue, count)| (queue, count.ready)).collect());
+            }
+            Ok(Err(error)) => warn!(error, "cannot count the queues"),
+            Err(_) => warn!("counting the queues takes too long"),
+        }
+    }
+}
