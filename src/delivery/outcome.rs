@@ -1,6 +1,11 @@
 //! What an attempt means. Each reason is also a metric label and a log field, and has one documented consequence.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use super::retry_after;
 
 /// What one POST came to, as seen on the wire. Made by [`crate::poster`], judged by [`judge`].
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +16,7 @@ pub struct Exchange {
     pub elapsed: Duration,
 }
 
-/// A whole answer: status line, headers and (bounded) body were read.
+/// A whole answer: status line, headers and body were read; of a body longer than 64 KiB, the first 64 KiB.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// HTTP status code.
@@ -105,8 +110,152 @@ pub enum FailReason {
     DeliveryLimit,
 }
 
+/// Who can do something about a failed job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The tenant whose webhook it is.
+    Customer,
+    /// Whoever keeps the webhook store.
+    Operator,
+    /// Whoever runs and builds the worker.
+    Us,
+}
+
+/// What an exchange means for its job (DESIGN.md section 4). `now` is needed for a `Retry-After` that is a date;
+/// `retry_after_maximum` caps it. How many attempts are left is not looked at here.
+pub fn judge(exchange: &Exchange, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
+    match &exchange.result {
+        Ok(answer) => judge_answer(answer, now, retry_after_maximum),
+        Err(fault) => judge_fault(*fault),
+    }
+}
+
+fn judge_answer(answer: &Answer, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
+    match answer.status {
+        200..=299 => Outcome::Delivered,
+        300..=399 => retry(RetryReason::Redirect),
+        410 => Outcome::Never(FailReason::Gone),
+        429 | 503 => {
+            let asked = answer.retry_after.as_deref();
+            let not_before = asked.and_then(|value| retry_after::parse(value, now, retry_after_maximum));
+            Outcome::Retry { reason: RetryReason::Pushback, not_before }
+        }
+        _ => retry(RetryReason::Status),
+    }
+}
+
+fn judge_fault(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Timeout => retry(RetryReason::Timeout),
+        Fault::Dns => retry(RetryReason::Dns),
+        Fault::Connect => retry(RetryReason::Connect),
+        Fault::Tls => retry(RetryReason::Tls),
+        Fault::Broken => retry(RetryReason::Broken),
+        Fault::Panic => retry(RetryReason::Panic),
+        Fault::ForbiddenAddress => Outcome::Never(FailReason::ForbiddenAddress),
+        Fault::UnusableTarget => Outcome::Never(FailReason::UnusableTarget),
+    }
+}
+
+fn retry(reason: RetryReason) -> Outcome {
+    Outcome::Retry { reason, not_before: None }
+}
+
+impl Exchange {
+    /// The status class for metrics and the history: `2xx`, `3xx`, `4xx`, `5xx`, the [`Fault::label`], or `other` for a
+    /// status that HTTP does not define.
+    pub fn class(&self) -> &'static str {
+        match &self.result {
+            Ok(answer) => match answer.status {
+                200..=299 => "2xx",
+                300..=399 => "3xx",
+                400..=499 => "4xx",
+                500..=599 => "5xx",
+                _ => "other",
+            },
+            Err(fault) => fault.label(),
+        }
+    }
+
+    /// The status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        self.result.as_ref().ok().map(|answer| answer.status)
+    }
+}
+
+impl Fault {
+    /// Every fault, in the order of the definition.
+    pub const ALL: [Fault; 8] = [
+        Fault::Timeout,
+        Fault::Dns,
+        Fault::Connect,
+        Fault::Tls,
+        Fault::Broken,
+        Fault::ForbiddenAddress,
+        Fault::UnusableTarget,
+        Fault::Panic,
+    ];
+
+    /// The name in metrics, logs and the history.
+    pub fn label(self) -> &'static str {
+        match self {
+            Fault::Timeout => "timeout",
+            Fault::Dns => "dns",
+            Fault::Connect => "connect",
+            Fault::Tls => "tls",
+            Fault::Broken => "broken",
+            Fault::ForbiddenAddress => "forbidden_address",
+            Fault::UnusableTarget => "unusable_target",
+            Fault::Panic => "panic",
+        }
+    }
+}
+
+impl RetryReason {
+    /// Every reason, in the order of the definition.
+    pub const ALL: [RetryReason; 9] = [
+        RetryReason::Status,
+        RetryReason::Redirect,
+        RetryReason::Pushback,
+        RetryReason::Timeout,
+        RetryReason::Dns,
+        RetryReason::Connect,
+        RetryReason::Tls,
+        RetryReason::Broken,
+        RetryReason::Panic,
+    ];
+
+    /// The name in metrics, logs and the history.
+    pub fn label(self) -> &'static str {
+        match self {
+            RetryReason::Status => "status",
+            RetryReason::Redirect => "redirect",
+            RetryReason::Pushback => "pushback",
+            RetryReason::Timeout => "timeout",
+            RetryReason::Dns => "dns",
+            RetryReason::Connect => "connect",
+            RetryReason::Tls => "tls",
+            RetryReason::Broken => "broken",
+            RetryReason::Panic => "panic",
+        }
+    }
+}
+
 impl FailReason {
-    /// The reason as a metric label and header value.
+    /// Every reason, in the order of the definition.
+    pub const ALL: [FailReason; 9] = [
+        FailReason::Exhausted,
+        FailReason::Gone,
+        FailReason::ForbiddenAddress,
+        FailReason::UnusableTarget,
+        FailReason::TargetRemoved,
+        FailReason::TargetDisabled,
+        FailReason::TargetMoved,
+        FailReason::CrashLoop,
+        FailReason::DeliveryLimit,
+    ];
+
+    /// The name in headers, metrics, logs and the commands' filters.
     pub fn label(self) -> &'static str {
         match self {
             FailReason::Exhausted => "exhausted",
@@ -120,4 +269,98 @@ impl FailReason {
             FailReason::DeliveryLimit => "delivery_limit",
         }
     }
+
+    /// The reason of that [`FailReason::label`], if it is one.
+    pub fn parse(label: &str) -> Option<FailReason> {
+        FailReason::ALL.into_iter().find(|reason| reason.label() == label)
+    }
+
+    /// Who can do something about it first.
+    pub fn owner(self) -> Owner {
+        match self {
+            FailReason::Exhausted | FailReason::Gone | FailReason::ForbiddenAddress => Owner::Customer,
+            FailReason::UnusableTarget
+            | FailReason::TargetRemoved
+            | FailReason::TargetDisabled
+            | FailReason::TargetMoved => Owner::Operator,
+            FailReason::CrashLoop | FailReason::DeliveryLimit => Owner::Us,
+        }
+    }
+
+    /// One sentence for support: what happened and what to do.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            FailReason::Exhausted => {
+                "The receiver accepted none of the attempts; have the customer repair the endpoint, then replay."
+            }
+            FailReason::Gone => {
+                "The receiver answered 410 Gone, which asks for no more calls; \
+                 get the new URL from the customer, put it into the store, then replay."
+            }
+            FailReason::ForbiddenAddress => {
+                "The URL leads to an address that must not be called, such as one inside our own network; \
+                 get a public URL from the customer, put it into the store, then replay."
+            }
+            FailReason::UnusableTarget => {
+                "No request can be made from the target's URL and headers; correct them in the store, then replay."
+            }
+            FailReason::TargetRemoved => {
+                "The target is no longer in the store; put it back and replay, or discard the job if it was meant to go."
+            }
+            FailReason::TargetDisabled => {
+                "The target was switched off while the job waited; \
+                 enable it and replay, or discard the job if it is meant to stay off."
+            }
+            FailReason::TargetMoved => {
+                "The campaign belongs to another organization than when the job was made, so the lead must not go there; \
+                 check the store, and discard the job if the move is right."
+            }
+            FailReason::CrashLoop => {
+                "The worker died again and again while it held this job; \
+                 report it to the engineers with the webhook-id, and replay once they have found out why."
+            }
+            FailReason::DeliveryLimit => {
+                "The broker gave up on the job after too many lost deliveries; \
+                 have the engineers look at the worker's connection to the broker, then replay."
+            }
+        }
+    }
 }
+
+impl Owner {
+    /// The name in tables and filters.
+    pub fn label(self) -> &'static str {
+        match self {
+            Owner::Customer => "customer",
+            Owner::Operator => "operator",
+            Owner::Us => "us",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl fmt::Display for RetryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl fmt::Display for FailReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests;

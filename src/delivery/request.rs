@@ -1,1 +1,98 @@
-//! (to be written)
+//! The headers of one attempt (DESIGN.md section 4).
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+
+use super::signature;
+use crate::store::Target;
+
+/// `webhook-id`
+pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+
+/// `webhook-timestamp`
+pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+
+/// `webhook-signature`
+pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// `leadhook-attempt`
+pub const ATTEMPT: HeaderName = HeaderName::from_static("leadhook-attempt");
+
+/// `traceparent` (W3C Trace Context)
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What every attempt calls itself.
+pub const AGENT: &str = concat!("leadhook/", env!("CARGO_PKG_VERSION"));
+
+/// One attempt of a job, before it becomes a request.
+#[derive(Clone, Copy)]
+pub struct DeliveryRequest<'a> {
+    /// The job's stable id.
+    pub webhook_id: &'a str,
+    /// Which attempt this is, 1-based.
+    pub attempt: u32,
+    /// When it is made, unix seconds: a fresh one for each attempt, or receivers would call retries stale.
+    pub timestamp: u64,
+    /// The trace that the event came with, if any. What is no `traceparent` is left out.
+    pub traceparent: Option<&'a str>,
+    /// The event's bytes.
+    pub body: &'a [u8],
+    /// Where it goes.
+    pub target: &'a Target,
+}
+
+/// The webhook-id cannot stand in a header: the job is not one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the webhook-id cannot stand in a header")]
+pub struct UnusableWebhookId;
+
+/// All headers of the request but those that HTTP itself needs (host, length): ours, then the target's.
+///
+/// Ours win should a target carry one of their names: the store refuses these when it is loaded, and a signature or
+/// an id that a tenant can overwrite would be worth nothing. Only `traceparent` is the target's to set.
+///
+/// # Errors
+/// [`UnusableWebhookId`] when the id is empty or holds anything but visible ASCII.
+pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebhookId> {
+    let mut headers = delivery.target.headers.clone();
+    if let Some(trace) = delivery.traceparent.and_then(traceparent) {
+        headers.entry(TRACEPARENT).or_insert(trace);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.insert(WEBHOOK_ID, webhook_id(delivery.webhook_id)?);
+    headers.insert(WEBHOOK_TIMESTAMP, delivery.timestamp.into());
+    headers.insert(ATTEMPT, delivery.attempt.into());
+    headers.remove(WEBHOOK_SIGNATURE);
+    if !delivery.target.signing_secrets.is_empty() {
+        headers.insert(WEBHOOK_SIGNATURE, signature_of(delivery)?);
+    }
+    Ok(headers)
+}
+
+fn webhook_id(id: &str) -> Result<HeaderValue, UnusableWebhookId> {
+    let visible = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
+    visible.then(|| HeaderValue::from_str(id).ok()).flatten().ok_or(UnusableWebhookId)
+}
+
+fn signature_of(delivery: &DeliveryRequest<'_>) -> Result<HeaderValue, UnusableWebhookId> {
+    let DeliveryRequest { webhook_id, timestamp, body, target, .. } = delivery;
+    let signatures = signature::sign(&target.signing_secrets, webhook_id, *timestamp, body);
+    // Base64, commas and blanks always make a header value; the error has no other way to arise.
+    HeaderValue::from_str(&signatures).map_err(|_| UnusableWebhookId)
+}
+
+/// `<version>-<trace>-<parent>-<flags>` in lower-case hex, as W3C Trace Context section 3.2 has it; a later version may
+/// append further fields.
+fn traceparent(value: &str) -> Option<HeaderValue> {
+    let mut fields = value.split('-');
+    let sizes = [2, 32, 16, 2];
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let well_formed =
+        sizes.into_iter().all(|size| fields.next().is_some_and(|field| field.len() == size && field.bytes().all(hex)));
+    let version = value.get(..2)?;
+    let complete = if version == "00" { fields.next().is_none() } else { version != "ff" };
+    (well_formed && complete && value.len() <= 256).then(|| HeaderValue::from_str(value).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests;

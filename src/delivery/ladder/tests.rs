@@ -1,0 +1,128 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn policy(initial: u64, maximum: u64, jitter: f64) -> Backoff {
+    Backoff {
+        initial: Duration::from_millis(initial),
+        multiplier: 2.0,
+        maximum: Duration::from_millis(maximum),
+        jitter,
+        retry_after_maximum: Duration::from_secs(86_400),
+    }
+}
+
+fn default() -> Ladder {
+    Ladder::for_backoff(&policy(15_000, 3_600_000, 0.2))
+}
+
+fn millis(ladder: &Ladder) -> Vec<u128> {
+    ladder.rungs().iter().map(Duration::as_millis).collect()
+}
+
+#[test]
+fn the_formula_written_out() {
+    let wanted = [
+        47, 55, 63, 79, 94, 110, 125, 157, 188, 219, 250, 313, 375, 438, 500, 625, 750, 875, 1000, 1250, 1500, 1750,
+        2000, 2500, 3000, 3500, 4000,
+    ];
+    let from = index_for(Duration::from_millis(47));
+    let rungs: Vec<_> = (from..).take(wanted.len()).map(|index| rung(index).as_millis()).collect();
+    assert_eq!(rungs, wanted);
+}
+
+#[test]
+fn the_default_ladder_goes_from_one_second_past_the_hour_and_its_jitter() {
+    let ladder = default();
+    assert_eq!(ladder.rungs()[0], Duration::from_secs(1));
+    assert_eq!(ladder.longest(), Duration::from_secs(5120));
+    assert_eq!(ladder.rungs().len(), 50);
+}
+
+#[test]
+fn the_fastest_and_the_slowest_settings_have_their_rungs() {
+    let fastest = Ladder::for_backoff(&policy(100, 100, 0.5));
+    assert_eq!(millis(&fastest).first(), Some(&55));
+    assert_eq!(millis(&fastest).last(), Some(&1000));
+    let slowest = Ladder::for_backoff(&policy(86_400_000, 7 * 86_400_000, 0.5));
+    assert_eq!(millis(&slowest).first(), Some(&1000));
+    assert_eq!(slowest.longest(), Duration::from_secs(7 << 17));
+}
+
+#[test]
+fn two_policies_agree_on_every_rung_that_both_have() {
+    let (fast, slow) = (Ladder::for_backoff(&policy(100, 60_000, 0.5)), default());
+    let shared = |rung: &&Duration| **rung >= slow.rungs()[0] && **rung <= fast.longest();
+    assert!(fast.rungs().iter().filter(shared).eq(slow.rungs().iter().filter(shared)));
+}
+
+#[test]
+fn steps_in_milliseconds() {
+    // (wait, rung, remaining)
+    let table = [
+        (0, 1000, 0),
+        (999, 1000, 0),
+        (1000, 1000, 0),
+        (1001, 1250, 0),
+        (15_000, 16_000, 0),
+        (60_000, 64_000, 0),
+        (4_320_000, 5_120_000, 0),
+        (5_120_001, 5_120_000, 1),
+        (86_400_000, 5_120_000, 81_280_000),
+    ];
+    for (wait, rung, remaining) in table {
+        let wanted = Step { rung: Duration::from_millis(rung), remaining: Duration::from_millis(remaining) };
+        assert_eq!(default().step(Duration::from_millis(wait)), wanted, "wait {wait} ms");
+    }
+}
+
+#[test]
+fn a_nanosecond_too_much_takes_the_next_rung() {
+    assert_eq!(default().step(Duration::new(2, 1)).rung, Duration::from_millis(2500));
+}
+
+#[test]
+fn no_rung_is_too_long_for_a_message_ttl() {
+    assert!(rung(LAST).as_millis() <= u128::from(u32::MAX));
+    assert_eq!(rung_for(Duration::MAX), rung(LAST));
+}
+
+proptest! {
+    #[test]
+    fn a_step_is_never_early_and_at_most_a_quarter_late(initial in 100u64..86_400_000, jitter in 0.0f64..=0.5, wait: u32) {
+        let ladder = Ladder::for_backoff(&policy(initial, 7 * 86_400_000, jitter));
+        let wait = Duration::from_micros(u64::from(wait) * 140);
+        let step = ladder.step(wait);
+        prop_assert!(step.rung >= wait);
+        prop_assert_eq!(step.remaining, Duration::ZERO);
+        prop_assert!(ladder.rungs().contains(&step.rung));
+        if wait > ladder.rungs()[0] {
+            prop_assert!(step.rung <= wait + wait / 4 + Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn chained_steps_wait_at_least_the_whole_and_come_to_an_end(wait in 0u64..86_400_000) {
+        let ladder = Ladder::for_backoff(&policy(100, 60_000, 0.2));
+        let wait = Duration::from_millis(wait);
+        let (mut waited, mut remaining) = (Duration::ZERO, wait);
+        loop {
+            let step = ladder.step(remaining);
+            prop_assert!(step.remaining < remaining || remaining.is_zero());
+            waited += step.rung;
+            remaining = step.remaining;
+            if remaining.is_zero() {
+                break;
+            }
+        }
+        prop_assert!(waited >= wait);
+        prop_assert!(waited <= wait + wait / 4 + ladder.rungs()[0]);
+    }
+
+    #[test]
+    fn every_backoff_wait_fits_one_rung(initial in 100u64..86_400_000, jitter in 0.0f64..=0.5, retry: u32, draw in 0.0f64..1.0) {
+        let policy = policy(initial, 86_400_000, jitter);
+        let step = Ladder::for_backoff(&policy).step(backoff::wait(&policy, retry, draw));
+        prop_assert_eq!(step.remaining, Duration::ZERO);
+    }
+}

@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{delivery::signature::SigningSecret, store::TargetKey};
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn target(headers: &[(&'static str, &'static str)], secrets: &[&str]) -> Target {
+    let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    Target {
+        key: TargetKey::new("acme", None, None),
+        organization: "acme".into(),
+        url: "https://crm.acme.example/hooks".parse().unwrap(),
+        headers: headers.collect(),
+        signing_secrets: secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect(),
+        retry_attempts: 5,
+        timeout: Duration::from_secs(30),
+    }
+}
+
+fn request(target: &Target) -> DeliveryRequest<'_> {
+    DeliveryRequest {
+        webhook_id: "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        attempt: 2,
+        timestamp: 1_614_265_330,
+        traceparent: None,
+        body: br#"{"test": 2432232314}"#,
+        target,
+    }
+}
+
+fn texts(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let mut texts: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    texts.sort_unstable();
+    texts
+}
+
+#[test]
+fn a_plain_target_gets_our_headers_only() {
+    let target = target(&[], &[]);
+    let headers = headers(&request(&target)).unwrap();
+    let wanted = [
+        ("content-type", "application/json"),
+        ("leadhook-attempt", "2"),
+        ("user-agent", AGENT),
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+    ];
+    assert_eq!(texts(&headers), wanted);
+    assert!(AGENT.starts_with("leadhook/"));
+}
+
+#[test]
+fn secrets_add_the_signature_of_the_exact_bytes() {
+    let target = target(&[], &["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+    let headers = headers(&request(&target)).unwrap();
+    assert_eq!(headers[WEBHOOK_SIGNATURE], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+}
+
+#[test]
+fn the_targets_headers_come_along_with_every_value() {
+    let mut target = target(&[("authorization", "Bearer x")], &[]);
+    target.headers.append("x-tag", HeaderValue::from_static("one"));
+    target.headers.append("x-tag", HeaderValue::from_static("two"));
+    let headers = headers(&request(&target)).unwrap();
+    assert_eq!(headers["authorization"], "Bearer x");
+    assert_eq!(headers.get_all("x-tag").iter().count(), 2);
+}
+
+#[test]
+fn a_target_cannot_overwrite_what_is_ours() {
+    let target = target(
+        &[
+            ("webhook-id", "forged"),
+            ("webhook-timestamp", "0"),
+            ("webhook-signature", "v1,forged"),
+            ("leadhook-attempt", "9"),
+            ("user-agent", "forged"),
+            ("content-type", "text/plain"),
+        ],
+        &[],
+    );
+    let headers = headers(&request(&target)).unwrap();
+    assert_eq!(headers[WEBHOOK_ID], "msg_p5jXN8AQM9LWM0D4loKWxJek");
+    assert_eq!(headers[ATTEMPT], "2");
+    assert_eq!(headers[CONTENT_TYPE], "application/json");
+    assert!(!headers.contains_key(WEBHOOK_SIGNATURE));
+    assert!(!texts(&headers).iter().any(|(_, value)| value.contains("forged")));
+}
+
+#[test]
+fn a_trace_travels_on_unless_it_is_none() {
+    let plain = target(&[], &[]);
+    let sent = |traceparent| {
+        let headers = headers(&DeliveryRequest { traceparent: Some(traceparent), ..request(&plain) }).unwrap();
+        headers.get(TRACEPARENT).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let later = format!("cc{}-and-more", &TRACE[2..]);
+    for valid in [TRACE, &later] {
+        assert_eq!(sent(valid).as_deref(), Some(valid));
+    }
+    let upper = TRACE.to_uppercase();
+    let longer = format!("{TRACE}-more");
+    for invalid in ["", "x", "00-é", "a\r\nb: c", &upper, &longer, &TRACE[..54], &format!("ff{}", &TRACE[2..])] {
+        assert_eq!(sent(invalid), None, "{invalid:?}");
+    }
+}
+
+#[test]
+fn a_target_may_set_its_own_trace() {
+    let target = target(&[("traceparent", "mine")], &[]);
+    let headers = headers(&DeliveryRequest { traceparent: Some(TRACE), ..request(&target) }).unwrap();
+    assert_eq!(headers[TRACEPARENT], "mine");
+}
+
+#[test]
+fn an_id_that_is_no_header_value_is_an_error() {
+    let target = target(&[], &["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+    for webhook_id in ["", "a b", "a\nb", "é"] {
+        assert_eq!(
+            headers(&DeliveryRequest { webhook_id, ..request(&target) }),
+            Err(UnusableWebhookId),
+            "{webhook_id:?}"
+        );
+    }
+}
