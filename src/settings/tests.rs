@@ -320,14 +320,7 @@ fn broken_toml_is_told_with_its_place_and_without_its_line() {
 
 #[test]
 fn credentials_appear_nowhere() {
-    for urls in [
-        "http://u:hunter2@a",
-        "u:hunter2@a",
-        "hunter2://a",
-        "amqp://u:hunter2@a:port",
-        "amqp://hunter2@",
-        "amqp://a/b/hunter2",
-    ] {
+    for urls in ["http://u:hunter2@a", "u:hunter2@a", "hunter2://a", "amqp://u:hunter2@a:port", "amqp://hunter2@"] {
         let in_env = from("", &[("LEADHOOK__AMQP__URLS", urls)]).unwrap_err().to_string();
         assert!(in_env.contains("LEADHOOK__AMQP__URLS: amqp.urls: entry 1: is not a broker's URL"), "{in_env}");
         let in_file = from(&format!("[amqp]\nurls = ['amqp://a', '{urls}']"), &[]).unwrap_err();
@@ -338,13 +331,14 @@ fn credentials_appear_nowhere() {
         }
     }
     let env = [
-        ("LEADHOOK__AMQP__URLS", "amqp://u:hunter2@a/v?x=hunter2"),
-        ("LEADHOOK__AMQP__MANAGEMENT_URL", "http://u:hunter2@b"),
+        ("LEADHOOK__AMQP__URLS", "amqp://u:hunter2@a/v"),
+        ("LEADHOOK__AMQP__MANAGEMENT_URL", "http://u:hunter2@b?x=hunter2"),
     ];
-    let settings = from("", &env[1..]).unwrap();
-    assert!(settings.describe().contains(&"amqp.management_url = http://b/".to_owned()), "{:?}", settings.describe());
-    assert!(!format!("{settings:?} {:?}", settings.describe()).contains("hunter2"));
-    let _ = env;
+    let settings = from("", &env).unwrap();
+    let described = settings.describe();
+    assert!(described.contains(&"amqp.urls = amqp://a/v".to_owned()), "{described:?}");
+    assert!(described.contains(&"amqp.management_url = http://b/".to_owned()), "{described:?}");
+    assert!(!format!("{settings:?} {described:?}").contains("hunter2"));
 }
 
 #[test]
