@@ -1,1 +1,181 @@
-//! (to be written)
+//! Log lines: readable on a terminal, one JSON object a line elsewhere, always on stderr (stdout belongs to answers).
+//!
+//! Some libraries would write what must not be written: lapin logs a returned message whole, body included, and HTTP
+//! libraries log URLs and headers at their verbose levels. They are silenced *behind* the filter that a user
+//! configures, as [`allowed`]: a directive such as `lapin::channel=trace` is more specific than `lapin=off` and would
+//! win if both stood in the same filter.
+
+use std::io::IsTerminal;
+
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::filter_fn,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::settings::{Log, LogFormat};
+
+/// Starts logging for the whole process, to stderr. Does nothing when logging has started already.
+///
+/// # Errors
+/// Says what is wrong with `log.level`; settings that were loaded have been checked for that.
+pub fn init(log: &Log) -> Result<(), String> {
+    let terminal = std::io::stderr().is_terminal();
+    let json = match log.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let _ = subscriber(filter(&log.level)?, json, terminal && !no_color(), std::io::stderr).try_init();
+    Ok(())
+}
+
+/// Logging for commands that answer on stdout: warnings only, readable, on stderr.
+pub fn init_for_commands() {
+    let colours = std::io::stderr().is_terminal() && !no_color();
+    if let Ok(warnings) = filter("warn") {
+        let _ = subscriber(warnings, false, colours, std::io::stderr).try_init();
+    }
+}
+
+/// Whether `level` can be used as `log.level`.
+///
+/// # Errors
+/// Says what would be right.
+pub fn check_level(level: &str) -> Result<(), String> {
+    filter(level).map(|_| ())
+}
+
+/// What is never logged, whatever the user's filter says.
+fn allowed(metadata: &Metadata<'_>) -> bool {
+    let library = metadata.target().split("::").next().unwrap_or_default();
+    match library {
+        "lapin" | "amq_protocol" | "amq_protocol_tcp" => false,
+        "hyper" | "hyper_util" | "reqwest" | "rustls" | "h2" => *metadata.level() <= Level::WARN,
+        _ => true,
+    }
+}
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let wrong = || {
+        format!(
+            "{level:?} is not a log level: write error, warn, info, debug, trace or off, \
+             or filter directives such as info,leadhook::worker=debug"
+        )
+    };
+    // A single word that is no level would be taken for the name of a target and switch everything else off.
+    let bare_words_are_levels = level.split(',').all(|directive| {
+        directive.contains(['=', '[']) || directive.trim().parse::<tracing::level_filters::LevelFilter>().is_ok()
+    });
+    if level.trim().is_empty() || !bare_words_are_levels {
+        return Err(wrong());
+    }
+    EnvFilter::try_new(level).map_err(|_| wrong())
+}
+
+fn subscriber<W>(filter: EnvFilter, json: bool, colours: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines: Box<dyn Layer<_> + Send + Sync> = if json {
+        Box::new(
+            fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(writer),
+        )
+    } else {
+        Box::new(fmt::layer().with_ansi(colours).with_target(false).with_writer(writer))
+    };
+    Registry::default().with(lines.with_filter(filter)).with(filter_fn(allowed))
+}
+
+/// The convention of no-color.org: any value but the empty one.
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::{check_level, filter, subscriber};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: &str, json: bool, colours: bool) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        tracing::subscriber::with_default(
+            subscriber(filter(level).unwrap(), json, colours, move || writer.clone()),
+            || {
+                tracing::info!(target: "leadhook::worker", job = 7, "delivered");
+                tracing::debug!(target: "leadhook::worker", "considered");
+                tracing::warn!(target: "lapin::returned_messages", "Server returned us a message: body-of-a-lead");
+                tracing::error!(target: "lapin", "body-of-a-lead");
+                tracing::debug!(target: "hyper_util::client", "header-of-a-target");
+                tracing::trace!(target: "reqwest", "url-of-a-target");
+                tracing::warn!(target: "rustls::conn", "certificate");
+            },
+        );
+        String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn no_level_makes_libraries_write_lead_data() {
+        for level in [
+            "info",
+            "trace",
+            "lapin=trace,info",
+            "lapin::returned_messages=warn",
+            "trace,hyper_util=trace,reqwest=trace",
+        ] {
+            let page = logged(level, false, false);
+            assert!(!page.contains("-of-a-"), "{level}: {page}");
+        }
+    }
+
+    #[test]
+    fn the_level_decides_what_else_is_written() {
+        let info = logged("info", false, false);
+        assert!(info.contains("delivered") && info.contains("certificate") && !info.contains("considered"), "{info}");
+        assert!(logged("info,leadhook::worker=debug", false, false).contains("considered"));
+        assert_eq!(logged("off", false, false), "");
+    }
+
+    #[test]
+    fn lines_are_json_or_text_and_coloured_only_when_asked() {
+        let page = logged("info", true, false);
+        let line: serde_json::Value = serde_json::from_str(page.lines().next().unwrap()).unwrap();
+        assert_eq!(line["message"], "delivered");
+        assert_eq!(line["job"], 7);
+        assert_eq!(line["level"], "INFO");
+        assert!(!logged("info", false, false).contains('\u{1b}'));
+        assert!(logged("info", false, true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_wrong_level_is_told() {
+        for level in ["", "loud", "info,loud", "leadhook=loud", "infos"] {
+            let problem = check_level(level).unwrap_err();
+            assert!(problem.contains("debug"), "{problem}");
+        }
+        for level in ["info", "WARN", "off", "warn,leadhook::worker=trace", "leadhook=debug"] {
+            assert_eq!(check_level(level), Ok(()), "{level}");
+        }
+    }
+}

@@ -1,1 +1,94 @@
-//! (to be written)
+//! The admin port: `/livez`, `/readyz` and `/metrics`, read only and without authentication, hence on the loopback
+//! address by default. It holds no lead data, no URL and no secret.
+//!
+//! Liveness stays true while the process runs: a broker that is away is no reason to restart a worker that would only
+//! lose what it remembers. Readiness tells everything else ([`Health`]).
+
+mod health;
+
+#[cfg(test)]
+mod tests;
+
+use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use health::{BrokerState, Health, QueueReport, Report, StoreReport, Thresholds, TopologyState};
+
+use crate::metrics::{self, Metrics};
+
+/// How long answers that are being written may take after shutdown; a client that never ends its request is cut off.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A bound admin port that does not answer yet.
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Admin {
+    /// Binds the port; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The address is in use or not ours.
+    pub async fn bind(listen: SocketAddr) -> io::Result<Admin> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        Ok(Admin { listener, address })
+    }
+
+    /// Where it listens, the picked port included.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown`, which is to be cancelled last of all: a worker that drains is asked for its readiness,
+    /// and scraped, to the end.
+    ///
+    /// # Errors
+    /// The listener broke.
+    pub async fn serve(
+        self,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let router = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(scrape))
+            .with_state((health, metrics));
+        let server = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        tokio::select! {
+            result = server.into_future() => result,
+            () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => Ok(()),
+        }
+    }
+}
+
+type Shared = State<(Arc<Health>, Arc<Metrics>)>;
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State((health, _)): Shared) -> Response {
+    let report = health.report();
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    match serde_json::to_string_pretty(&report) {
+        Ok(json) => (status, [(header::CONTENT_TYPE, "application/json")], json + "\n").into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn scrape(State((_, metrics)): Shared) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
+}

@@ -11,3 +11,5 @@ pub mod request;
 pub mod retry_after;
 
 pub mod signature;
+
+pub mod verdict;

@@ -1,6 +1,73 @@
 //! The service's own settings: what was said (file, then `LEADHOOK__...` environment) becomes checked values.
+//!
+//! Two stages: `said` hears the layers and remembers where each value stood, `checked` reads every key by its type,
+//! bounds and relations. All problems come together, each with its place and what would be right. `keys` is the closed
+//! list of settings; tests hold it, `config/leadhook.toml` and these structs to one another.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod checked;
+mod describe;
+mod keys;
+mod problem;
+mod said;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use keys::{Key, reference};
+pub use problem::{Place, Problem, Problems};
+pub use words::spoken;
+
+/// The file that is read when none is named, if it is there: relative to the working directory.
+pub const DEFAULT_FILE: &str = "config/leadhook.toml";
+
+/// Loads and checks the settings: compiled-in defaults, then `file` (which must be there) or [`DEFAULT_FILE`] (which may
+/// be missing), then `env`, of which only names with `LEADHOOK__` are looked at, then `store` as `store.path`.
+///
+/// # Errors
+/// All problems at once.
+pub fn load(
+    file: Option<&Path>,
+    store: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, Problems> {
+    let source = file.map_or(said::Source::IfThere(Path::new(DEFAULT_FILE)), said::Source::Given);
+    let mut problems = Problems::default();
+    let said = said::hear(source, env, &mut problems);
+    let settings = checked::check(&said, &mut problems);
+    if store.is_some_and(|path| path.as_os_str().is_empty()) {
+        problems.add(Place::Option("--store"), None, "is empty: write a path");
+    }
+    match settings {
+        Some(mut settings) if problems.0.is_empty() => {
+            if let Some(path) = store {
+                settings.store.path = path.to_owned();
+            }
+            Ok(settings)
+        }
+        _ => Err(problems),
+    }
+}
+
+/// The variables of this process that can be settings, for [`load`]. One that is not Unicode is taken lossily, so that
+/// it is reported as a wrong value instead of being overlooked.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        name.starts_with(keys::PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
+    })
+}
+
+/// Whether `shutdown.grace` leaves attempts in flight the time they may take; `largest_timeout` is the store's.
+pub fn check_against_store(settings: &Settings, largest_timeout: Duration) -> Option<Problem> {
+    checked::grace_problem(settings, largest_timeout)
+}
 
 /// Everything `leadhook` needs to know about itself, checked. Keys and defaults: DESIGN.md section 7.
 #[derive(Clone, Debug)]
@@ -101,6 +168,14 @@ pub struct Delivery {
     pub event_prefetch: u16,
     /// Largest event body in bytes.
     pub max_event_bytes: usize,
+}
+
+impl Delivery {
+    /// Jobs to take from the broker at once, per worker: a fifth more than `concurrency`. Checked at start to stay far
+    /// below the broker's `consumer_timeout`.
+    pub fn job_prefetch(&self) -> u16 {
+        checked::job_prefetch(self.concurrency)
+    }
 }
 
 /// `secrets.*`

@@ -1,0 +1,247 @@
+//! What is known about this worker's health. Others report facts ([`Health::set_store`], [`Health::set_waiting`] ...);
+//! [`Health::report`] judges them, in one place and without I/O.
+//!
+//! *Ready* means that this worker takes and settles messages now. What needs a person but no other replica could do
+//! better (a long failed queue, a store reload that was refused) is a *warning*: taking the worker out of service for
+//! it would only make it worse.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+/// From where on numbers are worth a word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Failed messages from which a warning is given (`admin.failed_threshold`).
+    pub failed: u64,
+    /// Rejected messages from which a warning is given (`admin.rejected_threshold`).
+    pub rejected: u64,
+    /// Outcomes waiting to be recorded from which the intake is closed and the worker not ready.
+    pub waiting: usize,
+}
+
+impl Thresholds {
+    /// Thresholds for these settings: the intake closes when half of the slots hold an outcome that cannot be recorded.
+    pub fn new(settings: &crate::settings::Settings) -> Thresholds {
+        Thresholds {
+            failed: settings.admin.failed_threshold,
+            rejected: settings.admin.rejected_threshold,
+            waiting: settings.delivery.concurrency.div_ceil(2),
+        }
+    }
+}
+
+/// The state of one connection to the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Open and usable.
+    Connected,
+    /// Open, but the broker has blocked publishers (memory or disk alarm).
+    Blocked,
+    /// Not open, with the reason in words that hold no credentials.
+    Lost(String),
+}
+
+/// Whether the queues are as they must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopologyState {
+    /// Declared or verified.
+    Ok,
+    /// What is missing or differs.
+    Problem(String),
+}
+
+/// What is known, shared by everybody who reports.
+#[derive(Debug)]
+pub struct Health {
+    thresholds: Thresholds,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    consume: BrokerState,
+    publish: BrokerState,
+    topology: TopologyState,
+    revision: Option<String>,
+    store_error: Option<String>,
+    waiting: BTreeMap<String, usize>,
+    stopping: bool,
+    queues: BTreeMap<String, u64>,
+    oldest: BTreeMap<String, Duration>,
+}
+
+/// The judgement, as `/readyz` answers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether this worker takes and settles messages now.
+    pub ready: bool,
+    /// Why not; empty when ready.
+    pub reasons: Vec<String>,
+    /// What needs a person, ready or not.
+    pub warnings: Vec<String>,
+    /// The webhook store in use.
+    pub store: StoreReport,
+    /// Our queues, without the prefix of their names.
+    pub queues: BTreeMap<String, QueueReport>,
+}
+
+/// The webhook store in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StoreReport {
+    /// Its revision, once one is loaded.
+    pub revision: Option<String>,
+    /// Why the last reload was refused, if it was.
+    pub last_error: Option<String>,
+}
+
+/// One queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueReport {
+    /// Messages ready on it.
+    pub messages: u64,
+    /// Age of its oldest message in seconds, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_seconds: Option<u64>,
+}
+
+impl Health {
+    /// Nothing is known yet, so nothing is ready: both connections count as not yet made, the topology as unchecked.
+    pub fn new(thresholds: Thresholds) -> Health {
+        let starting = || BrokerState::Lost("not connected yet".to_owned());
+        let facts = Facts {
+            consume: starting(),
+            publish: starting(),
+            topology: TopologyState::Problem("not checked yet".to_owned()),
+            revision: None,
+            store_error: None,
+            waiting: BTreeMap::new(),
+            stopping: false,
+            queues: BTreeMap::new(),
+            oldest: BTreeMap::new(),
+        };
+        Health { thresholds, facts: Mutex::new(facts) }
+    }
+
+    /// The state of both connections.
+    pub fn set_broker(&self, consume: BrokerState, publish: BrokerState) {
+        self.change(|facts| (facts.consume, facts.publish) = (consume, publish));
+    }
+
+    /// The state of the consuming connection.
+    pub fn set_consuming(&self, state: BrokerState) {
+        self.change(|facts| facts.consume = state);
+    }
+
+    /// The state of the publishing connection.
+    pub fn set_publishing(&self, state: BrokerState) {
+        self.change(|facts| facts.publish = state);
+    }
+
+    /// Whether the queues are as they must be.
+    pub fn set_topology(&self, state: TopologyState) {
+        self.change(|facts| facts.topology = state);
+    }
+
+    /// The store in use, and why the last reload was refused if it was.
+    pub fn set_store(&self, revision: &str, last_error: Option<String>) {
+        self.change(|facts| (facts.revision, facts.store_error) = (Some(revision.to_owned()), last_error));
+    }
+
+    /// Outcomes waiting to be recorded, by the queue that does not take them. Replaces what was said before.
+    pub fn set_waiting(&self, waiting: BTreeMap<String, usize>) {
+        self.change(|facts| facts.waiting = waiting);
+    }
+
+    /// This worker stops; there is no way back.
+    pub fn set_stopping(&self) {
+        self.change(|facts| facts.stopping = true);
+    }
+
+    /// Messages ready on each queue, and the age of the oldest where it is known; names without the prefix, as in
+    /// [`crate::metrics::Metrics::set_queue_messages`]. Replaces what was said before.
+    pub fn set_queue_counts(&self, messages: BTreeMap<String, u64>, oldest: BTreeMap<String, Duration>) {
+        self.change(|facts| (facts.queues, facts.oldest) = (messages, oldest));
+    }
+
+    /// The judgement of now.
+    pub fn report(&self) -> Report {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let reasons = facts.reasons(&self.thresholds);
+        let queue = |(name, messages): (&String, &u64)| {
+            let oldest_seconds = facts.oldest.get(name).map(Duration::as_secs);
+            (name.clone(), QueueReport { messages: *messages, oldest_seconds })
+        };
+        Report {
+            ready: reasons.is_empty(),
+            reasons,
+            warnings: facts.warnings(&self.thresholds),
+            store: StoreReport { revision: facts.revision.clone(), last_error: facts.store_error.clone() },
+            queues: facts.queues.iter().map(queue).collect(),
+        }
+    }
+
+    /// A panic while a fact was changed leaves that fact half said at worst: no reason to lose the others.
+    fn change(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Facts {
+    fn reasons(&self, thresholds: &Thresholds) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.stopping {
+            reasons.push("stopping: attempts in flight are being finished".to_owned());
+        }
+        reasons.extend(connection_problem("consuming", &self.consume));
+        reasons.extend(connection_problem("publishing", &self.publish));
+        if let TopologyState::Problem(text) = &self.topology {
+            reasons.push(format!("topology: {text}"));
+        }
+        if self.revision.is_none() {
+            reasons.push("the webhook store is not loaded yet".to_owned());
+        }
+        let waiting: usize = self.waiting.values().sum();
+        if waiting > 0 && waiting >= thresholds.waiting {
+            let queues = self.waiting.iter().filter(|(_, waiting)| **waiting > 0);
+            let queues: Vec<_> = queues.map(|(queue, waiting)| format!("{waiting} for {queue}")).collect();
+            reasons.push(format!("intake closed: outcomes cannot be recorded ({})", queues.join(", ")));
+        }
+        reasons
+    }
+
+    fn warnings(&self, thresholds: &Thresholds) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(error) = &self.store_error {
+            warnings
+                .push(format!("the last reload of the webhook store was refused, the one before it stays: {error}"));
+        }
+        for (queue, threshold) in [("failed", thresholds.failed), ("rejected", thresholds.rejected)] {
+            let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {
+                continue;
+            };
+            let mut text = format!("the {queue} queue holds {messages} messages (warned from {threshold})");
+            if let Some(oldest) = self.oldest.get(queue) {
+                // Writing to a String cannot fail.
+                let _ = write!(text, ", the oldest {} s old", oldest.as_secs());
+            }
+            warnings.push(text);
+        }
+        warnings
+    }
+}
+
+fn connection_problem(purpose: &str, state: &BrokerState) -> Option<String> {
+    match state {
+        BrokerState::Connected => None,
+        BrokerState::Blocked => {
+            Some(format!("the {purpose} connection is blocked by the broker (memory or disk alarm)"))
+        }
+        BrokerState::Lost(reason) => Some(format!("no {purpose} connection to the broker: {reason}")),
+    }
+}

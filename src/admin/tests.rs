@@ -1,0 +1,147 @@
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Admin, BrokerState, Health, Thresholds, TopologyState};
+use crate::metrics::Metrics;
+
+const THRESHOLDS: Thresholds = Thresholds { failed: 10, rejected: 5, waiting: 4 };
+
+/// A healthy worker.
+fn healthy() -> Health {
+    let health = Health::new(THRESHOLDS);
+    health.set_broker(BrokerState::Connected, BrokerState::Connected);
+    health.set_topology(TopologyState::Ok);
+    health.set_store("r1", None);
+    health
+}
+
+fn counts<N: Copy>(counts: &[(&str, N)]) -> BTreeMap<String, N> {
+    counts.iter().map(|(queue, messages)| (queue.to_string(), *messages)).collect()
+}
+
+#[test]
+fn a_worker_is_ready_only_when_everything_it_needs_is_there() {
+    assert!(healthy().report().ready);
+    let spoil: [(fn(&Health), &str); 8] = [
+        (|h| h.set_consuming(BrokerState::Lost("refused".into())), "no consuming connection to the broker: refused"),
+        (|h| h.set_publishing(BrokerState::Lost("reset".into())), "no publishing connection to the broker: reset"),
+        (
+            |h| h.set_publishing(BrokerState::Blocked),
+            "the publishing connection is blocked by the broker (memory or disk alarm)",
+        ),
+        (
+            |h| h.set_consuming(BrokerState::Blocked),
+            "the consuming connection is blocked by the broker (memory or disk alarm)",
+        ),
+        (
+            |h| h.set_topology(TopologyState::Problem("no queue leadhook.jobs".into())),
+            "topology: no queue leadhook.jobs",
+        ),
+        (
+            |h| h.set_waiting(counts(&[("leadhook.failed", 4)])),
+            "intake closed: outcomes cannot be recorded (4 for leadhook.failed)",
+        ),
+        (
+            |h| h.set_waiting(counts(&[("a", 2), ("b", 3), ("c", 0)])),
+            "intake closed: outcomes cannot be recorded (2 for a, 3 for b)",
+        ),
+        (Health::set_stopping, "stopping: attempts in flight are being finished"),
+    ];
+    for (spoil, reason) in spoil {
+        let health = healthy();
+        spoil(&health);
+        let report = health.report();
+        assert!(!report.ready);
+        assert_eq!(report.reasons, [reason]);
+    }
+    assert_eq!(Health::new(THRESHOLDS).report().reasons.len(), 4);
+}
+
+#[test]
+fn what_needs_a_person_is_a_warning_and_keeps_the_worker_in_service() {
+    let health = healthy();
+    health.set_waiting(counts(&[("leadhook.failed", 3)]));
+    health.set_queue_counts(counts(&[("failed", 9), ("rejected", 4)]), BTreeMap::new());
+    assert_eq!(health.report().warnings, [""; 0]);
+
+    health.set_store("r1", Some("acme.yaml:3:5: unknown key".into()));
+    let oldest = counts(&[("failed", Duration::from_secs(60))]);
+    health.set_queue_counts(counts(&[("failed", 10), ("rejected", 5), ("jobs", 1_000_000)]), oldest);
+    let report = health.report();
+    assert!(report.ready, "{report:?}");
+    assert_eq!(
+        report.warnings,
+        [
+            "the last reload of the webhook store was refused, the one before it stays: acme.yaml:3:5: unknown key",
+            "the failed queue holds 10 messages (warned from 10), the oldest 60 s old",
+            "the rejected queue holds 5 messages (warned from 5)",
+        ]
+    );
+}
+
+struct Reply {
+    status: u16,
+    content_type: String,
+    body: String,
+}
+
+async fn ask(address: SocketAddr, path: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    Reply {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        content_type: header("content-type: "),
+        body: body.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn the_port_answers_until_shutdown() {
+    let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = admin.address();
+    assert_ne!(address.port(), 0);
+    let (health, metrics, shutdown) = (Arc::new(Health::new(THRESHOLDS)), Metrics::new(), CancellationToken::new());
+    let server = tokio::spawn(admin.serve(health.clone(), metrics.clone(), shutdown.clone()));
+
+    let reply = ask(address, "/readyz").await;
+    assert_eq!((reply.status, reply.content_type.as_str()), (503, "application/json"));
+    let json: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(json["ready"], false);
+    assert_eq!(ask(address, "/livez").await.status, 200);
+
+    health.set_broker(BrokerState::Connected, BrokerState::Connected);
+    health.set_topology(TopologyState::Ok);
+    health.set_store("r1", None);
+    health.set_queue_counts(counts(&[("failed", 2)]), BTreeMap::new());
+    let reply = ask(address, "/readyz").await;
+    assert_eq!(reply.status, 200);
+    let json: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+    let expected = serde_json::json!({
+        "ready": true, "reasons": [], "warnings": [],
+        "store": { "revision": "r1", "last_error": null },
+        "queues": { "failed": { "messages": 2 } },
+    });
+    assert_eq!(json, expected);
+
+    metrics.job_delivered();
+    let reply = ask(address, "/metrics").await;
+    assert_eq!(reply.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(reply.body.contains("leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 1\n"), "{}", reply.body);
+    assert_eq!(ask(address, "/").await.status, 404);
+
+    // A client that never ends its request does not hold the process up.
+    let mut idler = TcpStream::connect(address).await.unwrap();
+    idler.write_all(b"GET /livez HT").await.unwrap();
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}

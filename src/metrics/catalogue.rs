@@ -1,0 +1,114 @@
+//! Every metric by name: what is registered, what the README lists, and what a test compares with both.
+
+/// One metric as a scrape shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name with which its samples begin; counters end in `_total`.
+    pub name: &'static str,
+    /// What kind of series it is.
+    pub kind: Kind,
+    /// Label names, in the order in which they are written.
+    pub labels: &'static [&'static str],
+    /// One sentence, without the full stop (the encoder adds it).
+    pub help: &'static str,
+}
+
+/// The kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+    /// Always 1: its labels are the message.
+    Info,
+}
+
+impl Kind {
+    /// The word that stands in a `# TYPE` line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+            Kind::Info => "info",
+        }
+    }
+}
+
+impl Entry {
+    /// The name under which the metric is registered: the client library appends `_total` and `_info` by itself.
+    pub(super) fn registered(&self) -> &'static str {
+        match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            Kind::Info => self.name.strip_suffix("_info").unwrap_or(self.name),
+            Kind::Gauge | Kind::Histogram => self.name,
+        }
+    }
+}
+
+/// All metrics, in the order in which a scrape shows them.
+pub fn catalogue() -> &'static [Entry] {
+    ALL
+}
+
+macro_rules! entries {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $id: Entry =
+            Entry { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        const ALL: &[Entry] = &[$($id),*];
+    };
+}
+
+entries! {
+    EVENTS = Counter "leadhook_events_total" ["result"]
+        "Events settled: dispatched (at least one job was made), no_target (nobody wants it), rejected (unusable)";
+    NO_TARGET = Counter "leadhook_no_target_total" ["reason"]
+        "Events that nobody wants, by reason";
+    EVENTS_REJECTED = Counter "leadhook_events_rejected_total" ["reason"]
+        "Events put on the rejected queue, by reason";
+    JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
+        "Jobs made from events and confirmed by the broker";
+    JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
+        "Jobs settled after an attempt or instead of one: delivered, failed (for good), retry (later), parked (no attempt spent)";
+    ATTEMPTS = Counter "leadhook_attempts_total" ["class"]
+        "HTTP attempts by status class, or by the fault that kept an answer away";
+    ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []
+        "How long attempts took, from start to last byte read or fault";
+    EVENT_LAG = Histogram "leadhook_event_lag_seconds" []
+        "From an event's own timestamp to the first attempt of each of its jobs";
+    DUE_LAG = Histogram "leadhook_due_lag_seconds" []
+        "From the time a retry was due to the time it was made";
+    IN_FLIGHT = Gauge "leadhook_attempts_in_flight" []
+        "Attempts being made now";
+    CONFIRM_SECONDS = Histogram "leadhook_publish_confirm_seconds" []
+        "From a publish to the broker's confirm";
+    PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]
+        "Publishes that count as not done: returned, nacked, timed_out, lost";
+    RECONNECTS = Counter "leadhook_reconnects_total" ["role"]
+        "Connections to the broker made again after a loss";
+    STORE_RELOADS = Counter "leadhook_store_reloads_total" ["result"]
+        "Reloads of the webhook store: loaded, unchanged or refused";
+    STORE_INFO = Gauge "leadhook_store_info" ["revision"]
+        "Always 1: the revision of the webhook store in use";
+    STORE_RELOAD_SUCCESS = Gauge "leadhook_store_last_reload_success" []
+        "1 when the last reload of the webhook store was accepted, 0 when it was refused and the store before it stays in use";
+    QUEUE_MESSAGES = Gauge "leadhook_queue_messages" ["queue"]
+        "Messages ready on each queue of ours, without the prefix of its name: events, jobs, failed, rejected, delay_<ms>";
+    RETRIES_WAITING = Gauge "leadhook_retries_waiting" []
+        "Jobs waiting on the delay ladder, retries and parked ones together";
+    DUPLICATES_SUPPRESSED = Counter "leadhook_duplicates_suppressed_total" []
+        "Redelivered jobs settled from memory, without a second POST";
+    WAITING_OUTCOMES = Gauge "leadhook_waiting_outcomes" []
+        "Outcomes known but not yet recorded on the broker";
+    PANICS = Counter "leadhook_panics_total" []
+        "Panics caught; each costs its job one attempt and is a fault of ours";
+    BUILD_INFO = Info "leadhook_build_info" ["version"]
+        "Always 1: the version that runs";
+    RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
+        "Resident memory of this process; missing where the system has no /proc";
+    START_TIME = Gauge "process_start_time_seconds" []
+        "When this process began counting, in seconds since 1970";
+}

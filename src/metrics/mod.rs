@@ -1,0 +1,339 @@
+//! What the worker counts. Callers say what happened ([`Metrics::event_rejected`], [`Metrics::attempt`]); names, labels
+//! and buckets stay in this room.
+//!
+//! Label values are `&'static str` wherever that is possible, so that no id, URL or text of a receiver can become a
+//! label: a label value per lead would grow the scrape without end and leak what must not leave. The two exceptions
+//! are the store's revision (one at a time) and the queues (a fixed ladder).
+
+mod catalogue;
+mod process;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    encoding::{EncodeMetric, text},
+    metrics::{TypedMetric, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+
+pub use catalogue::{Entry, Kind, catalogue};
+
+use crate::delivery::outcome::{Exchange, Fault};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics of one worker. Cheap to update from any task; nothing here blocks on anything but a short lock.
+pub struct Metrics {
+    registry: Registry,
+    events: Labelled,
+    no_target: Labelled,
+    events_rejected: Labelled,
+    jobs_published: Counter,
+    jobs: Family<[(&'static str, &'static str); 2], Counter>,
+    attempts: Labelled,
+    attempt_seconds: Histogram,
+    event_lag: Histogram,
+    due_lag: Histogram,
+    in_flight: Gauge,
+    confirm_seconds: Histogram,
+    publish_failures: Labelled,
+    reconnects: Labelled,
+    store_reloads: Labelled,
+    store_info: Named,
+    store_reload_success: Gauge,
+    queue_messages: Named,
+    retries_waiting: Gauge,
+    duplicates_suppressed: Counter,
+    waiting_outcomes: Gauge,
+    panics: Counter,
+    /// Label values in use, so that those which vanish are taken out of the scrape without emptying it for a moment.
+    shown: Mutex<Shown>,
+}
+
+type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
+type Named = Family<[(&'static str, Cow<'static, str>); 1], Gauge<i64, AtomicI64>>;
+
+#[derive(Default)]
+struct Shown {
+    revision: Option<String>,
+    queues: BTreeSet<String>,
+}
+
+/// What became of an event.
+const EVENT_RESULTS: [&str; 3] = ["dispatched", "no_target", "rejected"];
+/// What became of a reload of the store.
+const RELOAD_RESULTS: [&str; 3] = ["loaded", "unchanged", "refused"];
+/// Why a publish is not done.
+const PUBLISH_FAILURES: [&str; 4] = ["returned", "nacked", "timed_out", "lost"];
+
+/// An HTTP exchange ends within the target's timeout, at most 120 s.
+const ATTEMPT_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Lag is milliseconds on a good day and hours after an outage.
+const LAG_BUCKETS: [f64; 14] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0];
+/// A confirm is a disk write and a majority of the cluster.
+const CONFIRM_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+impl Metrics {
+    /// A fresh set, everything at zero; the start time is now.
+    pub fn new() -> Arc<Metrics> {
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let started = Gauge::<f64, AtomicU64>::default();
+        started.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+
+        let mut metrics = Metrics {
+            events: register(&mut registry, catalogue::EVENTS, Family::default()),
+            no_target: register(&mut registry, catalogue::NO_TARGET, Family::default()),
+            events_rejected: register(&mut registry, catalogue::EVENTS_REJECTED, Family::default()),
+            jobs_published: register(&mut registry, catalogue::JOBS_PUBLISHED, Counter::default()),
+            jobs: register(&mut registry, catalogue::JOBS, Family::default()),
+            attempts: register(&mut registry, catalogue::ATTEMPTS, Family::default()),
+            attempt_seconds: register(&mut registry, catalogue::ATTEMPT_SECONDS, Histogram::new(ATTEMPT_BUCKETS)),
+            event_lag: register(&mut registry, catalogue::EVENT_LAG, Histogram::new(LAG_BUCKETS)),
+            due_lag: register(&mut registry, catalogue::DUE_LAG, Histogram::new(LAG_BUCKETS)),
+            in_flight: register(&mut registry, catalogue::IN_FLIGHT, Gauge::default()),
+            confirm_seconds: register(&mut registry, catalogue::CONFIRM_SECONDS, Histogram::new(CONFIRM_BUCKETS)),
+            publish_failures: register(&mut registry, catalogue::PUBLISH_FAILURES, Family::default()),
+            reconnects: register(&mut registry, catalogue::RECONNECTS, Family::default()),
+            store_reloads: register(&mut registry, catalogue::STORE_RELOADS, Family::default()),
+            store_info: register(&mut registry, catalogue::STORE_INFO, Family::default()),
+            store_reload_success: register(&mut registry, catalogue::STORE_RELOAD_SUCCESS, Gauge::default()),
+            queue_messages: register(&mut registry, catalogue::QUEUE_MESSAGES, Family::default()),
+            retries_waiting: register(&mut registry, catalogue::RETRIES_WAITING, Gauge::default()),
+            duplicates_suppressed: register(&mut registry, catalogue::DUPLICATES_SUPPRESSED, Counter::default()),
+            waiting_outcomes: register(&mut registry, catalogue::WAITING_OUTCOMES, Gauge::default()),
+            panics: register(&mut registry, catalogue::PANICS, Counter::default()),
+            shown: Mutex::default(),
+            registry,
+        };
+        let entry = catalogue::BUILD_INFO;
+        metrics.registry.register(entry.registered(), entry.help, build);
+        metrics.registry.register_collector(Box::new(process::ResidentMemory));
+        register(&mut metrics.registry, catalogue::START_TIME, started);
+        metrics.begin_at_zero();
+        Arc::new(metrics)
+    }
+
+    /// The scrape: OpenMetrics text, which Prometheus reads as well ([`CONTENT_TYPE`]).
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail, and no collector of ours fails: an error would cut the page, never the worker.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+
+    /// An event became jobs, all of them confirmed; `jobs` of them.
+    pub fn event_dispatched(&self, jobs: usize) {
+        count(&self.events, "result", "dispatched");
+        self.jobs_published.inc_by(jobs as u64);
+    }
+
+    /// An event that nobody wants.
+    pub fn event_without_target(&self, reason: &'static str) {
+        count(&self.events, "result", "no_target");
+        count(&self.no_target, "reason", reason);
+    }
+
+    /// An event went to the rejected queue, confirmed.
+    pub fn event_rejected(&self, reason: &'static str) {
+        count(&self.events, "result", "rejected");
+        count(&self.events_rejected, "reason", reason);
+    }
+
+    /// A job was delivered and acked.
+    pub fn job_delivered(&self) {
+        self.job("delivered", "");
+    }
+
+    /// A job went to the failed queue, confirmed.
+    pub fn job_failed(&self, reason: &'static str) {
+        self.job("failed", reason);
+    }
+
+    /// A job waits for its next attempt, confirmed.
+    pub fn job_retry(&self, reason: &'static str) {
+        self.job("retry", reason);
+    }
+
+    /// A job was put back for later without an attempt, confirmed.
+    pub fn job_parked(&self, reason: &'static str) {
+        self.job("parked", reason);
+    }
+
+    /// One POST ended: counted by class, timed, and a panic counted as such.
+    pub fn attempt(&self, exchange: &Exchange) {
+        count(&self.attempts, "class", attempt_class(exchange));
+        self.attempt_seconds.observe(exchange.elapsed.as_secs_f64());
+        if exchange.result == Err(Fault::Panic) {
+            self.panics.inc();
+        }
+    }
+
+    /// A panic outside an attempt was caught.
+    pub fn panic(&self) {
+        self.panics.inc();
+    }
+
+    /// From an event's timestamp to the first attempt of a job of it; a timestamp in the future counts as no lag.
+    pub fn event_lag(&self, lag: Duration) {
+        self.event_lag.observe(lag.as_secs_f64());
+    }
+
+    /// From the due time of a retry to its attempt.
+    pub fn due_lag(&self, lag: Duration) {
+        self.due_lag.observe(lag.as_secs_f64());
+    }
+
+    /// How many attempts are being made now.
+    pub fn set_in_flight(&self, attempts: usize) {
+        self.in_flight.set(attempts as i64);
+    }
+
+    /// A publish was confirmed after that time.
+    pub fn publish_confirmed(&self, elapsed: Duration) {
+        self.confirm_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A publish is not done: `returned`, `nacked`, `timed_out` or `lost`.
+    pub fn publish_failed(&self, reason: &'static str) {
+        count(&self.publish_failures, "reason", reason);
+    }
+
+    /// A connection was made again; `role` is `consume`, `publish` and the like.
+    pub fn reconnected(&self, role: &'static str) {
+        count(&self.reconnects, "role", role);
+    }
+
+    /// This revision of the store is in use from now on.
+    pub fn store_revision(&self, revision: &str) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store_info.get_or_create(&[("revision", revision.to_owned().into())]).set(1);
+        if let Some(before) = shown.revision.replace(revision.to_owned()).filter(|before| before != revision) {
+            self.store_info.remove(&[("revision", before.into())]);
+        }
+    }
+
+    /// A reload brought a new store into use.
+    pub fn store_loaded(&self) {
+        count(&self.store_reloads, "result", "loaded");
+        self.store_reload_success.set(1);
+    }
+
+    /// A reload found the same store again.
+    pub fn store_unchanged(&self) {
+        count(&self.store_reloads, "result", "unchanged");
+        self.store_reload_success.set(1);
+    }
+
+    /// A reload was refused; the store before it stays in use.
+    pub fn store_refused(&self) {
+        count(&self.store_reloads, "result", "refused");
+        self.store_reload_success.set(0);
+    }
+
+    /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `delay_<ms>`
+    /// (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
+    pub fn set_queue_messages<'a>(&self, queues: impl IntoIterator<Item = (&'a str, u64)>) {
+        let queues: BTreeMap<String, u64> =
+            queues.into_iter().map(|(queue, messages)| (queue.replace('.', "_"), messages)).collect();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (queue, messages) in &queues {
+            self.queue_messages.get_or_create(&[("queue", queue.clone().into())]).set(gauge_value(*messages));
+        }
+        for gone in shown.queues.iter().filter(|queue| !queues.contains_key(*queue)) {
+            self.queue_messages.remove(&[("queue", gone.clone().into())]);
+        }
+        let waiting =
+            queues.iter().filter(|(queue, _)| queue.starts_with("delay_")).map(|(_, messages)| messages).sum();
+        self.retries_waiting.set(gauge_value(waiting));
+        shown.queues = queues.into_keys().collect();
+    }
+
+    /// A redelivered job was settled from memory, without a second POST.
+    pub fn duplicate_suppressed(&self) {
+        self.duplicates_suppressed.inc();
+    }
+
+    /// Outcomes that are known but not recorded yet.
+    pub fn set_waiting_outcomes(&self, outcomes: usize) {
+        self.waiting_outcomes.set(outcomes as i64);
+    }
+
+    fn job(&self, outcome: &'static str, reason: &'static str) {
+        self.jobs.get_or_create(&[("outcome", outcome), ("reason", reason)]).inc();
+    }
+
+    /// Series whose labels are known beforehand start at 0: a rate over a series that appears with its first count
+    /// misses that count.
+    fn begin_at_zero(&self) {
+        let known: [(&Labelled, &'static str, &[&'static str]); 3] = [
+            (&self.events, "result", &EVENT_RESULTS),
+            (&self.publish_failures, "reason", &PUBLISH_FAILURES),
+            (&self.store_reloads, "result", &RELOAD_RESULTS),
+        ];
+        for (family, label, values) in known {
+            for value in values {
+                drop(family.get_or_create(&[(label, value)]));
+            }
+        }
+        drop(self.jobs.get_or_create(&[("outcome", "delivered"), ("reason", "")]));
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// The label of an attempt: the class of its status, or the fault that kept an answer away.
+pub fn attempt_class(exchange: &Exchange) -> &'static str {
+    match &exchange.result {
+        Ok(answer) => match answer.status {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            500..=599 => "5xx",
+            _ => "other",
+        },
+        Err(Fault::Timeout) => "timeout",
+        Err(Fault::Dns) => "dns",
+        Err(Fault::Connect) => "connect",
+        Err(Fault::Tls) => "tls",
+        Err(Fault::Broken) => "broken",
+        Err(Fault::ForbiddenAddress) => "forbidden_address",
+        Err(Fault::UnusableTarget) => "unusable_target",
+        Err(Fault::Panic) => "panic",
+    }
+}
+
+fn register<M>(registry: &mut Registry, entry: Entry, metric: M) -> M
+where
+    M: Clone + EncodeMetric + TypedMetric + fmt::Debug + Send + Sync + 'static,
+{
+    registry.register(entry.registered(), entry.help, metric.clone());
+    metric
+}
+
+fn count(family: &Labelled, label: &'static str, value: &'static str) {
+    family.get_or_create(&[(label, value)]).inc();
+}
+
+/// Gauges count in `i64`; no queue is longer than that.
+fn gauge_value(messages: u64) -> i64 {
+    i64::try_from(messages).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,46 @@
+//! What the operating system says about this process, read at each scrape.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+};
+
+use super::catalogue;
+
+/// Reads resident memory when it is asked.
+#[derive(Debug)]
+pub(super) struct ResidentMemory;
+
+impl Collector for ResidentMemory {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Some(bytes) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status))
+        else {
+            return Ok(());
+        };
+        let gauge = ConstGauge::new(bytes);
+        let entry = catalogue::RESIDENT_MEMORY;
+        gauge.encode(encoder.encode_descriptor(entry.registered(), entry.help, None, gauge.metric_type())?)
+    }
+}
+
+/// `VmRSS` of a Linux `status` file, which always counts in kB of 1024 bytes (unlike `statm`, whose unit is the page).
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resident_bytes;
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        assert_eq!(resident_bytes("Name:\tleadhook\nVmRSS:\t   12345 kB\nThreads:\t4\n"), Some(12345 * 1024));
+        assert_eq!(resident_bytes("Name:\tleadhook\n"), None);
+        assert_eq!(resident_bytes("VmRSS:\t many kB\n"), None);
+    }
+}

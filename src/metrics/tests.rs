@@ -1,0 +1,135 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Kind, Metrics, attempt_class, catalogue};
+use crate::delivery::outcome::{Answer, Exchange, Fault};
+
+fn answered(status: u16) -> Exchange {
+    Exchange { result: Ok(Answer { status, retry_after: None, snippet: None }), elapsed: Duration::from_millis(30) }
+}
+
+fn fault(fault: Fault) -> Exchange {
+    Exchange { result: Err(fault), elapsed: Duration::from_millis(30) }
+}
+
+/// Lets everything happen once, so that every family has a sample.
+fn busy() -> std::sync::Arc<Metrics> {
+    let metrics = Metrics::new();
+    metrics.event_dispatched(2);
+    metrics.event_without_target("disabled");
+    metrics.event_rejected("not_json");
+    metrics.job_delivered();
+    metrics.job_failed("gone");
+    metrics.job_retry("status");
+    metrics.job_parked("saturated");
+    metrics.attempt(&answered(204));
+    metrics.attempt(&fault(Fault::Panic));
+    metrics.event_lag(Duration::from_millis(20));
+    metrics.due_lag(Duration::from_secs(2));
+    metrics.set_in_flight(3);
+    metrics.publish_confirmed(Duration::from_millis(2));
+    metrics.publish_failed("nacked");
+    metrics.reconnected("consume");
+    metrics.store_revision("r1");
+    metrics.store_loaded();
+    metrics.set_queue_messages([("events", 1), ("failed", 7), ("delay.16000", 2), ("delay_20000", 3)]);
+    metrics.duplicate_suppressed();
+    metrics.set_waiting_outcomes(4);
+    metrics
+}
+
+#[test]
+fn the_scrape_and_the_catalogue_agree() {
+    let page = busy().encode();
+    let mut shown = BTreeMap::new();
+    for line in page.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
+            shown.insert(name.to_owned(), kind.to_owned());
+        }
+    }
+    for entry in catalogue() {
+        let kind = shown.remove(entry.registered());
+        assert_eq!(kind.as_deref(), Some(entry.kind.name()), "{}", entry.name);
+        let sample = page.lines().find(|line| !line.starts_with('#') && line.starts_with(entry.name));
+        let sample = sample.unwrap_or_else(|| panic!("no sample of {}", entry.name));
+        for label in entry.labels {
+            assert!(sample.contains(&format!("{label}=\"")), "{sample} should have the label {label}");
+        }
+        assert_eq!(entry.kind == Kind::Counter, entry.name.ends_with("_total"), "{}", entry.name);
+        assert!(!entry.help.ends_with('.'), "{}", entry.name);
+    }
+    assert!(shown.is_empty(), "not in the catalogue: {shown:?}");
+    assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
+fn what_happened_is_what_is_counted() {
+    let page = busy().encode();
+    for line in [
+        "leadhook_events_total{result=\"dispatched\"} 1",
+        "leadhook_events_total{result=\"no_target\"} 1",
+        "leadhook_events_total{result=\"rejected\"} 1",
+        "leadhook_no_target_total{reason=\"disabled\"} 1",
+        "leadhook_events_rejected_total{reason=\"not_json\"} 1",
+        "leadhook_jobs_published_total 2",
+        "leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 1",
+        "leadhook_jobs_total{outcome=\"failed\",reason=\"gone\"} 1",
+        "leadhook_jobs_total{outcome=\"retry\",reason=\"status\"} 1",
+        "leadhook_jobs_total{outcome=\"parked\",reason=\"saturated\"} 1",
+        "leadhook_attempts_total{class=\"2xx\"} 1",
+        "leadhook_attempts_total{class=\"panic\"} 1",
+        "leadhook_attempt_seconds_count 2",
+        "leadhook_panics_total 1",
+        "leadhook_attempts_in_flight 3",
+        "leadhook_publish_failures_total{reason=\"nacked\"} 1",
+        "leadhook_publish_failures_total{reason=\"lost\"} 0",
+        "leadhook_reconnects_total{role=\"consume\"} 1",
+        "leadhook_store_info{revision=\"r1\"} 1",
+        "leadhook_store_last_reload_success 1",
+        "leadhook_queue_messages{queue=\"failed\"} 7",
+        "leadhook_queue_messages{queue=\"delay_16000\"} 2",
+        "leadhook_retries_waiting 5",
+        "leadhook_duplicates_suppressed_total 1",
+        "leadhook_waiting_outcomes 4",
+        concat!("leadhook_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "missing: {line}\n{page}");
+    }
+}
+
+#[test]
+fn a_new_revision_and_vanished_queues_replace_the_old_ones() {
+    let metrics = busy();
+    metrics.store_revision("r2");
+    metrics.store_revision("r2");
+    metrics.store_refused();
+    metrics.set_queue_messages([("events", 5)]);
+    let page = metrics.encode();
+    assert!(page.contains("leadhook_store_info{revision=\"r2\"} 1"));
+    assert!(!page.contains("r1"));
+    assert!(page.contains("leadhook_store_last_reload_success 0"));
+    assert!(page.contains("leadhook_queue_messages{queue=\"events\"} 5"));
+    assert!(!page.contains("queue=\"failed\""));
+    assert!(page.contains("leadhook_retries_waiting 0"));
+}
+
+#[test]
+fn every_exchange_has_a_class() {
+    for (exchange, class) in [
+        (answered(100), "1xx"),
+        (answered(200), "2xx"),
+        (answered(302), "3xx"),
+        (answered(410), "4xx"),
+        (answered(503), "5xx"),
+        (answered(700), "other"),
+        (fault(Fault::Timeout), "timeout"),
+        (fault(Fault::Dns), "dns"),
+        (fault(Fault::Connect), "connect"),
+        (fault(Fault::Tls), "tls"),
+        (fault(Fault::Broken), "broken"),
+        (fault(Fault::ForbiddenAddress), "forbidden_address"),
+        (fault(Fault::UnusableTarget), "unusable_target"),
+        (fault(Fault::Panic), "panic"),
+    ] {
+        assert_eq!(attempt_class(&exchange), class);
+    }
+}

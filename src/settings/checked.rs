@@ -1,0 +1,222 @@
+//! Stage two: what was said becomes what is needed. Every key is read by its type and bounds, then the relations between
+//! keys are checked; all problems are gathered, and only a set without any becomes [`Settings`].
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{
+    Admin, Amqp, Backoff, Delivery, Log, Secrets, Settings, Shutdown, StoreSettings, Topology,
+    problem::{Place, Problem, Problems},
+    said::{Said, Word},
+    words::{self, spoken},
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The longest timeout that a store may give a target (DESIGN.md section 3).
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// A third of RabbitMQ's default `consumer_timeout` of 30 minutes: far enough below it for publishing and waiting.
+const LONGEST_UNACKED: Duration = Duration::from_secs(10 * 60);
+
+/// Reads every key; `None` only with problems added.
+pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
+    let mut sheet = Sheet { said, problems };
+    // Every key is read before the first `?`, so that no problem hides another.
+    let urls = sheet.key("amqp.urls").list(words::broker_url);
+    let prefix = sheet.key("amqp.prefix").text(words::prefix);
+    let exchange = sheet.key("amqp.exchange").text(words::short_name);
+    let routing_keys = sheet.key("amqp.routing_keys").list(words::short_name);
+    let management_url = sheet.key("amqp.management_url").optional(|key| key.text(words::management_url));
+    let confirm_timeout = sheet.key("amqp.confirm_timeout").duration(100 * MILLISECOND..=5 * MINUTE);
+    let heartbeat = sheet.key("amqp.heartbeat").value(words::whole_seconds).within(SECOND..=5 * MINUTE, spoken);
+    let declare = sheet.key("topology.declare").value(words::boolean).any();
+    let path = sheet.key("store.path").text(words::path);
+    let settle = sheet.key("store.settle").duration(Duration::ZERO..=24 * HOUR);
+    let concurrency = sheet.key("delivery.concurrency").integer(1..=10_000).map(|n| n as usize);
+    let event_prefetch = sheet.key("delivery.event_prefetch").integer(1..=2_000).map(|n| n as u16);
+    let max_event_bytes = sheet.key("delivery.max_event_bytes").size(1 << 10..=16 << 20).map(|n| n as usize);
+    let environment_prefix = sheet.key("secrets.environment_prefix").text(words::variable_prefix);
+    let directory = sheet.key("secrets.directory").optional(|key| key.text(words::path));
+    let initial = sheet.key("backoff.initial").duration(100 * MILLISECOND..=24 * HOUR);
+    let multiplier = sheet.key("backoff.multiplier").number(1.0..=10.0);
+    let maximum = sheet.key("backoff.maximum").duration(100 * MILLISECOND..=168 * HOUR);
+    let jitter = sheet.key("backoff.jitter").number(0.0..=0.5);
+    let retry_after_maximum = sheet.key("backoff.retry_after_maximum").duration(SECOND..=168 * HOUR);
+    let grace = sheet.key("shutdown.grace").duration(100 * MILLISECOND..=HOUR);
+    let listen = sheet.key("admin.listen").text(words::address);
+    let failed_threshold = sheet.key("admin.failed_threshold").integer(1..=i64::MAX as u64);
+    let rejected_threshold = sheet.key("admin.rejected_threshold").integer(1..=i64::MAX as u64);
+    let format = sheet.key("log.format").text(words::log_format);
+    let level = sheet.key("log.level").text(words::log_level);
+
+    if let (Some(initial), Some(maximum)) = (initial, maximum) {
+        sheet.relate(&["backoff.maximum", "backoff.initial"], maximum_problem(initial, maximum));
+    }
+    if let Some(concurrency) = concurrency {
+        sheet.relate(&["delivery.concurrency"], held_too_long(job_prefetch(concurrency), concurrency));
+    }
+
+    Some(Settings {
+        amqp: Amqp {
+            urls: urls?,
+            prefix: prefix?,
+            exchange: exchange?,
+            routing_keys: routing_keys?,
+            management_url: management_url?,
+            confirm_timeout: confirm_timeout?,
+            heartbeat: heartbeat?,
+        },
+        topology: Topology { declare: declare? },
+        store: StoreSettings { path: path?, settle: settle? },
+        delivery: Delivery {
+            concurrency: concurrency?,
+            event_prefetch: event_prefetch?,
+            max_event_bytes: max_event_bytes?,
+        },
+        secrets: Secrets { environment_prefix: environment_prefix?, directory: directory? },
+        backoff: Backoff {
+            initial: initial?,
+            multiplier: multiplier?,
+            maximum: maximum?,
+            jitter: jitter?,
+            retry_after_maximum: retry_after_maximum?,
+        },
+        shutdown: Shutdown { grace: grace? },
+        admin: Admin { listen: listen?, failed_threshold: failed_threshold?, rejected_threshold: rejected_threshold? },
+        log: Log { format: format?, level: level? },
+    })
+}
+
+/// Jobs to hold at once, so that no slot waits for the broker while another job is fetched: a fifth more than there are
+/// slots. More would only be redelivered, and charged a delivery, when this worker dies.
+pub(super) fn job_prefetch(concurrency: usize) -> u16 {
+    u16::try_from(concurrency.saturating_add(concurrency.div_ceil(5))).unwrap_or(u16::MAX)
+}
+
+fn maximum_problem(initial: Duration, maximum: Duration) -> Option<String> {
+    (maximum < initial).then(|| format!("{} is shorter than backoff.initial ({})", spoken(maximum), spoken(initial)))
+}
+
+/// Whether the last job of a full prefetch window could wait so long that the broker's `consumer_timeout` comes near,
+/// when every attempt takes the longest timeout that a store allows.
+pub(super) fn held_too_long(prefetch: u16, concurrency: usize) -> Option<String> {
+    let rounds = u32::from(prefetch).div_ceil(u32::try_from(concurrency).unwrap_or(u32::MAX).max(1));
+    let longest = LONGEST_TIMEOUT * rounds;
+    (longest > LONGEST_UNACKED).then(|| {
+        format!(
+            "a prefetch of {prefetch} for a concurrency of {concurrency} could hold a job for {}, too near to the \
+             broker's consumer_timeout of 30m",
+            spoken(longest)
+        )
+    })
+}
+
+/// Whether attempts in flight can end within `shutdown.grace`; `largest_timeout` is the store's.
+pub(super) fn grace_problem(settings: &Settings, largest_timeout: Duration) -> Option<Problem> {
+    let grace = settings.shutdown.grace;
+    (grace <= largest_timeout).then(|| Problem {
+        place: Place::Default,
+        key: Some("shutdown.grace".to_owned()),
+        text: format!(
+            "{} must exceed the largest timeout in the webhook store ({}), or every stop cuts attempts off",
+            spoken(grace),
+            spoken(largest_timeout)
+        ),
+    })
+}
+
+/// What was said, and the list of problems that grows while it is read.
+struct Sheet<'a> {
+    said: &'a Said,
+    problems: &'a mut Problems,
+}
+
+impl Sheet<'_> {
+    fn key(&mut self, key: &'static str) -> Reader<'_> {
+        Reader { word: self.said.get(key), key, problems: self.problems }
+    }
+
+    /// Notes a problem between keys under the first of them, at the place of the first that somebody set.
+    fn relate(&mut self, keys: &[&'static str], problem: Option<String>) {
+        let Some(text) = problem else { return };
+        let mut places = keys.iter().filter_map(|key| self.said.get(key)).map(|word| word.place.clone());
+        let place = places.find(|place| *place != Place::Default).unwrap_or(Place::Default);
+        self.problems.add(place, keys.first().copied(), text);
+    }
+}
+
+/// Reads one key and notes what is wrong with it.
+struct Reader<'a> {
+    /// Missing when nobody set it and it has no default, or when its section was spoilt, which is noted already.
+    word: Option<&'a Word>,
+    key: &'static str,
+    problems: &'a mut Problems,
+}
+
+/// A value that was read but not yet compared with its bounds.
+struct Unbounded<'a, T> {
+    reader: Reader<'a>,
+    value: Option<T>,
+}
+
+impl<'a> Reader<'a> {
+    /// `Some(None)` when nobody set it.
+    fn optional<T>(self, read: impl FnOnce(Reader<'a>) -> Option<T>) -> Option<Option<T>> {
+        if self.word.is_some() { read(self).map(Some) } else { Some(None) }
+    }
+
+    fn value<T>(mut self, parse: impl FnOnce(&Word) -> Result<T, String>) -> Unbounded<'a, T> {
+        let value = self.word.and_then(|word| parse(word).map_err(|text| self.note(text)).ok());
+        Unbounded { reader: self, value }
+    }
+
+    fn text<T>(self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.value(|word| parse(words::text(word)?)).any()
+    }
+
+    fn list<T>(self, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+        self.value(|word| words::list(word, parse)).any()
+    }
+
+    fn duration(self, bounds: RangeInclusive<Duration>) -> Option<Duration> {
+        self.value(words::duration).within(bounds, spoken)
+    }
+
+    fn size(self, bounds: RangeInclusive<u64>) -> Option<u64> {
+        self.value(words::size).within(bounds, words::spoken_size)
+    }
+
+    fn integer(self, bounds: RangeInclusive<u64>) -> Option<u64> {
+        self.value(words::integer).within(bounds, |n| n.to_string())
+    }
+
+    fn number(self, bounds: RangeInclusive<f64>) -> Option<f64> {
+        self.value(words::number).within(bounds, |n| n.to_string())
+    }
+
+    fn note(&mut self, text: String) {
+        let place = self.word.map_or(Place::Default, |word| word.place.clone());
+        self.problems.add(place, Some(self.key), text);
+    }
+}
+
+impl<T> Unbounded<'_, T> {
+    fn any(self) -> Option<T> {
+        self.value
+    }
+
+    fn within(mut self, bounds: RangeInclusive<T>, show: impl Fn(T) -> String) -> Option<T>
+    where
+        T: PartialOrd + Copy,
+    {
+        let value = self.value?;
+        if bounds.contains(&value) {
+            return Some(value);
+        }
+        let (from, to) = (show(*bounds.start()), show(*bounds.end()));
+        self.reader.note(format!("{} is out of bounds, it can be {from} to {to}", show(value)));
+        None
+    }
+}

@@ -1,0 +1,61 @@
+//! The settings in words, for the start-up log and for whoever asks what is in effect.
+
+use std::path::Path;
+
+use super::{BrokerUrl, LogFormat, Settings, spoken, words::spoken_size};
+
+impl Settings {
+    /// One line for each key, `section.key = value`, in the order of [`super::reference`]. Holds no credentials: URLs
+    /// of the broker are shown without user information and query.
+    pub fn describe(&self) -> Vec<String> {
+        self.values().into_iter().map(|(key, value)| format!("{key} = {value}")).collect()
+    }
+
+    fn values(&self) -> Vec<(&'static str, String)> {
+        let Settings { amqp, topology, store, delivery, secrets, backoff, shutdown, admin, log } = self;
+        vec![
+            ("amqp.urls", amqp.urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ")),
+            ("amqp.prefix", amqp.prefix.clone()),
+            ("amqp.exchange", amqp.exchange.clone()),
+            ("amqp.routing_keys", amqp.routing_keys.join(", ")),
+            ("amqp.management_url", or_none(amqp.management_url.as_ref().map(BrokerUrl::to_string))),
+            ("amqp.confirm_timeout", spoken(amqp.confirm_timeout)),
+            ("amqp.heartbeat", spoken(amqp.heartbeat)),
+            ("topology.declare", topology.declare.to_string()),
+            ("store.path", shown(&store.path)),
+            ("store.settle", spoken(store.settle)),
+            ("delivery.concurrency", delivery.concurrency.to_string()),
+            ("delivery.event_prefetch", delivery.event_prefetch.to_string()),
+            ("delivery.max_event_bytes", spoken_size(delivery.max_event_bytes as u64)),
+            ("secrets.environment_prefix", secrets.environment_prefix.clone()),
+            ("secrets.directory", or_none(secrets.directory.as_deref().map(shown))),
+            ("backoff.initial", spoken(backoff.initial)),
+            ("backoff.multiplier", backoff.multiplier.to_string()),
+            ("backoff.maximum", spoken(backoff.maximum)),
+            ("backoff.jitter", backoff.jitter.to_string()),
+            ("backoff.retry_after_maximum", spoken(backoff.retry_after_maximum)),
+            ("shutdown.grace", spoken(shutdown.grace)),
+            ("admin.listen", admin.listen.to_string()),
+            ("admin.failed_threshold", admin.failed_threshold.to_string()),
+            ("admin.rejected_threshold", admin.rejected_threshold.to_string()),
+            ("log.format", format_name(log.format).to_owned()),
+            ("log.level", log.level.clone()),
+        ]
+    }
+}
+
+fn format_name(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn or_none(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "none".to_owned())
+}

@@ -1,0 +1,82 @@
+//! What can be wrong with settings, said with the place where it was said.
+
+use std::{fmt, path::PathBuf};
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where the value came from.
+    pub place: Place,
+    /// `section.key`, unless the problem is the file itself or the name of a variable.
+    pub key: Option<String>,
+    /// What is wrong and what would be right. Never holds a value of a setting with credentials.
+    pub text: String,
+}
+
+/// Where a value was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At that line and column (both from 1, columns in characters) of a file.
+    File {
+        /// As it was given.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+    /// In a file as a whole.
+    WholeFile(PathBuf),
+    /// In that environment variable.
+    Variable(String),
+    /// By that option of the command line.
+    Option(&'static str),
+    /// Nowhere: the compiled-in default.
+    Default,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Place::WholeFile(path) => write!(f, "{}", path.display()),
+            Place::Variable(name) => f.write_str(name),
+            Place::Option(option) => f.write_str(option),
+            Place::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// Everything that is wrong, never empty when it is returned as an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub(super) fn add(&mut self, place: Place, key: Option<&str>, text: impl Into<String>) {
+        self.0.push(Problem { place, key: key.map(str::to_owned), text: text.into() });
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "the settings have a problem:\n  {one}"),
+            all => {
+                write!(f, "the settings have {} problems:", all.len())?;
+                all.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,203 @@
+//! How single values are written: each function reads one word and says what would be right when it cannot.
+//!
+//! A file has types and must use them (`concurrency = 64`, not `"64"`); the environment has only text, which is read by
+//! the type of its key. Settings that hold credentials never appear in a message.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use config::ValueKind;
+use jiff::SignedDuration;
+use url::Url;
+
+use super::{BrokerUrl, LogFormat, problem::Place, said::Word};
+use crate::logging;
+
+/// A duration as settings are written: `500ms`, `15s`, `1h 30m`.
+pub fn spoken(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
+}
+
+/// A size as settings are written: `1 MiB`.
+pub(super) fn spoken_size(bytes: u64) -> String {
+    let (unit, name) = if bytes.is_multiple_of(1 << 20) && bytes > 0 {
+        (1 << 20, "MiB")
+    } else if bytes.is_multiple_of(1 << 10) && bytes > 0 {
+        (1 << 10, "KiB")
+    } else {
+        (1, "B")
+    };
+    format!("{} {name}", bytes / unit)
+}
+
+pub(super) fn text(word: &Word) -> Result<&str, String> {
+    match &word.kind {
+        ValueKind::String(text) => Ok(text),
+        _ => Err("is not text: write it in quotes".to_owned()),
+    }
+}
+
+/// A list in a file, text with commas in the environment; never empty.
+pub(super) fn list<T>(word: &Word, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let entries: Vec<&str> = match &word.kind {
+        ValueKind::Array(values) => {
+            let texts = values.iter().map(|value| match &value.kind {
+                ValueKind::String(text) => Ok(text.as_str()),
+                _ => Err("is a list of texts: write each entry in quotes".to_owned()),
+            });
+            texts.collect::<Result<_, _>>()?
+        }
+        ValueKind::String(text) if from_environment(word) => text.split(',').map(str::trim).collect(),
+        _ => return Err("is a list: write [\"...\"]".to_owned()),
+    };
+    if entries.is_empty() {
+        return Err("needs at least one entry".to_owned());
+    }
+    let numbered = entries.into_iter().enumerate();
+    numbered.map(|(index, entry)| parse(entry).map_err(|text| format!("entry {}: {text}", index + 1))).collect()
+}
+
+pub(super) fn boolean(word: &Word) -> Result<bool, String> {
+    match &word.kind {
+        ValueKind::Boolean(value) => Ok(*value),
+        ValueKind::String(text) if from_environment(word) => {
+            text.trim().parse().map_err(|_| format!("{text:?} is neither true nor false"))
+        }
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+pub(super) fn integer(word: &Word) -> Result<u64, String> {
+    match &word.kind {
+        ValueKind::I64(value) => u64::try_from(*value).map_err(|_| format!("{value} is negative")),
+        ValueKind::String(text) if from_environment(word) => {
+            text.trim().parse().map_err(|_| format!("{text:?} is not a whole number"))
+        }
+        _ => Err("is not a whole number: write digits without quotes".to_owned()),
+    }
+}
+
+pub(super) fn number(word: &Word) -> Result<f64, String> {
+    match &word.kind {
+        ValueKind::I64(value) => Ok(*value as f64),
+        ValueKind::Float(value) => Ok(*value),
+        ValueKind::String(text) if from_environment(word) => {
+            text.trim().parse().map_err(|_| format!("{text:?} is not a number"))
+        }
+        _ => Err("is not a number: write it without quotes".to_owned()),
+    }
+}
+
+/// A duration with units, in the friendly notation of `jiff`, up to hours; days are left out there because a day is not
+/// always 24 hours, hence `168h` for a week.
+pub(super) fn duration(word: &Word) -> Result<Duration, String> {
+    const RIGHT: &str = "write a number with a unit, such as 500ms, 15s, 2m or 24h";
+    let said = match &word.kind {
+        ValueKind::String(text) => text,
+        ValueKind::I64(number) => return Err(format!("{number} has no unit: {RIGHT}")),
+        ValueKind::Float(number) => return Err(format!("{number} has no unit: {RIGHT}")),
+        _ => return Err(format!("is not a duration: {RIGHT}")),
+    };
+    if said.trim().parse::<f64>().is_ok() {
+        return Err(format!("{said:?} has no unit: {RIGHT}"));
+    }
+    let signed: SignedDuration = said.trim().parse().map_err(|_| format!("{said:?} is not a duration: {RIGHT}"))?;
+    signed.try_into().map_err(|_| format!("{said:?} is negative"))
+}
+
+pub(super) fn whole_seconds(word: &Word) -> Result<Duration, String> {
+    let duration = duration(word)?;
+    if duration.subsec_nanos() != 0 {
+        return Err(format!("{} is not a whole number of seconds", spoken(duration)));
+    }
+    Ok(duration)
+}
+
+pub(super) fn size(word: &Word) -> Result<u64, String> {
+    match &word.kind {
+        ValueKind::I64(bytes) => u64::try_from(*bytes).map_err(|_| format!("{bytes} is negative")),
+        ValueKind::String(text) => {
+            let size: Result<ByteSize, _> = text.trim().parse();
+            size.map(|size| size.as_u64()).map_err(|_| format!("{text:?} is not a size: write 512 KiB or 1 MiB"))
+        }
+        _ => Err("is not a size: write 512 KiB or 1 MiB, in quotes".to_owned()),
+    }
+}
+
+/// Parsed by the AMQP library as well, so that what is accepted here can be connected to. Says nothing of the value:
+/// even its scheme can be the first half of a user name.
+pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
+    const WRONG: &str = "is not a broker's URL: write amqp://user:password@host:5672/vhost, or amqps:// for TLS (not shown: it may hold credentials)";
+    let url: Url = text.parse().map_err(|_| WRONG)?;
+    let usable = matches!(url.scheme(), "amqp" | "amqps")
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && text.parse::<lapin::uri::AMQPUri>().is_ok();
+    if usable { Ok(BrokerUrl::new(url)) } else { Err(WRONG.to_owned()) }
+}
+
+pub(super) fn management_url(text: &str) -> Result<BrokerUrl, String> {
+    const WRONG: &str = "is not the URL of a management API: write http://user:password@host:15672 (not shown: it may hold credentials)";
+    let url: Url = text.parse().map_err(|_| WRONG)?;
+    let usable = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
+    if usable { Ok(BrokerUrl::new(url)) } else { Err(WRONG.to_owned()) }
+}
+
+/// The longest name made from it (`<prefix>.delay.<ms>`) stays far below the 255 bytes that AMQP allows.
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if !fits {
+        return Err(format!("{text:?} is not a prefix: write 1 to 64 characters of A-Z a-z 0-9 . _ -"));
+    }
+    if text == "amq" || text.starts_with("amq.") {
+        return Err(format!("{text:?} is not a prefix: the broker keeps names that begin with amq. for itself"));
+    }
+    Ok(text.to_owned())
+}
+
+/// An exchange or a routing key: AMQP allows 255 bytes.
+pub(super) fn short_name(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("is empty".to_owned()),
+        1..=255 => Ok(text.to_owned()),
+        long => Err(format!("has {long} bytes, AMQP allows 255")),
+    }
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty: write a path".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// An empty prefix would open the worker's whole environment to the store.
+pub(super) fn variable_prefix(text: &str) -> Result<String, String> {
+    let fits = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} cannot begin the name of a variable: write something like WEBHOOK_"))
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.trim().parse().map_err(|_| {
+        format!("{text:?} is not an address: write an IP address and a port, such as 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464")
+    })
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("{text:?} is not a format: write auto, text or json")),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    logging::check_level(text).map(|()| text.to_owned())
+}
+
+fn from_environment(word: &Word) -> bool {
+    matches!(word.place, Place::Variable(_))
+}
