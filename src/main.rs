@@ -1,3 +1,5 @@
 //! The binary: everything lives in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    leadhook::cli::main()
+}

@@ -59,7 +59,7 @@ pub struct Gate {
 impl Gate {
     /// `slots` attempts at once; the gate closes when half of them hold outcomes that cannot be recorded.
     pub fn new(link: watch::Receiver<Link>, waiting: &Waiting, slots: usize) -> Gate {
-        Gate { link, waiting: waiting.watch(), most: (slots / 2).max(1) }
+        Gate { link, waiting: waiting.watch(), most: slots.div_ceil(2) }
     }
 
     /// Waits until new work may start.

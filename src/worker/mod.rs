@@ -33,7 +33,7 @@ use tracing::{error, info, warn};
 
 use self::{gate::Waiting, memory::Memory};
 use crate::{
-    admin::Health,
+    admin::{BrokerState, Health},
     broker::{
         pause::Pause,
         publisher::{Link, Publisher},
@@ -92,7 +92,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let mut started = false;
     let connection = loop {
         let ended = session::run(&context, &shutdown, &mut started).await;
-        context.health.consume_lost(&ended.to_string());
+        context.health.set_consuming(BrokerState::Lost(ended.to_string()));
         match ended {
             session::End::Stopped(connection) => break connection,
             session::End::Topology(problem) if !started && problem.is_final() => {
@@ -141,9 +141,9 @@ async fn watch_links(context: Arc<Context>) {
     loop {
         let state = link.borrow_and_update().clone();
         match &state {
-            Link::Ready => context.health.publish_ready(),
-            Link::Blocked(why) => context.health.publish_blocked(why),
-            Link::Lost(why) => context.health.publish_lost(why),
+            Link::Ready => context.health.set_publishing(BrokerState::Connected),
+            Link::Blocked(_) => context.health.set_publishing(BrokerState::Blocked),
+            Link::Lost(why) => context.health.set_publishing(BrokerState::Lost(why.clone())),
         }
         let queues = waiting.borrow_and_update().clone();
         context.metrics.set_waiting_outcomes(queues.values().sum());

@@ -11,9 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Context, intake};
-use crate::broker::{
-    connection,
-    topology::{self, TopologyError},
+use crate::{
+    admin::{BrokerState, TopologyState},
+    broker::{
+        connection,
+        topology::{self, TopologyError},
+    },
 };
 
 /// How often the queues are counted, with passive declares only (rule 8).
@@ -57,14 +60,14 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
         false => topology::verify(&connection, &context.plan).await.map(|_| ()),
     };
     if let Err(problem) = declared {
-        context.health.topology_problem(&problem.to_string());
+        context.health.set_topology(TopologyState::Problem(problem.to_string()));
         return End::Topology(problem);
     }
-    context.health.topology_ok();
+    context.health.set_topology(TopologyState::Ok);
     let names = context.plan.names();
     let delivery = &context.settings.delivery;
     let consuming = async {
-        let jobs = consume(&connection, &names.jobs, job_prefetch(delivery.concurrency)).await?;
+        let jobs = consume(&connection, &names.jobs, delivery.job_prefetch()).await?;
         let events = consume(&connection, &names.events, delivery.event_prefetch).await?;
         Ok::<_, lapin::Error>((jobs, events))
     };
@@ -72,7 +75,7 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
         Ok(both) => both,
         Err(error) => return End::Lost { why: error.to_string(), consumed: false },
     };
-    context.health.consume_ready();
+    context.health.set_consuming(BrokerState::Connected);
     if !std::mem::replace(started, true) {
         info!("ready");
     } else {
@@ -100,12 +103,6 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
 fn stopping(stop: &CancellationToken, end: Option<String>) -> Option<String> {
     stop.cancel();
     end
-}
-
-/// A little more than there are slots, so that a slot that falls free finds its next job here; at most what keeps the
-/// last of them far below the broker's `consumer_timeout` of 30 minutes.
-fn job_prefetch(concurrency: usize) -> u16 {
-    u16::try_from(concurrency.saturating_add(concurrency.div_ceil(5))).unwrap_or(u16::MAX)
 }
 
 /// A consumer with its own channel; the channel lives as long as this does.

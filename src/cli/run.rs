@@ -1,0 +1,152 @@
+//! `leadhook run`: builds the worker from its parts, says what was resolved, and sees it through to its end.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{Admin, Health, Thresholds},
+    broker::{publisher::Publisher, topology::Plan},
+    cli::output::Exit,
+    delivery::ladder::Ladder,
+    logging,
+    metrics::Metrics,
+    poster::Poster,
+    settings::{self, Settings},
+    store::{LiveStore, ReloadReport},
+    worker::{self, Context, End},
+};
+
+/// Runs the worker until SIGTERM or SIGINT; a second one ends the process at once.
+pub async fn run(settings: Settings) -> Exit {
+    if let Err(error) = logging::init(&settings.log) {
+        eprintln!("error: {error}");
+        return Exit::Usage;
+    }
+    let store = match open_store(&settings.store.path, &settings) {
+        Ok(store) => store,
+        Err(exit) => return exit,
+    };
+    announce(&settings, &store);
+    let metrics = Metrics::new();
+    let health = Arc::new(Health::new(Thresholds::new(&settings)));
+    let ended = CancellationToken::new();
+    let admin = match Admin::bind(settings.admin.listen).await {
+        Ok(admin) => admin,
+        Err(error) => {
+            error!(address = %settings.admin.listen, %error, "cannot listen on the admin port (admin.listen)");
+            return Exit::CannotStart;
+        }
+    };
+    info!(address = %admin.address(), "admin listening");
+    let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), ended.clone()));
+    let poster = match Poster::new() {
+        Ok(poster) => poster,
+        Err(error) => {
+            error!(%error, "cannot set up the HTTP client");
+            return Exit::CannotStart;
+        }
+    };
+    let shutdown = CancellationToken::new();
+    let reporting = report_store(&store, &health, &metrics);
+    let watching = tokio::spawn(store.clone().watch(ended.clone(), reporting));
+    let ladder = Ladder::for_backoff(&settings.backoff);
+    let context = Arc::new(Context {
+        plan: Plan::new(&settings.amqp, &ladder),
+        publisher: Publisher::start(&settings.amqp, "publish", Some(metrics.clone()), CancellationToken::new()),
+        slots: Arc::new(Semaphore::new(settings.delivery.concurrency)),
+        store,
+        ladder,
+        poster,
+        metrics,
+        health: health.clone(),
+        waiting: Default::default(),
+        memory: Default::default(),
+        tasks: TaskTracker::new(),
+        settings,
+    });
+    tokio::spawn(stop_on_signal(shutdown.clone(), health));
+    let end = worker::run(context, shutdown).await;
+    ended.cancel();
+    let _ = tokio::join!(admin, watching);
+    match end {
+        End::Clean => {
+            info!("stopped, everything in flight is settled");
+            Exit::Ok
+        }
+        End::Abandoned(jobs) => {
+            warn!(jobs, "stopped; the grace period is over, and what was in flight will be delivered again");
+            Exit::UncleanDrain
+        }
+        End::CannotStart(problem) => {
+            error!(%problem, "cannot start");
+            Exit::CannotStart
+        }
+    }
+}
+
+fn open_store(path: &Path, settings: &Settings) -> Result<Arc<LiveStore>, Exit> {
+    let store = LiveStore::open(path, &settings.secrets).map_err(|problems| {
+        for problem in problems.iter() {
+            error!(%problem, "webhook store");
+        }
+        Exit::Usage
+    })?;
+    let largest = store.current().largest_timeout();
+    if let Some(problem) = settings::check_against_store(settings, largest) {
+        error!(%problem, "settings");
+        return Err(Exit::Usage);
+    }
+    Ok(Arc::new(store))
+}
+
+/// What was resolved, without secrets.
+fn announce(settings: &Settings, store: &LiveStore) {
+    info!(version = env!("CARGO_PKG_VERSION"), "leadhook starting");
+    for line in settings.describe() {
+        info!("{line}");
+    }
+    let (revision, current) = (store.status().revision, store.current());
+    info!(revision, organizations = current.organizations(), targets = current.targets(), "webhook store loaded");
+}
+
+/// Keeps readiness and metrics true about the store.
+fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl FnMut(&ReloadReport) + use<> {
+    let revision = store.status().revision;
+    health.set_store(&revision, None);
+    metrics.store_revision(&revision);
+    metrics.store_loaded();
+    let (health, metrics) = (health.clone(), metrics.clone());
+    move |report| {
+        let _ = (report, &health, &metrics);
+    }
+}
+
+/// First signal: stop in good order. Second: end at once, leaving what is in flight to be redelivered.
+async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        error!("cannot listen for signals");
+        return;
+    };
+    let mut any = async || {
+        tokio::select! {
+            _ = terminate.recv() => {},
+            _ = interrupt.recv() => {},
+        }
+    };
+    any().await;
+    info!("stopping; a second signal ends at once");
+    health.set_stopping();
+    shutdown.cancel();
+    any().await;
+    warn!("second signal: ending at once");
+    // Long enough for the line above to leave the process.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    std::process::exit(Exit::UncleanDrain.code());
+}
