@@ -1,1 +1,5 @@
 //! (to be written)
+
+pub mod output;
+pub mod publish;
+pub mod sample;
