@@ -11,6 +11,8 @@ use std::{
 use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
 use serde::Serialize;
 
+use crate::logging;
+
 /// How a command ended. The numbers are part of the contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -97,8 +99,7 @@ impl Terminal {
     /// Looks at stdout and at `NO_COLOR` (no-color.org: any value but the empty one) and `TERM=dumb`.
     pub fn detect() -> Terminal {
         let interactive = io::stdout().is_terminal();
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let unwanted = logging::no_color() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Terminal { interactive, colour: interactive && !unwanted }
     }
 
@@ -226,7 +227,7 @@ pub fn print(text: impl fmt::Display) -> io::Result<()> {
 /// Writes one JSON document to stdout, indented: an object, or the array of a listing.
 ///
 /// # Errors
-/// As [`print`]; the answer cannot be written as JSON.
+/// As [`print()`]; the answer cannot be written as JSON.
 pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
     print(serde_json::to_string_pretty(answer)?)
 }
