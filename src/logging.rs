@@ -2,7 +2,7 @@
 //!
 //! Some libraries would write what must not be written: lapin logs a returned message whole, body included, and HTTP
 //! libraries log URLs and headers at their verbose levels. They are silenced *behind* the filter that a user
-//! configures, as [`allowed`]: a directive such as `lapin::channel=trace` is more specific than `lapin=off` and would
+//! configures, in `allowed`: a directive such as `lapin::channel=trace` is more specific than `lapin=off` and would
 //! win if both stood in the same filter.
 
 use std::io::IsTerminal;
@@ -90,8 +90,8 @@ where
     Registry::default().with(lines.with_filter(filter)).with(filter_fn(allowed))
 }
 
-/// The convention of no-color.org: any value but the empty one.
-fn no_color() -> bool {
+/// Whether colours are unwanted, by the convention of no-color.org: `NO_COLOR` with any value but the empty one.
+pub fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 

@@ -27,7 +27,8 @@ fn counts<N: Copy>(counts: &[(&str, N)]) -> BTreeMap<String, N> {
 #[test]
 fn a_worker_is_ready_only_when_everything_it_needs_is_there() {
     assert!(healthy().report().ready);
-    let spoil: [(fn(&Health), &str); 8] = [
+    type Row = (fn(&Health), &'static str);
+    let spoil: [Row; 8] = [
         (|h| h.set_consuming(BrokerState::Lost("refused".into())), "no consuming connection to the broker: refused"),
         (|h| h.set_publishing(BrokerState::Lost("reset".into())), "no publishing connection to the broker: reset"),
         (

@@ -86,7 +86,7 @@ entries! {
     CONFIRM_SECONDS = Histogram "leadhook_publish_confirm_seconds" []
         "From a publish to the broker's confirm";
     PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]
-        "Publishes that count as not done: returned, nacked, timed_out, lost";
+        "Publishes that count as not done: returned, nacked, timed_out, unclear, channel_closed, lost";
     RECONNECTS = Counter "leadhook_reconnects_total" ["role"]
         "Connections to the broker made again after a loss";
     STORE_RELOADS = Counter "leadhook_store_reloads_total" ["result"]

@@ -77,7 +77,7 @@ const EVENT_RESULTS: [&str; 3] = ["dispatched", "no_target", "rejected"];
 /// What became of a reload of the store.
 const RELOAD_RESULTS: [&str; 3] = ["loaded", "unchanged", "refused"];
 /// Why a publish is not done.
-const PUBLISH_FAILURES: [&str; 4] = ["returned", "nacked", "timed_out", "lost"];
+const PUBLISH_FAILURES: [&str; 6] = ["returned", "nacked", "timed_out", "unclear", "channel_closed", "lost"];
 
 /// An HTTP exchange ends within the target's timeout, at most 120 s.
 const ATTEMPT_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
@@ -207,7 +207,7 @@ impl Metrics {
         self.confirm_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// A publish is not done: `returned`, `nacked`, `timed_out` or `lost`.
+    /// A publish is not done, for the reason of [`crate::broker::publisher::PublishError::label`].
     pub fn publish_failed(&self, reason: &'static str) {
         count(&self.publish_failures, "reason", reason);
     }

@@ -31,7 +31,7 @@ pub enum Place {
     Variable(String),
     /// By that option of the command line.
     Option(&'static str),
-    /// Nowhere: the compiled-in default.
+    /// In no place that could be named: a compiled-in default, or the settings as a whole.
     Default,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Place {
             Place::WholeFile(path) => write!(f, "{}", path.display()),
             Place::Variable(name) => f.write_str(name),
             Place::Option(option) => f.write_str(option),
-            Place::Default => f.write_str("default"),
+            Place::Default => f.write_str("settings"),
         }
     }
 }
