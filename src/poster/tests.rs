@@ -1,0 +1,251 @@
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use reqwest::header::HeaderValue;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::receiver::{Options, Receiver};
+
+const LONG: Duration = Duration::from_secs(20);
+
+async fn receiver(script: &str) -> Receiver {
+    Receiver::start(Options { script: script.parse().unwrap(), ..Options::default() }).await.unwrap()
+}
+
+async fn post_within(url: &str, timeout: Duration) -> Exchange {
+    let poster = Poster::new().unwrap();
+    poster.post(&url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), timeout).await
+}
+
+async fn post(url: &str) -> Exchange {
+    post_within(url, LONG).await
+}
+
+/// A server that reads what comes first and then writes these bytes and hangs up.
+async fn canned(answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let answer = answer.into();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await?;
+                stream.write_all(&answer).await?;
+                stream.shutdown().await?;
+                // Read on: closing with unread bytes would reset the connection and may destroy the answer.
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            });
+        }
+    });
+    address
+}
+
+async fn fault_of(url: &str) -> Fault {
+    post(url).await.result.unwrap_err()
+}
+
+fn answer_of(exchange: Exchange) -> Answer {
+    exchange.result.unwrap()
+}
+
+#[tokio::test]
+async fn the_request_arrives_byte_for_byte_with_the_given_headers() {
+    let receiver = receiver("200").await;
+    let url = format!("{}/hooks/leads?key=1", receiver.url()).parse().unwrap();
+    let headers = HeaderMap::from_iter([(reqwest::header::USER_AGENT, HeaderValue::from_static("leadhook/0"))]);
+    let body = Bytes::from_static(b"{ \"event\" : \"lead.delivered\"\n}");
+    let exchange = Poster::new().unwrap().post(&url, headers, body.clone(), LONG).await;
+    let answer = answer_of(exchange);
+    assert_eq!((answer.status, answer.retry_after), (200, None));
+    assert_eq!(answer.snippet.as_deref(), Some("scripted answer 200"));
+    let received = &receiver.received()[0];
+    assert_eq!((received.method.as_str(), received.path.as_str()), ("POST", "/hooks/leads"));
+    assert_eq!(received.query.as_deref(), Some("key=1"));
+    assert_eq!(received.body, body);
+    assert_eq!(received.header("user-agent"), Some("leadhook/0"));
+    assert_eq!(received.header("accept-encoding"), None);
+    assert_eq!(received.header("content-length"), Some("30"));
+}
+
+#[tokio::test]
+async fn user_information_in_the_url_becomes_authorization_unless_the_headers_have_one() {
+    let receiver = receiver("200").await;
+    let url = receiver.url().replace("http://", "http://user:pass@").parse().unwrap();
+    let bearer = HeaderMap::from_iter([(reqwest::header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
+    let poster = Poster::new().unwrap();
+    for headers in [HeaderMap::new(), bearer] {
+        answer_of(poster.post(&url, headers, Bytes::new(), LONG).await);
+    }
+    let sent: Vec<_> = receiver.received().iter().map(|one| one.header("authorization").unwrap().to_owned()).collect();
+    assert_eq!(sent, ["Basic dXNlcjpwYXNz", "Bearer x"]);
+}
+
+#[tokio::test]
+async fn retry_after_is_handed_on_as_it_came() {
+    let receiver = receiver("429:7").await;
+    assert_eq!(answer_of(post(&receiver.url()).await).retry_after.as_deref(), Some("7"));
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    for status in ["301", "302", "307", "308"] {
+        let receiver = receiver(status).await;
+        assert_eq!(answer_of(post(&receiver.url()).await).status.to_string(), status);
+        assert_eq!(receiver.received().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn one_call_is_one_request_whatever_comes_back() {
+    for script in ["500", "503:0", "429:0", "408", "close", "endless"] {
+        let receiver = receiver(script).await;
+        post(&receiver.url()).await;
+        assert_eq!(receiver.received().len(), 1, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_covers_waiting_and_the_body() {
+    for script in ["hang", "drip", "200@60s"] {
+        let receiver = receiver(script).await;
+        let timeout = Duration::from_millis(700);
+        let exchange = post_within(&receiver.url(), timeout).await;
+        assert_eq!(exchange.result, Err(Fault::Timeout), "{script}");
+        assert!(exchange.elapsed >= timeout && exchange.elapsed < LONG, "{script}: {:?}", exchange.elapsed);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_a_timeout() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let exchange = post_within(&url, Duration::from_millis(300)).await;
+    assert_eq!(exchange.result, Err(Fault::Timeout));
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut_and_judged_by_its_status() {
+    for (script, status) in [("endless", 500), ("endless:200", 200), ("endless:410", 410)] {
+        let receiver = receiver(script).await;
+        let answer = answer_of(post(&receiver.url()).await);
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.snippet.unwrap(), ".".repeat(SNIPPET_LIMIT));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_dns() {
+    // A label of 64 characters is refused before any name server is asked.
+    assert_eq!(fault_of(&format!("http://{}.invalid/", "a".repeat(64))).await, Fault::Dns);
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_keeps_the_urls_port() {
+    let receiver = receiver("200").await;
+    let url = format!("http://localhost:{}/", receiver.address().port());
+    assert_eq!(answer_of(post(&url).await).status, 200);
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(fault_of(&format!("http://{address}/")).await, Fault::Connect);
+    assert_eq!(fault_of(&format!("https://{address}/")).await, Fault::Connect);
+}
+
+#[tokio::test]
+async fn tls_with_someone_who_speaks_none() {
+    let plain = canned("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    assert_eq!(fault_of(&format!("https://{plain}/")).await, Fault::Tls);
+    let silent = canned("").await;
+    assert_eq!(fault_of(&format!("https://{silent}/")).await, Fault::Tls);
+}
+
+#[tokio::test]
+async fn broken_answers() {
+    let answers = [
+        "",
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ];
+    for answer in answers {
+        let address = canned(answer).await;
+        assert_eq!(fault_of(&format!("http://{address}/")).await, Fault::Broken, "{answer:?}");
+    }
+    let receiver = receiver("close").await;
+    assert_eq!(fault_of(&receiver.url()).await, Fault::Broken);
+}
+
+#[tokio::test]
+async fn a_url_that_makes_no_request_is_unusable() {
+    for url in ["ftp://example.com/", "mailto:lead@example.com", "file:///etc/hosts"] {
+        assert_eq!(fault_of(url).await, Fault::UnusableTarget, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again_after_a_whole_answer() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    // Accepts once: a second connection would never be answered.
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await?;
+        for _ in 0..3 {
+            answer_one(&mut stream).await?;
+        }
+        io::Result::Ok(())
+    });
+    let poster = Poster::new().unwrap();
+    for _ in 0..3 {
+        let exchange = poster.post(&url, HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+        assert_eq!(answer_of(exchange).status, 200);
+    }
+    server.await.unwrap().unwrap();
+}
+
+async fn answer_one(stream: &mut TcpStream) -> io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n{}") {
+        stream.read_buf(&mut request).await?;
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
+}
+
+#[tokio::test]
+async fn a_dropped_post_closes_its_connection() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let poster = Poster::new().unwrap();
+    let posting = tokio::spawn(async move { poster.post(&url, HeaderMap::new(), Bytes::new(), LONG).await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = [0; 4];
+    stream.read_exact(&mut request).await.unwrap();
+    posting.abort();
+    // Ends only when the other side has closed.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+    assert!(posting.await.unwrap_err().is_cancelled());
+}
+
+#[test]
+fn snippets_are_short_and_safe_to_show() {
+    assert_eq!(snippet(b""), None);
+    assert_eq!(snippet(b" \r\n\0"), None);
+    assert_eq!(snippet(b"no\x1b[31m\r\nred").as_deref(), Some("no [31m  red"));
+    assert_eq!(snippet("a\u{202e}b".as_bytes()).as_deref(), Some("a b"));
+    assert_eq!(snippet(&[0xff; 256]).unwrap().len(), 255);
+    let cut = snippet("ä".repeat(200).as_bytes()).unwrap();
+    assert_eq!((cut.len(), cut.chars().count()), (256, 128));
+}
