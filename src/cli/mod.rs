@@ -1,3 +1,91 @@
-//! (to be written)
+//! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
 
-pub mod listen;
+pub mod health;
+pub mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{cli::output::Exit, logging, settings::{self, Settings}};
+
+/// Delivers lead events from RabbitMQ to webhooks: at least once, signed, retried, nothing lost.
+#[derive(Parser, Debug)]
+#[command(version, about, max_term_width = 110, after_help = "\
+Exit codes: 0 fine, 1 findings or something failed, 2 usage or bad configuration, 3 could not start (broker or topology), \
+4 stopped before everything in flight was settled.\n\
+Every setting can also come from the environment: LEADHOOK__AMQP__URLS=amqp://..., LEADHOOK__BACKOFF__INITIAL=500ms.")]
+struct Cli {
+    /// Settings of the service [default: config/leadhook.toml if it is there, else the built-in defaults]
+    #[arg(long, global = true, value_name = "FILE", env = "LEADHOOK_CONFIG")]
+    config: Option<PathBuf>,
+    /// Webhook store, a file or directory [default: store.path of the settings]
+    #[arg(long, global = true, value_name = "PATH")]
+    store: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the worker: dispatch events, deliver jobs, until SIGTERM
+    Run,
+    /// Validate settings and webhook store, all problems at once
+    Check(check::Args),
+    /// Say where an event of a campaign would go, and why
+    Explain(explain::Args),
+    /// Publish events from files, from standard input, or made up
+    Publish(publish::Args),
+    /// Receive webhooks: print, verify, answer by script
+    Listen(listen::Args),
+    /// Print, declare or check the queues on the broker
+    Topology(topology::Args),
+    /// Look at failed jobs and put them back
+    Failed(failed::Args),
+    /// Ask a running worker whether it is ready (for health checks)
+    Health(health::Args),
+}
+
+/// Parses the command line, runs the command and says how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the async runtime: {error}");
+            return Exit::CannotStart.into();
+        }
+    };
+    runtime.block_on(dispatch(cli)).into()
+}
+
+async fn dispatch(cli: Cli) -> Exit {
+    // `check` reports the problems of both configurations, so it loads them itself.
+    if let Command::Check(args) = &cli.command {
+        logging::init_for_commands();
+        return check::run(args, cli.config.as_deref(), cli.store.as_deref());
+    }
+    if let Command::Listen(args) = cli.command {
+        logging::init_for_commands();
+        return listen::run(args).await;
+    }
+    let settings = match settings::load(cli.config.as_deref(), cli.store.as_deref(), settings::environment()) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Usage;
+        }
+    };
+    if !matches!(cli.command, Command::Run) {
+        logging::init_for_commands();
+    }
+    match cli.command {
+        Command::Run => run::run(settings).await,
+        Command::Explain(args) => explain::run(&args, &settings),
+        Command::Publish(args) => publish::run(args, &settings).await,
+        Command::Topology(args) => topology::run(args, &settings).await,
+        Command::Failed(args) => failed::run(args, &settings).await,
+        Command::Health(args) => health::run(&args, &settings).await,
+        Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
+    }
+}
