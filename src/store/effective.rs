@@ -122,7 +122,7 @@ pub(super) fn organizations(declared: &Declared, problems: &mut Problems) -> BTr
 
 fn organization(id: &str, declared: &DeclaredOrganization, problems: &mut Problems) -> Organization {
     let webhooks = declared.webhooks.all().iter().map(|own| {
-        let scope = Scope { organization: id, campaign: None, parent: None };
+        let scope = Scope { organization: id, campaign: None, parent: None, parent_is_unusable: false };
         scope.complete(own, problems)
     });
     let webhooks = webhooks.collect();
@@ -158,9 +158,13 @@ fn rule(
         }
         other => other.all(),
     };
+    let parent_is_unusable = matches!(parents, DeclaredWebhooks::Unusable(_));
     let webhooks = own
         .iter()
-        .map(|own| Scope { organization, campaign: Some(id), parent: parent(own, parents) }.complete(own, problems))
+        .map(|own| {
+            let parent = parent(own, parents);
+            Scope { organization, campaign: Some(id), parent, parent_is_unusable }.complete(own, problems)
+        })
         .collect();
     let unselected_events = declared.unselected_events.value().copied().unwrap_or(UnselectedEvents::Organization);
     CampaignRule::Override { webhooks, unselected_events }
@@ -211,6 +215,8 @@ struct Scope<'d> {
     organization: &'d str,
     campaign: Option<&'d str>,
     parent: Option<&'d DeclaredWebhook>,
+    /// There is something to inherit from, but it is already among the problems.
+    parent_is_unusable: bool,
 }
 
 impl Scope<'_> {
@@ -223,7 +229,7 @@ impl Scope<'_> {
         let (timeout, timeout_origin) =
             self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
         let endpoint = self.endpoint(own);
-        if enabled {
+        if enabled && !self.parent_is_unusable {
             self.require(own, "url", own.url.is_said() || self.parent.is_some_and(|up| up.url.is_said()), problems);
             let events = own.events.is_said() || self.parent.is_some_and(|up| up.events.is_said());
             self.require(own, "events", events, problems);

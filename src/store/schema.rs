@@ -14,6 +14,9 @@ use super::{
     webhook,
 };
 
+/// The keys of a document.
+const KEYS: [&str; 2] = ["organizations", "default_organization"];
+
 /// Adds what one document says.
 pub(super) fn read(document: &Node, declared: &mut Declared, vault: &mut Vault<'_>, problems: &mut Problems) {
     if let Value::Nothing = document.value {
@@ -21,8 +24,13 @@ pub(super) fn read(document: &Node, declared: &mut Declared, vault: &mut Vault<'
         declared.incomplete = true;
         return;
     }
-    let Some(fields) = Fields::of(document, &KeyPath::default(), problems) else { return };
-    fields.expect(&["organizations", "default_organization"], belongs_into_organization, problems);
+    let Some(fields) = Fields::of(document, &KeyPath::default(), problems) else {
+        declared.incomplete = true;
+        return;
+    };
+    // What is missing may stand under a misspelled key.
+    declared.incomplete |= fields.iter().any(|(entry, _)| !KEYS.contains(&entry.key.as_str()));
+    fields.expect(&KEYS, belongs_into_organization, problems);
     if let Said::Value((id, place)) = fields.text("default_organization", "the id of an organization", problems) {
         match &declared.default_organization {
             None => declared.default_organization = Some((id.to_owned(), place.clone())),

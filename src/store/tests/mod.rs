@@ -15,8 +15,10 @@ mod inheritance;
 mod reload;
 /// Which target an event goes to, in every combination.
 mod resolution;
-/// Every mistake with its place, in both formats.
+/// Mistakes of a webhook with their places.
 mod schema;
+/// Mistakes of scopes and documents with their places.
+mod scopes;
 /// Variables and secret files.
 mod secrets;
 
