@@ -1,0 +1,350 @@
+//! From what a store says to what holds: inheritance field by field, with the origin of every value.
+//!
+//! One rule is about safety. URL, headers and signing secrets go together: a campaign with a URL of its own gets
+//! nothing of the organization's headers and secrets, because that would hand its credentials to another host. The
+//! test is `credentials_never_follow_to_another_url`.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::{
+    declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
+    event_set::EventSet,
+    fields::Said,
+    problem::Problems,
+    secrets::SecretText,
+    target::{Target, TargetKey},
+};
+use crate::delivery::signature::SigningSecret;
+
+/// Retries where neither campaign nor organization says anything.
+const DEFAULT_RETRY_ATTEMPTS: u32 = 5;
+
+/// Timeout where neither campaign nor organization says anything.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where an effective value was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In the organization's webhook.
+    Organization,
+    /// In the campaign's webhook.
+    Campaign,
+    /// Nowhere: the default holds.
+    Default,
+}
+
+impl Origin {
+    /// `organization`, `campaign` or `default`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Organization => "organization",
+            Origin::Campaign => "campaign",
+            Origin::Default => "default",
+        }
+    }
+}
+
+/// One organization of the store.
+#[derive(Debug)]
+pub struct Organization {
+    /// Its id.
+    pub id: String,
+    /// Its own webhooks; several only where they are named.
+    pub webhooks: Vec<Webhook>,
+    /// The campaigns that the store lists.
+    pub campaigns: BTreeMap<String, Campaign>,
+}
+
+/// One listed campaign.
+#[derive(Debug)]
+pub struct Campaign {
+    /// Its id.
+    pub id: String,
+    /// Whose settings hold for it.
+    pub rule: CampaignRule,
+}
+
+/// Whose settings hold for a campaign.
+#[derive(Debug)]
+pub enum CampaignRule {
+    /// The organization's, as they are.
+    Inherit,
+    /// Its own.
+    Override {
+        /// The campaign's webhooks, completed from the organization's.
+        webhooks: Vec<Webhook>,
+        /// What becomes of events that none of them selects.
+        unselected_events: UnselectedEvents,
+    },
+}
+
+/// One webhook with everything inherited.
+#[derive(Debug)]
+pub struct Webhook {
+    /// The key of its target.
+    pub key: TargetKey,
+    /// `false`: it gets no events.
+    pub enabled: bool,
+    /// Which events it selects.
+    pub events: EventSet,
+    /// Where it goes. Always there if `enabled`; a disabled webhook may be incomplete.
+    pub target: Option<Arc<Target>>,
+    /// Where its values were said.
+    pub origins: Origins,
+}
+
+/// Where the values of a webhook were said.
+#[derive(Debug)]
+pub struct Origins {
+    /// Of `enabled`; never inherited.
+    pub enabled: Origin,
+    /// Of `url`.
+    pub url: Origin,
+    /// Of `events`.
+    pub events: Origin,
+    /// Of each header.
+    pub headers: Vec<(HeaderName, Origin)>,
+    /// Of `signing_secrets`; [`Origin::Default`] if there are none.
+    pub signing_secrets: Origin,
+    /// Of `retry_attempts`.
+    pub retry_attempts: Origin,
+    /// Of `timeout`.
+    pub timeout: Origin,
+}
+
+/// Completes every scope. The problems say what is missing; the result is whole only if they hold no error.
+pub(super) fn organizations(declared: &Declared, problems: &mut Problems) -> BTreeMap<String, Organization> {
+    declared.organizations.iter().map(|(id, declared)| (id.clone(), organization(id, declared, problems))).collect()
+}
+
+fn organization(id: &str, declared: &DeclaredOrganization, problems: &mut Problems) -> Organization {
+    let webhooks = declared.webhooks.all().iter().map(|own| {
+        let scope = Scope { organization: id, campaign: None, parent: None, parent_is_unusable: false };
+        scope.complete(own, problems)
+    });
+    let webhooks = webhooks.collect();
+    let campaigns = declared
+        .campaigns
+        .iter()
+        .map(|(campaign_id, campaign)| {
+            let rule = rule(id, campaign_id, campaign, &declared.webhooks, problems);
+            (campaign_id.clone(), Campaign { id: campaign_id.clone(), rule })
+        })
+        .collect();
+    Organization { id: id.to_owned(), webhooks, campaigns }
+}
+
+fn rule(
+    organization: &str,
+    id: &str,
+    declared: &DeclaredCampaign,
+    parents: &DeclaredWebhooks,
+    problems: &mut Problems,
+) -> CampaignRule {
+    if declared.overrides.value() != Some(&true) {
+        if !matches!(declared.overrides, Said::Unusable) {
+            warn_of_no_effect(declared, problems);
+        }
+        return CampaignRule::Inherit;
+    }
+    let whole;
+    let own = match &declared.webhooks {
+        DeclaredWebhooks::Nothing => {
+            whole = inherit_all(declared, parents, problems);
+            whole.as_slice()
+        }
+        other => other.all(),
+    };
+    let parent_is_unusable = matches!(parents, DeclaredWebhooks::Unusable(_));
+    let webhooks = own
+        .iter()
+        .map(|own| {
+            let parent = parent(own, parents);
+            Scope { organization, campaign: Some(id), parent, parent_is_unusable }.complete(own, problems)
+        })
+        .collect();
+    let unselected_events = declared.unselected_events.value().copied().unwrap_or(UnselectedEvents::Organization);
+    CampaignRule::Override { webhooks, unselected_events }
+}
+
+fn warn_of_no_effect(declared: &DeclaredCampaign, problems: &mut Problems) {
+    if let Some(place) = declared.webhooks.place() {
+        let text = "the campaign's webhook settings have no effect without `override: true`; \
+                    the organization's settings hold";
+        problems.warning(place, &declared.path, text);
+    }
+    if declared.unselected_events.is_said() {
+        let text = "`unselected_events` has no effect without `override: true`";
+        problems.warning(&declared.place, &declared.path, text);
+    }
+}
+
+/// `override: true` without a webhook: a target of the campaign's own with all the organization's values. Among several
+/// named targets of the organization nothing is guessed.
+fn inherit_all(
+    declared: &DeclaredCampaign,
+    parents: &DeclaredWebhooks,
+    problems: &mut Problems,
+) -> Vec<DeclaredWebhook> {
+    match parents {
+        DeclaredWebhooks::Nothing | DeclaredWebhooks::Unusable(_) => Vec::new(),
+        DeclaredWebhooks::Single(..) => {
+            let text = "`override: true` without a `webhook` takes every value from the organization, but counts as \
+                        enabled by itself";
+            problems.warning(&declared.place, &declared.path, text);
+            vec![DeclaredWebhook::empty(declared.place.clone(), declared.path.key("webhook"))]
+        }
+        DeclaredWebhooks::Named(..) => {
+            let text = "has `override: true` but no `webhooks`; list the targets of the campaign by name";
+            problems.error(&declared.place, &declared.path, text);
+            Vec::new()
+        }
+    }
+}
+
+/// The organization's webhook that a campaign's inherits from: the only one for the only one, else the one of the same name.
+fn parent<'d>(own: &DeclaredWebhook, parents: &'d DeclaredWebhooks) -> Option<&'d DeclaredWebhook> {
+    parents.all().iter().find(|parent| parent.name == own.name)
+}
+
+/// Where a webhook stands and what it inherits from.
+struct Scope<'d> {
+    organization: &'d str,
+    campaign: Option<&'d str>,
+    parent: Option<&'d DeclaredWebhook>,
+    /// There is something to inherit from, but it is already among the problems.
+    parent_is_unusable: bool,
+}
+
+impl Scope<'_> {
+    fn complete(&self, own: &DeclaredWebhook, problems: &mut Problems) -> Webhook {
+        let (enabled, enabled_origin) = self.choose(&own.enabled, None, true);
+        let (events, events_origin) =
+            self.choose(&own.events, self.parent.map(|parent| &parent.events), EventSet::NONE);
+        let (retry_attempts, retry_origin) =
+            self.choose(&own.retry_attempts, self.parent.map(|parent| &parent.retry_attempts), DEFAULT_RETRY_ATTEMPTS);
+        let (timeout, timeout_origin) =
+            self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
+        let endpoint = self.endpoint(own);
+        if enabled && !self.parent_is_unusable {
+            self.require(own, "url", own.url.is_said() || self.parent.is_some_and(|up| up.url.is_said()), problems);
+            let events = own.events.is_said() || self.parent.is_some_and(|up| up.events.is_said());
+            self.require(own, "events", events, problems);
+        }
+        let key = TargetKey::new(self.organization, self.campaign, own.name.as_deref());
+        let target = endpoint.url.map(|url| {
+            Arc::new(Target {
+                key: key.clone(),
+                organization: self.organization.to_owned(),
+                url,
+                headers: endpoint.headers,
+                signing_secrets: endpoint.secrets.iter().filter_map(|text| parse(text)).collect(),
+                retry_attempts,
+                timeout,
+            })
+        });
+        let origins = Origins {
+            enabled: enabled_origin,
+            url: endpoint.url_origin,
+            events: events_origin,
+            headers: endpoint.header_origins,
+            signing_secrets: endpoint.secrets_origin,
+            retry_attempts: retry_origin,
+            timeout: timeout_origin,
+        };
+        Webhook { key, enabled, events, target, origins }
+    }
+
+    /// The origin of what this scope says itself.
+    fn own_origin(&self) -> Origin {
+        if self.campaign.is_some() { Origin::Campaign } else { Origin::Organization }
+    }
+
+    fn choose<T: Clone>(&self, own: &Said<T>, parent: Option<&Said<T>>, default: T) -> (T, Origin) {
+        match (own.value(), parent.and_then(Said::value)) {
+            (Some(own), _) => (own.clone(), self.own_origin()),
+            (None, Some(parent)) => (parent.clone(), Origin::Organization),
+            (None, None) => (default, Origin::Default),
+        }
+    }
+
+    /// URL, headers and signing secrets: together or not at all.
+    fn endpoint(&self, own: &DeclaredWebhook) -> Endpoint {
+        let mut endpoint = Endpoint::default();
+        let lender = if own.url.is_said() { None } else { self.parent };
+        if let Some(lender) = lender {
+            endpoint.take(lender, Origin::Organization);
+        }
+        endpoint.take(own, self.own_origin());
+        endpoint
+    }
+
+    fn require(&self, own: &DeclaredWebhook, key: &str, there: bool, problems: &mut Problems) {
+        if there {
+            return;
+        }
+        let text = match (self.campaign, self.parent, &own.name) {
+            (None, ..) => format!("lacks `{key}`; add it, or write `enabled: false` to switch the webhook off"),
+            (Some(_), Some(_), _) => format!("lacks `{key}`, and the organization's webhook has none to inherit"),
+            (Some(_), None, Some(name)) => {
+                format!("lacks `{key}`, and the organization has no target named `{name}` to inherit it from")
+            }
+            (Some(_), None, None) => {
+                format!("lacks `{key}`, and the organization has no single `webhook` to inherit it from")
+            }
+        };
+        problems.error(&own.place, &own.path, text);
+    }
+}
+
+/// What goes together, while it is put together.
+struct Endpoint {
+    url: Option<Url>,
+    url_origin: Origin,
+    headers: HeaderMap,
+    header_origins: Vec<(HeaderName, Origin)>,
+    secrets: Vec<SecretText>,
+    secrets_origin: Origin,
+}
+
+impl Default for Endpoint {
+    fn default() -> Endpoint {
+        Endpoint {
+            url: None,
+            url_origin: Origin::Default,
+            headers: HeaderMap::new(),
+            header_origins: Vec::new(),
+            secrets: Vec::new(),
+            secrets_origin: Origin::Default,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Puts what a block says over what is there: URL and secrets replace, headers replace those of the same name.
+    fn take(&mut self, block: &DeclaredWebhook, origin: Origin) {
+        if let Said::Value(url) = &block.url {
+            (self.url, self.url_origin) = (Some(url.clone()), origin);
+        }
+        if let Said::Value(secrets) = &block.signing_secrets {
+            (self.secrets, self.secrets_origin) = (secrets.clone(), origin);
+        }
+        for (name, value) in &block.headers {
+            self.header(name, value, origin);
+        }
+    }
+
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue, origin: Origin) {
+        self.headers.insert(name.clone(), value.clone());
+        self.header_origins.retain(|(earlier, _)| earlier != name);
+        self.header_origins.push((name.clone(), origin));
+    }
+}
+
+/// Every secret was parsed when it was read, so none is lost here.
+fn parse(text: &SecretText) -> Option<SigningSecret> {
+    SigningSecret::parse(text.expose()).ok()
+}

@@ -1,0 +1,68 @@
+//! Which events a webhook selects.
+
+use std::fmt;
+
+use crate::event::EventKind;
+
+/// A set of event kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventSet(u8);
+
+impl EventSet {
+    /// No event.
+    pub const NONE: EventSet = EventSet(0);
+
+    /// Every event: `"*"` in a store.
+    pub fn all() -> EventSet {
+        EventKind::ALL.into_iter().fold(EventSet::NONE, EventSet::with)
+    }
+
+    /// This set and one more kind.
+    #[must_use]
+    pub fn with(self, kind: EventKind) -> EventSet {
+        EventSet(self.0 | bit(kind))
+    }
+
+    /// What is in this set or in the other.
+    #[must_use]
+    pub fn and(self, other: EventSet) -> EventSet {
+        EventSet(self.0 | other.0)
+    }
+
+    /// What is in this set but not in the other.
+    #[must_use]
+    pub fn without(self, other: EventSet) -> EventSet {
+        EventSet(self.0 & !other.0)
+    }
+
+    /// Whether a kind is selected.
+    pub fn contains(self, kind: EventKind) -> bool {
+        self.0 & bit(kind) != 0
+    }
+
+    /// No event at all.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The kinds, in the order of the contract.
+    pub fn iter(self) -> impl Iterator<Item = EventKind> {
+        EventKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+}
+
+fn bit(kind: EventKind) -> u8 {
+    1 << kind as u8
+}
+
+impl fmt::Display for EventSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == EventSet::all() {
+            return f.write_str("all events");
+        }
+        for (number, kind) in self.iter().enumerate() {
+            write!(f, "{}{kind}", if number > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! From a path to the texts of a store: one file, or every `*.yaml`, `*.yml` and `*.toml` of a directory.
+//!
+//! Names that begin with a dot are left out: Kubernetes keeps the real files of a mounted ConfigMap in `..data`, and
+//! editors keep their swap files there. Links are followed, because both also make every visible file a link.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::problem::{Place, Problems};
+
+/// All files of a store together: 16 MiB is several ten thousand campaigns.
+const LARGEST_STORE: u64 = 16 * 1024 * 1024;
+
+/// One file of the store.
+pub(super) struct Source {
+    pub file: Arc<str>,
+    pub format: Format,
+    pub bytes: Vec<u8>,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Yaml,
+    Toml,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Format> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Some(Format::Yaml),
+            "toml" => Some(Format::Toml),
+            _ => None,
+        }
+    }
+}
+
+impl Source {
+    /// The text, without a byte-order mark. `None` if it is not UTF-8; the problem says where.
+    pub(super) fn text(&self, problems: &mut Problems) -> Option<&str> {
+        match std::str::from_utf8(&self.bytes) {
+            Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
+            Err(error) => {
+                let line = 1 + self.bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+                let place = Place { file: self.file.clone(), line, column: 1 };
+                problems.error(&place, "", "is not UTF-8 text; save the file as UTF-8");
+                None
+            }
+        }
+    }
+}
+
+/// Reads every file of the store at `path`, in the order of their names. What cannot be read is among the problems.
+pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Source> {
+    let found = match list(path) {
+        Ok(found) => found,
+        Err(text) => {
+            problems.general(text);
+            return Vec::new();
+        }
+    };
+    let mut left = LARGEST_STORE;
+    let mut sources = Vec::with_capacity(found.len());
+    for (path, format) in found {
+        let name = path.display().to_string();
+        match read_file(&path, left) {
+            Ok(bytes) if bytes.len() as u64 > left => {
+                let limit = LARGEST_STORE / (1024 * 1024);
+                problems.general(format!("{name}: with this file the store is larger than {limit} MiB"));
+                return sources;
+            }
+            Ok(bytes) => {
+                left -= bytes.len() as u64;
+                sources.push(Source { file: name.into(), format, bytes });
+            }
+            Err(error) => problems.general(format!("{name}: cannot be read: {}", reason(&error))),
+        }
+    }
+    sources
+}
+
+fn list(path: &Path) -> Result<Vec<(PathBuf, Format)>, String> {
+    let name = path.display();
+    let metadata = std::fs::metadata(path)
+        .map_err(|error| format!("{name}: cannot be read: {}; `store.path` names the webhook store", reason(&error)))?;
+    if !metadata.is_dir() {
+        let format = Format::of(path)
+            .ok_or_else(|| format!("{name}: is of no known kind; a store file ends in .yaml, .yml or .toml"))?;
+        return Ok(vec![(path.to_owned(), format)]);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(|error| format!("{name}: cannot be listed: {}", reason(&error)))? {
+        let entry = entry.map_err(|error| format!("{name}: cannot be listed: {}", reason(&error)))?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let path = entry.path();
+        if let Some(format) = Format::of(&path).filter(|_| !hidden && !path.is_dir()) {
+            found.push((path, format));
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{name}: holds no store; a directory needs at least one file *.yaml, *.yml or *.toml"));
+    }
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(found)
+}
+
+/// At most one byte more than `limit`, so that the caller sees that it was passed.
+fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What went wrong in words that are the same everywhere, without error numbers.
+pub(super) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission is denied".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The headers of a webhook: which names a store may set, and what a value may be.
+
+use reqwest::header::{HeaderName, HeaderValue};
+
+use super::{
+    document::{KeyPath, Node, Value},
+    fields::Fields,
+    problem::Problems,
+    secrets::{SecretText, Vault},
+};
+
+/// Names that belong to HTTP or to the delivery itself (DESIGN.md section 4).
+const RESERVED: [&str; 11] = [
+    "connection",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "traceparent",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// Families of such names.
+const RESERVED_FAMILIES: [&str; 4] = ["content-", "leadhook-", "proxy-", "webhook-"];
+
+/// Reads `headers`: a map from names to values.
+pub(super) fn read(
+    node: &Node,
+    path: &KeyPath,
+    vault: &mut Vault<'_>,
+    problems: &mut Problems,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let mut seen: Vec<(HeaderName, usize)> = Vec::new();
+    let Some(fields) = Fields::of(node, path, problems) else { return headers };
+    for (entry, path) in fields.iter() {
+        let name = match name(&entry.key) {
+            Ok(name) => name,
+            Err(text) => {
+                problems.error(&entry.place, &path, text);
+                continue;
+            }
+        };
+        if let Some((_, line)) = seen.iter().find(|(earlier, _)| *earlier == name) {
+            let text = format!("is the same header as the one on line {line}: header names have no case");
+            problems.error(&entry.place, &path, text);
+            continue;
+        }
+        seen.push((name.clone(), entry.place.line));
+        let Some(secret) = secret(&entry.node, &path, vault, problems) else { continue };
+        match value(&secret) {
+            Ok(value) => headers.push((name, value)),
+            Err(text) => problems.error(&entry.node.place, &path, text),
+        }
+    }
+    headers
+}
+
+/// A text with variables, or a map that names a file: the two forms of header values and signing secrets.
+pub(super) fn secret(
+    node: &Node,
+    path: &KeyPath,
+    vault: &mut Vault<'_>,
+    problems: &mut Problems,
+) -> Option<SecretText> {
+    let filled = match &node.value {
+        Value::Text(text) => vault.fill(text),
+        Value::Map(_) => return secret_file(node, path, vault, problems),
+        Value::Nothing => Err("has no value; write a text or `{ file: NAME }`".to_owned()),
+        other => Err(format!("is {}, but must be a text (in quotes) or `{{ file: NAME }}`", other.kind())),
+    };
+    filled.map_err(|text| problems.error(&node.place, path, text)).ok()
+}
+
+fn secret_file(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<SecretText> {
+    let fields = Fields::of(node, path, problems)?;
+    fields.expect(&["file", "prefix"], |_| None, problems);
+    let prefix = fields.text("prefix", "a text that is put before the file's contents", problems);
+    if fields.get("file").is_none() {
+        problems.error(&node.place, path, "lacks `file`, the name of a file under `secrets.directory`");
+    }
+    let (name, place) =
+        fields.text("file", "the name of a file under `secrets.directory`", problems).value().copied()?;
+    let contents = vault.file(name).map_err(|text| problems.error(place, fields.path.key("file"), text)).ok()?;
+    match prefix.value() {
+        None => Some(contents),
+        Some((prefix, place)) => {
+            let prefix =
+                vault.fill(prefix).map_err(|text| problems.error(place, fields.path.key("prefix"), text)).ok()?;
+            Some(prefix.followed_by(&contents))
+        }
+    }
+}
+
+fn name(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| "is no header name; letters, digits and - _ . are usual".to_owned())?;
+    let reserved = name.as_str();
+    if RESERVED.contains(&reserved) || RESERVED_FAMILIES.iter().any(|family| reserved.starts_with(family)) {
+        return Err("is a reserved header: HTTP or Leadhook sets it itself; use a name of your own".to_owned());
+    }
+    Ok(name)
+}
+
+/// Printable ASCII and tabs: what every HTTP server takes. The value itself is never part of the message.
+fn value(secret: &SecretText) -> Result<HeaderValue, String> {
+    let text = secret.expose();
+    if text.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
+        return Err(
+            "contains a line break; a header value is one line (is there one at the end of a variable?)".to_owned()
+        );
+    }
+    if !text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
+        return Err("contains characters other than printable ASCII, which header values cannot carry".to_owned());
+    }
+    if text.trim_matches([' ', '\t']) != text {
+        return Err("begins or ends with a blank, which HTTP would drop".to_owned());
+    }
+    let mut value = HeaderValue::from_str(text).map_err(|_| "cannot be a header value".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,156 @@
+//! The store of a running worker: the last good revision, replaced as a whole.
+//!
+//! A broken store is refused whole, because half of it could send one campaign's leads to the organization's URL. The
+//! last good revision stays in use; status and log say so, once for the same broken contents.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+
+use super::{
+    load::{self, Attempt, Digest},
+    problem::Problems,
+    resolve::Store,
+    secrets::{Environment, Reference},
+};
+use crate::settings;
+
+/// The current store and how it came about.
+pub struct LiveStore {
+    path: PathBuf,
+    secrets: settings::Secrets,
+    environment: Environment,
+    current: RwLock<Arc<Store>>,
+    last: Mutex<Last>,
+}
+
+/// The last attempt, good or bad.
+struct Last {
+    digest: Digest,
+    references: Vec<Reference>,
+    loaded_at: Timestamp,
+    refused: Option<Arc<Problems>>,
+}
+
+/// What an attempt to load the store anew came to.
+#[derive(Clone, Debug)]
+pub enum ReloadReport {
+    /// This revision is current now.
+    Loaded(Arc<Store>),
+    /// The contents are broken; the last good revision stays.
+    Refused(Arc<Problems>),
+}
+
+/// The store as readiness and metrics show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// See [`Store::revision`].
+    pub revision: String,
+    /// When the current revision was loaded.
+    pub loaded_at: Timestamp,
+    /// How many organizations it holds.
+    pub organizations: usize,
+    /// How many campaigns it lists.
+    pub campaigns: usize,
+    /// Why what is in the files now was refused, on one line; `None` if it is in use.
+    pub refused: Option<String>,
+}
+
+impl LiveStore {
+    /// Loads the store at `path`, or says everything that is wrong with it.
+    pub fn open(path: impl Into<PathBuf>, secrets: &settings::Secrets) -> Result<LiveStore, Problems> {
+        LiveStore::open_with(path.into(), secrets, load::process_environment)
+    }
+
+    /// The same with another environment than the process's.
+    pub(super) fn open_with(
+        path: PathBuf,
+        secrets: &settings::Secrets,
+        environment: Environment,
+    ) -> Result<LiveStore, Problems> {
+        let Attempt { result, digest, references } = load::attempt(&path, secrets, environment);
+        let store = Arc::new(result?);
+        let last = Last { digest, references, loaded_at: Timestamp::now(), refused: None };
+        Ok(LiveStore {
+            path,
+            secrets: secrets.clone(),
+            environment,
+            current: RwLock::new(store),
+            last: Mutex::new(last),
+        })
+    }
+
+    /// The revision that holds now. Cheap; ask anew for each event and each attempt.
+    pub fn current(&self) -> Arc<Store> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads the files anew, whether they have changed or not. Blocks on files.
+    pub fn reload(&self) -> ReloadReport {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Attempt { result, digest, references } = load::attempt(&self.path, &self.secrets, self.environment);
+        (last.digest, last.references) = (digest, references);
+        match result {
+            Ok(store) => {
+                let store = Arc::new(store);
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = store.clone();
+                (last.loaded_at, last.refused) = (Timestamp::now(), None);
+                tracing::info!(
+                    revision = store.revision(),
+                    organizations = store.organizations().count(),
+                    campaigns = store.campaign_count(),
+                    warnings = store.warnings().len(),
+                    "webhook store loaded"
+                );
+                ReloadReport::Loaded(store)
+            }
+            Err(problems) => {
+                let problems = Arc::new(problems);
+                last.refused = Some(problems.clone());
+                tracing::error!(
+                    revision = self.current().revision(),
+                    problems = problems.len(),
+                    first = problems.summary(),
+                    "webhook store refused; the last good revision stays"
+                );
+                ReloadReport::Refused(problems)
+            }
+        }
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> StoreStatus {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = self.current();
+        StoreStatus {
+            revision: store.revision().to_owned(),
+            loaded_at: last.loaded_at,
+            organizations: store.organizations().count(),
+            campaigns: store.campaign_count(),
+            refused: last.refused.as_ref().map(|problems| problems.summary()),
+        }
+    }
+
+    /// The digest of the files now, if it is not the one of the last attempt. Blocks on files.
+    pub(super) fn changed(&self) -> Option<Digest> {
+        let (before, references) = {
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            (last.digest.clone(), last.references.clone())
+        };
+        let now = load::look(&self.path, &self.secrets, self.environment, &references);
+        (now != before).then_some(now)
+    }
+
+    /// Where the store lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its secret files lie.
+    pub(super) fn secrets_directory(&self) -> Option<&Path> {
+        self.secrets.directory.as_deref()
+    }
+}

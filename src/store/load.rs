@@ -1,0 +1,126 @@
+//! One attempt to load a store: read, parse, check, complete, and take the digest of everything that was looked at.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::{
+    declared::Declared,
+    effective,
+    files::{self, Format, Source},
+    problem::Problems,
+    resolve::Store,
+    schema,
+    secrets::{Environment, Reading, Reference, Vault},
+    toml_text, yaml,
+};
+use crate::settings;
+
+/// Loads the store at `path` (file or directory), or says everything that is wrong with it.
+pub fn load(path: &Path, secrets: &settings::Secrets) -> Result<Store, Problems> {
+    attempt(path, secrets, process_environment).result
+}
+
+/// The environment of this process.
+pub(super) fn process_environment(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
+/// What an attempt came to, good or bad.
+pub(super) struct Attempt {
+    pub result: Result<Store, Problems>,
+    /// Of everything that was read. The same digest means the same result.
+    pub digest: Digest,
+    /// What the files refer to.
+    pub references: Vec<Reference>,
+}
+
+/// SHA-256 over files and secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Digest(Vec<u8>);
+
+impl Digest {
+    /// Short enough to read aloud: 12 hexadecimal digits.
+    fn revision(&self) -> String {
+        self.0.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Loads a store and remembers what it was made of.
+pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Environment) -> Attempt {
+    let mut problems = Problems::default();
+    let mut vault = Vault::new(secrets, environment);
+    let sources = files::read(path, &mut problems);
+    let unread = problems.to_string();
+    let mut declared = Declared { incomplete: !problems.is_empty(), ..Declared::default() };
+    for source in &sources {
+        match document(source, &mut problems) {
+            Some(document) => schema::read(&document, &mut declared, &mut vault, &mut problems),
+            None => declared.incomplete = true,
+        }
+    }
+    schema::check_whole(&declared, &path.display().to_string(), &mut problems);
+    let organizations = effective::organizations(&declared, &mut problems);
+    problems.sort();
+    let digest = digest(&sources, &unread, vault.readings());
+    let references = vault.readings().keys().cloned().collect();
+    let result = if problems.has_errors() {
+        Err(problems)
+    } else {
+        let default = declared.default_organization.map(|(id, _)| id);
+        Ok(Store::new(organizations, default, digest.revision(), problems))
+    };
+    Attempt { result, digest, references }
+}
+
+/// The digest that an attempt would have now, if the files refer to the same things as before. Cheap enough for every
+/// second: nothing is parsed.
+pub(super) fn look(
+    path: &Path,
+    secrets: &settings::Secrets,
+    environment: Environment,
+    references: &[Reference],
+) -> Digest {
+    let mut problems = Problems::default();
+    let sources = files::read(path, &mut problems);
+    let mut vault = Vault::new(secrets, environment);
+    for reference in references {
+        vault.read(reference.clone());
+    }
+    digest(&sources, &problems.to_string(), vault.readings())
+}
+
+fn document(source: &Source, problems: &mut Problems) -> Option<super::document::Node> {
+    let text = source.text(problems)?;
+    match source.format {
+        Format::Yaml => yaml::read(&source.file, text, problems),
+        Format::Toml => toml_text::read(&source.file, text, problems),
+    }
+}
+
+/// Every part goes in with its length, so that no two different stores can look alike.
+fn digest(sources: &[Source], unread: &str, readings: &BTreeMap<Reference, Reading>) -> Digest {
+    let mut context = Context::new(&SHA256);
+    let mut add = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(bytes);
+    };
+    add(unread.as_bytes());
+    for source in sources {
+        add(source.file.as_bytes());
+        add(&source.bytes);
+    }
+    for (reference, reading) in readings {
+        let (kind, name) = match reference {
+            Reference::Variable(name) => (&b"variable"[..], name),
+            Reference::File(name) => (&b"file"[..], name),
+        };
+        add(kind);
+        add(name.as_bytes());
+        match reading {
+            Ok(bytes) => add(bytes),
+            Err(text) => add(text.as_bytes()),
+        }
+    }
+    Digest(context.finish().as_ref().to_vec())
+}

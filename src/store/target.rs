@@ -1,0 +1,90 @@
+//! A target: where a webhook goes, and the key by which jobs remember it.
+
+use std::{fmt, time::Duration};
+
+use reqwest::header::HeaderMap;
+use url::Url;
+
+use crate::delivery::signature::SigningSecret;
+
+/// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetKey(String);
+
+impl TargetKey {
+    /// The key of a scope's target.
+    pub fn new(organization: &str, campaign: Option<&str>, name: Option<&str>) -> TargetKey {
+        let mut key = organization.to_owned();
+        if let Some(campaign) = campaign {
+            key.push('/');
+            key.push_str(campaign);
+        }
+        if let Some(name) = name {
+            key.push('#');
+            key.push_str(name);
+        }
+        TargetKey(key)
+    }
+
+    /// A key as it stands in a job's header. Only its size is checked here: whether it exists is the store's to say.
+    pub fn parse(key: &str) -> Option<TargetKey> {
+        (!key.is_empty() && key.len() <= 512).then(|| TargetKey(key.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The organization and the campaign that the key names. Ids hold neither `/` nor `#`.
+    pub(super) fn scope(&self) -> (&str, Option<&str>) {
+        let scope = self.0.split_once('#').map_or(self.as_str(), |(scope, _)| scope);
+        match scope.split_once('/') {
+            None => (scope, None),
+            Some((organization, campaign)) => (organization, Some(campaign)),
+        }
+    }
+}
+
+impl fmt::Display for TargetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a webhook goes: effective values, everything inherited already.
+pub struct Target {
+    /// Stable name of this target.
+    pub key: TargetKey,
+    /// The organization it belongs to.
+    pub organization: String,
+    /// Where to POST.
+    pub url: Url,
+    /// Headers to add, secrets resolved; every value is marked sensitive.
+    pub headers: HeaderMap,
+    /// Standard Webhooks secrets, all of them active.
+    pub signing_secrets: Vec<SigningSecret>,
+    /// Retries after the first attempt, 1 to 10.
+    pub retry_attempts: u32,
+    /// Whole exchange, 1 to 120 s.
+    pub timeout: Duration,
+}
+
+impl Target {
+    /// Scheme, host and port: all of the URL that a table may show, since tokens travel in paths and queries.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
+/// Shows no URL beyond its host, no header value and no secret.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("key", &self.key.as_str())
+            .field("origin", &self.origin())
+            .field("retry_attempts", &self.retry_attempts)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

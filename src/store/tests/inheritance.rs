@@ -1,0 +1,197 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    event::EventKind,
+    store::{Origin, Resolution, Target, Webhook},
+};
+
+const YAML: &str = r#"
+organizations:
+  acme:
+    webhook:
+      url: https://acme.example/in
+      events: [lead.delivered, lead.failed]
+      headers: { Authorization: "Bearer ${WEBHOOK_TOKEN}", X-Source: leads }
+      retry_attempts: 3
+      timeout: 20
+      signing_secrets: [ "${WEBHOOK_SIGNING}" ]
+    campaigns:
+      own_url: { override: true, webhook: { url: "https://abc.example/in" } }
+      same_url: { override: true, webhook: { url: "https://acme.example/in" } }
+      no_url: { override: true, webhook: { timeout: 10 } }
+      more_headers:
+        override: true
+        webhook: { headers: { authorization: "Basic ${WEBHOOK_OTHER}", X-Campaign: "5$$" }, retry_attempts: 10 }
+      all_own:
+        override: true
+        webhook:
+          enabled: true
+          url: http://all.example:8080/in?key=1
+          events: "*"
+          headers: { X-Key: mine }
+          retry_attempts: 1
+          timeout: 120
+          signing_secrets: [ "${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}" ]
+      nothing: { override: true }
+  bare:
+    webhook: { url: "https://bare.example/in", events: "*" }
+"#;
+
+const TOML: &str = r#"
+[organizations.acme.webhook]
+url = "https://acme.example/in"
+events = ["lead.delivered", "lead.failed"]
+headers = { Authorization = "Bearer ${WEBHOOK_TOKEN}", X-Source = "leads" }
+retry_attempts = 3
+timeout = 20
+signing_secrets = ["${WEBHOOK_SIGNING}"]
+[organizations.acme.campaigns]
+own_url = { override = true, webhook = { url = "https://abc.example/in" } }
+same_url = { override = true, webhook = { url = "https://acme.example/in" } }
+no_url = { override = true, webhook = { timeout = 10 } }
+nothing = { override = true }
+[organizations.acme.campaigns.more_headers]
+override = true
+webhook.headers = { authorization = "Basic ${WEBHOOK_OTHER}", X-Campaign = "5$$" }
+webhook.retry_attempts = 10
+[organizations.acme.campaigns.all_own]
+override = true
+[organizations.acme.campaigns.all_own.webhook]
+enabled = true
+url = "http://all.example:8080/in?key=1"
+events = "*"
+headers = { X-Key = "mine" }
+retry_attempts = 1
+timeout = 120
+signing_secrets = ["${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}"]
+[organizations.bare.webhook]
+url = "https://bare.example/in"
+events = "*"
+"#;
+
+fn target(store: &Store, campaign: &str, organization: &str) -> Arc<Target> {
+    match store.resolve(campaign, Some(organization), EventKind::Delivered) {
+        Resolution::Targets(targets) => targets.into_iter().next().unwrap(),
+        other => panic!("{campaign}: {other:?}"),
+    }
+}
+
+/// A target as one line: URL, headers, number of secrets, retries, timeout.
+fn line(target: &Target) -> String {
+    let mut headers: Vec<_> =
+        target.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+    headers.sort();
+    assert!(target.headers.values().all(|value| value.is_sensitive()));
+    format!(
+        "{} [{}] secrets={} retries={} timeout={}",
+        target.url,
+        headers.join(", "),
+        target.signing_secrets.len(),
+        target.retry_attempts,
+        target.timeout.as_secs()
+    )
+}
+
+#[test]
+fn every_value_is_inherited_field_by_field() {
+    #[rustfmt::skip]
+    let table = [
+        ("unlisted", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20"),
+        ("no_url", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=10"),
+        ("nothing", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20"),
+        ("more_headers", "acme", "https://acme.example/in [authorization=Basic 0ther, x-campaign=5$, x-source=leads] secrets=1 retries=10 timeout=20"),
+        ("own_url", "acme", "https://abc.example/in [] secrets=0 retries=3 timeout=20"),
+        ("all_own", "acme", "http://all.example:8080/in?key=1 [x-key=mine] secrets=2 retries=1 timeout=120"),
+        ("unlisted", "bare", "https://bare.example/in [] secrets=0 retries=5 timeout=30"),
+    ];
+    for (format, store) in both(YAML, TOML) {
+        for (campaign, organization, expected) in table {
+            assert_eq!(line(&target(&store, campaign, organization)), expected, "{format}: {campaign}");
+        }
+        assert_eq!(store.longest_timeout().unwrap().as_secs(), 120);
+    }
+}
+
+#[test]
+fn credentials_never_follow_to_another_url() {
+    for (format, store) in both(YAML, TOML) {
+        // Even the same URL, written out, is the campaign's own: whoever writes it writes the credentials too.
+        for campaign in ["own_url", "same_url"] {
+            let target = target(&store, campaign, "acme");
+            assert!(target.headers.is_empty(), "{format}: {campaign}");
+            assert!(target.signing_secrets.is_empty(), "{format}: {campaign}");
+        }
+    }
+}
+
+#[test]
+fn credentials_never_follow_between_named_targets() {
+    let store = load_files(&[(
+        "store.yaml",
+        r#"
+organizations:
+  acme:
+    webhooks:
+      - { name: crm, url: "https://crm.example", events: "*", headers: { X-Key: crm }, timeout: 7 }
+      - { name: bi, url: "https://bi.example", events: "*", headers: { X-Key: bi } }
+    campaigns:
+      ABC:
+        override: true
+        webhooks: [ { name: bi }, { name: crm, url: "https://abc.example" }, { name: new, url: "https://new.example", events: "*" } ]
+"#,
+    )])
+    .unwrap();
+    let Resolution::Targets(targets) = store.resolve("ABC", None, EventKind::Delivered) else { panic!() };
+    let got: Vec<_> = targets.iter().map(|target| line(target)).collect();
+    assert_eq!(
+        got,
+        [
+            "https://bi.example/ [x-key=bi] secrets=0 retries=5 timeout=30",
+            "https://abc.example/ [] secrets=0 retries=5 timeout=7",
+            "https://new.example/ [] secrets=0 retries=5 timeout=30",
+        ]
+    );
+}
+
+#[test]
+fn every_value_remembers_where_it_was_said() {
+    use Origin::{Campaign, Default, Organization};
+    for (format, store) in both(YAML, TOML) {
+        let origins = |campaign: &str| {
+            let webhook: &Webhook = store.webhooks().find(|webhook| webhook.key.as_str() == campaign).unwrap();
+            let own = &webhook.origins;
+            let mut headers: Vec<_> = own.headers.iter().map(|(name, origin)| (name.to_string(), *origin)).collect();
+            headers.sort_by(|one, other| one.0.cmp(&other.0));
+            let scalars = [own.enabled, own.url, own.events, own.signing_secrets, own.retry_attempts, own.timeout];
+            (scalars, headers)
+        };
+        let header = |name: &str, origin| (name.to_owned(), origin);
+        assert_eq!(
+            origins("acme/more_headers"),
+            (
+                [Default, Organization, Organization, Organization, Campaign, Organization],
+                vec![
+                    header("authorization", Campaign),
+                    header("x-campaign", Campaign),
+                    header("x-source", Organization)
+                ]
+            ),
+            "{format}"
+        );
+        let own_url = [Default, Campaign, Organization, Default, Organization, Organization];
+        assert_eq!(origins("acme/own_url"), (own_url, vec![]), "{format}");
+        assert_eq!(origins("acme/all_own"), ([Campaign; 6], vec![header("x-key", Campaign)]), "{format}");
+        let bare = [Default, Organization, Organization, Default, Default, Default];
+        assert_eq!(origins("bare"), (bare, vec![]), "{format}");
+    }
+}
+
+#[test]
+fn nothing_prints_secrets() {
+    let store = load_files(&[("store.yaml", YAML)]).unwrap();
+    let printed = format!("{store:?} {:?} {:?}", store.organizations().collect::<Vec<_>>(), store.warnings());
+    for secret in ["t0p-s3cret", "0ther", "MDEyMzQ1", "key=1", "mine"] {
+        assert!(!printed.contains(secret), "{secret} in {printed}");
+    }
+}

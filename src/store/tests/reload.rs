@@ -1,0 +1,197 @@
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    event::EventKind,
+    store::{LiveStore, ReloadReport, Resolution},
+};
+
+fn text(url: &str) -> String {
+    format!("organizations: {{ acme: {{ webhook: {{ url: '{url}', events: '*' }} }} }}")
+}
+
+fn open(path: &Path) -> Arc<LiveStore> {
+    Arc::new(LiveStore::open_with(path.to_owned(), &settings(None), ENVIRONMENT).unwrap())
+}
+
+fn url(store: &LiveStore) -> String {
+    match store.current().resolve("ABC", Some("acme"), EventKind::Queued) {
+        Resolution::Targets(targets) => targets[0].url.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_broken_store_is_refused_whole_and_the_last_good_one_stays() {
+    let directory = directory(&[("s.yaml", &text("https://one.example"))]);
+    let live = open(directory.path());
+    let before = live.status();
+    assert_eq!(before.refused, None);
+    assert_eq!((before.organizations, before.campaigns), (1, 0));
+
+    fs::write(directory.path().join("s.yaml"), text("https://two.example").replace("'*'", "[lead.lost]")).unwrap();
+    assert!(matches!(live.reload(), ReloadReport::Refused(_)));
+    assert_eq!(url(&live), "https://one.example/");
+    let refused = live.status();
+    assert_eq!((&refused.revision, refused.loaded_at), (&before.revision, before.loaded_at));
+    assert!(refused.refused.unwrap().contains("organizations.acme.webhook.events[0]: is no event"));
+
+    fs::write(directory.path().join("s.yaml"), text("https://two.example")).unwrap();
+    assert!(matches!(live.reload(), ReloadReport::Loaded(_)));
+    assert_eq!(url(&live), "https://two.example/");
+    assert_eq!(live.status().refused, None);
+    assert_ne!(live.status().revision, before.revision);
+}
+
+/// A store under watch, and what it reports.
+struct Watched {
+    live: Arc<LiveStore>,
+    reports: mpsc::UnboundedReceiver<ReloadReport>,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Watched {
+    fn start(live: Arc<LiveStore>) -> Watched {
+        let (send, reports) = mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let watch = live.clone().watch(shutdown.clone(), move |report| drop(send.send(report.clone())));
+        Watched { live, reports, shutdown, task: tokio::spawn(watch) }
+    }
+
+    async fn report(&mut self) -> ReloadReport {
+        timeout(Duration::from_secs(30), self.reports.recv()).await.expect("a reload within reach").unwrap()
+    }
+
+    async fn loaded(&mut self, expected: &str) {
+        match self.report().await {
+            ReloadReport::Loaded(_) => assert_eq!(url(&self.live), expected),
+            ReloadReport::Refused(problems) => panic!("{problems}"),
+        }
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap();
+        assert!(self.reports.recv().await.is_none(), "one report for each change");
+    }
+}
+
+#[tokio::test]
+async fn changes_are_seen_and_each_is_reported_once() {
+    let directory = directory(&[("s.yaml", &text("https://one.example"))]);
+    let path = directory.path().join("s.yaml");
+    let mut watched = Watched::start(open(directory.path()));
+
+    fs::write(&path, text("https://two.example")).unwrap();
+    watched.loaded("https://two.example/").await;
+
+    // As editors do it: a new file takes the place of the old one.
+    let new = directory.path().join(".s.yaml.swp");
+    fs::write(&new, text("https://three.example")).unwrap();
+    fs::rename(&new, &path).unwrap();
+    watched.loaded("https://three.example/").await;
+
+    fs::write(&path, "organizations: [").unwrap();
+    assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
+    assert_eq!(url(&watched.live), "https://three.example/");
+
+    // The very contents from before are good news after a refusal.
+    fs::write(&path, text("https://three.example")).unwrap();
+    watched.loaded("https://three.example/").await;
+    assert_eq!(watched.live.status().refused, None);
+
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
+    fs::write(
+        directory.path().join("t.toml"),
+        "[organizations.acme.webhook]\nurl = 'https://four.example'\nevents = '*'\n",
+    )
+    .unwrap();
+    watched.loaded("https://four.example/").await;
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_file_belongs_to_the_store() {
+    let secrets = directory(&[("token", "one")]);
+    let header = "events: '*', headers: { X: { file: token } }";
+    let store = directory(&[("s.yaml", &text("https://one.example").replace("events: '*'", header))]);
+    let settings = settings(Some(secrets.path().to_owned()));
+    let live = LiveStore::open_with(store.path().to_owned(), &settings, ENVIRONMENT).unwrap();
+    let mut watched = Watched::start(Arc::new(live));
+    fs::write(secrets.path().join("token"), "two").unwrap();
+    watched.loaded("https://one.example/").await;
+    fs::remove_file(secrets.path().join("token")).unwrap();
+    assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
+    fs::write(secrets.path().join("token"), "three").unwrap();
+    watched.loaded("https://one.example/").await;
+    watched.stop().await;
+}
+
+/// Kubernetes: `s.yaml -> ..data/s.yaml`, `..data -> ..2024_1`; an update makes `..2024_2` and swaps `..data`.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_link_swap_of_a_config_map_is_seen() {
+    use std::os::unix::fs::symlink;
+    let mount = tempfile::tempdir().unwrap();
+    let revision = |name: &str, url: &str| {
+        fs::create_dir(mount.path().join(name)).unwrap();
+        fs::write(mount.path().join(name).join("s.yaml"), text(url)).unwrap();
+    };
+    revision("..2024_1", "https://one.example");
+    symlink("..2024_1", mount.path().join("..data")).unwrap();
+    symlink("..data/s.yaml", mount.path().join("s.yaml")).unwrap();
+
+    // Mounted as a directory or named as a file: both follow.
+    let mut directory = Watched::start(open(mount.path()));
+    let mut file = Watched::start(open(&mount.path().join("s.yaml")));
+    assert_eq!(url(&directory.live), "https://one.example/");
+
+    revision("..2024_2", "https://two.example");
+    symlink("..2024_2", mount.path().join("..data_tmp")).unwrap();
+    fs::rename(mount.path().join("..data_tmp"), mount.path().join("..data")).unwrap();
+    fs::remove_dir_all(mount.path().join("..2024_1")).unwrap();
+    directory.loaded("https://two.example/").await;
+    file.loaded("https://two.example/").await;
+    directory.stop().await;
+    file.stop().await;
+}
+
+/// A signal reaches a whole process, so this test runs once more by itself in a child that signals itself.
+#[cfg(unix)]
+#[test]
+fn sighup_reloads_even_what_has_not_changed() {
+    const CHILD: &str = "LEADHOOK_TEST_SIGHUP_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return tokio::runtime::Runtime::new().unwrap().block_on(signal_self());
+    }
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::reload::sighup_reloads_even_what_has_not_changed"])
+        .env(CHILD, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[cfg(unix)]
+async fn signal_self() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // From here on the signal does not end the process, even if it comes before the watch listens.
+    let _heard = signal(SignalKind::hangup()).unwrap();
+    let directory = directory(&[("s.yaml", &text("https://one.example"))]);
+    let mut watched = Watched::start(open(directory.path()));
+    let pid = std::process::id().to_string();
+    let report = timeout(Duration::from_secs(30), async {
+        loop {
+            std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap();
+            if let Ok(report) = timeout(Duration::from_millis(500), watched.reports.recv()).await {
+                return report.unwrap();
+            }
+        }
+    });
+    assert!(matches!(report.await.unwrap(), ReloadReport::Loaded(_)));
+}

@@ -1,0 +1,187 @@
+use super::*;
+
+/// One mistake in a webhook: the line in YAML and in TOML, where each is reported, and the problem below the webhook's path.
+type Line = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+/// Mistakes beside a good `url` and good `events`.
+#[rustfmt::skip]
+const OTHER_KEYS: &[Line] = &[
+    ("retry_attempts: 50", "retry_attempts = 50", "6:23", "4:18", "retry_attempts: is 50, but must be a whole number of retries from 1 to 10"),
+    ("retry_attempts: 0", "retry_attempts = 0", "6:23", "4:18", "retry_attempts: is 0, but must be a whole number of retries from 1 to 10"),
+    ("retry_attempts: -1", "retry_attempts = -1", "6:23", "4:18", "retry_attempts: is -1, but must be a whole number of retries from 1 to 10"),
+    ("retry_attempts: 2.5", "retry_attempts = 2.5", "6:23", "4:18", "retry_attempts: is a number with a fraction, but must be a whole number of retries from 1 to 10"),
+    ("retry_attempts: many", r#"retry_attempts = "many""#, "6:23", "4:18", "retry_attempts: is text, but must be a whole number of retries from 1 to 10"),
+    ("retry_attempts:  99999999999999999999", "retry_attempts =  99999999999999999999", "6:24", "4:19", "retry_attempts: is a huge number, but must be a whole number of retries from 1 to 10"),
+    ("timeout: 121", "timeout = 121", "6:16", "4:11", "timeout: is 121, but must be a whole number of seconds from 1 to 120"),
+    ("timeout: 30s", r#"timeout = "30s""#, "6:16", "4:11", "timeout: is text, but must be a whole number of seconds from 1 to 120; write 30 without quotes or unit"),
+    ("timeout: [30]", "timeout = [30]", "6:16", "4:11", "timeout: is a list, but must be a whole number of seconds from 1 to 120"),
+    ("enabled: yes", r#"enabled = "yes""#, "6:16", "4:11", "enabled: is text, but must be `true` or `false` (without quotes)"),
+    ("enabled: 1", "enabled = 1", "6:16", "4:11", "enabled: is a number, but must be `true` or `false` (without quotes)"),
+    ("retryAttempts: 3", "retryAttempts = 3", "6:7", "4:1", "retryAttempts: is an unknown key; did you mean `retry_attempts`?"),
+    ("time_out: 3", "time_out = 3", "6:7", "4:1", "time_out: is an unknown key; did you mean `timeout`?"),
+    ("zzz: 3", "zzz = 3", "6:7", "4:1", "zzz: is an unknown key; known keys here are `enabled`, `url`, `events`, `headers`, `retry_attempts`, `timeout` and `signing_secrets`"),
+    ("name: crm", r#"name = "crm""#, "6:7", "4:1", "name: is an unknown key; only the targets of a `webhooks` list have names"),
+    ("headers: [a]", r#"headers = ["a"]"#, "6:16", "4:11", "headers: is a list, but must be a map of keys"),
+    ("headers: { Host: x }", r#"headers = { Host = "x" }"#, "6:18", "4:13", "headers.Host: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    ("headers: { Content-Type: x }", r#"headers = { Content-Type = "x" }"#, "6:18", "4:13", "headers.Content-Type: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    ("headers: { webhook-id: x }", r#"headers = { webhook-id = "x" }"#, "6:18", "4:13", "headers.webhook-id: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    ("headers: { Leadhook-Attempt: x }", r#"headers = { Leadhook-Attempt = "x" }"#, "6:18", "4:13", "headers.Leadhook-Attempt: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    ("headers: { Proxy-Authorization: x }", r#"headers = { Proxy-Authorization = "x" }"#, "6:18", "4:13", "headers.Proxy-Authorization: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    ("headers: { traceparent: x }", r#"headers = { traceparent = "x" }"#, "6:18", "4:13", "headers.traceparent: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    (r#"headers: { "a b": x }"#, r#"headers = { "a b" = "x" }"#, "6:18", "4:13", r#"headers."a b": is no header name; letters, digits and - _ . are usual"#),
+    ("headers: { X-Key: 5 }", "headers = { X-Key = 5 }", "6:25", "4:21", "headers.X-Key: is a number, but must be a text (in quotes) or `{ file: NAME }`"),
+    (r#"headers: { X-Key: "t0p\ns3cret" }"#, r#"headers = { X-Key = "t0p\ns3cret" }"#, "6:25", "4:21", "headers.X-Key: contains a line break; a header value is one line (is there one at the end of a variable?)"),
+    (r#"headers: { X-Key: "käse" }"#, r#"headers = { X-Key = "käse" }"#, "6:25", "4:21", "headers.X-Key: contains characters other than printable ASCII, which header values cannot carry"),
+    (r#"headers: { X-Key: " t0p" }"#, r#"headers = { X-Key = " t0p" }"#, "6:25", "4:21", "headers.X-Key: begins or ends with a blank, which HTTP would drop"),
+    (r#"headers: { X-Key: "cost: 5$" }"#, r#"headers = { X-Key = "cost: 5$" }"#, "6:25", "4:21", "headers.X-Key: has a `$` that begins no `${NAME}`; write `$$` for a literal dollar"),
+    (r#"headers: { X-Key: "${WEBHOOK_ABSENT}" }"#, r#"headers = { X-Key = "${WEBHOOK_ABSENT}" }"#, "6:25", "4:21", "headers.X-Key: refers to the variable `WEBHOOK_ABSENT`, which is not set"),
+    ("signing_secrets: whsec_abc", r#"signing_secrets = "whsec_abc""#, "6:24", "4:19", "signing_secrets: is text, but must be a list of secrets, even if it is only one"),
+    ("signing_secrets: []", "signing_secrets = []", "6:24", "4:19", "signing_secrets: is empty; list at least one secret or leave the key out"),
+    ("timeout:", "", "6:14", "", "timeout: has no value, but must be a whole number of seconds from 1 to 120"),
+    ("headers: { X-Key: a, x-key: b }", "", "6:28", "", "headers.x-key: is the same header as the one on line 6: header names have no case"),
+    ("", r#"headers = { X-Key = "a", x-key = "b" }"#, "", "4:26", "headers.x-key: is the same header as the one on line 4: header names have no case"),
+];
+
+/// Mistakes in `url` and `events`, beside the other of the two.
+#[rustfmt::skip]
+const URL_OR_EVENTS: &[Line] = &[
+    (r#"url: "htps://a.example""#, r#"url = "htps://a.example""#, "5:12", "3:7", "url: has the scheme `htps`, but must begin with `https://` or `http://`"),
+    (r#"url: "a.example/in""#, r#"url = "a.example/in""#, "5:12", "3:7", "url: is no full URL; begin with `https://` or `http://`"),
+    (r#"url: "https://""#, r#"url = "https://""#, "5:12", "3:7", "url: is no URL: empty host; write `https://host/path`"),
+    (r#"url: "https://user:pw@a.example""#, r#"url = "https://user:pw@a.example""#, "5:12", "3:7", "url: holds a user name or password; put them into an `Authorization` header instead"),
+    (r#"url: "https://a.example/in#top""#, r#"url = "https://a.example/in#top""#, "5:12", "3:7", "url: has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`"),
+    (r#"url: "https://a.example/${WEBHOOK_TOKEN}""#, r#"url = "https://a.example/${WEBHOOK_TOKEN}""#, "5:12", "3:7", "url: contains `${`; variables are allowed in header values and signing secrets only, never in URLs"),
+    (r#"url: "https://a.example/a b""#, r#"url = "https://a.example/a b""#, "5:12", "3:7", "url: contains blanks or control characters; write them percent-encoded"),
+    (r#"url: "https://a.example:99999/""#, r#"url = "https://a.example:99999/""#, "5:12", "3:7", "url: is no URL: invalid port number; write `https://host/path`"),
+    (r#"url: "mailto:a@b.example""#, r#"url = "mailto:a@b.example""#, "5:12", "3:7", "url: has the scheme `mailto`, but must begin with `https://` or `http://`"),
+    (r#"url: "https://a.example:0/""#, r#"url = "https://a.example:0/""#, "5:12", "3:7", "url: has the port 0, on which nobody can listen"),
+    ("events: lead.delivered", r#"events = "lead.delivered""#, "5:15", "3:10", r#"events: must be a list of events, or "*" for all of them; write [lead.delivered]"#),
+    ("events: []", "events = []", "5:15", "3:10", "events: is empty; list at least one event, or write `enabled: false` to switch the webhook off"),
+    ("events: [lead.deliverd]", r#"events = ["lead.deliverd"]"#, "5:16", "3:11", "events[0]: is no event; did you mean `lead.delivered`?"),
+    ("events: [lead.failed, lead.failed]", r#"events = ["lead.failed", "lead.failed"]"#, "5:29", "3:26", "events[1]: lists lead.failed a second time"),
+    (r#"events: ["*"]"#, r#"events = ["*"]"#, "5:16", "3:11", r#"events[0]: stands in a list; for all events write "*" by itself, without brackets"#),
+    ("events: [7]", "events = [7]", "5:16", "3:11", "events[0]: is a number, but must be the name of an event"),
+    ("events: [nonsense]", r#"events = ["nonsense"]"#, "5:16", "3:11", "events[0]: is no event; events are `lead.delivered`, `lead.disqualified`, `lead.failed`, `lead.queued`, `lead.first_submission_action` and `lead.processed`"),
+    ("events: { a: b }", r#"events = { a = "b" }"#, "5:15", "3:10", r#"events: is a map, but must be a list of events, or "*" for all of them"#),
+];
+
+#[test]
+fn every_mistake_in_a_webhook_has_its_place() {
+    let good = (r#"url: "https://a.example""#, r#"events: "*""#);
+    for line in OTHER_KEYS {
+        check(line, &[good.0, good.1]);
+    }
+    for line in URL_OR_EVENTS {
+        let other = if line.4.starts_with("url") { good.1 } else { good.0 };
+        check(line, &[other]);
+    }
+}
+
+fn check((yaml, toml, yaml_place, toml_place, problem): &Line, good: &[&str]) {
+    if !yaml.is_empty() {
+        let mut text = String::from("organizations:\n  acme:\n    webhook:\n");
+        for line in good.iter().chain([yaml]) {
+            text.push_str(&format!("      {line}\n"));
+        }
+        let expected = format!("s.yaml:{yaml_place}: organizations.acme.webhook.{problem}");
+        assert_eq!(broken(&[("s.yaml", &text)]), [expected], "{text}");
+    }
+    if !toml.is_empty() {
+        let mut text = String::from("[organizations.acme.webhook]\n");
+        for line in good.iter().map(|line| line.replacen(": ", " = ", 1)).chain([(*toml).to_owned()]) {
+            text.push_str(&format!("{line}\n"));
+        }
+        let expected = format!("s.toml:{toml_place}: organizations.acme.webhook.{problem}");
+        assert_eq!(broken(&[("s.toml", &text)]), [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_bad_signing_secret_is_named_by_its_place_only() {
+    let yaml = "organizations:\n  acme:\n    webhook:\n      enabled: false\n      signing_secrets: [ whsec_dDBw ]\n";
+    let [problem] = broken(&[("s.yaml", yaml)]).try_into().unwrap();
+    assert!(
+        problem.starts_with("s.yaml:5:26: organizations.acme.webhook.signing_secrets[0]: is no signing secret: "),
+        "{problem}"
+    );
+    assert!(!problem.contains("dDBw"), "{problem}");
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let yaml = r#"
+organizations:
+  acme:
+    webhook:
+      url: ftp://a.example
+      events: [lead.deliverd, lead.failed, lead.lost]
+      retry_attempts: 11
+      time_out: 5
+    campaigns:
+      ABC:
+        override: "true"
+      DEF:
+        override: true
+        webhook: { timeout: 0 }
+  other: {}
+"#;
+    let got = broken(&[("s.yaml", yaml)]);
+    let places: Vec<_> = got.iter().map(|problem| problem.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        places,
+        [
+            "s.yaml:5:12",
+            "s.yaml:6:16",
+            "s.yaml:6:44",
+            "s.yaml:7:23",
+            "s.yaml:8:7",
+            "s.yaml:11:19",
+            "s.yaml:14:29",
+            "s.yaml:15:3"
+        ],
+        "{got:#?}"
+    );
+}
+
+#[test]
+fn problems_hold_neither_urls_nor_values() {
+    let yaml = r#"
+organizations:
+  acme:
+    webhook:
+      url: "https://us3r:pa55@a.example/?k=qu3ry"
+      events: "*"
+      headers: { A: "v4lue\n", B: "v4lue $", C: "v4lue ${", D: " v4lue", E: "v4lue ${v 4 l}", F: { file: x, prefix: "v4lue $" }, G: "${WEBHOOK_LINES}", H: [v4lue] }
+      signing_secrets: [ "whsec_v4lue", "v4lue" ]
+"#;
+    let got = broken(&[("s.yaml", yaml)]);
+    assert_eq!(got.len(), 11, "{got:#?}");
+    for word in ["us3r", "pa55", "qu3ry", "v4lue", "t0p"] {
+        assert!(!got.join("\n").contains(word), "{word} in {got:#?}");
+    }
+}
+
+#[test]
+fn settings_without_effect_are_warned_of() {
+    let yaml = r#"
+organizations:
+  acme:
+    webhook: { url: "https://a.example", events: "*" }
+    campaigns:
+      ABC: { webhook: { timeout: 5 } }
+      DEF: { override: false, unselected_events: drop }
+      GHI: { override: true }
+"#;
+    let store = load_files(&[("s.yaml", yaml)]).unwrap();
+    assert_eq!(
+        lines(store.warnings()),
+        [
+            "s.yaml:6:14: warning: organizations.acme.campaigns.ABC: the campaign's webhook settings have no effect \
+             without `override: true`; the organization's settings hold",
+            "s.yaml:7:7: warning: organizations.acme.campaigns.DEF: `unselected_events` has no effect without \
+             `override: true`",
+            "s.yaml:8:7: warning: organizations.acme.campaigns.GHI: `override: true` without a `webhook` takes every \
+             value from the organization, but counts as enabled by itself",
+        ]
+    );
+}

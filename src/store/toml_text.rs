@@ -1,0 +1,80 @@
+//! TOML text into the document tree. Duplicate keys are already errors in TOML itself.
+
+use std::sync::Arc;
+
+use toml::{
+    Spanned,
+    de::{DeInteger, DeTable, DeValue},
+};
+
+use super::{
+    document::{Entry, Node, Value},
+    problem::{Place, Problems},
+};
+
+/// Reads one document. `None` means that it could not be read; the reasons are among the problems then.
+pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Node> {
+    let lines = Lines::new(file, text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let place = lines.place(error.span().map_or(0, |span| span.start));
+        problems.error(&place, "", format!("is not valid TOML: {}", error.message()));
+    }
+    let value = match table.into_inner() {
+        table if table.is_empty() => Value::Nothing,
+        table => lines.map(table),
+    };
+    errors.is_empty().then(|| Node { place: lines.place(0), value })
+}
+
+/// Turns offsets into places.
+struct Lines<'t> {
+    file: &'t Arc<str>,
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn new(file: &'t Arc<str>, text: &'t str) -> Lines<'t> {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
+        Lines { file, text, starts }
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts[line - 1];
+        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
+        Place { file: self.file.clone(), line, column }
+    }
+
+    fn node(&self, value: Spanned<DeValue<'_>>) -> Node {
+        let place = self.place(value.span().start);
+        let value = match value.into_inner() {
+            DeValue::String(text) => Value::Text(text.into_owned()),
+            DeValue::Integer(number) => integer(&number),
+            DeValue::Float(_) => Value::Other("a number with a fraction"),
+            DeValue::Boolean(truth) => Value::Bool(truth),
+            DeValue::Datetime(_) => Value::Other("a date or time"),
+            DeValue::Array(values) => Value::List(values.into_iter().map(|value| self.node(value)).collect()),
+            DeValue::Table(table) => self.map(table),
+        };
+        Node { place, value }
+    }
+
+    /// The tables of the parser are in the order of their keys; ours are in the order of the file, as in YAML.
+    fn map(&self, table: DeTable<'_>) -> Value {
+        let mut entries: Vec<Entry> = table
+            .into_iter()
+            .map(|(key, value)| {
+                let place = self.place(key.span().start);
+                Entry { key: key.into_inner().into_owned(), place, node: self.node(value) }
+            })
+            .collect();
+        entries.sort_by(|one, other| one.place.cmp(&other.place));
+        Value::Map(entries)
+    }
+}
+
+fn integer(number: &DeInteger<'_>) -> Value {
+    i64::from_str_radix(number.as_str(), number.radix()).map_or(Value::Other("a huge number"), Value::Integer)
+}

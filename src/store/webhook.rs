@@ -1,0 +1,257 @@
+//! Reads `webhook` and `webhooks`: the block that organizations and campaigns share.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+
+use url::Url;
+
+use super::{
+    declared::{DeclaredWebhook, DeclaredWebhooks},
+    document::{Entry, Node, Value},
+    event_set::EventSet,
+    fields::{Fields, ID_RULE, Said, is_id, listed, nearest},
+    headers,
+    problem::{Place, Problems},
+    secrets::{SecretText, Vault},
+};
+use crate::{delivery::signature::SigningSecret, event::EventKind};
+
+/// Retries after the first attempt.
+const RETRY_ATTEMPTS: RangeInclusive<u32> = 1..=10;
+
+/// Seconds for one whole exchange.
+const TIMEOUT: RangeInclusive<u32> = 1..=120;
+
+/// The keys of a webhook.
+pub(super) const KEYS: [&str; 7] =
+    ["enabled", "url", "events", "headers", "retry_attempts", "timeout", "signing_secrets"];
+
+/// Reads the one of `webhook` and `webhooks` that a scope has.
+pub(super) fn read(scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
+    match (scope.get("webhook"), scope.get("webhooks")) {
+        (None, None) => DeclaredWebhooks::Nothing,
+        (Some(entry), None) => single(entry, scope, vault, problems),
+        (None, Some(entry)) => named(entry, scope, vault, problems),
+        (Some(_), Some(entry)) => {
+            let text = "stands beside `webhook`; use one of them: `webhook` for one target, `webhooks` for several";
+            problems.error(&entry.place, scope.path.key("webhooks"), text);
+            DeclaredWebhooks::Unusable(entry.place.clone())
+        }
+    }
+}
+
+fn single(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
+    let path = scope.path.key("webhook");
+    if let Value::List(_) | Value::Nothing = entry.node.value {
+        return unusable(
+            entry,
+            scope,
+            "one map of keys; a list of several targets is written under `webhooks`",
+            problems,
+        );
+    }
+    let Some(fields) = Fields::of(&entry.node, &path, problems) else {
+        return DeclaredWebhooks::Unusable(entry.place.clone());
+    };
+    fields.expect(&KEYS, |key| (key == "name").then_some("only the targets of a `webhooks` list have names"), problems);
+    let webhook = block(&fields, None, entry.place.clone(), vault, problems);
+    DeclaredWebhooks::Single(entry.place.clone(), Box::new(webhook))
+}
+
+fn named(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
+    let path = scope.path.key("webhooks");
+    let nodes = match &entry.node.value {
+        Value::List(nodes) if !nodes.is_empty() => nodes,
+        Value::List(_) => {
+            problems.error(&entry.node.place, &path, "is empty; list at least one target or leave the key out");
+            return DeclaredWebhooks::Unusable(entry.place.clone());
+        }
+        _ => return unusable(entry, scope, "a list of targets that each have a `name`", problems),
+    };
+    let mut names = BTreeMap::new();
+    let mut webhooks = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let path = path.index(index);
+        let Some(fields) = Fields::of(node, &path, problems) else { continue };
+        let mut known = vec!["name"];
+        known.extend(KEYS);
+        fields.expect(&known, |_| None, problems);
+        let name = target_name(&fields, node, &mut names, problems);
+        webhooks.push(block(&fields, name, node.place.clone(), vault, problems));
+    }
+    DeclaredWebhooks::Named(entry.place.clone(), webhooks)
+}
+
+fn unusable(entry: &Entry, scope: &Fields<'_>, must: &str, problems: &mut Problems) -> DeclaredWebhooks {
+    scope.wrong::<()>(entry, &entry.node.value, must, problems);
+    DeclaredWebhooks::Unusable(entry.place.clone())
+}
+
+fn target_name<'n>(
+    fields: &Fields<'n>,
+    node: &Node,
+    names: &mut BTreeMap<&'n str, usize>,
+    problems: &mut Problems,
+) -> Option<String> {
+    if fields.get("name").is_none() {
+        problems.error(&node.place, &fields.path, "lacks `name`, which tells the targets of a list apart");
+    }
+    let (name, place) = fields.text("name", "a text", problems).value().copied()?;
+    if !is_id(name) {
+        problems.error(place, fields.path.key("name"), format!("must be {ID_RULE}"));
+        return None;
+    }
+    if let Some(line) = names.insert(name, place.line) {
+        let text = format!("is the name of another target of this list too, on line {line}; names must differ");
+        problems.error(place, fields.path.key("name"), text);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn block(
+    fields: &Fields<'_>,
+    name: Option<String>,
+    place: Place,
+    vault: &mut Vault<'_>,
+    problems: &mut Problems,
+) -> DeclaredWebhook {
+    let timeout = match fields.whole("timeout", TIMEOUT, "a whole number of seconds", problems) {
+        Said::Nothing => Said::Nothing,
+        Said::Unusable => Said::Unusable,
+        Said::Value(seconds) => Said::Value(Duration::from_secs(seconds.into())),
+    };
+    DeclaredWebhook {
+        name,
+        place,
+        path: fields.path.clone(),
+        enabled: fields.truth("enabled", problems),
+        url: url(fields, problems),
+        events: events(fields, problems),
+        headers: match fields.get("headers") {
+            None => Vec::new(),
+            Some(entry) => headers::read(&entry.node, &fields.path.key("headers"), vault, problems),
+        },
+        signing_secrets: signing_secrets(fields, vault, problems),
+        retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
+        timeout,
+    }
+}
+
+fn url(fields: &Fields<'_>, problems: &mut Problems) -> Said<Url> {
+    match fields.text("url", "an http or https URL", problems) {
+        Said::Nothing => Said::Nothing,
+        Said::Unusable => Said::Unusable,
+        Said::Value((text, place)) => match parse_url(text) {
+            Ok(url) => Said::Value(url),
+            Err(text) => {
+                problems.error(place, fields.path.key("url"), text);
+                Said::Unusable
+            }
+        },
+    }
+}
+
+/// What a target's URL may be. The messages never hold the URL: it may carry credentials.
+fn parse_url(text: &str) -> Result<Url, String> {
+    if text.contains("${") {
+        return Err(
+            "contains `${`; variables are allowed in header values and signing secrets only, never in URLs".into()
+        );
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("contains blanks or control characters; write them percent-encoded".into());
+    }
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => "is no full URL; begin with `https://` or `http://`".to_owned(),
+        error => format!("is no URL: {error}; write `https://host/path`"),
+    })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("has the scheme `{}`, but must begin with `https://` or `http://`", url.scheme()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("names no host; write `https://host/path`".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password; put them into an `Authorization` header instead".into());
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`".into());
+    }
+    if url.port() == Some(0) {
+        return Err("has the port 0, on which nobody can listen".into());
+    }
+    Ok(url)
+}
+
+fn events(fields: &Fields<'_>, problems: &mut Problems) -> Said<EventSet> {
+    let must = "a list of events, or \"*\" for all of them";
+    let Some(entry) = fields.get("events") else { return Said::Nothing };
+    let path = fields.path.key("events");
+    let nodes = match &entry.node.value {
+        Value::Text(text) if text == "*" => return Said::Value(EventSet::all()),
+        Value::Text(text) if EventKind::parse(text).is_some() => {
+            problems.error(&entry.node.place, path, format!("must be {must}; write [{text}]"));
+            return Said::Unusable;
+        }
+        Value::List(nodes) => nodes,
+        other => return fields.wrong(entry, other, must, problems),
+    };
+    if nodes.is_empty() {
+        let text = "is empty; list at least one event, or write `enabled: false` to switch the webhook off";
+        problems.error(&entry.node.place, path, text);
+        return Said::Unusable;
+    }
+    let mut set = EventSet::NONE;
+    let mut wrong = false;
+    for (index, node) in nodes.iter().enumerate() {
+        match event(node, set) {
+            Ok(kind) => set = set.with(kind),
+            Err(text) => {
+                wrong = true;
+                problems.error(&node.place, path.index(index), text);
+            }
+        }
+    }
+    if wrong { Said::Unusable } else { Said::Value(set) }
+}
+
+fn event(node: &Node, before: EventSet) -> Result<EventKind, String> {
+    let Value::Text(text) = &node.value else {
+        return Err(format!("is {}, but must be the name of an event", node.value.kind()));
+    };
+    let names = EventKind::ALL.map(EventKind::name);
+    match EventKind::parse(text) {
+        Some(kind) if before.contains(kind) => Err(format!("lists {kind} a second time")),
+        Some(kind) => Ok(kind),
+        None if text == "*" => {
+            Err("stands in a list; for all events write \"*\" by itself, without brackets".to_owned())
+        }
+        None => Err(match nearest(text, &names) {
+            Some(near) => format!("is no event; did you mean `{near}`?"),
+            None => format!("is no event; events are {}", listed(&names)),
+        }),
+    }
+}
+
+fn signing_secrets(fields: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> Said<Vec<SecretText>> {
+    let Some(entry) = fields.get("signing_secrets") else { return Said::Nothing };
+    let path = fields.path.key("signing_secrets");
+    let nodes = match &entry.node.value {
+        Value::List(nodes) if !nodes.is_empty() => nodes,
+        Value::List(_) => {
+            problems.error(&entry.node.place, path, "is empty; list at least one secret or leave the key out");
+            return Said::Unusable;
+        }
+        other => return fields.wrong(entry, other, "a list of secrets, even if it is only one", problems),
+    };
+    let mut secrets = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let path = path.index(index);
+        let Some(secret) = headers::secret(node, &path, vault, problems) else { continue };
+        match SigningSecret::parse(secret.expose()) {
+            Ok(_) => secrets.push(secret),
+            Err(error) => problems.error(&node.place, path, format!("is no signing secret: {error}")),
+        }
+    }
+    if secrets.len() == nodes.len() { Said::Value(secrets) } else { Said::Unusable }
+}

@@ -1,0 +1,236 @@
+//! YAML text into the document tree.
+//!
+//! A store is data that several people edit, so the parts of YAML that surprise are left out, each with its own
+//! message: several documents in a file, merge keys (`<<`), tags other than the plain types, keys that are not plain
+//! text, and duplicate keys. Aliases are copied where they stand, up to a bound, so that a small file cannot become a
+//! huge one.
+
+use std::{collections::HashMap, sync::Arc};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+
+use super::{
+    document::{Entry, KeyPath, Node, Value},
+    problem::{Place, Problems},
+};
+
+/// Maps and lists inside each other. The schema needs 8.
+const DEEPEST: usize = 64;
+
+/// Nodes that all aliases of a file may copy together.
+const MOST_COPIED: usize = 100_000;
+
+/// Reads one document. `None` means that it could not be read at all; the reason is among the problems then.
+pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Node> {
+    let mut tree = Tree { problems, open: Vec::new(), anchors: HashMap::new(), copied: 0, root: None };
+    let mut documents = 0;
+    for event in Parser::new_from_str(text) {
+        let (event, mark) = match event {
+            Ok((event, span)) => (event, span.start),
+            Err(error) => {
+                let at = place(file, error.marker());
+                tree.problems.error(&at, "", format!("is not valid YAML: {}", error.info()));
+                return None;
+            }
+        };
+        let at = place(file, &mark);
+        let taken = match event {
+            Event::DocumentStart(_) => {
+                documents += 1;
+                if documents > 1 {
+                    Err("begins a second YAML document; write one document a file".to_owned())
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                scalar(&text, style, tag.as_deref()).and_then(|value| tree.leaf(at.clone(), value, &text, anchor))
+            }
+            Event::SequenceStart(anchor, tag) => tree.open(at.clone(), Shape::List(Vec::new()), anchor, tag.as_deref()),
+            Event::MappingStart(anchor, tag) => {
+                tree.open(at.clone(), Shape::Map(Vec::new(), HashMap::new(), None), anchor, tag.as_deref())
+            }
+            Event::SequenceEnd | Event::MappingEnd => tree.close(),
+            Event::Alias(anchor) => tree.alias(anchor),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+        };
+        if let Err(text) = taken {
+            let path = tree.path();
+            tree.problems.error(&at, path, text);
+            return None;
+        }
+    }
+    Some(tree.root.unwrap_or_else(|| Node { place: start(file), value: Value::Nothing }))
+}
+
+fn place(file: &Arc<str>, mark: &Marker) -> Place {
+    Place { file: file.clone(), line: mark.line().max(1), column: mark.col() + 1 }
+}
+
+fn start(file: &Arc<str>) -> Place {
+    Place { file: file.clone(), line: 1, column: 1 }
+}
+
+/// A scalar by the core schema of YAML 1.2: `yes` and `on` are text, not truth values.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+    match tag {
+        None => {}
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => return Ok(Value::Text(text.to_owned())),
+        Some(_) => return Err(TAGS.to_owned()),
+    }
+    if style != ScalarStyle::Plain {
+        return Ok(Value::Text(text.to_owned()));
+    }
+    Ok(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Nothing,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => number(text).unwrap_or_else(|| Value::Text(text.to_owned())),
+    })
+}
+
+const TAGS: &str = "uses a YAML tag; tags are not supported, write the plain value";
+
+fn number(text: &str) -> Option<Value> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    if let Some(octal) = text.strip_prefix("0o") {
+        return i64::from_str_radix(octal, 8).ok().map(Value::Integer);
+    }
+    if let Some(hexadecimal) = text.strip_prefix("0x") {
+        return i64::from_str_radix(hexadecimal, 16).ok().map(Value::Integer);
+    }
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.parse().map_or(Value::Other("a huge number"), Value::Integer));
+    }
+    let fraction = digits.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
+    (fraction && text.parse::<f64>().is_ok()).then_some(Value::Other("a number with a fraction"))
+}
+
+/// The tree while it grows.
+struct Tree<'a> {
+    problems: &'a mut Problems,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    copied: usize,
+    root: Option<Node>,
+}
+
+/// A list or map that is not closed yet.
+struct Open {
+    place: Place,
+    shape: Shape,
+    anchor: usize,
+}
+
+enum Shape {
+    List(Vec<Node>),
+    /// The entries so far, the line of each key, and the key whose value comes next.
+    Map(Vec<Entry>, HashMap<String, usize>, Option<(String, Place)>),
+}
+
+impl Tree<'_> {
+    /// A scalar: the next key of a map keeps its text as it is written, so that ids such as `007` stay what they are.
+    fn leaf(&mut self, at: Place, value: Value, text: &str, anchor: usize) -> Result<(), String> {
+        if let Some(Open { shape: Shape::Map(_, _, key @ None), .. }) = self.open.last_mut() {
+            if text == "<<" {
+                return Err("uses a YAML merge key (`<<`); merge keys are not supported, write the keys out".to_owned());
+            }
+            *key = Some((text.to_owned(), at));
+            return Ok(());
+        }
+        self.add(Node { place: at, value }, anchor);
+        Ok(())
+    }
+
+    fn open(&mut self, at: Place, shape: Shape, anchor: usize, tag: Option<&Tag>) -> Result<(), String> {
+        if tag.is_some() {
+            return Err(TAGS.to_owned());
+        }
+        if let Some(Open { shape: Shape::Map(_, _, None), .. }) = self.open.last() {
+            return Err("uses a list or map as a key; keys must be plain text".to_owned());
+        }
+        if self.open.len() >= DEEPEST {
+            return Err(format!("is nested more than {DEEPEST} deep"));
+        }
+        self.open.push(Open { place: at, shape, anchor });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let Some(Open { place, shape, anchor }) = self.open.pop() else { return Ok(()) };
+        let value = match shape {
+            Shape::List(nodes) => Value::List(nodes),
+            Shape::Map(entries, _, _) => Value::Map(entries),
+        };
+        self.add(Node { place, value }, anchor);
+        Ok(())
+    }
+
+    fn alias(&mut self, anchor: usize) -> Result<(), String> {
+        if let Some(Open { shape: Shape::Map(_, _, None), .. }) = self.open.last() {
+            return Err("uses an alias as a key; keys must be plain text".to_owned());
+        }
+        let Some(node) = self.anchors.get(&anchor) else {
+            return Err("is an alias inside the very value that it names".to_owned());
+        };
+        self.copied += size(node);
+        if self.copied > MOST_COPIED || depth(node) + self.open.len() > DEEPEST {
+            return Err("makes the document too large by aliases; write the values out".to_owned());
+        }
+        // The copy keeps the places of the original: that is where a problem in it has to be repaired.
+        self.add(node.clone(), 0);
+        Ok(())
+    }
+
+    fn add(&mut self, node: Node, anchor: usize) {
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let path = self.path();
+        match self.open.last_mut().map(|open| &mut open.shape) {
+            None => self.root = Some(node),
+            Some(Shape::List(nodes)) => nodes.push(node),
+            Some(Shape::Map(entries, lines, key)) => {
+                let Some((key, place)) = key.take() else { return };
+                match lines.get(&key) {
+                    None => {
+                        lines.insert(key.clone(), place.line);
+                        entries.push(Entry { key, place, node });
+                    }
+                    Some(first) => {
+                        let text = format!("is defined twice in this file, first on line {first}");
+                        self.problems.error(&place, path, text);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the reading is now.
+    fn path(&self) -> KeyPath {
+        self.open.iter().fold(KeyPath::default(), |path, open| match &open.shape {
+            Shape::List(nodes) => path.index(nodes.len()),
+            Shape::Map(_, _, Some((key, _))) => path.key(key),
+            Shape::Map(_, _, None) => path,
+        })
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::List(nodes) => 1 + nodes.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| size(&entry.node)).sum::<usize>(),
+        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Text(_) | Value::Other(_) => 1,
+    }
+}
+
+fn depth(node: &Node) -> usize {
+    match &node.value {
+        Value::List(nodes) => 1 + nodes.iter().map(depth).max().unwrap_or(0),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.node)).max().unwrap_or(0),
+        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Text(_) | Value::Other(_) => 0,
+    }
+}
