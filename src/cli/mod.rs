@@ -1,16 +1,23 @@
 //! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
 
 pub mod health;
+pub mod listen;
+pub mod output;
+pub mod publish;
 pub mod run;
+pub mod sample;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::{ExitCode, Termination},
+};
 
 use clap::{Parser, Subcommand};
 
-use crate::{cli::output::Exit, logging, settings::{self, Settings}};
+use crate::{cli::output::{Exit, Refusal}, logging, settings};
 
 /// Delivers lead events from RabbitMQ to webhooks: at least once, signed, retried, nothing lost.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 #[command(version, about, max_term_width = 110, after_help = "\
 Exit codes: 0 fine, 1 findings or something failed, 2 usage or bad configuration, 3 could not start (broker or topology), \
 4 stopped before everything in flight was settled.\n\
@@ -26,22 +33,14 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the worker: dispatch events, deliver jobs, until SIGTERM
     Run,
-    /// Validate settings and webhook store, all problems at once
-    Check(check::Args),
-    /// Say where an event of a campaign would go, and why
-    Explain(explain::Args),
     /// Publish events from files, from standard input, or made up
     Publish(publish::Args),
     /// Receive webhooks: print, verify, answer by script
-    Listen(listen::Args),
-    /// Print, declare or check the queues on the broker
-    Topology(topology::Args),
-    /// Look at failed jobs and put them back
-    Failed(failed::Args),
+    Listen(listen::ListenArgs),
     /// Ask a running worker whether it is ready (for health checks)
     Health(health::Args),
 }
@@ -53,21 +52,19 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start the async runtime: {error}");
-            return Exit::CannotStart.into();
+            return Exit::CannotStart.report();
         }
     };
-    runtime.block_on(dispatch(cli)).into()
+    runtime.block_on(dispatch(cli)).report()
 }
 
 async fn dispatch(cli: Cli) -> Exit {
-    // `check` reports the problems of both configurations, so it loads them itself.
-    if let Command::Check(args) = &cli.command {
-        logging::init_for_commands();
-        return check::run(args, cli.config.as_deref(), cli.store.as_deref());
-    }
     if let Command::Listen(args) = cli.command {
         logging::init_for_commands();
-        return listen::run(args).await;
+        return match listen::run(args).await {
+            Ok(()) => Exit::Ok,
+            Err(error) => Refusal::cannot_start(format!("{error:#}")).tell(),
+        };
     }
     let settings = match settings::load(cli.config.as_deref(), cli.store.as_deref(), settings::environment()) {
         Ok(settings) => settings,
@@ -81,11 +78,8 @@ async fn dispatch(cli: Cli) -> Exit {
     }
     match cli.command {
         Command::Run => run::run(settings).await,
-        Command::Explain(args) => explain::run(&args, &settings),
-        Command::Publish(args) => publish::run(args, &settings).await,
-        Command::Topology(args) => topology::run(args, &settings).await,
-        Command::Failed(args) => failed::run(args, &settings).await,
+        Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
-        Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
+        Command::Listen(_) => Exit::Ok, // done above
     }
 }

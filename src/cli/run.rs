@@ -1,6 +1,10 @@
 //! `leadhook run`: builds the worker from its parts, says what was resolved, and sees it through to its end.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -97,8 +101,8 @@ fn open_store(path: &Path, settings: &Settings) -> Result<Arc<LiveStore>, Exit> 
         }
         Exit::Usage
     })?;
-    let largest = store.current().largest_timeout();
-    if let Some(problem) = settings::check_against_store(settings, largest) {
+    let longest = store.current().longest_timeout();
+    if let Some(problem) = longest.and_then(|longest| settings::check_against_store(settings, longest)) {
         error!(%problem, "settings");
         return Err(Exit::Usage);
     }
@@ -111,19 +115,34 @@ fn announce(settings: &Settings, store: &LiveStore) {
     for line in settings.describe() {
         info!("{line}");
     }
-    let (revision, current) = (store.status().revision, store.current());
-    info!(revision, organizations = current.organizations(), targets = current.targets(), "webhook store loaded");
+    let status = store.status();
+    let targets = store.current().webhooks().count();
+    let (revision, organizations, campaigns) = (status.revision, status.organizations, status.campaigns);
+    info!(revision, organizations, campaigns, targets, "webhook store loaded");
 }
 
 /// Keeps readiness and metrics true about the store.
-fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl FnMut(&ReloadReport) + use<> {
+fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Fn(&ReloadReport) + use<> {
     let revision = store.status().revision;
     health.set_store(&revision, None);
     metrics.store_revision(&revision);
-    metrics.store_loaded();
-    let (health, metrics) = (health.clone(), metrics.clone());
+    let (health, metrics, current) = (health.clone(), metrics.clone(), Mutex::new(revision));
     move |report| {
-        let _ = (report, &health, &metrics);
+        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        match report {
+            ReloadReport::Loaded(store) if store.revision() == *current => metrics.store_unchanged(),
+            ReloadReport::Loaded(store) => {
+                *current = store.revision().to_owned();
+                metrics.store_revision(&current);
+                metrics.store_loaded();
+            }
+            ReloadReport::Refused(_) => metrics.store_refused(),
+        }
+        let refused = match report {
+            ReloadReport::Loaded(_) => None,
+            ReloadReport::Refused(problems) => Some(problems.summary()),
+        };
+        health.set_store(&current, refused);
     }
 }
 
@@ -148,5 +167,5 @@ async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
     warn!("second signal: ending at once");
     // Long enough for the line above to leave the process.
     tokio::time::sleep(Duration::from_millis(10)).await;
-    std::process::exit(Exit::UncleanDrain.code());
+    std::process::exit(Exit::UncleanDrain.code().into());
 }

@@ -113,21 +113,21 @@ fn report(context: &Context, job: &Job, step: &Step) {
     match step {
         Step::Delivered => {
             metrics.job_delivered();
-            debug!(webhook_id, %target, attempt = job.attempt + 1, "delivered");
+            debug!(webhook_id, target_key = %target, attempt = job.attempt + 1, "delivered");
         }
         Step::Retry { entry, reason, wait } => {
             metrics.job_retry(reason.label());
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             let (attempt, status) = (entry.attempt, entry.status);
-            info!(webhook_id, %target, attempt, reason = reason.label(), status, wait_ms, "retry");
+            info!(webhook_id, target_key = %target, attempt, reason = reason.label(), status, wait_ms, "retry");
         }
         Step::Fail { reason, detail, .. } => {
             metrics.job_failed(reason.label());
-            warn!(webhook_id, %target, reason = reason.label(), detail, "failed");
+            warn!(webhook_id, target_key = %target, reason = reason.label(), detail, "failed");
         }
         Step::Park { reason, .. } => {
             metrics.job_parked(reason);
-            debug!(webhook_id, %target, reason, "parked");
+            debug!(webhook_id, target_key = %target, reason, "parked");
         }
         Step::Wait { .. } => {}
     }

@@ -26,8 +26,8 @@ pub async fn dispatch(context: &Context, input: Input) {
         Ok((Ok(targets), event)) => publish_jobs(context, input, &event, &targets).await,
         Ok((Err(reason), event)) => {
             if input.receipt.ack().await {
-                debug!(event = %event.kind, campaign = event.campaign, reason = no_target(reason), "no target");
-                context.metrics.event_without_target(no_target(reason));
+                debug!(event = %event.kind, campaign = event.campaign, reason = reason.name(), "no target");
+                context.metrics.event_without_target(reason.name());
             }
         }
         Err(rejection) => reject_event(context, input, &rejection).await,
@@ -65,14 +65,6 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
             RejectReason::OrganizationMismatch,
             "the store places the campaign in another organization than the message does",
         ),
-    }
-}
-
-fn no_target(reason: NoTarget) -> &'static str {
-    match reason {
-        NoTarget::Disabled => "disabled",
-        NoTarget::EventNotSelected => "event_not_selected",
-        NoTarget::CampaignDisabled => "campaign_disabled",
     }
 }
 

@@ -1,6 +1,6 @@
 //! One consume connection, from connecting to its loss or the stop.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use lapin::{
     Channel, Connection, Consumer,
@@ -121,6 +121,7 @@ async fn consume(connection: &Connection, queue: &ShortString, prefetch: u16) ->
 
 /// Counts the messages of every queue now and then, on the publishing connection.
 async fn count_queues(context: std::sync::Arc<Context>, stop: CancellationToken) {
+    let own = format!("{}.", context.settings.amqp.prefix);
     let mut tick = tokio::time::interval(COUNT_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
@@ -130,8 +131,10 @@ async fn count_queues(context: std::sync::Arc<Context>, stop: CancellationToken)
         };
         match tokio::time::timeout(COUNT_EVERY, counting).await {
             Ok(Ok(counts)) => {
-                context.metrics.set_queue_messages(counts.iter().map(|(queue, count)| (queue.as_str(), count.ready)));
-                context.health.set_queue_counts(counts.into_iter().map(|(queue, count)| (queue, count.ready)).collect());
+                let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();
+                let ready: BTreeMap<_, _> = counts.iter().map(|(queue, count)| (short(queue), count.ready)).collect();
+                context.metrics.set_queue_messages(ready.iter().map(|(queue, ready)| (queue.as_str(), *ready)));
+                context.health.set_queue_counts(ready, BTreeMap::new());
             }
             Ok(Err(error)) => warn!(error, "cannot count the queues"),
             Err(_) => warn!("counting the queues takes too long"),
