@@ -1,0 +1,335 @@
+//! A world per test: a vhost on a broker, a store, receivers, workers as real processes, and eyes on the queues.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    options::{
+        BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use leadhook::receiver::{Options, Receiver};
+
+use crate::node::Node;
+
+/// Longest wait for any state; far above what is needed, so that a slow machine does not fail a test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a state: asks again and again until there is an answer.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tick.tick().await;
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never came to be: {what}");
+    }
+}
+
+/// A vhost, a store, and what is started in it.
+pub struct World {
+    /// AMQP URL of the vhost.
+    pub url: String,
+    /// Where the store and the logs lie.
+    pub directory: tempfile::TempDir,
+    connection: Connection,
+}
+
+impl World {
+    /// A world on the shared broker.
+    pub async fn new() -> World {
+        World::on(Node::shared()).await
+    }
+
+    /// A world on a broker of its own.
+    pub async fn on(node: &Node) -> World {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let url = node.vhost(&format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))).await;
+        let connection = connect(&url).await;
+        let channel = connection.create_channel().await.expect("a channel");
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared = channel.exchange_declare("lead.events".into(), ExchangeKind::Topic, options, FieldTable::default());
+        declared.await.expect("the exchange of upstream");
+        World { url, directory: tempfile::tempdir().expect("a temporary directory"), connection }
+    }
+
+    /// Connects anew, after the broker was away.
+    pub async fn reconnect(&mut self) {
+        self.connection = connect(&self.url).await;
+    }
+
+    /// Where the store lies.
+    pub fn store_path(&self) -> PathBuf {
+        self.directory.path().join("store.yaml")
+    }
+
+    /// Writes the store.
+    pub fn store(&self, yaml: &str) {
+        std::fs::write(self.store_path(), yaml).expect("the store");
+    }
+
+    /// A store with one organization `acme` that sends every event to `url`, with extra lines for its webhook.
+    pub fn simple_store(&self, url: &str, more: &str) {
+        let more: String = more.lines().map(|line| format!("      {line}\n")).collect();
+        self.store(&format!(
+            "default_organization: acme\norganizations:\n  acme:\n    webhook:\n      url: {url}\n      events: \"*\"\n{more}"
+        ));
+    }
+
+    /// A worker with short waits. `environment` goes before the defaults.
+    pub async fn worker(&self, environment: &[(&str, &str)]) -> Worker {
+        let worker = self.start_worker(environment);
+        worker.ready().await;
+        worker
+    }
+
+    /// The same, not waited for.
+    pub fn start_worker(&self, environment: &[(&str, &str)]) -> Worker {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let log = self.directory.path().join(format!("worker-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = leadhook(&self.url);
+        command.arg("--store").arg(self.store_path()).arg("run").stderr(File::create(&log).expect("a log file"));
+        command.envs(environment.iter().copied());
+        Worker { child: command.spawn().expect("the worker"), log }
+    }
+
+    /// A command of the binary in this world.
+    pub fn command(&self) -> Command {
+        let mut command = leadhook(&self.url);
+        command.arg("--store").arg(self.store_path());
+        command
+    }
+
+    /// Publishes as upstream does, persistent and confirmed.
+    pub async fn publish(&self, body: &[u8]) {
+        self.publish_with(body, BasicProperties::default()).await;
+    }
+
+    /// The same with properties.
+    pub async fn publish_with(&self, body: &[u8], properties: BasicProperties) {
+        self.publish_to("lead.events", "lead.test", body, properties).await;
+    }
+
+    /// Publishes anywhere.
+    pub async fn publish_to(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
+        let channel = self.confirming().await;
+        publish_on(&channel, exchange, key, body, properties).await;
+    }
+
+    /// Publishes many events, with all confirms in flight.
+    pub async fn publish_many(&self, bodies: impl IntoIterator<Item = String>) {
+        let channel = self.confirming().await;
+        let bodies: Vec<_> = bodies.into_iter().collect();
+        let publishing =
+            bodies.iter().map(|body| publish_on(&channel, "lead.events", "lead.test", body.as_bytes(), BasicProperties::default()));
+        futures::future::join_all(publishing).await;
+    }
+
+    async fn confirming(&self) -> Channel {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        channel
+    }
+
+    /// How many messages are ready on a queue of ours (`events`, `jobs`, `failed` ...).
+    pub async fn ready(&self, queue: &str) -> u32 {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let counted = channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default());
+        counted.await.expect("the queue").message_count()
+    }
+
+    /// Waits until a queue holds so many messages, and takes them.
+    pub async fn take(&self, queue: &str, count: usize) -> Vec<Message> {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let mut taken = Vec::new();
+        eventually(&format!("{count} messages on {queue}"), async || {
+            let name = format!("leadhook.{queue}");
+            while let Some(got) = channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await.expect("get") {
+                got.delivery.acker.ack(BasicAckOptions::default()).await.expect("ack");
+                taken.push(Message { properties: got.delivery.properties, body: got.delivery.data });
+            }
+            (taken.len() >= count).then_some(())
+        })
+        .await;
+        assert_eq!(taken.len(), count, "messages on {queue}");
+        taken
+    }
+}
+
+async fn connect(url: &str) -> Connection {
+    eventually("a connection to the broker", async || {
+        Connection::connect(url, ConnectionProperties::default()).await.ok()
+    })
+    .await
+}
+
+async fn publish_on(channel: &Channel, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let properties = properties.with_delivery_mode(2);
+    let published = channel.basic_publish(exchange.into(), key.into(), options, body, properties).await.expect("publish");
+    assert!(matches!(published.await.expect("a confirm"), Confirmation::Ack(None)), "not confirmed");
+}
+
+/// The binary with this broker, short waits, and nothing else of our environment's settings.
+pub fn leadhook(url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadhook"));
+    command.stdin(Stdio::null()).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADHOOK")) {
+        command.env_remove(name);
+    }
+    command.envs([
+        ("LEADHOOK__AMQP__URLS", url),
+        ("LEADHOOK__BACKOFF__INITIAL", "200ms"),
+        ("LEADHOOK__BACKOFF__MAXIMUM", "2s"),
+        ("LEADHOOK__ADMIN__LISTEN", "127.0.0.1:0"),
+        ("LEADHOOK__LOG__LEVEL", "info,leadhook=debug"),
+    ]);
+    command
+}
+
+/// A message that was taken from a queue.
+pub struct Message {
+    pub properties: BasicProperties,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// A header as text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        match self.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::LongLongInt(number) => Some(number.to_string()),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    /// The attempts in its history.
+    pub fn history(&self) -> Vec<leadhook::job::HistoryEntry> {
+        self.text("leadhook-history").map(|text| serde_json::from_str(&text).expect("a history")).unwrap_or_default()
+    }
+}
+
+/// A worker process; killed when dropped.
+pub struct Worker {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Worker {
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its admin address.
+    pub async fn admin(&self) -> String {
+        eventually("the admin address in the log", async || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("admin listening"))?;
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(line["address"].as_str()?.to_owned())
+        })
+        .await
+    }
+
+    /// GET on the admin port: status and body, if it answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(format!("http://{}{path}", self.admin().await)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        eventually("the worker is ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 200)).await;
+    }
+
+    /// Waits until it is not.
+    pub async fn not_ready(&self) -> String {
+        let (_, body) =
+            eventually("the worker is not ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 503)).await;
+        body
+    }
+
+    /// The sum of a metric over the labels that contain `with`.
+    pub async fn metric(&self, name: &str, with: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await.expect("metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Sends a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the worker has ended", async || child.try_wait().expect("wait")).await
+    }
+
+    /// SIGTERM, and the end that must be clean.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        self.signal("KILL");
+        self.ended().await;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("--- last lines of a worker:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// A receiver that answers by script.
+pub async fn receiver(script: &str) -> Receiver {
+    receiver_with(Options { script: script.parse().expect("a script"), ..Options::default() }).await
+}
+
+/// A receiver with options.
+pub async fn receiver_with(options: Options) -> Receiver {
+    Receiver::start(options).await.expect("a receiver")
+}
+
+/// An event of a campaign; `n` makes it different from others.
+pub fn event(campaign: &str, n: u32) -> String {
+    format!(
+        r#"{{"event":"lead.delivered","leadId":"lead_{n}","submissionId":"sub_{n}","campaignId":"{campaign}","status":"delivered","timestamp":"2024-06-15T10:30:00Z","data":{{"firstName":"John","email":"john@example.com"}}}}"#
+    )
+}
+
+/// How many requests each webhook-id got.
+pub fn counts(received: &[std::sync::Arc<leadhook::receiver::Received>]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for one in received {
+        *counts.entry(one.webhook_id().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    counts
+}
