@@ -143,7 +143,11 @@ pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<Str
     let mut all = BTreeMap::new();
     for (q, _) in &plan.queues {
         let got = ch
-            .queue_declare(q.clone(), QueueDeclareOptions { passive: true, ..Default::default() }, FieldTable::default())
+            .queue_declare(
+                q.clone(),
+                QueueDeclareOptions { passive: true, ..Default::default() },
+                FieldTable::default(),
+            )
             .await?;
         all.insert(q.to_string(), Count { ready: got.message_count().into() });
     }

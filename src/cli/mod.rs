@@ -14,14 +14,22 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{cli::output::{Exit, Refusal}, logging, settings};
+use crate::{
+    cli::output::{Exit, Refusal},
+    logging, settings,
+};
 
 /// Delivers lead events from RabbitMQ to webhooks: at least once, signed, retried, nothing lost.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 110, after_help = "\
+#[command(
+    version,
+    about,
+    max_term_width = 110,
+    after_help = "\
 Exit codes: 0 fine, 1 findings or something failed, 2 usage or bad configuration, 3 could not start (broker or topology), \
 4 stopped before everything in flight was settled.\n\
-Every setting can also come from the environment: LEADHOOK__AMQP__URLS=amqp://..., LEADHOOK__BACKOFF__INITIAL=500ms.")]
+Every setting can also come from the environment: LEADHOOK__AMQP__URLS=amqp://..., LEADHOOK__BACKOFF__INITIAL=500ms."
+)]
 struct Cli {
     /// Settings of the service [default: config/leadhook.toml if it is there, else the built-in defaults]
     #[arg(long, global = true, value_name = "FILE", env = "LEADHOOK_CONFIG")]

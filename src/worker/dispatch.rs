@@ -58,9 +58,10 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
             RejectReason::UnknownCampaign,
             "the campaign is not in the store, and neither the message nor default_organization names its organization",
         ),
-        Misplaced::UnknownOrganization => {
-            Rejection::new(RejectReason::UnknownOrganization, "the organization named by the message is not in the store")
-        }
+        Misplaced::UnknownOrganization => Rejection::new(
+            RejectReason::UnknownOrganization,
+            "the organization named by the message is not in the store",
+        ),
         Misplaced::OrganizationMismatch => Rejection::new(
             RejectReason::OrganizationMismatch,
             "the store places the campaign in another organization than the message does",

@@ -16,7 +16,13 @@ use crate::{
 };
 
 /// The rejected message: body untouched, reason and detail in headers, all else that upstream said inside one header.
-pub fn message(rejected: &ShortString, source: &ShortString, input: &Input, rejection: &Rejection, now: Timestamp) -> Outgoing {
+pub fn message(
+    rejected: &ShortString,
+    source: &ShortString,
+    input: &Input,
+    rejection: &Rejection,
+    now: Timestamp,
+) -> Outgoing {
     let text = |value: &str| AMQPValue::LongString(value.into());
     let mut headers = BTreeMap::from([
         (header::REASON.into(), text(rejection.reason.label())),

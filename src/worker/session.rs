@@ -85,10 +85,10 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     let stop = shutdown.child_token();
     let counting = tokio::spawn(count_queues(context.clone(), stop.clone()));
     let guard = stop.clone().drop_guard();
-    let (jobs_end, events_end) = tokio::join!(
-        async { stopping(&stop, intake::jobs(context, jobs, &stop).await) },
-        async { stopping(&stop, intake::events(context, events, &stop).await) },
-    );
+    let (jobs_end, events_end) =
+        tokio::join!(async { stopping(&stop, intake::jobs(context, jobs, &stop).await) }, async {
+            stopping(&stop, intake::events(context, events, &stop).await)
+        },);
     drop(guard);
     counting.abort();
     if shutdown.is_cancelled() {

@@ -1,1 +1,121 @@
-//! (being written)
+//! What a receiver gets: the event's bytes, the headers of section 4, a signature, and one POST per attempt.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use leadhook::{delivery::signature::SigningSecret, receiver::Options};
+
+use crate::harness::{PATIENCE, World, event, receiver, receiver_with};
+
+/// DESIGN.md section 2, with its line breaks: bytes matter, not only meaning.
+const EXAMPLE: &str = r#"{
+  "event": "lead.delivered",
+  "leadId": "lead_abc123",
+  "submissionId": "sub_xyz789",
+  "campaignId": "ABC",
+  "status": "delivered",
+  "timestamp": "2024-06-15T10:30:00Z",
+  "data": { "firstName": "John", "lastName": "Doe", "email": "john@example.com", "phone": "+15551234567" }
+}
+"#;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn headers(pairs: &[(&str, &str)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in pairs {
+        table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+    }
+    table
+}
+
+#[tokio::test]
+async fn the_example_event_arrives_byte_for_byte() {
+    let world = World::new().await;
+    let secrets = vec![SigningSecret::parse(SECRET).unwrap()];
+    let receiver = receiver_with(Options { secrets, ..Options::default() }).await;
+    world.simple_store(
+        &format!("{}/hooks", receiver.url()),
+        "headers: { Authorization: \"Bearer ${WEBHOOK_TOKEN}\" }\nsigning_secrets: [\"${WEBHOOK_SECRET}\"]",
+    );
+    let worker = world.worker(&[("WEBHOOK_TOKEN", "t0ken"), ("WEBHOOK_SECRET", SECRET)]).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let properties = BasicProperties::default()
+        .with_message_id("m-1".into())
+        .with_priority(3)
+        .with_headers(headers(&[("traceparent", trace), ("leadhook-target", "forged"), ("CC", "nobody")]));
+    world.publish_with(EXAMPLE.as_bytes(), properties).await;
+
+    let received = receiver.wait_for(1, PATIENCE).await.unwrap();
+    let one = &received[0];
+    assert_eq!(one.body, EXAMPLE.as_bytes());
+    assert_eq!((one.method.as_str(), one.path.as_str()), ("POST", "/hooks"));
+    assert_eq!(one.header("content-type"), Some("application/json"));
+    assert_eq!(one.header("user-agent"), Some(concat!("leadhook/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(one.header("leadhook-attempt"), Some("1"));
+    assert_eq!(one.header("traceparent"), Some(trace));
+    assert_eq!(one.header("authorization"), Some("Bearer t0ken"));
+    assert_eq!(one.verified, Some(true), "the signature");
+    assert!(!one.webhook_id().unwrap().contains('.'));
+    let log = worker.log();
+    worker.stop().await;
+    for secret in ["t0ken", "whsec", "John", "john@example.com", "guest:guest"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn webhook_ids_are_stable_and_differ_by_target() {
+    let world = World::new().await;
+    let (first, second) = (receiver("200").await, receiver("200").await);
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhooks:\n      - {{ name: a, url: \"{}\", events: \"*\" }}\n      - {{ name: b, url: \"{}\", events: \"*\" }}\n",
+        first.url(),
+        second.url()
+    ));
+    let _worker = world.worker(&[]).await;
+    // The same upstream message twice, another message with the same body, and the same body without any id, twice.
+    for id in [Some("m-1"), Some("m-1"), Some("m-2"), None, None] {
+        let properties = BasicProperties::default();
+        let properties = id.map_or(properties.clone(), |id| properties.with_message_id(id.into()));
+        world.publish_with(EXAMPLE.as_bytes(), properties).await;
+    }
+    let ids = |received: Vec<std::sync::Arc<leadhook::receiver::Received>>| {
+        let mut ids: Vec<String> = received.iter().map(|one| one.webhook_id().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let a = ids(first.wait_for(5, PATIENCE).await.unwrap());
+    let b = ids(second.wait_for(5, PATIENCE).await.unwrap());
+    let distinct = |ids: &[String]| ids.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!((distinct(&a), distinct(&b)), (3, 3));
+    assert_eq!(distinct(&[a, b].concat()), 6);
+}
+
+#[tokio::test]
+async fn events_without_target_are_counted_with_their_reason() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.store(&format!(
+        "organizations:\n  acme:\n    webhook: {{ url: \"{0}\", events: [lead.failed] }}\n    campaigns:\n      OFF: {{ override: true, webhook: {{ enabled: false }} }}\n  off:\n    webhook: {{ enabled: false, url: \"{0}\", events: \"*\" }}\n    campaigns: {{ IDLE: {{}} }}\n",
+        receiver.url()
+    ));
+    let worker = world.worker(&[]).await;
+    let of_acme = || BasicProperties::default().with_headers(headers(&[("organization-id", "acme")]));
+    world.publish_with(event("ABC", 1).as_bytes(), of_acme()).await;
+    world.publish(event("OFF", 2).as_bytes()).await;
+    world.publish(event("IDLE", 3).as_bytes()).await;
+    // Behind them, one that is delivered: when it is, they have been settled or will be at once.
+    let selected = event("ABC", 4).replace("lead.delivered\"", "lead.failed\"");
+    world.publish_with(selected.as_bytes(), of_acme()).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    for reason in ["event_not_selected", "campaign_disabled", "disabled"] {
+        let label = format!("reason=\"{reason}\"");
+        crate::harness::eventually(reason, async || {
+            (worker.metric("leadhook_no_target_total", &label).await >= 1.0).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(receiver.received().len(), 1);
+}

@@ -59,7 +59,8 @@ impl World {
         let connection = connect(&url).await;
         let channel = connection.create_channel().await.expect("a channel");
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let declared = channel.exchange_declare("lead.events".into(), ExchangeKind::Topic, options, FieldTable::default());
+        let declared =
+            channel.exchange_declare("lead.events".into(), ExchangeKind::Topic, options, FieldTable::default());
         declared.await.expect("the exchange of upstream");
         World { url, directory: tempfile::tempdir().expect("a temporary directory"), connection }
     }
@@ -131,8 +132,9 @@ impl World {
     pub async fn publish_many(&self, bodies: impl IntoIterator<Item = String>) {
         let channel = self.confirming().await;
         let bodies: Vec<_> = bodies.into_iter().collect();
-        let publishing =
-            bodies.iter().map(|body| publish_on(&channel, "lead.events", "lead.test", body.as_bytes(), BasicProperties::default()));
+        let publishing = bodies
+            .iter()
+            .map(|body| publish_on(&channel, "lead.events", "lead.test", body.as_bytes(), BasicProperties::default()));
         futures::future::join_all(publishing).await;
     }
 
@@ -150,13 +152,26 @@ impl World {
         counted.await.expect("the queue").message_count()
     }
 
+    /// The same for a queue that may be missing for a while.
+    pub async fn take_when_there(&self, queue: &str, count: usize) -> Vec<Message> {
+        eventually(&format!("queue {queue}"), async || {
+            let channel = self.connection.create_channel().await.expect("a channel");
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await.ok()
+        })
+        .await;
+        self.take(queue, count).await
+    }
+
     /// Waits until a queue holds so many messages, and takes them.
     pub async fn take(&self, queue: &str, count: usize) -> Vec<Message> {
         let channel = self.connection.create_channel().await.expect("a channel");
         let mut taken = Vec::new();
         eventually(&format!("{count} messages on {queue}"), async || {
             let name = format!("leadhook.{queue}");
-            while let Some(got) = channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await.expect("get") {
+            while let Some(got) =
+                channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await.expect("get")
+            {
                 got.delivery.acker.ack(BasicAckOptions::default()).await.expect("ack");
                 taken.push(Message { properties: got.delivery.properties, body: got.delivery.data });
             }
@@ -178,7 +193,8 @@ async fn connect(url: &str) -> Connection {
 async fn publish_on(channel: &Channel, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let properties = properties.with_delivery_mode(2);
-    let published = channel.basic_publish(exchange.into(), key.into(), options, body, properties).await.expect("publish");
+    let published =
+        channel.basic_publish(exchange.into(), key.into(), options, body, properties).await.expect("publish");
     assert!(matches!(published.await.expect("a confirm"), Confirmation::Ack(None)), "not confirmed");
 }
 
@@ -253,13 +269,16 @@ impl Worker {
 
     /// Waits until it is ready.
     pub async fn ready(&self) {
-        eventually("the worker is ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 200)).await;
+        eventually("the worker is ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 200))
+            .await;
     }
 
     /// Waits until it is not.
     pub async fn not_ready(&self) -> String {
-        let (_, body) =
-            eventually("the worker is not ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 503)).await;
+        let (_, body) = eventually("the worker is not ready", async || {
+            self.get("/readyz").await.filter(|(status, _)| *status == 503)
+        })
+        .await;
         body
     }
 

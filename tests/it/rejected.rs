@@ -1,1 +1,125 @@
-//! (being written)
+//! What is no usable event rests on the rejected queue with its reason and its bytes, and the events behind it flow on.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::harness::{PATIENCE, World, event, receiver};
+
+#[tokio::test]
+async fn unusable_messages_rest_on_the_rejected_queue_and_the_rest_flows_on() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.store(&format!(
+        "organizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns: {{ ABC: {{}} }}\n  other:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n",
+        receiver.url(),
+        receiver.url()
+    ));
+    let worker = world.worker(&[]).await;
+    let good = event("ABC", 1);
+    let with = |from: &str, to: &str| good.replace(from, to).into_bytes();
+    let huge = with("\"John\"", &format!("\"{}\"", "x".repeat(2 << 20)));
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("not_json", b"hello".to_vec()),
+        ("not_json", b"".to_vec()),
+        ("too_large", huge),
+        ("missing_field", with("\"leadId\":\"lead_1\",", "")),
+        ("invalid_field", with("\"sub_1\"", "17")),
+        ("unknown_event", with("lead.delivered", "lead.exploded")),
+        ("unknown_campaign", with("\"ABC\"", "\"NOPE\"")),
+        ("organization_mismatch", with("\"status\"", "\"organizationId\":\"other\",\"status\"")),
+        ("unknown_organization", with("\"ABC\"", "\"NOPE\",\"organizationId\":\"nobody\"")),
+        ("duplicate_key", with("\"status\"", "\"leadId\":\"again\",\"status\"")),
+        ("not_json", vec![0x00, 0xff, 0xfe, 0x80, 0x01]),
+    ];
+    for (_, body) in &cases {
+        world.publish(body).await;
+    }
+    // A hand-made message on the jobs queue, with broken headers.
+    let mut headers = FieldTable::default();
+    headers.insert("leadhook-version".into(), AMQPValue::LongString("one".into()));
+    let forged = BasicProperties::default().with_headers(headers).with_message_id("m".into());
+    world.publish_to("", "leadhook.jobs", b"{}", forged).await;
+    world.publish(good.as_bytes()).await;
+
+    let received = receiver.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(received[0].body, good.as_bytes());
+    let mut rejected = world.take("rejected", cases.len() + 1).await;
+    for (reason, body) in cases.into_iter().chain([("malformed_job", b"{}".to_vec())]) {
+        let at = rejected
+            .iter()
+            .position(|message| message.text("leadhook-reason").as_deref() == Some(reason) && message.body == body)
+            .unwrap_or_else(|| panic!("no {reason} of {} bytes", body.len()));
+        let message = rejected.remove(at);
+        assert!(!message.text("leadhook-detail").unwrap().is_empty(), "{reason}");
+        assert_eq!(*message.properties.delivery_mode(), Some(2));
+    }
+    assert_eq!(receiver.received().len(), 1);
+    let log = worker.log();
+    for private in ["John", "exploded", "hello", "xxxx"] {
+        assert!(!log.contains(private), "{private} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn what_upstream_said_stays_with_a_rejected_message_and_acts_no_more() {
+    let world = World::new().await;
+    world.simple_store("http://127.0.0.1:9", "");
+    let _worker = world.worker(&[]).await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-trace".into(), AMQPValue::LongString("t".into()));
+    headers.insert("CC".into(), AMQPValue::LongString("leadhook.jobs".into()));
+    let properties = BasicProperties::default()
+        .with_user_id("guest".into())
+        .with_expiration("600000".into())
+        .with_correlation_id("c".into())
+        .with_headers(headers);
+    world.publish_with(b"nonsense", properties).await;
+    let rejected = world.take("rejected", 1).await.remove(0);
+    assert_eq!(rejected.properties.expiration(), &None);
+    assert_eq!(rejected.properties.user_id(), &None);
+    assert_eq!(rejected.properties.correlation_id().as_ref().unwrap().as_str(), "c");
+    let upstream: serde_json::Value = serde_json::from_str(&rejected.text("leadhook-upstream").unwrap()).unwrap();
+    assert_eq!(upstream["user_id"], "guest");
+    assert_eq!(upstream["headers"]["x-trace"], "t");
+}
+
+#[tokio::test]
+async fn the_size_limit_is_a_setting() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let _worker = world.worker(&[("LEADHOOK__DELIVERY__MAX_EVENT_BYTES", "2 KiB")]).await;
+    world.publish(event("ABC", 1).replace("John", &"x".repeat(2048)).as_bytes()).await;
+    world.publish(event("ABC", 2).as_bytes()).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(world.take("rejected", 1).await[0].text("leadhook-reason").as_deref(), Some("too_large"));
+}
+
+#[tokio::test]
+async fn jobs_of_a_newer_version_wait_for_a_newer_worker() {
+    let world = World::new().await;
+    world.simple_store("http://127.0.0.1:9", "");
+    let _worker = world.worker(&[]).await;
+    let newer = |since: Option<i64>| {
+        let mut headers = FieldTable::default();
+        headers.insert("leadhook-version".into(), AMQPValue::LongLongInt(2));
+        headers.insert("leadhook-novelty".into(), AMQPValue::LongString("kept".into()));
+        if let Some(since) = since {
+            headers.insert("leadhook-held-since".into(), AMQPValue::LongLongInt(since));
+        }
+        BasicProperties::default().with_headers(headers).with_message_id("wh_1".into())
+    };
+    world.publish_to("", "leadhook.jobs", b"{\"a\":1}", newer(None)).await;
+    let held = world.take("delay.2500", 1).await.remove(0);
+    assert_eq!(held.body, b"{\"a\":1}");
+    assert_eq!(held.text("leadhook-novelty").as_deref(), Some("kept"));
+    assert_eq!(held.text("leadhook-version").as_deref(), Some("2"));
+    assert!(held.text("leadhook-held-since").is_some());
+    // Since 2020: nobody came within a day.
+    world.publish_to("", "leadhook.jobs", b"{\"a\":1}", newer(Some(1_577_836_800_000))).await;
+    let rejected = world.take("rejected", 1).await.remove(0);
+    assert_eq!(rejected.text("leadhook-reason").as_deref(), Some("newer_version"));
+    assert!(rejected.text("leadhook-upstream").unwrap().contains("novelty"));
+}

@@ -1,1 +1,193 @@
-//! (being written)
+//! The schedule on the wire, for every kind of failing receiver.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use leadhook::receiver::Received;
+
+use crate::harness::{Message, PATIENCE, World, counts, event, eventually, receiver};
+
+/// `backoff.initial` and `backoff.multiplier` of these tests; jitter 0.2.
+const INITIAL: f64 = 0.4;
+
+/// Lower jitter bound of the wait before retry `n`, in seconds.
+fn lower(n: i32) -> f64 {
+    INITIAL * 2f64.powi(n - 1) * 0.8
+}
+
+/// Upper jitter bound, rounded up to a rung (at most a quarter more), and 250 ms for broker and worker.
+fn upper(n: i32) -> f64 {
+    INITIAL * 2f64.powi(n - 1) * 1.2 * 1.25 + 0.25
+}
+
+const ENVIRONMENT: [(&str, &str); 2] = [("LEADHOOK__BACKOFF__INITIAL", "400ms"), ("LEADHOOK__BACKOFF__MAXIMUM", "10s")];
+
+/// The gaps between requests, in seconds.
+fn gaps(received: &[Arc<Received>]) -> Vec<f64> {
+    let seconds = |pair: &[Arc<Received>]| pair[1].at.duration_since(pair[0].at).unwrap().as_secs_f64();
+    received.windows(2).map(seconds).collect()
+}
+
+fn assert_schedule(gaps: &[f64]) {
+    for (n, gap) in (1..).zip(gaps) {
+        assert!(*gap >= lower(n), "retry {n} came after {gap:.3} s, allowed from {:.3}", lower(n));
+        assert!(*gap <= upper(n), "retry {n} came after {gap:.3} s, allowed to {:.3}", upper(n));
+    }
+}
+
+#[tokio::test]
+async fn always_500_is_four_posts_and_one_failed_record() {
+    let world = World::new().await;
+    let receiver = receiver("500").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 3");
+    let _worker = world.worker(&ENVIRONMENT).await;
+    let body = event("ABC", 1);
+    world.publish(body.as_bytes()).await;
+
+    let failed = world.take("failed", 1).await;
+    let received = receiver.received();
+    assert_eq!(received.len(), 4);
+    assert_eq!(counts(&received).len(), 1, "one webhook-id");
+    assert!(received.iter().all(|one| one.body == body.as_bytes()));
+    assert_eq!(received.iter().map(|one| one.attempt()).collect::<Vec<_>>(), [Some(1), Some(2), Some(3), Some(4)]);
+    assert_schedule(&gaps(&received));
+
+    let record = &failed[0];
+    assert_eq!(record.body, body.as_bytes());
+    assert_eq!(record.text("leadhook-reason").as_deref(), Some("exhausted"));
+    assert_eq!(record.properties.message_id().as_ref().unwrap().as_str(), received[0].webhook_id().unwrap());
+    let history = record.history();
+    assert_eq!(history.iter().map(|entry| entry.attempt).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(history.iter().all(|entry| entry.status == Some(500)));
+}
+
+/// One job that fails four times; its record.
+async fn fails_four_times(world: &World, url: &str) -> Message {
+    world.simple_store(url, "retry_attempts: 3\ntimeout: 1");
+    let worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let record = world.take("failed", 1).await.remove(0);
+    assert_eq!(record.text("leadhook-reason").as_deref(), Some("exhausted"), "{url}");
+    let history = record.history();
+    assert_eq!(history.iter().map(|entry| entry.attempt).collect::<Vec<_>>(), [1, 2, 3, 4], "{url}");
+    worker.stop().await;
+    record
+}
+
+#[tokio::test]
+async fn every_way_of_failing_is_retried_and_ends_on_the_failed_queue() {
+    let check = async |script: &str, reason: &str| {
+        let world = World::new().await;
+        let receiver = receiver(script).await;
+        let record = fails_four_times(&world, &receiver.url()).await;
+        let history = record.history();
+        assert!(history.iter().all(|entry| entry.reason == reason), "{script}: {history:?}");
+        assert_eq!(receiver.received().len(), 4, "{script}");
+        assert_eq!(counts(&receiver.received()).len(), 1, "{script}");
+    };
+    let refused = async {
+        let world = World::new().await;
+        // A port that was ours a moment ago: nobody listens on it.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let record = fails_four_times(&world, &format!("http://127.0.0.1:{port}")).await;
+        assert!(record.history().iter().all(|entry| entry.reason == "connect" && entry.status.is_none()));
+    };
+    tokio::join!(
+        refused,
+        check("hang", "timeout"),
+        check("drip", "timeout"),
+        check("301", "redirect"),
+        check("endless", "status"),
+        check("close", "broken"),
+    );
+}
+
+#[tokio::test]
+async fn gone_fails_at_once() {
+    let world = World::new().await;
+    let receiver = receiver("410").await;
+    world.simple_store(&receiver.url(), "");
+    let _worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let failed = world.take("failed", 1).await;
+    assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("gone"));
+    assert_eq!(failed[0].history().len(), 1);
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let world = World::new().await;
+    let receiver = receiver("429:3,503:1,200").await;
+    world.simple_store(&receiver.url(), "");
+    let _worker = world.worker(&[("LEADHOOK__BACKOFF__MAXIMUM", "1s")]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let received = receiver.wait_for(3, PATIENCE).await.unwrap();
+    let gaps = gaps(&received);
+    // Longer than the longest rung (1.25 s), so this wait takes several.
+    assert!(gaps[0] >= 3.0, "{gaps:?}");
+    assert!(gaps[1] >= 1.0, "{gaps:?}");
+}
+
+#[tokio::test]
+async fn retry_after_is_capped() {
+    let world = World::new().await;
+    let receiver = receiver("429:3600,200").await;
+    world.simple_store(&receiver.url(), "");
+    let _worker = world.worker(&[("LEADHOOK__BACKOFF__RETRY_AFTER_MAXIMUM", "1s")]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    receiver.wait_for(2, PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_wait_never_delays_a_short_one() {
+    let world = World::new().await;
+    let (slow, quick) = (receiver("429:30").await, receiver("500,200").await);
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      QUICK: {{ override: true, webhook: {{ url: \"{}\", events: \"*\" }} }}\n",
+        slow.url(),
+        quick.url()
+    ));
+    let _worker = world.worker(&[("LEADHOOK__BACKOFF__MAXIMUM", "60s")]).await;
+    world.publish_many((0..50).map(|n| event("SLOW", n))).await;
+    slow.wait_for(50, PATIENCE).await.unwrap();
+    let begun = Instant::now();
+    world.publish(event("QUICK", 1).as_bytes()).await;
+    quick.wait_for(2, PATIENCE).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "the short wait took {:?}", begun.elapsed());
+    assert_eq!(slow.received().len(), 50, "the long waits are still waiting");
+}
+
+#[tokio::test]
+async fn more_attempts_than_allowed_are_not_made_when_the_number_is_lowered() {
+    let world = World::new().await;
+    let receiver = receiver("500").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 10");
+    let worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    receiver.wait_for(3, PATIENCE).await.unwrap();
+    world.simple_store(&receiver.url(), "retry_attempts: 1");
+    let failed = world.take("failed", 1).await;
+    assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("exhausted"));
+    assert!(receiver.received().len() < 11);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_due_time_travels_with_a_retry() {
+    let world = World::new().await;
+    let receiver = receiver("429:60").await;
+    world.simple_store(&receiver.url(), "");
+    let _worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let waiting =
+        eventually("a job on the longest rung", async || (world.ready("delay.2500").await == 1).then_some(()));
+    waiting.await;
+    let held = world.take("delay.2500", 1).await;
+    let due: u128 = held[0].text("leadhook-due").unwrap().parse().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    assert!((now + 40_000..now + 61_000).contains(&due), "due in {} ms", due - now);
+    assert!(held[0].text("leadhook-remaining").is_some());
+}

@@ -1,1 +1,113 @@
-//! (being written)
+//! SIGTERM, replicas and crashes: nothing lost, no attempt charged.
+
+use std::sync::Arc;
+
+use leadhook::receiver::Received;
+
+use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
+
+const EVENTS: u32 = 600;
+
+#[tokio::test]
+async fn sigterm_under_load_loses_and_duplicates_nothing() {
+    let world = World::new().await;
+    let receiver = receiver("200@20ms").await;
+    world.simple_store(&receiver.url(), "");
+    let mut worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "8")]).await;
+    world.publish_many((0..EVENTS).map(|n| event("ABC", n))).await;
+    receiver.wait_for(50, PATIENCE).await.unwrap();
+    worker.signal("TERM");
+    let status = worker.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", worker.log());
+    assert!(worker.log().contains("everything in flight is settled"), "{}", worker.log());
+    let before = receiver.received().len();
+    assert!(before < EVENTS as usize, "it was stopped under load");
+
+    let second = world.worker(&[]).await;
+    let received = all_delivered(&receiver).await;
+    assert_eq!(received.len(), EVENTS as usize, "no duplicate POST");
+    assert!(received.iter().all(|one| one.attempt() == Some(1)), "no attempt charged");
+    second.stop().await;
+    assert_eq!((world.ready("events").await, world.ready("jobs").await), (0, 0));
+}
+
+async fn all_delivered(receiver: &leadhook::receiver::Receiver) -> Vec<Arc<Received>> {
+    eventually("all events delivered", async || {
+        let received = receiver.received();
+        (counts(&received).len() == EVENTS as usize).then_some(received)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_grace_period_ends_and_says_so() {
+    let world = World::new().await;
+    let receiver = receiver("hang").await;
+    world.simple_store(&receiver.url(), "timeout: 1");
+    let environment = [("LEADHOOK__SHUTDOWN__GRACE", "1100ms")];
+    let mut worker = world.worker(&environment).await;
+    // A hanging attempt of a target whose timeout is longer than the grace of this worker, set after the start.
+    world.simple_store(&receiver.url(), "timeout: 100");
+    eventually("the reload", async || (worker.metric("leadhook_store_reloads_total", "").await >= 1.0).then_some(()))
+        .await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    worker.signal("TERM");
+    let status = worker.ended().await;
+    assert_eq!(status.code(), Some(4), "{}", worker.log());
+    // What was abandoned is delivered by the next one, as the same first attempt.
+    receiver.set_script("200".parse().unwrap());
+    let _second = world.worker(&[("LEADHOOK__SHUTDOWN__GRACE", "101s")]).await;
+    let received = receiver.wait_for(2, PATIENCE).await.unwrap();
+    assert_eq!(received[1].attempt(), Some(1));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let world = World::new().await;
+    let receiver = receiver("hang").await;
+    world.simple_store(&receiver.url(), "timeout: 60");
+    let mut worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    worker.signal("TERM");
+    assert!(worker.not_ready().await.contains("stopping"));
+    worker.signal("TERM");
+    assert_eq!(worker.ended().await.code(), Some(4));
+}
+
+#[tokio::test]
+async fn two_replicas_share_the_work_and_one_may_stop() {
+    let world = World::new().await;
+    let receiver = receiver("200@10ms").await;
+    world.simple_store(&receiver.url(), "");
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "4"), ("LEADHOOK__DELIVERY__EVENT_PREFETCH", "20")];
+    let (first, second) = (world.worker(&environment).await, world.worker(&environment).await);
+    world.publish_many((0..EVENTS).map(|n| event("ABC", n))).await;
+    for worker in [&first, &second] {
+        eventually("both deliver", async || {
+            (worker.metric("leadhook_jobs_total", "delivered").await >= 10.0).then_some(())
+        })
+        .await;
+    }
+    first.stop().await;
+    let received = all_delivered(&receiver).await;
+    assert_eq!(received.len(), EVENTS as usize, "no duplicate POST");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_loses_nothing() {
+    let world = World::new().await;
+    let receiver = receiver("200@10ms").await;
+    world.simple_store(&receiver.url(), "");
+    let first = world.worker(&[]).await;
+    world.publish_many((0..EVENTS).map(|n| event("ABC", n))).await;
+    receiver.wait_for(100, PATIENCE).await.unwrap();
+    first.kill().await;
+    let second = world.worker(&[]).await;
+    let received = all_delivered(&receiver).await;
+    let duplicates = received.len() - EVENTS as usize;
+    assert!(duplicates <= 64, "at most what was in flight comes twice: {duplicates}");
+    second.stop().await;
+}
