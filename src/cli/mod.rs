@@ -1,11 +1,14 @@
 //! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
 
+pub mod check;
+pub mod explain;
 pub mod health;
 pub mod listen;
 pub mod output;
 pub mod publish;
 pub mod run;
 pub mod sample;
+pub mod schedule;
 
 use std::{
     path::PathBuf,
@@ -45,6 +48,10 @@ struct Cli {
 enum Command {
     /// Run the worker: dispatch events, deliver jobs, until SIGTERM
     Run,
+    /// Validate settings and webhook store, all problems at once
+    Check(check::Args),
+    /// Say where an event of a campaign would go, and why
+    Explain(explain::Args),
     /// Publish events from files, from standard input, or made up
     Publish(publish::Args),
     /// Receive webhooks: print, verify, answer by script
@@ -67,6 +74,11 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Exit {
+    // `check` reports the problems of both configurations, so it loads them itself.
+    if let Command::Check(args) = &cli.command {
+        logging::init_for_commands();
+        return check::run(args, cli.config.as_deref(), cli.store.as_deref());
+    }
     if let Command::Listen(args) = cli.command {
         logging::init_for_commands();
         return match listen::run(args).await {
@@ -86,8 +98,9 @@ async fn dispatch(cli: Cli) -> Exit {
     }
     match cli.command {
         Command::Run => run::run(settings).await,
+        Command::Explain(args) => explain::run(&args, &settings).unwrap_or_else(|refusal| refusal.tell()),
         Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
-        Command::Listen(_) => Exit::Ok, // done above
+        Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
     }
 }

@@ -54,6 +54,10 @@ pub mod header {
     pub const REJECTED_AT: &str = "leadhook-rejected-at";
     /// Which queue a rejected message was taken from.
     pub const SOURCE: &str = "leadhook-source";
+    /// Which exchange a rejected message was published to.
+    pub const EXCHANGE: &str = "leadhook-exchange";
+    /// Which routing key a rejected message was published with.
+    pub const ROUTING_KEY: &str = "leadhook-routing-key";
     /// Since when a message waits for a newer worker, milliseconds since 1970.
     pub const HELD_SINCE: &str = "leadhook-held-since";
     /// W3C trace context, as upstream wrote it.

@@ -229,7 +229,8 @@ impl Scope<'_> {
         let (timeout, timeout_origin) =
             self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
         let endpoint = self.endpoint(own);
-        if enabled && !self.parent_is_unusable {
+        let unclear = matches!(own.enabled, Said::Unusable) || self.parent_is_unusable;
+        if enabled && !unclear {
             self.require(own, "url", own.url.is_said() || self.parent.is_some_and(|up| up.url.is_said()), problems);
             let events = own.events.is_said() || self.parent.is_some_and(|up| up.events.is_said());
             self.require(own, "events", events, problems);
@@ -241,7 +242,7 @@ impl Scope<'_> {
                 organization: self.organization.to_owned(),
                 url,
                 headers: endpoint.headers,
-                signing_secrets: endpoint.secrets.iter().filter_map(|text| parse(text)).collect(),
+                signing_secrets: endpoint.secrets.iter().filter_map(parse).collect(),
                 retry_attempts,
                 timeout,
             })

@@ -23,18 +23,6 @@ impl EventSet {
         EventSet(self.0 | bit(kind))
     }
 
-    /// What is in this set or in the other.
-    #[must_use]
-    pub fn and(self, other: EventSet) -> EventSet {
-        EventSet(self.0 | other.0)
-    }
-
-    /// What is in this set but not in the other.
-    #[must_use]
-    pub fn without(self, other: EventSet) -> EventSet {
-        EventSet(self.0 & !other.0)
-    }
-
     /// Whether a kind is selected.
     pub fn contains(self, kind: EventKind) -> bool {
         self.0 & bit(kind) != 0

@@ -52,13 +52,11 @@ pub struct Problem {
     pub text: String,
 }
 
+/// `file:line:column: key.path: text`. The severity is not in it: who mixes them says so.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;
-        }
-        if self.severity == Severity::Warning {
-            f.write_str("warning: ")?;
         }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;

@@ -13,6 +13,7 @@ use std::{
 use super::{
     declared::UnselectedEvents,
     effective::{Campaign, CampaignRule, Organization, Webhook},
+    event_set::EventSet,
     problem::Problems,
     target::{Target, TargetKey},
 };
@@ -222,9 +223,27 @@ impl Campaign {
     }
 }
 
-impl Placed<'_> {
-    /// Rules 1 to 5 of DESIGN.md section 3.
-    fn targets(&self, kind: EventKind) -> Resolution {
+impl<'s> Placed<'s> {
+    /// Events of an overriding campaign that still go to targets of the organization, and those targets' keys.
+    ///
+    /// Asked of the resolution itself, so that what is said of it and what it does cannot differ.
+    pub fn left_events(&self) -> (EventSet, Vec<&'s TargetKey>) {
+        let overriding = self.campaign.is_some_and(|campaign| matches!(campaign.rule, CampaignRule::Override { .. }));
+        if !overriding {
+            return (EventSet::NONE, Vec::new());
+        }
+        let own = &self.organization.webhooks;
+        let takes = |kind| match self.targets(kind) {
+            Resolution::Targets(targets) => own.iter().any(|own| targets.iter().any(|target| target.key == own.key)),
+            Resolution::NoTarget(_) | Resolution::Misplaced(_) => false,
+        };
+        let left = EventKind::ALL.into_iter().filter(|kind| takes(*kind)).fold(EventSet::NONE, EventSet::with);
+        let concerned = |webhook: &&Webhook| webhook.enabled && left.iter().any(|kind| webhook.events.contains(kind));
+        (left, own.iter().filter(concerned).map(|webhook| &webhook.key).collect())
+    }
+
+    /// What an event of this place comes to: rules 1 to 5 of DESIGN.md section 3. Never [`Resolution::Misplaced`].
+    pub fn targets(&self, kind: EventKind) -> Resolution {
         match self.campaign.map(|campaign| &campaign.rule) {
             None | Some(CampaignRule::Inherit) => match ask(&self.organization.webhooks, kind) {
                 Answer::Wanted(targets) => Resolution::Targets(targets),

@@ -29,6 +29,8 @@ pub fn message(
         (header::DETAIL.into(), text(&rejection.detail)),
         (header::REJECTED_AT.into(), AMQPValue::LongLongInt(now.as_millisecond())),
         (header::SOURCE.into(), text(source.as_str())),
+        (header::EXCHANGE.into(), text(input.exchange.as_str())),
+        (header::ROUTING_KEY.into(), text(input.routing_key.as_str())),
     ]);
     if let Some(all) = upstream::encode(&input.properties, |_| false) {
         headers.insert(header::UPSTREAM.into(), text(&all));

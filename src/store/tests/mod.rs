@@ -7,6 +7,8 @@ use tempfile::TempDir;
 use super::{Problems, Store, load, secrets::Environment};
 use crate::settings;
 
+/// Mistakes of one format, and what is refused of YAML.
+mod documents;
 /// Where files and values come from, how they are merged, what is refused about them.
 mod files;
 /// Which values hold where, and that credentials stay with their URL.

@@ -23,21 +23,24 @@ struct Case {
     /// Last part of its id; `unlisted` is in no store.
     campaign: &'static str,
     /// Keys of the campaign besides its webhook.
-    keys: &'static [(&'static str, &'static str)],
+    keys: &'static [Key],
     /// Keys of its webhook, if it has one.
-    webhook: Option<&'static [(&'static str, &'static str)]>,
+    webhook: Option<&'static [Key]>,
     /// ...on and selects the event, on but does not select it, off but selects it, off and does not select it.
     expected: [&'static str; 4],
 }
 
-const DELIVERED: (&str, &str) = ("events", r#"["lead.delivered"]"#);
-const QUEUED: (&str, &str) = ("events", r#"["lead.queued"]"#);
-const OVERRIDE: (&str, &str) = ("override", "true");
-const DROP: (&str, &str) = ("unselected_events", r#""drop""#);
-const FALL_BACK: (&str, &str) = ("unselected_events", r#""organization""#);
-const OFF: (&str, &str) = ("enabled", "false");
-const ON: (&str, &str) = ("enabled", "true");
-const URL: (&str, &str) = ("url", r#""https://campaign.example/in""#);
+/// A key and its value, which read the same in both formats.
+type Key = (&'static str, &'static str);
+
+const DELIVERED: Key = ("events", r#"["lead.delivered"]"#);
+const QUEUED: Key = ("events", r#"["lead.queued"]"#);
+const OVERRIDE: Key = ("override", "true");
+const DROP: Key = ("unselected_events", r#""drop""#);
+const FALL_BACK: Key = ("unselected_events", r#""organization""#);
+const OFF: Key = ("enabled", "false");
+const ON: Key = ("enabled", "true");
+const URL: Key = ("url", r#""https://campaign.example/in""#);
 
 const INHERITED: [&str; 4] = ["organization", "event_not_selected", "disabled", "disabled"];
 const CAMPAIGN: [&str; 4] = ["campaign"; 4];
@@ -72,7 +75,7 @@ const CASES: &[Case] = &[
 ];
 
 /// The four states of an organization, in the order of [`Case::expected`].
-const STATES: [(&str, (&str, &str), (&str, &str)); 4] =
+const STATES: [(&str, Key, Key); 4] =
     [("on_yes", ON, DELIVERED), ("on_no", ON, QUEUED), ("off_yes", OFF, DELIVERED), ("off_no", OFF, QUEUED)];
 
 #[test]

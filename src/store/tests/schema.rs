@@ -173,14 +173,15 @@ organizations:
       GHI: { override: true }
 "#;
     let store = load_files(&[("s.yaml", yaml)]).unwrap();
+    assert!(!store.warnings().has_errors());
     assert_eq!(
         lines(store.warnings()),
         [
-            "s.yaml:6:14: warning: organizations.acme.campaigns.ABC: the campaign's webhook settings have no effect \
+            "s.yaml:6:14: organizations.acme.campaigns.ABC: the campaign's webhook settings have no effect \
              without `override: true`; the organization's settings hold",
-            "s.yaml:7:7: warning: organizations.acme.campaigns.DEF: `unselected_events` has no effect without \
+            "s.yaml:7:7: organizations.acme.campaigns.DEF: `unselected_events` has no effect without \
              `override: true`",
-            "s.yaml:8:7: warning: organizations.acme.campaigns.GHI: `override: true` without a `webhook` takes every \
+            "s.yaml:8:7: organizations.acme.campaigns.GHI: `override: true` without a `webhook` takes every \
              value from the organization, but counts as enabled by itself",
         ]
     );

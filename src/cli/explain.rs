@@ -1,0 +1,375 @@
+//! `leadhook explain`: which target an event of a campaign goes to and where each value was said, or why there is none.
+//!
+//! Shows header names but never values, and no part of a URL in which a token may travel beyond its path.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
+
+use serde::Serialize;
+
+use super::{
+    output::{self, Exit, Refusal},
+    schedule::{Schedule, human},
+};
+use crate::{
+    event::EventKind,
+    settings::{Backoff, Settings},
+    store::{
+        self, CampaignRule, EventSet, Misplaced, NoTarget, Origin, Placed, Resolution, Store, UnselectedEvents, Webhook,
+    },
+};
+
+/// What somebody wants to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The campaign's id.
+    pub campaign: &'a str,
+    /// The organization that the message would name.
+    pub organization: Option<&'a str>,
+    /// One event, or all of them.
+    pub event: Option<EventKind>,
+}
+
+/// Say where an event of a campaign would go and where each value was said, or why it goes nowhere.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The campaign's id, as in the event
+    #[arg(long, value_name = "ID")]
+    campaign: String,
+    /// One event, such as lead.delivered [default: all of them]
+    #[arg(long, value_name = "EVENT", value_parser = event_kind)]
+    event: Option<EventKind>,
+    /// The organization that the message would name
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn event_kind(text: &str) -> Result<EventKind, String> {
+    EventKind::parse(text).ok_or_else(|| format!("expected one of {}", EventKind::ALL.map(EventKind::name).join(", ")))
+}
+
+/// Loads the store and prints the answer.
+///
+/// # Errors
+/// The store is broken.
+pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
+    let store =
+        store::load(&settings.store.path, &settings.secrets).map_err(|error| Refusal::usage(error.to_string()))?;
+    let question = Question { campaign: &args.campaign, organization: args.organization.as_deref(), event: args.event };
+    let (text, exit) = explain(&store, &settings.backoff, question, args.json);
+    output::print(&text).map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
+    Ok(exit)
+}
+
+/// Answers as text or as one JSON object. [`Exit::Ok`] if there is a target, [`Exit::Findings`] (1) if there is none.
+pub fn explain(store: &Store, backoff: &Backoff, question: Question<'_>, json: bool) -> (String, Exit) {
+    let answer = answer(store, backoff, question);
+    let exit = if answer.targets.is_empty() { Exit::Findings } else { Exit::Ok };
+    let text = if json {
+        serde_json::to_string_pretty(&answer).unwrap_or_default()
+    } else {
+        answer.to_string().trim_end().to_owned()
+    };
+    (text, exit)
+}
+
+/// Everything that is known about a campaign.
+#[derive(Debug, Serialize)]
+struct Answer {
+    campaign: String,
+    /// Where the store places it, if it can.
+    organization: Option<String>,
+    /// Whether the store lists the campaign.
+    listed: bool,
+    /// Whether the campaign overrides its organization.
+    overrides: bool,
+    /// Why it cannot be placed.
+    misplaced: Option<Reason>,
+    events: Vec<EventAnswer>,
+    targets: Vec<TargetAnswer>,
+    notes: Vec<String>,
+}
+
+/// A word for programs and a sentence for people.
+#[derive(Debug, Serialize)]
+struct Reason {
+    reason: &'static str,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct EventAnswer {
+    event: &'static str,
+    targets: Vec<String>,
+    no_target: Option<Reason>,
+}
+
+#[derive(Debug, Serialize)]
+struct TargetAnswer {
+    key: String,
+    /// Without its query.
+    url: Sourced<String>,
+    events: Sourced<Vec<&'static str>>,
+    retry_attempts: Sourced<u32>,
+    timeout_seconds: Sourced<u64>,
+    /// How many; never the secrets.
+    signing_secrets: Sourced<usize>,
+    /// Names and origins; never the values.
+    headers: BTreeMap<String, &'static str>,
+    schedule: Schedule,
+    jitter: f64,
+}
+
+/// A value and where it was said.
+#[derive(Debug, Serialize)]
+struct Sourced<T> {
+    value: T,
+    origin: &'static str,
+}
+
+fn answer(store: &Store, backoff: &Backoff, question: Question<'_>) -> Answer {
+    let mut answer = Answer {
+        campaign: question.campaign.to_owned(),
+        organization: None,
+        listed: false,
+        overrides: false,
+        misplaced: None,
+        events: Vec::new(),
+        targets: Vec::new(),
+        notes: Vec::new(),
+    };
+    let placed = match store.place(question.campaign, question.organization) {
+        Ok(placed) => placed,
+        Err(misplaced) => {
+            answer.misplaced = Some(Reason { reason: misplaced.name(), text: why_misplaced(misplaced).to_owned() });
+            return answer;
+        }
+    };
+    answer.organization = Some(placed.organization.id.clone());
+    answer.listed = placed.campaign.is_some();
+    answer.overrides = overrides(&placed);
+    let kinds = question.event.map_or(EventKind::ALL.to_vec(), |kind| vec![kind]);
+    let mut used = Vec::new();
+    for kind in kinds {
+        let event = event_answer(&placed, kind);
+        used.extend(event.targets.iter().cloned());
+        answer.events.push(event);
+    }
+    let webhooks = placed.campaign.into_iter().flat_map(|campaign| campaign.webhooks());
+    answer.targets = webhooks
+        .chain(&placed.organization.webhooks)
+        .filter(|webhook| used.iter().any(|key| key == webhook.key.as_str()))
+        .filter_map(|webhook| target_answer(webhook, backoff))
+        .collect();
+    answer.notes = notes(&placed, &used);
+    answer
+}
+
+fn overrides(placed: &Placed<'_>) -> bool {
+    placed.campaign.is_some_and(|campaign| match campaign.rule {
+        CampaignRule::Inherit => false,
+        CampaignRule::Override { .. } => true,
+    })
+}
+
+fn event_answer(placed: &Placed<'_>, kind: EventKind) -> EventAnswer {
+    let (targets, no_target) = match placed.targets(kind) {
+        Resolution::Targets(targets) => (targets.iter().map(|target| target.key.to_string()).collect(), None),
+        Resolution::NoTarget(reason) => {
+            (Vec::new(), Some(Reason { reason: reason.name(), text: why_none(reason, placed) }))
+        }
+        Resolution::Misplaced(reason) => {
+            (Vec::new(), Some(Reason { reason: reason.name(), text: why_misplaced(reason).to_owned() }))
+        }
+    };
+    EventAnswer { event: kind.name(), targets, no_target }
+}
+
+fn target_answer(webhook: &Webhook, backoff: &Backoff) -> Option<TargetAnswer> {
+    let target = webhook.target.as_ref()?;
+    let origins = &webhook.origins;
+    Some(TargetAnswer {
+        key: webhook.key.to_string(),
+        url: sourced(shown_url(&target.url), origins.url),
+        events: sourced(webhook.events.iter().map(EventKind::name).collect(), origins.events),
+        retry_attempts: sourced(target.retry_attempts, origins.retry_attempts),
+        timeout_seconds: sourced(target.timeout.as_secs(), origins.timeout),
+        signing_secrets: sourced(target.signing_secrets.len(), origins.signing_secrets),
+        headers: origins.headers.iter().map(|(name, origin)| (name.to_string(), origin.name())).collect(),
+        schedule: Schedule::new(backoff, target.retry_attempts, target.timeout),
+        jitter: backoff.jitter,
+    })
+}
+
+fn sourced<T>(value: T, origin: Origin) -> Sourced<T> {
+    Sourced { value, origin: origin.name() }
+}
+
+/// The URL with its query hidden: tokens travel there.
+fn shown_url(url: &url::Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    match url.query() {
+        None => shown.to_string(),
+        Some(_) => format!("{shown}?..."),
+    }
+}
+
+fn why_misplaced(reason: Misplaced) -> &'static str {
+    match reason {
+        Misplaced::UnknownCampaign => {
+            "the store does not list this campaign, no organization was named, and there is no `default_organization`; \
+             its events are rejected"
+        }
+        Misplaced::UnknownOrganization => "the store does not know this organization; its events are rejected",
+        Misplaced::OrganizationMismatch => {
+            "the store places this campaign in another organization than the one named; its events are rejected"
+        }
+    }
+}
+
+fn why_none(reason: NoTarget, placed: &Placed<'_>) -> String {
+    let organization = &placed.organization.id;
+    let rule = placed.campaign.map_or(&CampaignRule::Inherit, |campaign| &campaign.rule);
+    match (reason, rule) {
+        (NoTarget::Disabled, CampaignRule::Inherit) => {
+            format!("the webhook of organization {organization} is switched off")
+        }
+        (NoTarget::Disabled, CampaignRule::Override { .. }) => format!(
+            "the campaign leaves this event to organization {organization}, whose webhook for it is switched off"
+        ),
+        (NoTarget::EventNotSelected, CampaignRule::Inherit) => {
+            format!("organization {organization} does not select this event")
+        }
+        (NoTarget::EventNotSelected, CampaignRule::Override { unselected_events, .. }) => match unselected_events {
+            UnselectedEvents::Drop => {
+                "the campaign does not select this event and says `unselected_events: drop`".to_owned()
+            }
+            UnselectedEvents::Organization => {
+                format!("neither the campaign nor organization {organization} selects this event")
+            }
+        },
+        (NoTarget::CampaignDisabled, _) => {
+            "the campaign overrides its organization and has its webhook for this event switched off".to_owned()
+        }
+    }
+}
+
+/// What is easily overlooked.
+fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
+    let mut notes: Vec<String> = left_note(placed).into_iter().collect();
+    let own = placed.campaign.into_iter().flat_map(|campaign| campaign.webhooks());
+    for webhook in own.filter(|webhook| used.iter().any(|key| key == webhook.key.as_str())) {
+        if webhook.origins.url == Origin::Campaign && lends_credentials(placed, webhook) {
+            notes.push(format!(
+                "{} has a URL of its own, so it inherits none of the organization's headers and signing secrets",
+                webhook.key
+            ));
+        }
+    }
+    notes
+}
+
+/// The organization has a webhook for this one, with headers or secrets that did not follow.
+fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
+    let name = |webhook: &Webhook| webhook.key.as_str().split_once('#').map(|(_, name)| name.to_owned());
+    let lender = placed.organization.webhooks.iter().find(|other| name(other) == name(webhook));
+    let target = lender.and_then(|lender| lender.target.as_ref());
+    target.is_some_and(|target| !target.headers.is_empty() || !target.signing_secrets.is_empty())
+}
+
+/// Says for which events the organization's targets still apply beside an override.
+pub(super) fn left_note(placed: &Placed<'_>) -> Option<String> {
+    let (events, keys) = placed.left_events();
+    let campaign = placed.campaign.filter(|_| events != EventSet::NONE)?;
+    let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+    let (target, verb) = if keys.len() == 1 { ("target", "applies") } else { ("targets", "apply") };
+    Some(format!(
+        "beside the override of campaign {}, the organization's {target} {} still {verb} for {events}; \
+         `unselected_events: drop` in the campaign turns that off",
+        campaign.id,
+        keys.join(", ")
+    ))
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "campaign {}", self.campaign)?;
+        match (&self.organization, self.listed, self.overrides) {
+            (None, ..) => writeln!(f)?,
+            (Some(id), false, _) => writeln!(f, " (not listed): the settings of organization {id} hold")?,
+            (Some(id), true, false) => writeln!(f, " of organization {id}: the organization's settings hold")?,
+            (Some(id), true, true) => writeln!(f, " of organization {id}: the campaign overrides")?,
+        }
+        if let Some(misplaced) = &self.misplaced {
+            return writeln!(f, "\nno target ({}): {}", misplaced.reason, misplaced.text);
+        }
+        let width = self.events.iter().map(|event| event.event.len()).max().unwrap_or(0);
+        writeln!(f)?;
+        for EventAnswer { event, targets, no_target } in &self.events {
+            match no_target {
+                None => writeln!(f, "{event:width$}  -> {}", targets.join(", "))?,
+                Some(reason) => writeln!(f, "{event:width$}  no target ({}): {}", reason.reason, reason.text)?,
+            }
+        }
+        for target in &self.targets {
+            write!(f, "\n{target}")?;
+        }
+        for note in &self.notes {
+            write!(f, "\nnote: {note}\n")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TargetAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "target {}", self.key)?;
+        let timeout = format!("{} s", self.timeout_seconds.value);
+        let mut rows = vec![
+            ("url", self.url.value.clone(), self.url.origin),
+            ("events", self.events.value.join(", "), self.events.origin),
+            ("retry_attempts", self.retry_attempts.value.to_string(), self.retry_attempts.origin),
+            ("timeout", timeout, self.timeout_seconds.origin),
+            ("signing_secrets", self.signing_secrets.value.to_string(), self.signing_secrets.origin),
+        ];
+        rows.extend(self.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));
+        let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
+        for (key, value, origin) in rows {
+            let from = if origin == Origin::Default.name() { "" } else { "from the " };
+            writeln!(f, "  {key:15}  {value:width$}  {from}{origin}")?;
+        }
+        self.write_schedule(f)
+    }
+}
+
+impl TargetAnswer {
+    fn write_schedule(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let join = |part: fn(&super::schedule::Wait) -> String| {
+            let parts: Vec<_> = self.schedule.waits.iter().map(part).collect();
+            parts.join(", ")
+        };
+        let mut text = String::new();
+        writeln!(text, "  retries after    {}", join(|wait| human(wait.nominal)))?;
+        writeln!(
+            text,
+            "  with jitter      {} ({} % to either side, then up to the next rung)",
+            join(|wait| format!("{} to {}", human(wait.shortest), human(wait.longest))),
+            (self.jitter * 100.0).round()
+        )?;
+        writeln!(
+            text,
+            "  worst case       {} from the first attempt to the end of the last, every one timing out",
+            human(self.schedule.worst_case)
+        )?;
+        f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests;
