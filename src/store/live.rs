@@ -25,6 +25,8 @@ pub struct LiveStore {
     environment: Environment,
     current: RwLock<Arc<Store>>,
     last: Mutex<Last>,
+    /// Held while loading, so that the state above is never locked for long: readiness asks for it.
+    loading: Mutex<()>,
 }
 
 /// The last attempt, good or bad.
@@ -80,6 +82,7 @@ impl LiveStore {
             environment,
             current: RwLock::new(store),
             last: Mutex::new(last),
+            loading: Mutex::new(()),
         })
     }
 
@@ -90,8 +93,9 @@ impl LiveStore {
 
     /// Loads the files anew, whether they have changed or not. Blocks on files.
     pub fn reload(&self) -> ReloadReport {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let Attempt { result, digest, references } = load::attempt(&self.path, &self.secrets, self.environment);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         (last.digest, last.references) = (digest, references);
         match result {
             Ok(store) => {

@@ -114,3 +114,15 @@ fn the_revision_stands_for_contents_and_secrets() {
     fs::write(secrets.path().join("token"), "one").unwrap();
     assert_eq!(first, revision());
 }
+
+#[test]
+fn a_large_store_is_a_store() {
+    let mut yaml = String::from(
+        "organizations:\n  acme:\n    webhook: { url: 'https://a.example', events: '*' }\n    campaigns:\n",
+    );
+    for number in 0..20_000 {
+        yaml.push_str(&format!("      c{number}: {{ override: true, webhook: {{ timeout: 5 }} }}\n"));
+    }
+    let store = load_files(&[("s.yaml", &yaml)]).unwrap();
+    assert_eq!(store.webhooks().count(), 20_001);
+}

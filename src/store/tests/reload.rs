@@ -37,6 +37,7 @@ fn a_broken_store_is_refused_whole_and_the_last_good_one_stays() {
     assert_eq!(url(&live), "https://one.example/");
     let refused = live.status();
     assert_eq!((&refused.revision, refused.loaded_at), (&before.revision, before.loaded_at));
+    assert!(live.changed().is_none(), "the same broken contents are no news");
     assert!(refused.refused.unwrap().contains("organizations.acme.webhook.events[0]: is no event"));
 
     fs::write(directory.path().join("s.yaml"), text("https://two.example")).unwrap();
@@ -44,6 +45,13 @@ fn a_broken_store_is_refused_whole_and_the_last_good_one_stays() {
     assert_eq!(url(&live), "https://two.example/");
     assert_eq!(live.status().refused, None);
     assert_ne!(live.status().revision, before.revision);
+}
+
+/// Puts a whole new file in the place of the old one, as careful editors do: no half of it is ever seen.
+fn replace(path: &Path, text: impl AsRef<[u8]>) {
+    let new = path.with_file_name(".new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 /// A store under watch, and what it reports.
@@ -86,31 +94,25 @@ async fn changes_are_seen_and_each_is_reported_once() {
     let path = directory.path().join("s.yaml");
     let mut watched = Watched::start(open(directory.path()));
 
-    fs::write(&path, text("https://two.example")).unwrap();
+    replace(&path, text("https://two.example"));
     watched.loaded("https://two.example/").await;
 
-    // As editors do it: a new file takes the place of the old one.
-    let new = directory.path().join(".s.yaml.swp");
-    fs::write(&new, text("https://three.example")).unwrap();
-    fs::rename(&new, &path).unwrap();
+    replace(&path, text("https://three.example"));
     watched.loaded("https://three.example/").await;
 
-    fs::write(&path, "organizations: [").unwrap();
+    replace(&path, "organizations: [");
     assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
     assert_eq!(url(&watched.live), "https://three.example/");
 
     // The very contents from before are good news after a refusal.
-    fs::write(&path, text("https://three.example")).unwrap();
+    replace(&path, text("https://three.example"));
     watched.loaded("https://three.example/").await;
     assert_eq!(watched.live.status().refused, None);
 
     fs::remove_file(&path).unwrap();
     assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
-    fs::write(
-        directory.path().join("t.toml"),
-        "[organizations.acme.webhook]\nurl = 'https://four.example'\nevents = '*'\n",
-    )
-    .unwrap();
+    let toml = "[organizations.acme.webhook]\nurl = 'https://four.example'\nevents = '*'\n";
+    replace(&directory.path().join("t.toml"), toml);
     watched.loaded("https://four.example/").await;
     watched.stop().await;
 }
@@ -123,11 +125,11 @@ async fn a_secret_file_belongs_to_the_store() {
     let settings = settings(Some(secrets.path().to_owned()));
     let live = LiveStore::open_with(store.path().to_owned(), &settings, ENVIRONMENT).unwrap();
     let mut watched = Watched::start(Arc::new(live));
-    fs::write(secrets.path().join("token"), "two").unwrap();
+    replace(&secrets.path().join("token"), "two");
     watched.loaded("https://one.example/").await;
     fs::remove_file(secrets.path().join("token")).unwrap();
     assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
-    fs::write(secrets.path().join("token"), "three").unwrap();
+    replace(&secrets.path().join("token"), "three");
     watched.loaded("https://one.example/").await;
     watched.stop().await;
 }
