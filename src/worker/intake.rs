@@ -1,20 +1,31 @@
 //! Taking messages from a consumer and starting work on them: slots, the gate, and jobs that must run alone.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
-use lapin::{message::Delivery, options::BasicCancelOptions};
+use lapin::{Channel, options::BasicCancelOptions};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::{Context, deliver::deliver, dispatch::dispatch, gate::Gate, input::Input, session::Consuming};
 
 /// Deliveries of one message from which it runs alone: it may be what kills the process (rule 4).
 const SUSPECT: u64 = 8;
 
+/// Longest wait for the broker when giving back; what is left goes back with the connection.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// How an intake ended.
+pub(super) struct End {
+    /// Why, unless it was stopped.
+    pub(super) why: Option<String>,
+    /// lapin closes a channel with its last handle, and receipts turn bad with it: to be kept until all is settled.
+    pub(super) channel: Channel,
+}
+
 /// Takes events until stopped or the consumer ends; says why if it ended. Their number is bounded by the prefetch.
-pub(super) async fn events(context: &Arc<Context>, mut from: Consuming, stop: &CancellationToken) -> Option<String> {
+pub(super) async fn events(context: &Arc<Context>, mut from: Consuming, stop: &CancellationToken) -> End {
     let mut gate = Gate::new(context.publisher.link(), &context.waiting, context.settings.delivery.concurrency);
     let end = loop {
         let input = match next(&mut from, stop).await {
@@ -30,12 +41,11 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Consuming, stop: &C
             guarded(dispatch(&context, input), async { receipt.give_back().await }).await;
         });
     };
-    give_back_the_rest(from).await;
-    end
+    finish(from, end).await
 }
 
 /// Takes jobs until stopped or the consumer ends, as many at once as there are slots; says why if it ended.
-pub(super) async fn jobs(context: &Arc<Context>, mut from: Consuming, stop: &CancellationToken) -> Option<String> {
+pub(super) async fn jobs(context: &Arc<Context>, mut from: Consuming, stop: &CancellationToken) -> End {
     let slots = context.settings.delivery.concurrency;
     let mut gate = Gate::new(context.publisher.link(), &context.waiting, slots);
     let end = loop {
@@ -65,8 +75,7 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Consuming, stop: &Can
             }
         }
     };
-    give_back_the_rest(from).await;
-    end
+    finish(from, end).await
 }
 
 /// The next message; `Err` at the end, with the reason unless it is the stop.
@@ -109,14 +118,19 @@ async fn guarded(work: impl Future<Output = ()>, give_back: impl Future<Output =
     }
 }
 
-/// Stops the consumer and gives back what was sent ahead and never started: that costs no attempt.
-async fn give_back_the_rest(mut from: Consuming) {
-    let cancelled = from.channel.basic_cancel(from.consumer.tag(), BasicCancelOptions::default()).await;
-    if cancelled.is_err() {
-        return;
+/// Stops the consumer and gives back what was sent ahead and never started: that costs no attempt. There is nothing to
+/// give back on a consumer that ended by itself.
+async fn finish(mut from: Consuming, why: Option<String>) -> End {
+    let channel = from.channel.clone();
+    let giving_back = async move {
+        from.channel.basic_cancel(from.consumer.tag(), BasicCancelOptions::default()).await?;
+        while let Some(delivery) = from.consumer.next().await {
+            Input::new(delivery?).receipt.give_back().await;
+        }
+        Ok::<_, lapin::Error>(())
+    };
+    if why.is_none() && !matches!(tokio::time::timeout(GIVING_BACK, giving_back).await, Ok(Ok(()))) {
+        debug!("what was sent ahead was not given back; it goes back with the connection");
     }
-    while let Some(Ok(delivery)) = from.consumer.next().await {
-        let delivery: Delivery = delivery;
-        Input::new(delivery).receipt.give_back().await;
-    }
+    End { why, channel }
 }

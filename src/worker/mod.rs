@@ -90,11 +90,11 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let watching = tokio::spawn(watch_links(context.clone()));
     let mut pause = Pause::for_connecting();
     let mut started = false;
-    let connection = loop {
+    let open = loop {
         let ended = session::run(&context, &shutdown, &mut started).await;
         context.health.set_consuming(BrokerState::Lost(ended.to_string()));
         match ended {
-            session::End::Stopped(connection) => break connection,
+            session::End::Stopped(open) => break open,
             session::End::Topology(problem) if !started && problem.is_final() => {
                 watching.abort();
                 return End::CannotStart(problem);
@@ -115,8 +115,8 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     };
     let end = drain(&context).await;
     watching.abort();
-    if let Some(connection) = connection {
-        let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "goodbye".into())).await;
+    if let Some(open) = open {
+        let _ = tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "goodbye".into())).await;
     }
     context.publisher.close().await;
     end

@@ -22,10 +22,14 @@ use crate::{
 /// How often the queues are counted, with passive declares only (rule 8).
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
+/// Longest wait for the broker while declaring, and again while starting to consume. A broker that is coming up may
+/// take a request and never answer it.
+const SETTING_UP: Duration = Duration::from_secs(20);
+
 /// How a session ended.
 pub(super) enum End {
     /// The stop was asked for; what is in flight still needs the connection, if there was one.
-    Stopped(Option<Connection>),
+    Stopped(Option<Open>),
     /// The topology is not as it must be.
     Topology(TopologyError),
     /// Connection, channel or consumer lost: start anew.
@@ -35,6 +39,12 @@ pub(super) enum End {
         /// Whether it had come as far as consuming.
         consumed: bool,
     },
+}
+
+/// What in-flight work still needs: the connection, and the channels that its receipts are good on.
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    _channels: [Channel; 2],
 }
 
 impl fmt::Display for End {
@@ -55,13 +65,19 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
         Some(Err(error)) => return End::Lost { why: error.to_string(), consumed: false },
         Some(Ok(connection)) => connection,
     };
-    let declared = match context.settings.topology.declare {
-        true => topology::declare(&connection, &context.plan).await.map(|_| ()),
-        false => topology::verify(&connection, &context.plan).await.map(|_| ()),
+    let declaring = async {
+        match context.settings.topology.declare {
+            true => topology::declare(&connection, &context.plan).await.map(|_| ()),
+            false => topology::verify(&connection, &context.plan).await.map(|_| ()),
+        }
     };
-    if let Err(problem) = declared {
-        context.health.set_topology(TopologyState::Problem(problem.to_string()));
-        return End::Topology(problem);
+    match tokio::time::timeout(SETTING_UP, declaring).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => {
+            context.health.set_topology(TopologyState::Problem(problem.to_string()));
+            return End::Topology(problem);
+        }
+        Err(_) => return silent("declaring the topology"),
     }
     context.health.set_topology(TopologyState::Ok);
     let names = context.plan.names();
@@ -71,9 +87,10 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
         let events = consume(&connection, &names.events, delivery.event_prefetch).await?;
         Ok::<_, lapin::Error>((jobs, events))
     };
-    let (jobs, events) = match consuming.await {
-        Ok(both) => both,
-        Err(error) => return End::Lost { why: error.to_string(), consumed: false },
+    let (jobs, events) = match tokio::time::timeout(SETTING_UP, consuming).await {
+        Ok(Ok(both)) => both,
+        Ok(Err(error)) => return End::Lost { why: error.to_string(), consumed: false },
+        Err(_) => return silent("starting the consumers"),
     };
     context.health.set_consuming(BrokerState::Connected);
     if !std::mem::replace(started, true) {
@@ -85,22 +102,28 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     let stop = shutdown.child_token();
     let counting = tokio::spawn(count_queues(context.clone(), stop.clone()));
     let guard = stop.clone().drop_guard();
-    let (jobs_end, events_end) =
-        tokio::join!(async { stopping(&stop, intake::jobs(context, jobs, &stop).await) }, async {
-            stopping(&stop, intake::events(context, events, &stop).await)
-        },);
+    let (jobs_end, events_end) = tokio::join!(
+        stopping(&stop, intake::jobs(context, jobs, &stop)),
+        stopping(&stop, intake::events(context, events, &stop)),
+    );
     drop(guard);
     counting.abort();
     if shutdown.is_cancelled() {
-        return End::Stopped(Some(connection));
+        return End::Stopped(Some(Open { connection, _channels: [jobs_end.channel, events_end.channel] }));
     }
     // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
-    let why = jobs_end.or(events_end).unwrap_or_else(|| "a consumer ended".into());
+    let why = jobs_end.why.or(events_end.why).unwrap_or_else(|| "a consumer ended".into());
     End::Lost { why, consumed: true }
 }
 
-fn stopping(stop: &CancellationToken, end: Option<String>) -> Option<String> {
+fn silent(what: &str) -> End {
+    let why = format!("the broker did not answer within {} s while {what}", SETTING_UP.as_secs());
+    End::Lost { why, consumed: false }
+}
+
+async fn stopping(stop: &CancellationToken, intake: impl Future<Output = intake::End>) -> intake::End {
+    let end = intake.await;
     stop.cancel();
     end
 }

@@ -69,7 +69,8 @@ async fn what_upstream_said_stays_with_a_rejected_message_and_acts_no_more() {
     let _worker = world.worker(&[]).await;
     let mut headers = FieldTable::default();
     headers.insert("x-trace".into(), AMQPValue::LongString("t".into()));
-    headers.insert("CC".into(), AMQPValue::LongString("leadhook.jobs".into()));
+    let copy = AMQPValue::LongString("leadhook.jobs".into());
+    headers.insert("CC".into(), AMQPValue::FieldArray(vec![copy].into()));
     let properties = BasicProperties::default()
         .with_user_id("guest".into())
         .with_expiration("600000".into())
