@@ -42,6 +42,9 @@ pub enum NoTarget {
 }
 
 impl NoTarget {
+    /// Every reason.
+    pub const ALL: [NoTarget; 3] = [NoTarget::Disabled, NoTarget::EventNotSelected, NoTarget::CampaignDisabled];
+
     /// The reason as metric label and log field.
     pub fn name(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 mod broker; // the broker is restarted under an idle and under a busy worker
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
+mod docs; // the documents say what is, and nothing else
 mod harness; // a world per test: vhost, store, workers, receivers
 mod node; // private RabbitMQ nodes
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
