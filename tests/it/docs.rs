@@ -186,7 +186,7 @@ fn check_store(sample: &str, kind: &str) -> Output {
     for reference in sample.split("${").skip(1).filter_map(|rest| rest.split('}').next()) {
         command.env(reference, SECRET);
     }
-    for file in sample.split("{ file: ").skip(1).chain(sample.split("[{ file: ").skip(1)) {
+    for file in sample.split("{ file: ").skip(1) {
         let name = file.split([',', ' ', '}']).next().unwrap_or_default();
         std::fs::write(secrets.join(name), SECRET).expect("a secret");
     }
@@ -249,6 +249,36 @@ fn paths_that_documents_name_exist() {
             let plain = code.bytes().all(|byte| is_name(byte) || b"/.-".contains(&byte));
             let ours = is_path && plain && code != "config/webhooks";
             assert!(!ours || root().join(code).exists(), "{document} names `{code}`, which is not there");
+        }
+    }
+}
+
+#[test]
+fn the_map_names_what_is_in_the_code() {
+    let mut sources = String::new();
+    let mut modules = BTreeSet::new();
+    gather(&root().join("src"), &mut sources, &mut modules);
+    let map = read("ARCHITECTURE.md");
+    let is_path = |code: &&str| code.split("::").all(|part| !part.is_empty() && words(part).count() == 1);
+    let named: Vec<_> = codes(&map).into_iter().filter(|code| code.contains("::")).filter(is_path).collect();
+    assert!(named.len() >= 20, "only {} names were found", named.len());
+    for name in named {
+        for part in name.split("::") {
+            let kinds = ["fn", "struct", "enum", "const"];
+            let defined = kinds.iter().any(|kind| sources.contains(&format!("{kind} {part}")));
+            let variant = sources.contains(&format!("\n    {part}"));
+            assert!(defined || variant || modules.contains(part), "ARCHITECTURE.md names {name}: there is no {part}");
+        }
+    }
+}
+
+/// All source text under a directory, and the names of its modules.
+fn gather(directory: &Path, sources: &mut String, modules: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        modules.insert(entry.file_stem().expect("a name").to_string_lossy().into_owned());
+        match entry.is_dir() {
+            true => gather(&entry, sources, modules),
+            false => sources.push_str(&std::fs::read_to_string(&entry).expect("UTF-8")),
         }
     }
 }
