@@ -1,6 +1,8 @@
 //! The documents say what is, and nothing else: every setting with its default, every metric, reason and command is in
 //! them, their samples load, their links and the tests they name exist.
 
+mod markdown;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -15,6 +17,7 @@ use leadhook::{
     store::NoTarget,
 };
 
+use self::markdown::{blocks, code, codes, commands_of, is_name, slug, table, words};
 use crate::harness::leadhook;
 
 /// The documents for users, and the map for developers.
@@ -163,7 +166,7 @@ fn stores_in_the_documents_are_good() {
     for (document, text) in documents() {
         for kind in ["yaml", "toml"] {
             for sample in blocks(&text, kind).iter().filter(|sample| sample.contains("organizations")) {
-                let output = check_store(sample, kind);
+                let output = with_store(sample, kind, &["check"]);
                 let said = String::from_utf8_lossy(&output.stdout);
                 assert!(output.status.success(), "{document}:\n{sample}\n{said}");
                 checked += 1;
@@ -173,8 +176,18 @@ fn stores_in_the_documents_are_good() {
     assert!(checked >= 5, "only {checked} samples were found");
 }
 
-/// `leadhook check` with everything that the sample refers to.
-fn check_store(sample: &str, kind: &str) -> Output {
+#[test]
+fn the_explanation_shown_is_the_one_given() {
+    let text = read("docs/store.md");
+    let store = blocks(&text, "yaml").into_iter().next().expect("a store");
+    let arguments = ["explain", "--campaign", "ABC", "--event", "lead.delivered"];
+    let output = with_store(&store, "yaml", &arguments);
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(blocks(&text, "text").contains(&said), "docs/store.md does not show what explain says:\n{said}");
+}
+
+/// A command with a sample as its store, and with everything that the sample refers to.
+fn with_store(sample: &str, kind: &str, arguments: &[&str]) -> Output {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let directory = tempfile::tempdir().expect("a temporary directory");
     let secrets = directory.path().join("secrets");
@@ -182,7 +195,9 @@ fn check_store(sample: &str, kind: &str) -> Output {
     let path = directory.path().join(format!("store.{kind}"));
     std::fs::write(&path, sample).expect("the sample");
     let mut command = leadhook("amqp://127.0.0.1");
-    command.arg("check").arg("--store").arg(&path).env("LEADHOOK__SECRETS__DIRECTORY", &secrets);
+    command.args(arguments).arg("--store").arg(&path).env("LEADHOOK__SECRETS__DIRECTORY", &secrets);
+    // The schedule that documents show is that of the defaults.
+    command.env_remove("LEADHOOK__BACKOFF__INITIAL").env_remove("LEADHOOK__BACKOFF__MAXIMUM");
     for reference in sample.split("${").skip(1).filter_map(|rest| rest.split('}').next()) {
         command.env(reference, SECRET);
     }
@@ -190,7 +205,7 @@ fn check_store(sample: &str, kind: &str) -> Output {
         let name = file.split([',', ' ', '}']).next().unwrap_or_default();
         std::fs::write(secrets.join(name), SECRET).expect("a secret");
     }
-    command.output().expect("leadhook check")
+    command.output().expect("leadhook")
 }
 
 #[test]
@@ -303,12 +318,6 @@ fn links_lead_somewhere() {
     }
 }
 
-/// A heading as its link has it: lower case, blanks to dashes, nothing else but letters and digits.
-fn slug(heading: &str) -> String {
-    let heading = heading.trim_start_matches('#').trim().to_lowercase();
-    heading.replace(' ', "-").chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
-}
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -327,42 +336,9 @@ fn help(path: &[String]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// The names under `Commands:`.
-fn commands_of(help: &str) -> Vec<String> {
-    let listed = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or_default());
-    let names = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
-}
-
-/// The contents of fenced blocks of one kind.
-fn blocks(text: &str, kind: &str) -> Vec<String> {
-    let fence = format!("```{kind}\n");
-    text.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).map(|block| format!("{block}\n")).collect()
-}
-
-/// What stands between single backticks, outside of fenced blocks.
-fn codes(text: &str) -> Vec<&str> {
-    let outside = text.split("```").step_by(2);
-    outside.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
-}
-
-/// Runs of letters, digits, `_` and `-`.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).filter(|word| !word.is_empty())
-}
-
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
-}
-
 /// The rows of all tables in a document whose first cell is a code.
 fn rows(document: &str) -> Vec<Vec<String>> {
     table(&read(document))
-}
-
-fn table(text: &str) -> Vec<Vec<String>> {
-    let lines = text.lines().filter(|line| line.starts_with("| `"));
-    lines.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
 /// The first table after some words.
@@ -371,8 +347,4 @@ fn section_of(document: &str, after: &str) -> String {
     let (_, rest) = text.split_once(after).unwrap_or_else(|| panic!("{document} does not say {after:?}"));
     let lines = rest.lines().skip_while(|line| !line.starts_with('|'));
     lines.take_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
-}
-
-fn code(cell: &str) -> String {
-    cell.trim().trim_matches('`').to_owned()
 }
