@@ -2,6 +2,7 @@
 //! them, their samples load, their links and the tests they name exist.
 
 mod markdown;
+mod permissions;
 
 use std::{
     collections::BTreeSet,
@@ -322,7 +323,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(document: &str) -> String {
+pub fn read(document: &str) -> String {
     std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 

@@ -1,0 +1,55 @@
+//! The permissions that docs/operating.md tells operators to give are enough, each for what it is meant for.
+
+use lapin::BasicProperties;
+use serde_json::json;
+
+use super::read;
+use crate::{
+    harness::{PATIENCE, World, event, receiver},
+    node::Node,
+};
+
+#[tokio::test]
+async fn the_permissions_shown_are_enough() {
+    let shown = read("docs/operating.md");
+    let mut lines = shown.lines().filter(|line| line.starts_with("rabbitmqctl set_permissions"));
+    let mut next = || permissions(lines.next().expect("three lines of permissions"));
+    let (declaring, verifying, platform) = (next(), next(), next());
+
+    let mut world = World::new().await;
+    let vhost = world.url.rsplit('/').next().expect("a vhost").to_owned();
+    let receiver = receiver("500,200").await;
+    world.simple_store(&receiver.url(), "");
+    let node = Node::shared();
+    let user = async |name: &str, permissions: &str| node.user(&format!("{name}-{vhost}"), &vhost, permissions).await;
+    let (declaring, verifying) = (user("declaring", &declaring).await, user("verifying", &verifying).await);
+    let platform = user("platform", &platform).await;
+
+    // The world lends its URL to the worker first, then to the platform.
+    let mut run = async |worker: String, declare: &str, total: usize| {
+        world.url = worker;
+        let worker = world.worker(&[("LEADHOOK__TOPOLOGY__DECLARE", declare)]).await;
+        world.url = platform.clone();
+        world.reconnect().await;
+        world
+            .publish_to(
+                "lead.events",
+                "lead.delivered",
+                event("ABC", total as u32).as_bytes(),
+                BasicProperties::default(),
+            )
+            .await;
+        receiver.wait_for(total, PATIENCE).await.expect("deliveries");
+        worker.stop().await;
+    };
+    // One that fails and is tried again, and one that is delivered.
+    run(declaring, "true", 2).await;
+    run(verifying, "false", 3).await;
+}
+
+/// `configure`, `write` and `read` of a line, as the management API takes them.
+fn permissions(line: &str) -> String {
+    let quoted: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
+    let [configure, write, read] = quoted[..] else { panic!("{line}") };
+    json!({ "configure": configure, "write": write, "read": read }).to_string()
+}
