@@ -117,8 +117,10 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     End::Lost { why, consumed: true }
 }
 
+/// A quorum queue without a leader takes a consumer's request and never answers it.
 fn silent(what: &str) -> End {
-    let why = format!("the broker did not answer within {} s while {what}", SETTING_UP.as_secs());
+    let limit = SETTING_UP.as_secs();
+    let why = format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)");
     End::Lost { why, consumed: false }
 }
 

@@ -39,6 +39,7 @@ async fn a_restart_while_busy_loses_nothing() {
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "8")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
     receiver.wait_for(30, PATIENCE).await.unwrap();
+    node.settle();
     node.kill();
     worker.not_ready().await;
     node.start_again();
