@@ -69,18 +69,18 @@ async fn decide(context: &Context, input: &Input, job: &Job) -> Step {
     }
     match choose(context, job, Timestamp::now()) {
         Ok(target) => attempt(context, job, &target).await,
-        Err(step) => step,
+        Err(step) => *step,
     }
 }
 
 /// Looks the target up anew (DESIGN.md section 3): replicas may hold different revisions of the store for a while, so
 /// what is unknown or disabled here is judged again until `store.settle` has passed.
-fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Step> {
+fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Step>> {
     let settle = context.settings.store.settle;
     let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
     let unsettled = since.unwrap_or_default() < settle;
-    let fail = |reason, detail: &str| Err(Step::Fail { entry: None, reason, detail: detail.to_owned() });
-    let park = |reason| Err(Step::Park { reason, wait: recheck(settle) });
+    let fail = |reason, detail: &str| Err(Box::new(Step::Fail { entry: None, reason, detail: detail.to_owned() }));
+    let park = |reason| Err(Box::new(Step::Park { reason, wait: recheck(settle) }));
     match context.store.current().target(&job.organization, &job.target) {
         TargetState::Active(target) if job.attempt > target.retry_attempts => {
             fail(FailReason::Exhausted, "retry_attempts has been lowered meanwhile")
@@ -146,7 +146,7 @@ async fn put_aside(context: &Context, input: Input, version: i64) {
     let rung = context.plan.names().delay(context.ladder.step(hold::WAIT).rung);
     match hold(&input, &rung, Timestamp::now()) {
         Hold::Wait(message) => {
-            if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
+            if record(context, &input.receipt, *message).await == Recorded::Yes && input.receipt.ack().await {
                 warn!(version, "a job of a newer leadhook waits for a newer worker");
                 context.metrics.job_parked("newer_version");
             }

@@ -20,7 +20,7 @@ pub const WAIT: Duration = Duration::from_secs(600);
 /// What to do with a message of a newer version.
 pub enum Hold {
     /// Put it back, unchanged but for the time since when it is held.
-    Wait(Outgoing),
+    Wait(Box<Outgoing>),
     /// Nobody came.
     GiveUp,
 }
@@ -39,10 +39,10 @@ pub fn hold(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
     let mut headers: BTreeMap<_, _> = headers.inner().clone();
     headers.retain(|name, _| name.as_str() != "CC" && name.as_str() != "BCC");
     headers.insert(header::HELD_SINCE.into(), AMQPValue::LongLongInt(since.as_millisecond()));
-    Hold::Wait(Outgoing {
+    Hold::Wait(Box::new(Outgoing {
         exchange: ShortString::default(),
         routing_key: rung.clone(),
         properties: super::reject::allowed(&input.properties).with_headers(FieldTable::from(headers)),
         body: input.body.clone(),
-    })
+    }))
 }

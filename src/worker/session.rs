@@ -29,7 +29,7 @@ const SETTING_UP: Duration = Duration::from_secs(20);
 /// How a session ended.
 pub(super) enum End {
     /// The stop was asked for; what is in flight still needs the connection, if there was one.
-    Stopped(Option<Open>),
+    Stopped(Option<Box<Open>>),
     /// The topology is not as it must be.
     Topology(TopologyError),
     /// Connection, channel or consumer lost: start anew.
@@ -109,7 +109,8 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     drop(guard);
     counting.abort();
     if shutdown.is_cancelled() {
-        return End::Stopped(Some(Open { connection, _channels: [jobs_end.channel, events_end.channel] }));
+        let _channels = [jobs_end.channel, events_end.channel];
+        return End::Stopped(Some(Box::new(Open { connection, _channels })));
     }
     // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;

@@ -58,7 +58,7 @@ async fn a_missing_queue_of_ours_is_declared_anew() {
     let receiver = receiver("500").await;
     world.simple_store(&receiver.url(), "retry_attempts: 1");
     let worker = world.worker(&[]).await;
-    let vhost = world.url.rsplit('/').next().unwrap().to_owned();
+    let vhost = world.vhost();
     Node::shared().manage(Method::DELETE, &format!("queues/{vhost}/leadhook.failed"), "").await;
     world.publish(event("ABC", 1).as_bytes()).await;
     let failed = world.take_when_there("failed", 1).await;
@@ -74,7 +74,7 @@ async fn a_deleted_input_queue_is_a_failure_to_recover_from() {
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[]).await;
-    let vhost = world.url.rsplit('/').next().unwrap().to_owned();
+    let vhost = world.vhost();
     Node::shared().manage(Method::DELETE, &format!("queues/{vhost}/leadhook.jobs"), "").await;
     eventually("consuming again", async || worker.log().contains("consuming again").then_some(())).await;
     world.publish(event("ABC", 1).as_bytes()).await;

@@ -70,6 +70,16 @@ impl World {
         self.connection = connect(&self.url).await;
     }
 
+    /// The name of the vhost.
+    pub fn vhost(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// A channel of upstream's connection.
+    pub async fn channel(&self) -> Channel {
+        self.connection.create_channel().await.expect("a channel")
+    }
+
     /// Where the store lies.
     pub fn store_path(&self) -> PathBuf {
         self.directory.path().join("store.yaml")

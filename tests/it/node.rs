@@ -83,6 +83,16 @@ impl Node {
         script(&["kill", self.path()]);
     }
 
+    /// SIGSTOP: it is there and does not answer.
+    pub fn pause(&self) {
+        script(&["pause", self.path()]);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        script(&["resume", self.path()]);
+    }
+
     /// An orderly stop.
     pub fn stop(&self) {
         script(&["stop", self.path()]);

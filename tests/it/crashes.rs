@@ -1,0 +1,62 @@
+//! A job that kills the process again and again (rule 4): it runs alone, then it is failed unstarted.
+
+use lapin::options::{BasicGetOptions, BasicNackOptions};
+
+use crate::harness::{PATIENCE, World, event, eventually, receiver};
+
+/// Puts one job of campaign `SUS` on the jobs queue, given out so many times without an outcome.
+async fn a_job_given_out(world: &World, times: u32) {
+    let hanging = receiver("hang").await;
+    world.simple_store(&hanging.url(), "");
+    let worker = world.worker(&[]).await;
+    world.publish(event("SUS", 1).as_bytes()).await;
+    hanging.wait_for(1, PATIENCE).await.unwrap();
+    worker.kill().await; // the first time
+    let channel = world.channel().await;
+    for _ in 1..times {
+        let got = eventually("the job", async || {
+            channel.basic_get("leadhook.jobs".into(), BasicGetOptions::default()).await.expect("get")
+        })
+        .await;
+        let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        got.delivery.acker.nack(back).await.expect("nack");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_given_out_twelve_times_is_failed_unstarted() {
+    let world = World::new().await;
+    a_job_given_out(&world, 12).await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    let failed = world.take("failed", 1).await;
+    assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
+    assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
+    assert_eq!(receiver.received().len(), 0, "never started");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_given_out_eight_times_runs_alone() {
+    const OTHERS: usize = 20;
+    let world = World::new().await;
+    a_job_given_out(&world, 8).await;
+    let (suspect, others) = (receiver("200@700ms").await, receiver("200@100ms").await);
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      ABC: {{ override: true, webhook: {{ url: \"{}\" }} }}\n",
+        suspect.url(),
+        others.url(),
+    ));
+    // Events first, so that the jobs queue fills behind and around the suspect while the worker runs.
+    world.publish_many((0..OTHERS as u32).map(|n| event("ABC", n))).await;
+    let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
+    others.wait_for(OTHERS, PATIENCE).await.unwrap();
+    let alone = suspect.wait_for(1, PATIENCE).await.unwrap()[0].at;
+    let during = others
+        .received()
+        .into_iter()
+        .filter(|one| one.at.duration_since(alone).is_ok_and(|after| after.as_millis() < 700));
+    assert_eq!(during.count(), 0, "nothing else starts until it is settled");
+    worker.stop().await;
+}
