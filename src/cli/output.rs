@@ -20,9 +20,9 @@ pub enum Exit {
     Ok = 0,
     /// 1: done, but something was found or could not be done for every item; the output says what.
     Findings = 1,
-    /// 2: the command line or the input is wrong; nothing was done.
+    /// 2: the command line, the settings, the store or the input is wrong; nothing was done.
     Usage = 2,
-    /// 3: could not start: settings or store are wrong, or the broker cannot be reached.
+    /// 3: could not start: the broker cannot be reached, or its topology is not as it must be.
     CannotStart = 3,
     /// 4: stopped before everything in flight was settled; the broker delivers it again.
     UncleanDrain = 4,

@@ -151,9 +151,7 @@ async fn connected(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), R
     };
     match tokio::time::timeout(CONNECT, first_word).await {
         Ok(Link::Ready) => Ok(()),
-        Ok(Link::Lost(why)) => {
-            Err(Refusal::cannot_start(format!("cannot connect to {}: {why}; see amqp.urls", brokers())))
-        }
+        Ok(Link::Lost(why)) => Err(Refusal::cannot_start(format!("cannot connect to {why}; see amqp.urls"))),
         Ok(Link::Blocked(why)) => Err(Refusal::cannot_start(format!(
             "the broker takes no messages now ({why}): a memory or disk alarm, see its management UI"
         ))),

@@ -130,19 +130,20 @@ fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>)
     move |report| {
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         match report {
-            ReloadReport::Loaded(store) if store.revision() == *current => metrics.store_unchanged(),
             ReloadReport::Loaded(store) => {
+                health.set_store(store.revision(), None);
+                if store.revision() == *current {
+                    return metrics.store_unchanged();
+                }
                 *current = store.revision().to_owned();
                 metrics.store_revision(&current);
                 metrics.store_loaded();
             }
-            ReloadReport::Refused(_) => metrics.store_refused(),
+            ReloadReport::Refused(problems) => {
+                health.set_store(&current, Some(problems.summary()));
+                metrics.store_refused();
+            }
         }
-        let refused = match report {
-            ReloadReport::Loaded(_) => None,
-            ReloadReport::Refused(problems) => Some(problems.summary()),
-        };
-        health.set_store(&current, refused);
     }
 }
 

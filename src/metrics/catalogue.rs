@@ -72,7 +72,7 @@ entries! {
     JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
         "Jobs made from events and confirmed by the broker";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
-        "Jobs settled after an attempt or instead of one: delivered, failed (for good), retry (later), parked (no attempt spent)";
+        "Jobs settled after an attempt or instead of one: delivered, failed (for good), retry (later), parked (no attempt spent), rejected (no usable job)";
     ATTEMPTS = Counter "leadhook_attempts_total" ["class"]
         "HTTP attempts by status class, or by the fault that kept an answer away";
     ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []
@@ -88,7 +88,7 @@ entries! {
     PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]
         "Publishes that count as not done: returned, nacked, timed_out, unclear, channel_closed, lost";
     RECONNECTS = Counter "leadhook_reconnects_total" ["role"]
-        "Connections to the broker made again after a loss";
+        "Times that consuming or publishing works again after a loss; tries that fail are not counted";
     STORE_RELOADS = Counter "leadhook_store_reloads_total" ["result"]
         "Reloads of the webhook store: loaded, unchanged or refused";
     STORE_INFO = Gauge "leadhook_store_info" ["revision"]

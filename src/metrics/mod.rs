@@ -182,6 +182,11 @@ impl Metrics {
         }
     }
 
+    /// A message on the jobs queue that is no usable job went to the rejected queue, confirmed.
+    pub fn job_rejected(&self, reason: &'static str) {
+        self.job("rejected", reason);
+    }
+
     /// A panic outside an attempt was caught.
     pub fn panic(&self) {
         self.panics.inc();
@@ -212,13 +217,14 @@ impl Metrics {
         count(&self.publish_failures, "reason", reason);
     }
 
-    /// A connection was made again; `role` is `consume`, `publish` and the like.
+    /// A connection that was lost works again; `role` is `consume` or `publish`.
     pub fn reconnected(&self, role: &'static str) {
         count(&self.reconnects, "role", role);
     }
 
-    /// This revision of the store is in use from now on.
+    /// This revision of the store is in use from now on: whatever was read last, was accepted.
     pub fn store_revision(&self, revision: &str) {
+        self.store_reload_success.set(1);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         self.store_info.get_or_create(&[("revision", revision.to_owned().into())]).set(1);
         if let Some(before) = shown.revision.replace(revision.to_owned()).filter(|before| before != revision) {

@@ -30,7 +30,6 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target) -> Step {
     let posting = AssertUnwindSafe(post(context, job, target, number));
     let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {
         error!(webhook_id = job.webhook_id, target_key = %job.target, "an attempt panicked: this is a bug in leadhook");
-        context.metrics.panic();
         Exchange { result: Err(Fault::Panic), elapsed: started.elapsed() }
     });
     context.metrics.attempt(&exchange);

@@ -138,7 +138,7 @@ async fn reject_job(context: &Context, input: Input, rejection: Rejection) {
     let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
     if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
         warn!(reason = %rejection.reason, detail = rejection.detail, "message on the jobs queue rejected");
-        context.metrics.event_rejected(rejection.reason.label());
+        context.metrics.job_rejected(rejection.reason.label());
     }
 }
 

@@ -8,7 +8,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::{Context, deliver::deliver, dispatch::dispatch, gate::Gate, input::Input, session::Consuming};
+use super::{
+    Context,
+    deliver::deliver,
+    dispatch::dispatch,
+    gate::Gate,
+    input::{Input, Receipt},
+    session::Consuming,
+};
 
 /// Deliveries of one message from which it runs alone: it may be what kills the process (rule 4).
 const SUSPECT: u64 = 8;
@@ -38,7 +45,7 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Consuming, stop: &C
         let context = context.clone();
         context.tasks.clone().spawn(async move {
             let receipt = input.receipt.clone();
-            guarded(dispatch(&context, input), async { receipt.give_back().await }).await;
+            guarded(&context, dispatch(&context, input), &receipt).await;
         });
     };
     finish(from, end).await
@@ -104,17 +111,18 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
         let slots = context.settings.delivery.concurrency;
         let receipt = input.receipt.clone();
         context.metrics.set_in_flight(slots.saturating_sub(free.available_permits()));
-        guarded(deliver(&context, input), async { receipt.give_back().await }).await;
+        guarded(&context, deliver(&context, input), &receipt).await;
         drop(slot);
         context.metrics.set_in_flight(slots.saturating_sub(free.available_permits()));
     });
 }
 
 /// A panic outside an attempt is a bug of ours: the message goes back, and its delivery count says when to stop trying.
-async fn guarded(work: impl Future<Output = ()>, give_back: impl Future<Output = ()>) {
+async fn guarded(context: &Context, work: impl Future<Output = ()>, receipt: &Receipt) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");
-        give_back.await;
+        context.metrics.panic();
+        receipt.give_back().await;
     }
 }
 

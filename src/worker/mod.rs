@@ -107,7 +107,6 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
                 }
             }
         }
-        context.metrics.reconnected("consume");
         let wait = tokio::time::sleep(pause.next(fastrand::f64()));
         if shutdown.run_until_cancelled(wait).await.is_none() {
             break None;

@@ -96,6 +96,7 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     if !std::mem::replace(started, true) {
         info!("ready");
     } else {
+        context.metrics.reconnected("consume");
         info!("consuming again");
     }
     // Either intake ending ends the other: half a worker is a worker that lies about being ready.

@@ -173,15 +173,24 @@ impl Actor {
 
     async fn sessions(&mut self) {
         let mut pause = Pause::for_connecting();
+        let mut lost = false;
         loop {
             match session::open(&self.shared).await {
                 Ok(channel) => {
                     pause.reset();
+                    if std::mem::take(&mut lost)
+                        && let Some(metrics) = &self.metrics
+                    {
+                        metrics.reconnected("publish");
+                    }
                     self.link.send_replace(Link::Ready);
                     match session::run(self, channel).await {
                         session::End::Closed => return,
                         session::End::FreshChannel => continue,
-                        session::End::Lost(why) => self.lose(why),
+                        session::End::Lost(why) => {
+                            lost = true;
+                            self.lose(why);
+                        }
                     }
                 }
                 Err(error) => self.lose(error.to_string()),
