@@ -202,9 +202,10 @@ impl Metrics {
         self.due_lag.observe(lag.as_secs_f64());
     }
 
-    /// How many attempts are being made now.
-    pub fn set_in_flight(&self, attempts: usize) {
-        self.in_flight.set(attempts as i64);
+    /// One more attempt is being made, until the guard is dropped.
+    pub fn attempting(&self) -> impl Drop + use<> {
+        self.in_flight.inc();
+        Attempting(self.in_flight.clone())
     }
 
     /// A publish was confirmed after that time.
@@ -296,6 +297,15 @@ impl Metrics {
             }
         }
         drop(self.jobs.get_or_create(&[("outcome", "delivered"), ("reason", "")]));
+    }
+}
+
+/// Takes its attempt off the gauge, however it ends.
+struct Attempting(Gauge);
+
+impl Drop for Attempting {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -25,7 +25,8 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics.attempt(&fault(Fault::Panic));
     metrics.event_lag(Duration::from_millis(20));
     metrics.due_lag(Duration::from_secs(2));
-    metrics.set_in_flight(3);
+    drop(metrics.attempting());
+    (0..3).for_each(|_| std::mem::forget(metrics.attempting()));
     metrics.publish_confirmed(Duration::from_millis(2));
     metrics.publish_failed("nacked");
     metrics.reconnected("consume");

@@ -26,6 +26,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target) -> Step {
     let number = job.attempt.saturating_add(1);
     let at = Timestamp::now();
     measure_lag(context, job, at);
+    let _attempting = context.metrics.attempting();
     let started = Instant::now();
     let posting = AssertUnwindSafe(post(context, job, target, number));
     let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {

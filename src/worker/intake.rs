@@ -106,14 +106,10 @@ async fn pass(gate: &mut Gate, input: &Input, stop: &CancellationToken) -> bool 
 
 fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
     let context = context.clone();
-    let free = context.slots.clone();
     context.tasks.clone().spawn(async move {
-        let slots = context.settings.delivery.concurrency;
         let receipt = input.receipt.clone();
-        context.metrics.set_in_flight(slots.saturating_sub(free.available_permits()));
         guarded(&context, deliver(&context, input), &receipt).await;
         drop(slot);
-        context.metrics.set_in_flight(slots.saturating_sub(free.available_permits()));
     });
 }
 

@@ -81,3 +81,77 @@ async fn a_deleted_input_queue_is_a_failure_to_recover_from() {
     receiver.wait_for(1, PATIENCE).await.unwrap();
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn nothing_starts_while_the_broker_blocks_publishing() {
+    const EVENTS: usize = 200;
+    let node = Node::start();
+    let world = World::on(&node).await;
+    let receiver = receiver("500,200@50ms").await;
+    world.simple_store(&receiver.url(), "");
+    let environment = [
+        ("LEADHOOK__DELIVERY__CONCURRENCY", "2"),
+        ("LEADHOOK__BACKOFF__INITIAL", "100ms"),
+        ("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "500ms"),
+    ];
+    // All jobs are there before the alarm; the outcome of the first attempt needs publishing.
+    receiver.set_script("hang".parse().unwrap());
+    let worker = world.worker(&environment).await;
+    world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
+    eventually("all events dispatched", async || {
+        (worker.metric("leadhook_events_total", "dispatched").await == EVENTS as f64).then_some(())
+    })
+    .await;
+    worker.kill().await;
+    receiver.set_script("500,200@50ms".parse().unwrap());
+    let before = receiver.received().len();
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    let worker = world.start_worker(&environment);
+    let reasons = eventually("blocked", async || {
+        let (_, body) = worker.get("/readyz").await?;
+        body.contains("blocked by the broker").then_some(body)
+    })
+    .await;
+    assert!(reasons.contains("publishing"), "{reasons}");
+    eventually("what had started is over", async || {
+        (worker.metric("leadhook_attempts_in_flight", "").await == 0.0).then_some(())
+    })
+    .await;
+    let started = receiver.received().len();
+    assert!(started - before < EVENTS, "the gate closed with work left: {started}");
+    // The blocked connection answers no count either: by then, seconds have passed.
+    let said = || worker.log().matches("counting the queues takes too long").count();
+    let before_waiting = said();
+    eventually("the next count that is not answered", async || (said() > before_waiting).then_some(())).await;
+    assert_eq!(receiver.received().len(), started, "nothing new started");
+    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    worker.ready().await;
+    eventually("all delivered", async || (world.ready("jobs").await == 0).then_some(())).await;
+    eventually("all settled", async || {
+        (worker.metric("leadhook_jobs_total", "delivered").await == EVENTS as f64).then_some(())
+    })
+    .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_failed_queue_closes_the_intake_and_nothing_is_posted_twice() {
+    // A full quorum queue takes a few more before it refuses.
+    const EVENTS: usize = 40;
+    let world = World::new().await;
+    let receiver = receiver("410").await;
+    world.simple_store(&receiver.url(), "");
+    let policy = format!("policies/{}/full", world.vhost());
+    let full = r#"{"pattern":"failed$","apply-to":"queues","definition":{"max-length":0,"overflow":"reject-publish"}}"#;
+    Node::shared().manage(Method::PUT, &policy, full).await;
+    let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
+    world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
+    let reasons = worker.not_ready().await;
+    assert!(reasons.contains("leadhook.failed"), "says which queue: {reasons}");
+    assert!(receiver.received().len() < EVENTS, "the intake is closed");
+    Node::shared().manage(Method::DELETE, &policy, "").await;
+    world.take("failed", EVENTS).await;
+    assert_eq!(receiver.received().len(), EVENTS, "nothing is POSTed twice for that");
+    worker.ready().await;
+    worker.stop().await;
+}
