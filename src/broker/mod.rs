@@ -2,6 +2,8 @@
 
 pub mod connection;
 
+pub mod management;
+
 pub mod pause;
 
 pub mod publisher;

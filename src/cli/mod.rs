@@ -9,6 +9,7 @@ pub mod publish;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod topology;
 
 use std::{
     path::PathBuf,
@@ -56,6 +57,8 @@ enum Command {
     Publish(publish::Args),
     /// Receive webhooks: print, verify, answer by script
     Listen(listen::ListenArgs),
+    /// Print, declare or check the exchange and the queues
+    Topology(topology::Args),
     /// Ask a running worker whether it is ready (for health checks)
     Health(health::Args),
 }
@@ -100,6 +103,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Run => run::run(settings).await,
         Command::Explain(args) => explain::run(&args, &settings).unwrap_or_else(|refusal| refusal.tell()),
         Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Topology(args) => topology::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
     }

@@ -1,0 +1,295 @@
+//! The plan against what was seen on the broker. Pure.
+//!
+//! Over AMQP one sees what exists and nothing more; with the management API also types, arguments, bindings and policies.
+//! What could not be seen is said, never taken for good.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Argument, Count, Existence, Plan, Queue, Role, Sight};
+use crate::broker::management::{Seen, SeenBinding, SeenQueue};
+
+/// What became of one thing of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It stands as planned.
+    Ok,
+    /// It does not exist.
+    Missing,
+    /// It stands, but not as planned.
+    Differs,
+    /// It stands; whether as planned could not be seen.
+    Stands,
+    /// Whether it stands could not be seen.
+    Unseen,
+}
+
+impl State {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Missing => "missing",
+            State::Differs => "differs",
+            State::Stands => "stands",
+            State::Unseen => "unseen",
+        }
+    }
+
+    /// Whether somebody should do something about it.
+    pub fn is_finding(self) -> bool {
+        match self {
+            State::Missing | State::Differs => true,
+            State::Ok | State::Stands | State::Unseen => false,
+        }
+    }
+}
+
+/// What kind of thing a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The exchange of upstream.
+    Exchange,
+    /// A binding of the events queue.
+    Binding,
+    /// A queue of ours.
+    Queue,
+}
+
+/// One thing of the plan, or one that stands beside it and should not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Its name; of a binding, exchange and key.
+    pub name: String,
+    /// What became of it.
+    pub state: State,
+    /// What is wrong, or what could not be seen.
+    pub details: Vec<String>,
+    /// Messages that wait on the queue, where known.
+    pub ready: Option<u64>,
+}
+
+/// A delay queue of ours that the settings no longer use. It drains by itself: its dead letters go to the jobs queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Superfluous {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait on it, where known.
+    pub ready: Option<u64>,
+}
+
+/// Everything that a comparison came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// The exchange, the bindings, and the queues in the order of [`Role`].
+    pub rows: Vec<Row>,
+    /// Rungs that are left over; no findings.
+    pub superfluous: Vec<Superfluous>,
+    /// What could not be seen, in whole sentences.
+    pub unseen: Vec<String>,
+}
+
+impl Comparison {
+    /// How many rows call for somebody.
+    pub fn findings(&self) -> usize {
+        self.rows.iter().filter(|row| row.state.is_finding()).count()
+    }
+}
+
+/// Compares the plan with what a look over AMQP saw, and with what the management API says, if it was asked.
+///
+/// `declares` is `topology.declare`: whoever declares the queues elsewhere may place them as they like, but a worker that
+/// declares them itself would be refused for that.
+pub fn compare(plan: &Plan, sight: &Sight, seen: Option<&Seen>, declares: bool) -> Comparison {
+    let mut rows = vec![exchange(plan, &sight.exchange, seen)];
+    rows.extend(bindings(plan, sight, seen));
+    let mut queues: Vec<_> = plan.queues().iter().collect();
+    queues.sort_by_key(|queue| queue.role);
+    rows.extend(queues.iter().map(|planned| {
+        let existence = sight.queues.get(planned.name.as_str()).unwrap_or(&Existence::Missing);
+        queue(planned, existence, seen, declares)
+    }));
+    let left_over = |seen: &SeenQueue| plan.names().rung(&seen.name).is_some() && plan.queue(&seen.name).is_none();
+    let superfluous = seen.iter().flat_map(|seen| &seen.queues).filter(|queue| left_over(queue));
+    let superfluous =
+        superfluous.map(|queue| Superfluous { name: queue.name.clone(), ready: queue.messages_ready }).collect();
+    Comparison { rows, superfluous, unseen: unseen(plan, seen) }
+}
+
+fn unseen(plan: &Plan, seen: Option<&Seen>) -> Vec<String> {
+    let Some(seen) = seen else {
+        return vec![
+            "AMQP alone shows what exists, but not the type of the exchange, bindings, arguments of queues, policies, or \
+             rungs that are left over; with amqp.management_url these are compared as well."
+                .to_owned(),
+        ];
+    };
+    let silent = seen.queues.iter().filter(|queue| plan.queue(&queue.name).is_some() && queue.policies().is_none());
+    match silent.count() {
+        0 => Vec::new(),
+        count => vec![format!(
+            "The broker does not say yet which policies apply to {count} of the queues; it takes some seconds after they \
+             were declared. Check again."
+        )],
+    }
+}
+
+fn exchange(plan: &Plan, existence: &Existence, seen: Option<&Seen>) -> Row {
+    let row =
+        |state, details| Row { kind: Kind::Exchange, name: plan.exchange().to_string(), state, details, ready: None };
+    match (existence, seen) {
+        (Existence::Missing, _) => row(State::Missing, Vec::new()),
+        (Existence::Hidden(problem), None) => row(State::Unseen, vec![problem.to_string()]),
+        (Existence::Stands(_), None) => row(State::Stands, Vec::new()),
+        (Existence::Stands(_) | Existence::Hidden(_), Some(seen)) => {
+            let Some(seen) = &seen.exchange else { return row(State::Differs, vec![ANOTHER_BROKER.to_owned()]) };
+            let mut details = Vec::new();
+            if seen.kind != "topic" {
+                details.push(format!("type is {} there, must be topic here", seen.kind));
+            }
+            if !seen.durable {
+                details.push("it is not durable: it and its bindings go with the broker's next restart".to_owned());
+            }
+            row(state_of(&details), details)
+        }
+    }
+}
+
+const ANOTHER_BROKER: &str =
+    "stands on the broker, but the management API does not list it: is amqp.management_url that of another broker?";
+
+fn state_of(details: &[String]) -> State {
+    if details.is_empty() { State::Ok } else { State::Differs }
+}
+
+/// One row for each planned binding, and one for each other that the events queue has.
+fn bindings(plan: &Plan, sight: &Sight, seen: Option<&Seen>) -> Vec<Row> {
+    let row = |exchange: &str, key: &str, state, details| Row {
+        kind: Kind::Binding,
+        name: format!("{exchange} {key}"),
+        state,
+        details,
+        ready: None,
+    };
+    let (exchange, events) = (plan.exchange().as_str(), plan.names().events.as_str());
+    let impossible =
+        sight.exchange == Existence::Missing || sight.queues.get(events).is_none_or(|seen| *seen == Existence::Missing);
+    let planned = plan.routing_keys().iter().map(|key| {
+        let stands = |seen: &Seen| seen.bindings.iter().any(|seen| is(seen, exchange, key.as_str()));
+        let state = match seen {
+            Some(seen) if stands(seen) => State::Ok,
+            Some(_) => State::Missing,
+            None if impossible => State::Missing,
+            None => State::Unseen,
+        };
+        row(exchange, key.as_str(), state, Vec::new())
+    });
+    // Every queue is bound to the default exchange, whose name is empty.
+    let foreign = seen.iter().flat_map(|seen| &seen.bindings).filter(|seen| {
+        !seen.source.is_empty() && !plan.routing_keys().iter().any(|key| is(seen, exchange, key.as_str()))
+    });
+    let foreign = foreign.map(|seen| {
+        let detail = "is not in the settings (amqp.exchange, amqp.routing_keys), yet what it brings is dispatched: unbind \
+                      it if it is left over";
+        row(&seen.source, &seen.routing_key, State::Differs, vec![detail.to_owned()])
+    });
+    planned.chain(foreign).collect()
+}
+
+fn is(seen: &SeenBinding, exchange: &str, key: &str) -> bool {
+    seen.source == exchange && seen.routing_key == key
+}
+
+fn queue(planned: &Queue, existence: &Existence, seen: Option<&Seen>, declares: bool) -> Row {
+    let row = |state, details, ready| Row { kind: Kind::Queue, name: planned.name.to_string(), state, details, ready };
+    let ready = match existence {
+        Existence::Stands(Count { ready }) => Some(*ready),
+        Existence::Missing => return row(State::Missing, Vec::new(), None),
+        Existence::Hidden(_) => None,
+    };
+    let Some(seen) = seen else {
+        return match existence {
+            Existence::Hidden(problem) => row(State::Unseen, vec![problem.to_string()], None),
+            Existence::Stands(_) | Existence::Missing => row(State::Stands, Vec::new(), ready),
+        };
+    };
+    let Some(seen) = seen.queues.iter().find(|seen| seen.name == planned.name.as_str()) else {
+        return row(State::Differs, vec![ANOTHER_BROKER.to_owned()], ready);
+    };
+    let mut details = arguments(planned, seen, declares);
+    details.extend(policies(planned, seen));
+    row(state_of(&details), details, ready.or(seen.messages_ready))
+}
+
+/// Arguments that say where a queue lies, not what it does.
+const PLACEMENT: &[&str] = &["x-queue-leader-locator", "x-quorum-initial-group-size", "x-quorum-target-group-size"];
+
+fn arguments(planned: &Queue, seen: &SeenQueue, declares: bool) -> Vec<String> {
+    if let Some(kind) = seen.kind.as_deref().filter(|kind| *kind != "quorum") {
+        return vec![format!("is a {kind} queue there, must be a quorum queue here")];
+    }
+    let (there, here) = (seen.arguments(), planned.arguments());
+    let wrong = here.iter().filter_map(|(key, wanted)| match there.get(*key) {
+        Some(value) if equals(wanted, value) => None,
+        Some(value) => Some(format!("{key} is {} there, must be {wanted} here", shown(value))),
+        None => Some(format!("{key} is not set there, must be {wanted} here")),
+    });
+    let extra = there.iter().filter(|(key, _)| {
+        let tolerated = !declares && PLACEMENT.contains(&key.as_str());
+        !tolerated && here.iter().all(|(wanted, _)| wanted != key)
+    });
+    let extra = extra.map(|(key, value)| format!("{key} is {} there, must not be set here", shown(value)));
+    wrong.chain(extra).collect()
+}
+
+fn equals(wanted: &Argument<'_>, value: &Value) -> bool {
+    match wanted {
+        Argument::Text(text) => value.as_str() == Some(text),
+        Argument::Number(number) => value.as_i64() == Some(*number),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| Argument::Text(text).to_string())
+}
+
+/// What policies do to the queue that the plan does not want. Policies apply to queues that stand, without a word.
+fn policies(planned: &Queue, seen: &SeenQueue) -> Vec<String> {
+    let names: Vec<_> = [("policy", &seen.policy), ("operator policy", &seen.operator_policy)]
+        .into_iter()
+        .filter_map(|(kind, name)| name.as_deref().filter(|name| !name.is_empty()).map(|name| format!("{kind} {name}")))
+        .collect();
+    let names = if names.is_empty() { "a policy".to_owned() } else { names.join(" and ") };
+    let definition = seen.policies().unwrap_or_default();
+    let harmful = definition.iter().filter_map(|(key, value)| Some((key, value, harm(planned, key, value)?)));
+    harmful.map(|(key, value, harm)| format!("{names} sets {key} to {}: {harm}", shown(value))).collect()
+}
+
+/// Why a policy's setting is wrong for the queue; `None` where it changes nothing that matters.
+fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
+    let is_delay = matches!(planned.role, Role::Delay(_));
+    match key {
+        "message-ttl" if is_delay => Some("jobs come back at the shorter of it and the rung, too early"),
+        "message-ttl" => Some("messages are thrown out after that time"),
+        "expires" => Some("the queue is deleted with its messages when it is not used"),
+        "max-length" | "max-length-bytes" => Some("above it publishing is refused or messages are dropped"),
+        // The lower one counts, unless one is negative: that is none at all, or on 3.x zero.
+        "delivery-limit" => {
+            let weaker = value.as_i64().is_some_and(|limit| planned.delivery_limit.is_none_or(|ours| limit >= ours));
+            (!weaker).then_some("the lower limit counts, and messages are thrown out after so many returns")
+        }
+        "overflow" => (value != "reject-publish").then_some("it must be reject-publish for at-least-once dead letters"),
+        "dead-letter-strategy" => (value != "at-least-once").then_some("dead letters can be lost"),
+        "dead-letter-exchange" | "dead-letter-routing-key" => {
+            Some("dead letters go elsewhere where the queue's own arguments do not say")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Making it so. Everything here can be repeated: what stands as planned is left as it is.
+
+use lapin::{Connection, types::ShortString};
+
+use super::{
+    Plan, Problem, Property, Queue, TopologyError,
+    ask::{Asker, Mode},
+    look::{self, Existence},
+    refusal::Task,
+};
+
+/// Declares the queues, each after the one that it dead-letters to; then the exchange of upstream, if it is missing; and
+/// binds the events queue to it.
+///
+/// A queue that stands with other arguments does not keep the others from being looked at, so that all such are told at
+/// once; but nothing is bound then. After any other refusal the rest is not tried: what points at a queue must not come
+/// before it.
+///
+/// # Errors
+/// What the broker refused, explained; or the connection is lost.
+pub async fn declare(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
+    let mut asker = Asker::new(connection);
+    let mut problems = Vec::new();
+    for planned in plan.queues() {
+        match queue(&mut asker, planned).await? {
+            None => {}
+            Some(problem @ Problem::Differs { .. }) => problems.push(problem),
+            Some(problem) => {
+                problems.push(problem);
+                return TopologyError::unless_none(problems, plan);
+            }
+        }
+    }
+    problems.extend(exchange(&mut asker, plan.exchange()).await?);
+    if problems.is_empty() {
+        problems.extend(bind(&mut asker, plan).await?);
+    }
+    TopologyError::unless_none(problems, plan)
+}
+
+/// Declares one queue of the plan anew; a name that is not in the plan is nothing to do.
+///
+/// # Errors
+/// As [`declare`].
+pub async fn declare_one(connection: &Connection, plan: &Plan, name: &ShortString) -> Result<(), TopologyError> {
+    let Some(planned) = plan.queue(name.as_str()) else { return Ok(()) };
+    let problem = queue(&mut Asker::new(connection), planned).await?;
+    TopologyError::unless_none(problem.into_iter().collect(), plan)
+}
+
+async fn queue(asker: &mut Asker<'_>, queue: &Queue) -> Result<Option<Problem>, TopologyError> {
+    let answer = asker.queue(queue, Mode::Active).await?;
+    Ok(answer.err().map(|refused| refused.explain(&Task::Declare(queue))))
+}
+
+/// The exchange belongs to upstream, who may not let us declare it. Where it stands, a declaration serves only to see its
+/// type, which a passive one does not show: being refused that is fine, and so are properties that do not matter to us.
+async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Result<Option<Problem>, TopologyError> {
+    let stands = match look::exchange(asker, name).await? {
+        Existence::Stands(_) => true,
+        Existence::Missing => false,
+        Existence::Hidden(problem) => return Ok(Some(problem)),
+    };
+    let answer = asker.exchange(name, Mode::Active).await?;
+    let problem = answer.err().map(|refused| refused.explain(&Task::Create(name)));
+    Ok(problem.filter(|problem| {
+        !stands || matches!(problem, Problem::Differs { property: Property::Type | Property::Durable, .. })
+    }))
+}
+
+async fn bind(asker: &mut Asker<'_>, plan: &Plan) -> Result<Option<Problem>, TopologyError> {
+    let (queue, exchange) = (&plan.names().events, plan.exchange());
+    for key in plan.routing_keys() {
+        if let Err(refused) = asker.bind(queue, exchange, key).await? {
+            return Ok(Some(refused.explain(&Task::Bind { queue, exchange, key })));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,106 @@
+//! What stands on the broker, by passive declares: they need no configure permission and change nothing. They show
+//! whether a thing exists and how many messages are ready on a queue; arguments and bindings they do not show.
+
+use std::collections::BTreeMap;
+
+use lapin::{Connection, types::ShortString};
+
+use super::{
+    Plan, Problem, Queue, Thing, TopologyError,
+    ask::{Asker, Mode},
+    refusal::{Refused, Task},
+};
+
+/// How full a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Messages that wait on it; not those that a consumer holds.
+    pub ready: u64,
+}
+
+/// What a look at one thing came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Existence {
+    /// It is there; with its messages, if it is a queue.
+    Stands(Count),
+    /// It is not.
+    Missing,
+    /// The broker would not say.
+    Hidden(Problem),
+}
+
+/// What a look at everything of the plan came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The exchange of upstream; its count is 0.
+    pub exchange: Existence,
+    /// Each queue of the plan, by name.
+    pub queues: BTreeMap<String, Existence>,
+}
+
+/// Looks at everything in the plan. A thing that is missing costs a channel of its own, never the look at the others.
+///
+/// # Errors
+/// Only when the connection is lost.
+pub async fn look(connection: &Connection, plan: &Plan) -> Result<Sight, TopologyError> {
+    let mut asker = Asker::new(connection);
+    let exchange = exchange(&mut asker, plan.exchange()).await?;
+    let queues = queues(&mut asker, plan.queues()).await?;
+    Ok(Sight { exchange, queues })
+}
+
+/// Makes sure that everything in the plan exists, where the topology belongs to somebody else.
+///
+/// # Errors
+/// Everything that is missing or hidden, at once; or the connection is lost.
+pub async fn verify(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
+    let Sight { exchange, mut queues } = look(connection, plan).await?;
+    let queues = plan.queues().iter().filter_map(|queue| {
+        queues.remove(queue.name.as_str()).map(|existence| (Thing::Queue(queue.name.clone()), existence))
+    });
+    let all = queues.chain([(Thing::Exchange(plan.exchange().clone()), exchange)]);
+    let problems = all.filter_map(|(thing, existence)| match existence {
+        Existence::Stands(_) => None,
+        Existence::Missing => Some(Problem::Missing { thing }),
+        Existence::Hidden(problem) => Some(problem),
+    });
+    TopologyError::unless_none(problems.collect(), plan)
+}
+
+/// How full the queues are; those that are missing or hidden are left out.
+///
+/// # Errors
+/// Only when the connection is lost.
+pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<String, Count>, TopologyError> {
+    let seen = queues(&mut Asker::new(connection), plan.queues()).await?;
+    let known = seen.into_iter().filter_map(|(name, existence)| match existence {
+        Existence::Stands(count) => Some((name, count)),
+        Existence::Missing | Existence::Hidden(_) => None,
+    });
+    Ok(known.collect())
+}
+
+/// Looks at one exchange.
+pub(super) async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Result<Existence, TopologyError> {
+    let answer = asker.exchange(name, Mode::Passive).await?;
+    Ok(existence(answer.map(|()| 0), Thing::Exchange(name.clone())))
+}
+
+async fn queues(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<String, Existence>, TopologyError> {
+    let mut seen = BTreeMap::new();
+    for queue in queues {
+        let answer = asker.queue(queue, Mode::Passive).await?;
+        seen.insert(queue.name.to_string(), existence(answer, Thing::Queue(queue.name.clone())));
+    }
+    Ok(seen)
+}
+
+fn existence(answer: Result<u64, Refused>, thing: Thing) -> Existence {
+    match answer {
+        Ok(ready) => Existence::Stands(Count { ready }),
+        Err(refused) => match refused.explain(&Task::Look(thing)) {
+            Problem::Missing { .. } => Existence::Missing,
+            problem => Existence::Hidden(problem),
+        },
+    }
+}

@@ -1,0 +1,277 @@
+//! What there must be: the table of DESIGN.md section 5 as values. Reasons and measurements of the arguments stand there.
+
+use std::time::Duration;
+
+use lapin::types::ShortString;
+
+use crate::{delivery::ladder::Ladder, settings::Amqp};
+
+/// How often a message may come back before the broker gives up on it: the backstop behind the worker's own crash rule.
+const DELIVERY_LIMIT: i64 = 100;
+
+/// The same for queues that people look at: each look counts. Never -1 (means 0 on 3.x: gone at the second look), never
+/// left out (20 on 4.x).
+const DELIVERY_LIMIT_AT_REST: i64 = 100_000;
+
+/// The names of our queues.
+#[derive(Clone, Debug)]
+pub struct Names {
+    prefix: String,
+    /// Bound to the exchange of upstream.
+    pub events: ShortString,
+    /// Jobs that are due.
+    pub jobs: ShortString,
+    /// Jobs that are over without delivery.
+    pub failed: ShortString,
+    /// Messages that are no usable event or job.
+    pub rejected: ShortString,
+}
+
+impl Names {
+    fn new(prefix: &str) -> Names {
+        let name = |last: &str| format!("{prefix}.{last}").into();
+        Names {
+            prefix: prefix.to_owned(),
+            events: name("events"),
+            jobs: name("jobs"),
+            failed: name("failed"),
+            rejected: name("rejected"),
+        }
+    }
+
+    /// The queue of a rung.
+    pub fn delay(&self, rung: Duration) -> ShortString {
+        format!("{}.delay.{}", self.prefix, rung.as_millis()).into()
+    }
+
+    /// The rung that a queue's name stands for, if it is one of a delay queue of ours.
+    pub fn rung(&self, queue: &str) -> Option<Duration> {
+        let millis = queue.strip_prefix(&self.prefix)?.strip_prefix(".delay.")?;
+        let rung = millis.parse().map(Duration::from_millis).ok()?;
+        (self.delay(rung).as_str() == queue).then_some(rung)
+    }
+
+    /// First part of every name, `amqp.prefix`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+/// What a queue is for, in the order in which a message meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Events from upstream.
+    Events,
+    /// Jobs that are due.
+    Jobs,
+    /// Jobs that wait so long.
+    Delay(Duration),
+    /// Jobs that are over without delivery, for support.
+    Failed,
+    /// Messages that cannot be used, for engineers.
+    Rejected,
+}
+
+/// The value of a queue argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument<'a> {
+    /// A long string.
+    Text(&'a str),
+    /// Always declared as a signed integer of 64 bits: a redeclaration with another type can be refused.
+    Number(i64),
+}
+
+impl std::fmt::Display for Argument<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Argument::Text("") => f.write_str("\"\""),
+            Argument::Text(text) => f.write_str(text),
+            Argument::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// One durable quorum queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: ShortString,
+    /// What it is for.
+    pub role: Role,
+    /// Returns after which the broker dead-letters (or drops, where there is no target) a message.
+    pub delivery_limit: Option<i64>,
+    /// How long each message stays.
+    pub ttl: Option<Duration>,
+    /// The queue that dead letters go to, at least once, through the default exchange.
+    pub dead_letters_to: Option<ShortString>,
+}
+
+impl Queue {
+    /// The arguments to declare it with.
+    pub fn arguments(&self) -> Vec<(&'static str, Argument<'_>)> {
+        let mut arguments = vec![("x-queue-type", Argument::Text("quorum"))];
+        if let Some(limit) = self.delivery_limit {
+            arguments.push(("x-delivery-limit", Argument::Number(limit)));
+        }
+        if let Some(ttl) = self.ttl {
+            // The ladder ends at 2^22 s.
+            arguments.push(("x-message-ttl", Argument::Number(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))));
+        }
+        if let Some(target) = &self.dead_letters_to {
+            // At least once needs both of the last two, or the broker silently falls back to at most once.
+            arguments.extend([
+                ("x-dead-letter-exchange", Argument::Text("")),
+                ("x-dead-letter-routing-key", Argument::Text(target.as_str())),
+                ("x-dead-letter-strategy", Argument::Text("at-least-once")),
+                ("x-overflow", Argument::Text("reject-publish")),
+            ]);
+        }
+        arguments
+    }
+}
+
+/// Everything that there must be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    names: Names,
+    exchange: ShortString,
+    routing_keys: Vec<ShortString>,
+    queues: Vec<Queue>,
+}
+
+impl Plan {
+    /// The plan for these settings and the rungs that they use.
+    pub fn new(amqp: &Amqp, ladder: &Ladder) -> Plan {
+        let names = Names::new(&amqp.prefix);
+        let at_rest = |name: &ShortString, role| Queue {
+            name: name.clone(),
+            role,
+            delivery_limit: Some(DELIVERY_LIMIT_AT_REST),
+            ttl: None,
+            dead_letters_to: None,
+        };
+        let input = |name: &ShortString, role, target: &ShortString| Queue {
+            name: name.clone(),
+            role,
+            delivery_limit: Some(DELIVERY_LIMIT),
+            ttl: None,
+            dead_letters_to: Some(target.clone()),
+        };
+        let delay = |rung: &Duration| Queue {
+            name: names.delay(*rung),
+            role: Role::Delay(*rung),
+            delivery_limit: None,
+            ttl: Some(*rung),
+            dead_letters_to: Some(names.jobs.clone()),
+        };
+        let mut queues = vec![
+            at_rest(&names.failed, Role::Failed),
+            at_rest(&names.rejected, Role::Rejected),
+            input(&names.jobs, Role::Jobs, &names.failed),
+        ];
+        queues.extend(ladder.rungs().iter().map(delay));
+        queues.push(input(&names.events, Role::Events, &names.rejected));
+        Plan {
+            exchange: amqp.exchange.as_str().into(),
+            routing_keys: amqp.routing_keys.iter().map(|key| key.as_str().into()).collect(),
+            names,
+            queues,
+        }
+    }
+
+    /// The names of the queues.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The exchange of upstream, `amqp.exchange`: topic and durable.
+    pub fn exchange(&self) -> &ShortString {
+        &self.exchange
+    }
+
+    /// The keys that bind the events queue to the exchange, `amqp.routing_keys`.
+    pub fn routing_keys(&self) -> &[ShortString] {
+        &self.routing_keys
+    }
+
+    /// The queues, each after the one that it dead-letters to.
+    pub fn queues(&self) -> &[Queue] {
+        &self.queues
+    }
+
+    /// One of them.
+    pub fn queue(&self, name: &str) -> Option<&Queue> {
+        self.queues.iter().find(|queue| queue.name.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::settings;
+
+    pub(in crate::broker::topology) fn default_plan() -> Plan {
+        let settings = settings::load(None, None, std::iter::empty()).unwrap();
+        Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff))
+    }
+
+    fn shown(queue: &Queue) -> String {
+        let arguments: Vec<_> = queue.arguments().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        format!("{}: {}", queue.name, arguments.join(" "))
+    }
+
+    const AT_LEAST_ONCE: &str = "x-dead-letter-strategy=at-least-once x-overflow=reject-publish";
+
+    #[test]
+    fn the_default_plan_is_the_table_of_the_design() {
+        let plan = default_plan();
+        assert_eq!((plan.exchange().as_str(), plan.routing_keys()), ("lead.events", &["lead.*".into()][..]));
+        let (delays, others): (Vec<_>, Vec<_>) =
+            plan.queues().iter().partition(|queue| matches!(queue.role, Role::Delay(_)));
+        let dead = |limit: i64, target: &str| {
+            format!(
+                "x-queue-type=quorum x-delivery-limit={limit} x-dead-letter-exchange=\"\" \
+                 x-dead-letter-routing-key={target} {AT_LEAST_ONCE}"
+            )
+        };
+        let expected = [
+            "leadhook.failed: x-queue-type=quorum x-delivery-limit=100000".to_owned(),
+            "leadhook.rejected: x-queue-type=quorum x-delivery-limit=100000".to_owned(),
+            format!("leadhook.jobs: {}", dead(100, "leadhook.failed")),
+            format!("leadhook.events: {}", dead(100, "leadhook.rejected")),
+        ];
+        assert_eq!(others.iter().map(|queue| shown(queue)).collect::<Vec<_>>(), expected);
+        // From a second up to the longest backoff of the defaults, 1 h and a fifth.
+        let millis: Vec<_> =
+            delays.iter().map(|queue| queue.name.strip_prefix("leadhook.delay.").unwrap().to_owned()).collect();
+        assert_eq!(millis[..6], ["1000", "1250", "1500", "1750", "2000", "2500"]);
+        assert_eq!(millis.last().unwrap(), "5120000");
+        for (queue, millis) in delays.iter().zip(&millis) {
+            let expected = format!(
+                "leadhook.delay.{millis}: x-queue-type=quorum x-message-ttl={millis} x-dead-letter-exchange=\"\" \
+                 x-dead-letter-routing-key=leadhook.jobs {AT_LEAST_ONCE}"
+            );
+            assert_eq!(shown(queue), expected);
+        }
+    }
+
+    #[test]
+    fn targets_come_before_what_points_at_them() {
+        let plan = default_plan();
+        for (position, queue) in plan.queues().iter().enumerate() {
+            let Some(target) = &queue.dead_letters_to else { continue };
+            let before = &plan.queues()[..position];
+            assert!(before.iter().any(|earlier| earlier.name == *target), "{} before {target}", queue.name);
+        }
+    }
+
+    #[test]
+    fn a_rung_is_told_by_its_name_only() {
+        let names = default_plan().names().clone();
+        assert_eq!(names.rung("leadhook.delay.1250"), Some(Duration::from_millis(1250)));
+        for other in ["leadhook.delay.", "leadhook.delay.01", "leadhook.delay.+1", "leadhook.delay.x", "other.delay.1"]
+        {
+            assert_eq!(names.rung(other), None, "{other}");
+        }
+    }
+}

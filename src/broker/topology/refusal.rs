@@ -1,0 +1,171 @@
+//! What a refusal of the broker means.
+//!
+//! What decides is the reply code and what was asked. The broker's text only adds names and values (its wording differs
+//! between versions and is cut at 255 bytes); where it cannot be read, it is quoted as it is. The one exception: a 404 to
+//! a look is "missing" only if the text says that there is no such thing, because a queue whose node is down answers
+//! with 404 as well.
+
+use std::fmt;
+
+use lapin::{ErrorKind, types::ShortString};
+
+use super::{Problem, Property, Queue, Thing, TopologyError};
+
+pub(super) const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const RESOURCE_LOCKED: u16 = 405;
+pub(super) const PRECONDITION_FAILED: u16 = 406;
+
+/// What was asked of the broker.
+pub(super) enum Task<'a> {
+    Look(Thing),
+    Declare(&'a Queue),
+    Create(&'a ShortString),
+    Bind { queue: &'a ShortString, exchange: &'a ShortString, key: &'a ShortString },
+}
+
+impl Task<'_> {
+    fn thing(&self) -> Thing {
+        match self {
+            Task::Look(thing) => thing.clone(),
+            Task::Declare(queue) => Thing::Queue(queue.name.clone()),
+            Task::Create(exchange) => Thing::Exchange((*exchange).clone()),
+            Task::Bind { queue, .. } => Thing::Queue((*queue).clone()),
+        }
+    }
+
+    /// What must be, by the broker's name for it; `None` if that must not be set.
+    fn wanted(&self, property: &str) -> Option<String> {
+        match (self, property) {
+            (_, "durable") => Some("true".to_owned()),
+            (_, "auto_delete" | "exclusive" | "internal") => Some("false".to_owned()),
+            (Task::Create(_), "type") => Some("topic".to_owned()),
+            (Task::Declare(queue), _) => {
+                let arguments = queue.arguments();
+                arguments.into_iter().find(|(key, _)| *key == property).map(|(_, value)| value.to_string())
+            }
+            _ => None,
+        }
+    }
+
+    /// The permission that this needs. From 3.12 on the broker says which; before, it follows from what was asked and
+    /// whether the text speaks of a queue or of an exchange.
+    fn permission(&self, said: &str) -> String {
+        let spoken =
+            ["configure", "write", "read"].into_iter().find(|word| said.contains(&format!("{word} access to ")));
+        let of_exchange = said.contains("access to exchange ");
+        let permission = spoken.unwrap_or(match self {
+            Task::Look(_) => "a permission of any kind",
+            Task::Declare(_) if of_exchange => "write",
+            // Because of the dead letters that it sends.
+            Task::Declare(queue) if queue.dead_letters_to.is_some() => "configure and read",
+            Task::Declare(_) | Task::Create(_) => "configure",
+            Task::Bind { .. } if of_exchange => "read",
+            Task::Bind { .. } => "write",
+        });
+        match self {
+            Task::Declare(_) if of_exchange => format!("{permission} on exchange amq.default (for dead letters)"),
+            Task::Bind { exchange, .. } if of_exchange => {
+                format!("{permission} on exchange {exchange} (to bind to it)")
+            }
+            _ => format!("{permission} on {}", self.thing()),
+        }
+    }
+}
+
+impl fmt::Display for Task<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Task::Look(thing) => write!(f, "look at {thing}"),
+            Task::Declare(_) | Task::Create(_) => write!(f, "declare {}", self.thing()),
+            Task::Bind { queue, exchange, key } => {
+                write!(f, "bind queue {queue} to exchange {exchange} with key {key}")
+            }
+        }
+    }
+}
+
+/// A refusal as the broker put it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) code: u16,
+    pub(super) text: String,
+}
+
+impl Refused {
+    /// The broker's refusal, or the loss of the connection.
+    pub(super) fn of(error: &lapin::Error) -> Result<Refused, TopologyError> {
+        match error.kind() {
+            ErrorKind::ProtocolError(cause) => {
+                Ok(Refused { code: cause.get_id(), text: cause.get_message().to_string() })
+            }
+            _ => Err(TopologyError::Lost(error.to_string())),
+        }
+    }
+
+    /// What it means for that task.
+    pub(super) fn explain(self, task: &Task<'_>) -> Problem {
+        let said = self.text;
+        match (self.code, task) {
+            (ACCESS_REFUSED, _) if said.contains("access to ") => {
+                Problem::Forbidden { permission: task.permission(&said), said }
+            }
+            (NOT_FOUND, Task::Look(thing)) if said.contains("no queue ") || said.contains("no exchange ") => {
+                Problem::Missing { thing: thing.clone() }
+            }
+            (RESOURCE_LOCKED, _) => Problem::Locked { thing: task.thing(), said },
+            (PRECONDITION_FAILED, _) => match Inequivalent::read(&said) {
+                Some(inequivalent) => Problem::Differs {
+                    thing: task.thing(),
+                    property: Property::new(inequivalent.argument),
+                    how: inequivalent.how(task),
+                    said,
+                },
+                None => Problem::Refused { task: task.to_string(), code: self.code, said },
+            },
+            (code, _) => Problem::Refused { task: task.to_string(), code, said },
+        }
+    }
+}
+
+/// `inequivalent arg 'NAME' for queue 'Q' in vhost 'V': received VALUE but current is VALUE`
+struct Inequivalent<'a> {
+    argument: &'a str,
+    /// What stands; `Some(None)` when it is not set, `None` when the text was cut off before it.
+    current: Option<Option<&'a str>>,
+}
+
+impl<'a> Inequivalent<'a> {
+    fn read(text: &'a str) -> Option<Inequivalent<'a>> {
+        let (_, rest) = text.split_once("inequivalent arg '")?;
+        let (argument, rest) = rest.split_once('\'')?;
+        let current = rest.split_once(" but current is ").map(|(_, value)| value_in(value));
+        Some(Inequivalent { argument, current })
+    }
+
+    fn how(&self, task: &Task<'_>) -> String {
+        let there = match self.current {
+            None => "is something else there".to_owned(),
+            Some(None) => "is not set there".to_owned(),
+            Some(Some(value)) => format!("is {value} there"),
+        };
+        match task.wanted(self.argument) {
+            Some(here) => format!("{there}, must be {here} here"),
+            None => format!("{there}, must not be set here"),
+        }
+    }
+}
+
+/// `none`, `'20'`, or `the value '20' of type 'long'`.
+fn value_in(text: &str) -> Option<&str> {
+    let text = text.trim();
+    if text == "none" {
+        return None;
+    }
+    let value = text.strip_prefix("the value ").unwrap_or(text);
+    let value = value.split_once("' of type '").map_or(value, |(value, _)| value);
+    Some(value.trim_start_matches('\'').trim_end_matches('\''))
+}
+
+#[cfg(test)]
+mod tests;

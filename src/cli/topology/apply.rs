@@ -1,0 +1,126 @@
+//! `leadhook topology apply`: declares the plan, and says what was created and what stood already.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::{connected, json, words};
+use crate::{
+    broker::topology::{self, Existence, Plan, Sight, TopologyError},
+    cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
+    settings::Amqp,
+};
+
+/// Looks, declares, and looks again: the difference is what was created, also when a part was refused.
+pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) -> Result<(String, Exit), Refusal> {
+    let connection = connected(amqp).await?;
+    let lost = |error: TopologyError| Refusal::cannot_start(error.to_string());
+    let before = topology::look(&connection, plan).await.map_err(lost)?;
+    let refused = match topology::declare(&connection, plan).await {
+        Ok(()) => None,
+        Err(error @ TopologyError::Lost(_)) => return Err(lost(error)),
+        Err(TopologyError::Problems { problems, advice }) => Some((problems, advice)),
+    };
+    let after = topology::look(&connection, plan).await.map_err(lost)?;
+    let (problems, advice) = refused.unwrap_or_default();
+    let report = Report {
+        things: things(plan, &before, &after),
+        bound: problems.is_empty().then(|| plan.routing_keys().iter().map(ToString::to_string).collect()),
+        problems: problems.iter().map(ToString::to_string).collect(),
+        advice,
+    };
+    let exit = if problems.is_empty() { Exit::Ok } else { Exit::Findings };
+    let text = match terminal {
+        Some(terminal) => report.text(plan, terminal),
+        None => json(&report)?,
+    };
+    Ok((text, exit))
+}
+
+#[derive(Serialize)]
+struct Report {
+    things: Vec<Applied>,
+    /// The keys of the events queue; `null` when nothing was bound.
+    bound: Option<Vec<String>>,
+    problems: Vec<String>,
+    advice: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Applied {
+    kind: &'static str,
+    name: String,
+    result: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Created,
+    Stood,
+    Missing,
+    Unseen,
+}
+
+fn things(plan: &Plan, before: &Sight, after: &Sight) -> Vec<Applied> {
+    let exchange = Applied {
+        kind: "exchange",
+        name: plan.exchange().to_string(),
+        result: outcome(Some(&before.exchange), Some(&after.exchange)),
+    };
+    let queues = words::in_order(plan).into_iter().map(|queue| {
+        let name = queue.name.as_str();
+        let result = outcome(before.queues.get(name), after.queues.get(name));
+        Applied { kind: "queue", name: name.to_owned(), result }
+    });
+    [exchange].into_iter().chain(queues).collect()
+}
+
+fn outcome(before: Option<&Existence>, after: Option<&Existence>) -> Outcome {
+    match (before, after) {
+        (Some(Existence::Stands(_)), _) => Outcome::Stood,
+        (Some(Existence::Missing), Some(Existence::Stands(_))) => Outcome::Created,
+        (_, Some(Existence::Missing)) => Outcome::Missing,
+        _ => Outcome::Unseen,
+    }
+}
+
+impl Report {
+    fn text(&self, plan: &Plan, terminal: Terminal) -> String {
+        let mut table = Table::new(terminal, &["", "name", "result"]);
+        for thing in &self.things {
+            let result = match thing.result {
+                Outcome::Created => Cell::text("created").tone(Tone::Good),
+                Outcome::Stood => Cell::text("stood already"),
+                Outcome::Missing => Cell::text("missing").tone(Tone::Bad),
+                Outcome::Unseen => Cell::text("cannot be seen").tone(Tone::Warning),
+            };
+            table.row([Cell::text(thing.kind), Cell::text(&thing.name), result]);
+        }
+        let mut lines = vec![table.to_string(), String::new()];
+        if let Some(keys) = &self.bound {
+            let keys = keys.join(", ");
+            lines.push(format!("{} is bound to {} with {keys}.", plan.names().events, plan.exchange()));
+        }
+        lines
+            .extend(self.problems.iter().map(|problem| format!("{} {problem}", terminal.paint(Tone::Bad, "refused:"))));
+        lines.extend(self.advice.iter().cloned());
+        lines.push(self.summary());
+        lines.join("\n")
+    }
+
+    fn summary(&self) -> String {
+        let words = |outcome| match outcome {
+            Outcome::Created => "created",
+            Outcome::Stood => "stood already",
+            Outcome::Missing => "missing",
+            Outcome::Unseen => "cannot be seen",
+        };
+        let outcomes: BTreeSet<_> = self.things.iter().map(|thing| thing.result).collect();
+        let counted = outcomes.into_iter().map(|outcome| {
+            let count = self.things.iter().filter(|thing| thing.result == outcome).count();
+            format!("{count} {}", words(outcome))
+        });
+        format!("{}.", counted.collect::<Vec<_>>().join(", "))
+    }
+}

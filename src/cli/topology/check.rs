@@ -1,0 +1,124 @@
+//! `leadhook topology check`: the plan against what stands.
+
+use serde::Serialize;
+
+use super::{connected, json, words};
+use crate::{
+    broker::{
+        management::{Management, ManagementError, Seen},
+        topology::{
+            self, Plan,
+            compare::{self, Comparison, Kind, Row, State},
+        },
+    },
+    cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
+    settings::{Amqp, Settings},
+};
+
+/// Looks over AMQP, asks the management API if it is known, and compares.
+pub(super) async fn run(
+    plan: &Plan,
+    settings: &Settings,
+    terminal: Option<Terminal>,
+) -> Result<(String, Exit), Refusal> {
+    let connection = connected(&settings.amqp).await?;
+    let sight = topology::look(&connection, plan).await.map_err(|error| Refusal::cannot_start(error.to_string()))?;
+    let seen = ask_management(plan, &settings.amqp).await?;
+    let comparison = compare::compare(plan, &sight, seen.as_ref(), settings.topology.declare);
+    let exit = if comparison.findings() == 0 { Exit::Ok } else { Exit::Findings };
+    let text = match terminal {
+        Some(terminal) => text(&comparison, terminal),
+        None => json(&Report { ok: exit == Exit::Ok, findings: comparison.findings(), comparison: &comparison })?,
+    };
+    Ok((text, exit))
+}
+
+async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusal> {
+    let Some(url) = &amqp.management_url else { return Ok(None) };
+    let asking = async {
+        let (exchange, events) = (plan.exchange().as_str(), plan.names().events.as_str());
+        Management::new(url)?.see(&vhost(amqp), exchange, events).await
+    };
+    let refused =
+        |error: ManagementError| Refusal::cannot_start(format!("the management API (amqp.management_url): {error}"));
+    asking.await.map(Some).map_err(refused)
+}
+
+/// The vhost of the first broker: all of `amqp.urls` are meant to be the same one. Without a path it is the default one.
+fn vhost(amqp: &Amqp) -> String {
+    let uri = amqp.urls.first().and_then(|url| url.expose().as_str().parse::<lapin::uri::AMQPUri>().ok());
+    uri.map_or_else(|| "/".to_owned(), |uri| uri.vhost)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    findings: usize,
+    #[serde(flatten)]
+    comparison: &'a Comparison,
+}
+
+fn text(comparison: &Comparison, terminal: Terminal) -> String {
+    let mut table = Table::new(terminal, &["", "name", "state", "messages"]);
+    for group in groups(&comparison.rows) {
+        table.row(cells(group));
+    }
+    let mut lines = vec![table.to_string(), String::new()];
+    for row in comparison.rows.iter().filter(|row| !row.details.is_empty()) {
+        let tone = if row.state.is_finding() { Tone::Bad } else { Tone::Warning };
+        let name = terminal.paint(tone, &format!("{} {}", kind(row.kind), row.name));
+        lines.extend(row.details.iter().map(|detail| format!("{name}: {detail}")));
+    }
+    for rung in &comparison.superfluous {
+        let waiting = rung.ready.map_or("an unknown number of jobs".to_owned(), |ready| words::counted(ready, "job"));
+        let name = &rung.name;
+        lines.push(format!(
+            "left over: queue {name} with {waiting}: no setting uses it any more; drains by itself, can be removed when empty"
+        ));
+    }
+    lines.extend(
+        comparison.unseen.iter().map(|sentence| format!("{} {sentence}", terminal.paint(Tone::Warning, "not seen:"))),
+    );
+    lines.push(match comparison.findings() {
+        0 => terminal.paint(Tone::Good, "nothing is wrong, as far as it could be seen"),
+        1 => terminal.paint(Tone::Bad, "1 finding"),
+        findings => terminal.paint(Tone::Bad, &format!("{findings} findings")),
+    });
+    if comparison.rows.iter().any(|row| row.state == State::Missing) {
+        lines.push("`leadhook topology apply` declares what is missing.".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// Neighbouring queues in the same state and with nothing to say about them share a line, the rungs that is.
+fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    let is_rung = |row: &Row| row.kind == Kind::Queue && row.name.contains(".delay.") && row.details.is_empty();
+    rows.chunk_by(move |one, next| is_rung(one) && is_rung(next) && one.state == next.state)
+}
+
+fn cells(group: &[Row]) -> Vec<Cell> {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return Vec::new() };
+    let name = match group.len() {
+        1 => first.name.clone(),
+        count => {
+            let end = last.name.rsplit('.').next().unwrap_or_default();
+            format!("{} to {end} ({count} queues)", first.name)
+        }
+    };
+    let tone = match first.state {
+        State::Ok => Tone::Good,
+        State::Missing | State::Differs => Tone::Bad,
+        State::Stands | State::Unseen => Tone::Warning,
+    };
+    let ready: Option<u64> = group.iter().map(|row| row.ready).sum();
+    let ready = ready.map_or("-".to_owned(), |ready| ready.to_string());
+    vec![Cell::text(kind(first.kind)), Cell::text(name), Cell::text(first.state.name()).tone(tone), Cell::number(ready)]
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exchange => "exchange",
+        Kind::Binding => "binding",
+        Kind::Queue => "queue",
+    }
+}

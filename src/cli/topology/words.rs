@@ -1,0 +1,46 @@
+//! How the parts of the topology are named to people.
+
+use crate::{
+    broker::topology::{Argument, Plan, Queue, Role},
+    cli::schedule::human,
+};
+
+/// What a queue is for.
+pub(super) fn purpose(role: Role) -> String {
+    match role {
+        Role::Events => "events to dispatch".to_owned(),
+        Role::Jobs => "jobs that are due".to_owned(),
+        Role::Delay(rung) => format!("jobs that wait {}", human(rung)),
+        Role::Failed => "jobs that are over without delivery".to_owned(),
+        Role::Rejected => "messages that cannot be used".to_owned(),
+    }
+}
+
+/// The arguments that tell queues apart, in short.
+pub(super) fn arguments(queue: &Queue) -> String {
+    let limit = queue.delivery_limit.map(|limit| format!("delivery limit {limit}"));
+    let ttl = queue.ttl.map(|ttl| format!("ttl {}", human(ttl)));
+    let target = queue.dead_letters_to.as_ref().map(|target| format!("dead-letters to {target}"));
+    [limit, ttl, target].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The queues in the order in which a message meets them.
+pub(super) fn in_order(plan: &Plan) -> Vec<&Queue> {
+    let mut queues: Vec<_> = plan.queues().iter().collect();
+    queues.sort_by_key(|queue| queue.role);
+    queues
+}
+
+/// The arguments as they are declared.
+pub(super) fn declared(queue: &Queue) -> serde_json::Map<String, serde_json::Value> {
+    let value = |argument| match argument {
+        Argument::Text(text) => text.into(),
+        Argument::Number(number) => number.into(),
+    };
+    queue.arguments().into_iter().map(|(key, argument)| (key.to_owned(), value(argument))).collect()
+}
+
+/// `1 queue`, `2 queues`.
+pub(super) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
