@@ -32,13 +32,19 @@ impl<'a> Asker<'a> {
         Asker { connection, channel: None }
     }
 
-    /// Declares a queue as planned, or only looks; the number of messages that are ready.
-    pub(super) async fn queue(&mut self, queue: &Queue, mode: Mode) -> Answer<u64> {
-        let passive = mode == Mode::Passive;
-        let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
-        let arguments = if passive { FieldTable::default() } else { table(queue) };
+    /// Declares a queue as planned.
+    pub(super) async fn declare(&mut self, queue: &Queue) -> Answer<()> {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
-        let answer = channel.queue_declare(queue.name.clone(), options, arguments).await;
+        let answer = channel.queue_declare(queue.name.clone(), options, table(queue)).await;
+        self.hear(answer.map(|_| ()))
+    }
+
+    /// Only looks at a queue; the number of messages that are ready.
+    pub(super) async fn look(&mut self, name: &ShortString) -> Answer<u64> {
+        let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+        let channel = self.channel().await?;
+        let answer = channel.queue_declare(name.clone(), options, FieldTable::default()).await;
         self.hear(answer.map(|queue| queue.message_count().into()))
     }
 

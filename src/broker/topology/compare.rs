@@ -117,25 +117,39 @@ pub fn compare(plan: &Plan, sight: &Sight, seen: Option<&Seen>, declares: bool) 
     let superfluous = seen.iter().flat_map(|seen| &seen.queues).filter(|queue| left_over(queue));
     let superfluous =
         superfluous.map(|queue| Superfluous { name: queue.name.clone(), ready: queue.messages_ready }).collect();
-    Comparison { rows, superfluous, unseen: unseen(plan, seen) }
+    Comparison { rows, superfluous, unseen: unseen(plan, sight, seen) }
 }
 
-fn unseen(plan: &Plan, seen: Option<&Seen>) -> Vec<String> {
-    let Some(seen) = seen else {
-        return vec![
+fn unseen(plan: &Plan, sight: &Sight, seen: Option<&Seen>) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let hidden = [&sight.exchange].into_iter().chain(sight.queues.values()).filter_map(|existence| match existence {
+        Existence::Hidden(problem) => Some(problem),
+        Existence::Stands(_) | Existence::Missing => None,
+    });
+    let hidden: Vec<_> = hidden.collect();
+    if let Some(first) = hidden.first() {
+        sentences.push(format!("{} of the plan could not be looked at over AMQP: {first}.", hidden.len()));
+    }
+    match seen {
+        None => sentences.push(
             "AMQP alone shows what exists, but not the type of the exchange, bindings, arguments of queues, policies, or \
              rungs that are left over; with amqp.management_url these are compared as well."
                 .to_owned(),
-        ];
-    };
-    let silent = seen.queues.iter().filter(|queue| plan.queue(&queue.name).is_some() && queue.policies().is_none());
-    match silent.count() {
-        0 => Vec::new(),
-        count => vec![format!(
-            "The broker does not say yet which policies apply to {count} of the queues; it takes some seconds after they \
-             were declared. Check again."
-        )],
+        ),
+        Some(seen) => match policies_unknown(plan, seen) {
+            0 => {}
+            count => sentences.push(format!(
+                "The broker does not say which policies apply to {count} of the queues; it takes some seconds after they \
+                 were declared, and needs its statistics to be on."
+            )),
+        },
     }
+    sentences
+}
+
+/// On how many queues of the plan the broker does not say yet which policies apply.
+pub fn policies_unknown(plan: &Plan, seen: &Seen) -> usize {
+    seen.queues.iter().filter(|queue| plan.queue(&queue.name).is_some() && queue.policies().is_none()).count()
 }
 
 fn exchange(plan: &Plan, existence: &Existence, seen: Option<&Seen>) -> Row {
@@ -143,7 +157,7 @@ fn exchange(plan: &Plan, existence: &Existence, seen: Option<&Seen>) -> Row {
         |state, details| Row { kind: Kind::Exchange, name: plan.exchange().to_string(), state, details, ready: None };
     match (existence, seen) {
         (Existence::Missing, _) => row(State::Missing, Vec::new()),
-        (Existence::Hidden(problem), None) => row(State::Unseen, vec![problem.to_string()]),
+        (Existence::Hidden(_), None) => row(State::Unseen, Vec::new()),
         (Existence::Stands(_), None) => row(State::Stands, Vec::new()),
         (Existence::Stands(_) | Existence::Hidden(_), Some(seen)) => {
             let Some(seen) = &seen.exchange else { return row(State::Differs, vec![ANOTHER_BROKER.to_owned()]) };
@@ -213,7 +227,7 @@ fn queue(planned: &Queue, existence: &Existence, seen: Option<&Seen>, declares: 
     };
     let Some(seen) = seen else {
         return match existence {
-            Existence::Hidden(problem) => row(State::Unseen, vec![problem.to_string()], None),
+            Existence::Hidden(_) => row(State::Unseen, Vec::new(), None),
             Existence::Stands(_) | Existence::Missing => row(State::Stands, Vec::new(), ready),
         };
     };

@@ -49,7 +49,7 @@ pub async fn declare_one(connection: &Connection, plan: &Plan, name: &ShortStrin
 }
 
 async fn queue(asker: &mut Asker<'_>, queue: &Queue) -> Result<Option<Problem>, TopologyError> {
-    let answer = asker.queue(queue, Mode::Active).await?;
+    let answer = asker.declare(queue).await?;
     Ok(answer.err().map(|refused| refused.explain(&Task::Declare(queue))))
 }
 

@@ -80,6 +80,14 @@ pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<Str
     Ok(known.collect())
 }
 
+/// How many messages are ready on one queue, of the plan or not; `None` if it is missing or hidden.
+///
+/// # Errors
+/// Only when the connection is lost.
+pub async fn ready(connection: &Connection, queue: &str) -> Result<Option<u64>, TopologyError> {
+    Ok(Asker::new(connection).look(&queue.into()).await?.ok())
+}
+
 /// Looks at one exchange.
 pub(super) async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Result<Existence, TopologyError> {
     let answer = asker.exchange(name, Mode::Passive).await?;
@@ -89,7 +97,7 @@ pub(super) async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Resul
 async fn queues(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<String, Existence>, TopologyError> {
     let mut seen = BTreeMap::new();
     for queue in queues {
-        let answer = asker.queue(queue, Mode::Passive).await?;
+        let answer = asker.look(&queue.name).await?;
         seen.insert(queue.name.to_string(), existence(answer, Thing::Queue(queue.name.clone())));
     }
     Ok(seen)

@@ -16,7 +16,7 @@ pub enum TopologyError {
     #[error("no connection to the broker: {0}")]
     Lost(String),
     /// What is wrong, and what can be done about it.
-    #[error("{}. {}", joined(.problems, "; "), joined(.advice, " "))]
+    #[error("{}", told(.problems, .advice))]
     Problems {
         /// Never empty.
         problems: Vec<Problem>,
@@ -45,8 +45,26 @@ impl TopologyError {
     }
 }
 
-fn joined(parts: &[impl ToString], between: &str) -> String {
-    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+/// Problems beyond so many are only counted; what is missing is named all the same.
+const TOLD: usize = 5;
+
+/// One line for logs and readiness: what is missing, then the other problems, then what to do.
+fn told(problems: &[Problem], advice: &[String]) -> String {
+    let missing = problems.iter().filter_map(|problem| match problem {
+        Problem::Missing { thing } => Some(thing.to_string()),
+        _ => None,
+    });
+    let missing: Vec<_> = missing.collect();
+    let others = problems.iter().filter(|problem| !matches!(problem, Problem::Missing { .. }));
+    let mut parts: Vec<_> = others.take(TOLD).map(ToString::to_string).collect();
+    let untold = problems.len() - missing.len() - parts.len();
+    if untold > 0 {
+        parts.push(format!("and {untold} more of this kind"));
+    }
+    if !missing.is_empty() {
+        parts.insert(0, format!("missing: {}", missing.join(", ")));
+    }
+    format!("{}. {}", parts.join("; "), advice.join(" ")).trim_end().to_owned()
 }
 
 /// Something on the broker.
@@ -201,7 +219,8 @@ impl Advice {
         Some(match self {
             Advice::ReplaceQueue => {
                 "Arguments of a queue cannot be changed: delete the queue once it is empty (management \
-                UI, or rabbitmqctl delete_queue) and start again, or choose another amqp.prefix."
+                UI, or rabbitmqctl delete_queue) and start again, or choose another amqp.prefix. The broker names only \
+                the first difference; with amqp.management_url `leadhook topology check` shows all."
                     .to_owned()
             }
             Advice::AskUpstream => {

@@ -51,15 +51,18 @@ impl Task<'_> {
     /// The permission that this needs. From 3.12 on the broker says which; before, it follows from what was asked and
     /// whether the text speaks of a queue or of an exchange.
     fn permission(&self, said: &str) -> String {
+        if let Task::Look(thing) = self {
+            // From 4.3 on a passive declare needs any permission; the text names only the one that was tried last.
+            return format!("read (or any other permission) on {thing}");
+        }
         let spoken =
             ["configure", "write", "read"].into_iter().find(|word| said.contains(&format!("{word} access to ")));
         let of_exchange = said.contains("access to exchange ");
         let permission = spoken.unwrap_or(match self {
-            Task::Look(_) => "a permission of any kind",
             Task::Declare(_) if of_exchange => "write",
             // Because of the dead letters that it sends.
             Task::Declare(queue) if queue.dead_letters_to.is_some() => "configure and read",
-            Task::Declare(_) | Task::Create(_) => "configure",
+            Task::Declare(_) | Task::Create(_) | Task::Look(_) => "configure",
             Task::Bind { .. } if of_exchange => "read",
             Task::Bind { .. } => "write",
         });

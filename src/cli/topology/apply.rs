@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{connected, json, words};
 use crate::{
-    broker::topology::{self, Existence, Plan, Sight, TopologyError},
+    broker::topology::{self, Existence, Plan, Problem, Sight, Thing, TopologyError},
     cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
     settings::Amqp,
 };
@@ -24,7 +24,7 @@ pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) ->
     let after = topology::look(&connection, plan).await.map_err(lost)?;
     let (problems, advice) = refused.unwrap_or_default();
     let report = Report {
-        things: things(plan, &before, &after),
+        things: things(plan, &before, &after, &problems),
         bound: problems.is_empty().then(|| plan.routing_keys().iter().map(ToString::to_string).collect()),
         problems: problems.iter().map(ToString::to_string).collect(),
         advice,
@@ -58,26 +58,28 @@ struct Applied {
 enum Outcome {
     Created,
     Stood,
+    Differs,
     Missing,
     Unseen,
 }
 
-fn things(plan: &Plan, before: &Sight, after: &Sight) -> Vec<Applied> {
-    let exchange = Applied {
-        kind: "exchange",
-        name: plan.exchange().to_string(),
-        result: outcome(Some(&before.exchange), Some(&after.exchange)),
-    };
+fn things(plan: &Plan, before: &Sight, after: &Sight, problems: &[Problem]) -> Vec<Applied> {
+    let exchange = plan.exchange();
+    let differs = Thing::Exchange(exchange.clone());
+    let result = outcome(&differs, Some(&before.exchange), Some(&after.exchange), problems);
+    let exchange = Applied { kind: "exchange", name: exchange.to_string(), result };
     let queues = words::in_order(plan).into_iter().map(|queue| {
-        let name = queue.name.as_str();
-        let result = outcome(before.queues.get(name), after.queues.get(name));
+        let (name, thing) = (queue.name.as_str(), Thing::Queue(queue.name.clone()));
+        let result = outcome(&thing, before.queues.get(name), after.queues.get(name), problems);
         Applied { kind: "queue", name: name.to_owned(), result }
     });
     [exchange].into_iter().chain(queues).collect()
 }
 
-fn outcome(before: Option<&Existence>, after: Option<&Existence>) -> Outcome {
+fn outcome(thing: &Thing, before: Option<&Existence>, after: Option<&Existence>, problems: &[Problem]) -> Outcome {
+    let differs = |problem: &Problem| matches!(problem, Problem::Differs { thing: other, .. } if other == thing);
     match (before, after) {
+        _ if problems.iter().any(differs) => Outcome::Differs,
         (Some(Existence::Stands(_)), _) => Outcome::Stood,
         (Some(Existence::Missing), Some(Existence::Stands(_))) => Outcome::Created,
         (_, Some(Existence::Missing)) => Outcome::Missing,
@@ -85,16 +87,32 @@ fn outcome(before: Option<&Existence>, after: Option<&Existence>) -> Outcome {
     }
 }
 
+impl Outcome {
+    fn words(self) -> &'static str {
+        match self {
+            Outcome::Created => "created",
+            Outcome::Stood => "stood already",
+            Outcome::Differs => "differs",
+            Outcome::Missing => "missing",
+            Outcome::Unseen => "cannot be seen",
+        }
+    }
+
+    fn tone(self) -> Tone {
+        match self {
+            Outcome::Created => Tone::Good,
+            Outcome::Stood => Tone::Quiet,
+            Outcome::Differs | Outcome::Missing => Tone::Bad,
+            Outcome::Unseen => Tone::Warning,
+        }
+    }
+}
+
 impl Report {
     fn text(&self, plan: &Plan, terminal: Terminal) -> String {
         let mut table = Table::new(terminal, &["", "name", "result"]);
         for thing in &self.things {
-            let result = match thing.result {
-                Outcome::Created => Cell::text("created").tone(Tone::Good),
-                Outcome::Stood => Cell::text("stood already"),
-                Outcome::Missing => Cell::text("missing").tone(Tone::Bad),
-                Outcome::Unseen => Cell::text("cannot be seen").tone(Tone::Warning),
-            };
+            let result = Cell::text(thing.result.words()).tone(thing.result.tone());
             table.row([Cell::text(thing.kind), Cell::text(&thing.name), result]);
         }
         let mut lines = vec![table.to_string(), String::new()];
@@ -110,16 +128,10 @@ impl Report {
     }
 
     fn summary(&self) -> String {
-        let words = |outcome| match outcome {
-            Outcome::Created => "created",
-            Outcome::Stood => "stood already",
-            Outcome::Missing => "missing",
-            Outcome::Unseen => "cannot be seen",
-        };
         let outcomes: BTreeSet<_> = self.things.iter().map(|thing| thing.result).collect();
         let counted = outcomes.into_iter().map(|outcome| {
             let count = self.things.iter().filter(|thing| thing.result == outcome).count();
-            format!("{count} {}", words(outcome))
+            format!("{count} {}", outcome.words())
         });
         format!("{}.", counted.collect::<Vec<_>>().join(", "))
     }
