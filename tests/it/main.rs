@@ -11,3 +11,4 @@ mod reload; // the store changes under load
 mod retries;
 mod settings; // the schedule on the wire, for every kind of failing receiver
 mod stopping; // SIGTERM, replicas, crashes
+mod topology; // the exchange and the queues: declared, verified, explained, compared
