@@ -5,11 +5,16 @@ mod check;
 mod plan;
 mod words;
 
+use std::time::Duration;
+
 use lapin::Connection;
 
 use super::output::{self, Exit, Refusal, Terminal};
 use crate::{
-    broker::{connection, topology::Plan},
+    broker::{
+        connection,
+        topology::{Plan, TopologyError},
+    },
     delivery::ladder::Ladder,
     settings::{Amqp, Settings},
 };
@@ -71,6 +76,19 @@ async fn connected(amqp: &Amqp) -> Result<Connection, Refusal> {
     connection::connect(amqp, "topology")
         .await
         .map_err(|error| Refusal::cannot_start(format!("cannot connect to the broker: {error} (amqp.urls)")))
+}
+
+/// Longest wait for one pass over all queues. A cluster without a majority may take a request and never answer it.
+const PASS: Duration = Duration::from_secs(60);
+
+/// One pass over all queues.
+async fn pass<T>(asking: impl Future<Output = Result<T, TopologyError>>) -> Result<Result<T, TopologyError>, Refusal> {
+    let silent = |_| Refusal::cannot_start(format!("the broker did not answer within {} s", PASS.as_secs()));
+    tokio::time::timeout(PASS, asking).await.map_err(silent)
+}
+
+fn lost(error: TopologyError) -> Refusal {
+    Refusal::cannot_start(error.to_string())
 }
 
 /// A JSON document, or why there is none.

@@ -67,8 +67,8 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     };
     let declaring = async {
         match context.settings.topology.declare {
-            true => topology::declare(&connection, &context.plan).await.map(|_| ()),
-            false => topology::verify(&connection, &context.plan).await.map(|_| ()),
+            true => topology::declare(&connection, &context.plan).await,
+            false => topology::verify(&connection, &context.plan).await,
         }
     };
     match tokio::time::timeout(SETTING_UP, declaring).await {

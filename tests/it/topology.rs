@@ -139,16 +139,15 @@ async fn the_plan_is_printed_with_counts_and_without_a_broker() {
     let world = World::new().await;
     world.apply(&[]);
     world.delete_queue("leadhook.rejected").await;
-    let rung = "leadhook.delay.1750";
     for _ in 0..3 {
-        // Straight onto a rung that holds it for the test's duration: its own TTL is far too short.
         world.publish_to("", "leadhook.jobs", b"{}", BasicProperties::default()).await;
     }
     let (exit, text, _) = world.topology(&[], &[]);
     assert_eq!(exit, 0);
     let line = |name: &str| text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_default();
     assert!(line("leadhook.jobs").contains("  3  delivery limit 100, dead-letters to leadhook.failed"), "{text}");
-    assert!(line(rung).contains("jobs that wait 1.75 s") && line(rung).contains("ttl 1.75 s"), "{text}");
+    let rung = line("leadhook.delay.1750");
+    assert!(rung.contains("jobs that wait 1.75 s") && rung.contains("ttl 1.75 s"), "{text}");
     assert!(line("leadhook.rejected").contains("  -  "), "not counted, and the others are: {text}");
     let away = [("LEADHOOK__AMQP__URLS", "amqp://guest:hidden@127.0.0.1:1")];
     let (exit, text, warning) = world.topology(&["plan"], &away);
@@ -184,7 +183,6 @@ async fn jobs_that_wait_on_a_rung_are_counted() {
 async fn a_worker_that_may_not_configure_verifies_and_delivers() {
     let world = World::new().await;
     world.apply(&[]);
-    // The settings of workers in tests ask for shorter rungs than the defaults: they come from the same environment.
     let url = Node::shared().user("verifies", world.vhost(), VERIFIES).await;
     world.delivers(&[("LEADHOOK__AMQP__URLS", &url), ("LEADHOOK__TOPOLOGY__DECLARE", "false")]).await;
     let log = world.refused_worker(&[("LEADHOOK__AMQP__URLS", &url)]).await;

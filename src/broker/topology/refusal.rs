@@ -48,30 +48,27 @@ impl Task<'_> {
         }
     }
 
-    /// The permission that this needs. From 3.12 on the broker says which; before, it follows from what was asked and
+    /// The permission that this needs. From 4.x on the broker says which; on 3.10 it follows from what was asked and
     /// whether the text speaks of a queue or of an exchange.
     fn permission(&self, said: &str) -> String {
-        if let Task::Look(thing) = self {
-            // From 4.3 on a passive declare needs any permission; the text names only the one that was tried last.
-            return format!("read (or any other permission) on {thing}");
-        }
         let spoken =
             ["configure", "write", "read"].into_iter().find(|word| said.contains(&format!("{word} access to ")));
         let of_exchange = said.contains("access to exchange ");
-        let permission = spoken.unwrap_or(match self {
-            Task::Declare(_) if of_exchange => "write",
-            // Because of the dead letters that it sends.
-            Task::Declare(queue) if queue.dead_letters_to.is_some() => "configure and read",
-            Task::Declare(_) | Task::Create(_) | Task::Look(_) => "configure",
-            Task::Bind { .. } if of_exchange => "read",
-            Task::Bind { .. } => "write",
-        });
         match self {
-            Task::Declare(_) if of_exchange => format!("{permission} on exchange amq.default (for dead letters)"),
-            Task::Bind { exchange, .. } if of_exchange => {
-                format!("{permission} on exchange {exchange} (to bind to it)")
+            // Asked for since 4.3, and any one will do; the text names the one that was tried last.
+            Task::Look(thing) => format!("read (or any other permission) on {thing}"),
+            Task::Declare(_) if of_exchange => {
+                format!("{} on exchange amq.default (for dead letters)", spoken.unwrap_or("write"))
             }
-            _ => format!("{permission} on {}", self.thing()),
+            // Sending dead letters needs to read.
+            Task::Declare(queue) if queue.dead_letters_to.is_some() => {
+                format!("{} on {}", spoken.unwrap_or("configure and read"), self.thing())
+            }
+            Task::Declare(_) | Task::Create(_) => format!("{} on {}", spoken.unwrap_or("configure"), self.thing()),
+            Task::Bind { exchange, .. } if of_exchange => {
+                format!("{} on exchange {exchange} (to bind to it)", spoken.unwrap_or("read"))
+            }
+            Task::Bind { .. } => format!("{} on {}", spoken.unwrap_or("write"), self.thing()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{connected, json, words};
+use super::{connected, json, lost, pass, words};
 use crate::{
     broker::topology::{self, Existence, Plan, Problem, Sight, Thing, TopologyError},
     cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
@@ -14,15 +14,18 @@ use crate::{
 /// Looks, declares, and looks again: the difference is what was created, also when a part was refused.
 pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) -> Result<(String, Exit), Refusal> {
     let connection = connected(amqp).await?;
-    let lost = |error: TopologyError| Refusal::cannot_start(error.to_string());
-    let before = topology::look(&connection, plan).await.map_err(lost)?;
-    let refused = match topology::declare(&connection, plan).await {
-        Ok(()) => None,
+    let before = pass(topology::look(&connection, plan)).await?.map_err(lost)?;
+    let (problems, advice) = match pass(topology::declare(&connection, plan)).await? {
+        Ok(()) => Default::default(),
         Err(error @ TopologyError::Lost(_)) => return Err(lost(error)),
-        Err(TopologyError::Problems { problems, advice }) => Some((problems, advice)),
+        Err(TopologyError::Problems { problems, advice }) => (problems, advice),
     };
-    let after = topology::look(&connection, plan).await.map_err(lost)?;
-    let (problems, advice) = refused.unwrap_or_default();
+    let after = match pass(topology::look(&connection, plan)).await? {
+        Ok(after) => after,
+        // Some refusals take the connection with them; they are still what is to be told.
+        Err(_) if !problems.is_empty() => before.clone(),
+        Err(error) => return Err(lost(error)),
+    };
     let report = Report {
         things: things(plan, &before, &after, &problems),
         bound: problems.is_empty().then(|| plan.routing_keys().iter().map(ToString::to_string).collect()),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lapin::Connection;
 use serde::Serialize;
 
-use super::{connected, json, words};
+use super::{connected, json, lost, pass, words};
 use crate::{
     broker::{
         management::{Management, ManagementError, Seen},
@@ -30,7 +30,7 @@ pub(super) async fn run(
     terminal: Option<Terminal>,
 ) -> Result<(String, Exit), Refusal> {
     let connection = connected(&settings.amqp).await?;
-    let sight = topology::look(&connection, plan).await.map_err(|error| Refusal::cannot_start(error.to_string()))?;
+    let sight = pass(topology::look(&connection, plan)).await?.map_err(lost)?;
     let seen = ask_management(plan, &settings.amqp).await?;
     let mut comparison = compare::compare(plan, &sight, seen.as_ref(), settings.topology.declare);
     count(&connection, &mut comparison).await?;
@@ -64,8 +64,8 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
 /// Counts what is left over, over AMQP as everything else: statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
     for rung in &mut comparison.superfluous {
-        let ready = topology::ready(connection, &rung.name).await;
-        rung.ready = ready.map_err(|error| Refusal::cannot_start(error.to_string()))?.or(rung.ready);
+        let ready = pass(topology::ready(connection, &rung.name)).await?.map_err(lost)?;
+        rung.ready = ready.or(rung.ready);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{connected, json, words};
+use super::{connected, json, pass, words};
 use crate::{
     broker::topology::{self, Count, Plan, Role},
     cli::output::{self, Cell, Refusal, Table, Terminal, Tone},
@@ -28,7 +28,8 @@ pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) ->
 
 async fn counts(plan: &Plan, amqp: &Amqp) -> Result<BTreeMap<String, Count>, String> {
     let connection = connected(amqp).await.map_err(|refusal| refusal.text)?;
-    topology::counts(&connection, plan).await.map_err(|error| error.to_string())
+    let counts = pass(topology::counts(&connection, plan)).await.map_err(|refusal| refusal.text)?;
+    counts.map_err(|error| error.to_string())
 }
 
 #[derive(Serialize)]
