@@ -33,8 +33,7 @@ const DOCUMENTS: [&str; 7] = [
 ];
 
 /// Commands and files that the documents name ahead of their arrival; a line goes when its thing has come.
-const COMING: [&str; 8] = [
-    "topology",
+const COMING: [&str; 7] = [
     "failed",
     "LICENSE",
     "Makefile",

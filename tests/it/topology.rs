@@ -18,10 +18,6 @@ const VERIFIES: &str =
     r#"{"configure":"^$","write":"^(leadhook\\.|amq\\.default$)","read":"^(leadhook\\.|lead\\.events$)"}"#;
 
 impl World {
-    fn vhost(&self) -> &str {
-        self.url.rsplit('/').next().expect("a vhost")
-    }
-
     async fn manage(&self, method: Method, kind: &str, name: &str, body: Value) -> String {
         let path = format!("{kind}/{}/{name}", self.vhost());
         Node::shared().manage(method, path.trim_end_matches('/'), &body.to_string()).await
@@ -170,7 +166,7 @@ async fn jobs_that_wait_on_a_rung_are_counted() {
     let plan = || serde_json::from_str::<Value>(&world.topology(&["--json"], &long).1).unwrap();
     let queues = plan()["queues"].as_array().unwrap().clone();
     let rungs = queues.iter().filter(|queue| queue["name"].as_str().unwrap().contains(".delay."));
-    let longest = rungs.last().unwrap()["name"].as_str().unwrap().to_owned();
+    let longest = rungs.next_back().unwrap()["name"].as_str().unwrap().to_owned();
     for _ in 0..2 {
         world.publish_to("", &longest, b"{}", BasicProperties::default()).await;
     }
