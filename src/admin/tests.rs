@@ -122,14 +122,14 @@ async fn the_port_answers_until_shutdown() {
     health.set_broker(BrokerState::Connected, BrokerState::Connected);
     health.set_topology(TopologyState::Ok);
     health.set_store("r1", None);
-    health.set_queue_counts(counts(&[("failed", 2)]), BTreeMap::new());
+    health.set_queue_counts(counts(&[("failed", 2), ("delay.1000", 3), ("delay.2000", 4)]), BTreeMap::new());
     let reply = ask(address, "/readyz").await;
     assert_eq!(reply.status, 200);
     let json: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
     let expected = serde_json::json!({
         "ready": true, "reasons": [], "warnings": [],
         "store": { "revision": "r1", "last_error": null },
-        "queues": { "failed": { "messages": 2 } },
+        "queues": { "failed": { "messages": 2 }, "delay": { "messages": 7 } },
     });
     assert_eq!(json, expected);
 

@@ -165,7 +165,7 @@ async fn jobs_that_wait_on_a_rung_are_counted() {
     world.apply(&long);
     let plan = || serde_json::from_str::<Value>(&world.topology(&["--json"], &long).1).unwrap();
     let queues = plan()["queues"].as_array().unwrap().clone();
-    let rungs = queues.iter().filter(|queue| queue["name"].as_str().unwrap().contains(".delay."));
+    let mut rungs = queues.iter().filter(|queue| queue["name"].as_str().unwrap().contains(".delay."));
     let longest = rungs.next_back().unwrap()["name"].as_str().unwrap().to_owned();
     for _ in 0..2 {
         world.publish_to("", &longest, b"{}", BasicProperties::default()).await;
