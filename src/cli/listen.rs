@@ -2,23 +2,27 @@
 //!
 //! Lines name event, submission and webhook-id, and never what is in `data`: the body is shown only on request.
 
+mod line;
+
 use std::{
     collections::HashMap,
-    fmt,
+    fs::File,
     io::{self, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::Arc,
-    time::SystemTime,
 };
 
 use anyhow::Context;
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::line::{Line, Style};
 use crate::{
     delivery::signature::SigningSecret,
-    receiver::{Options, Received, Receiver, Script, Signature},
+    logging,
+    receiver::{Options, Received, Receiver, Script},
 };
 
 /// Receive webhooks on this machine and answer by a script.
@@ -35,7 +39,8 @@ Each can be delayed (200@250ms) and repeated (500x3).
 
 Examples:
   leadhook listen --respond 500x2,429:7,200
-  leadhook listen --respond 500,200 --per-webhook      every delivery fails once")]
+  leadhook listen --respond 500,200 --per-webhook      every delivery fails once
+  leadhook listen --name crm --brief --record crm.log  several receivers share a terminal, each keeps its own record")]
 pub struct ListenArgs {
     /// Port to listen on; 0 picks a free one
     #[arg(long, default_value_t = 8080)]
@@ -67,12 +72,21 @@ pub struct ListenArgs {
     /// Print bodies too; they hold personal data
     #[arg(long)]
     pub show_body: bool,
+    /// Name of this receiver, put before each line
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print shorter lines, for less than a hundred columns
+    #[arg(long, conflicts_with_all = ["json", "quiet"])]
+    pub brief: bool,
+    /// Write what --json prints to this file as well; what stood in it is gone
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// Listens until SIGINT or SIGTERM, then prints a summary.
 ///
 /// # Errors
-/// When a secret cannot be used, or the address cannot be bound. Output that nobody reads any more (`| head`) ends it
+/// When a secret cannot be used, the address cannot be bound, or the record cannot be written. Output that nobody reads any more (`| head`) ends it
 /// without an error.
 pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
     let (bind, port) = (args.bind, args.port);
@@ -83,9 +97,14 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
         per_webhook: args.per_webhook,
         secrets: parse_secrets(&args.secrets)?,
     };
+    let record = args
+        .record
+        .as_deref()
+        .map(|path| File::create(path).with_context(|| format!("cannot write the record {}", path.display())));
+    let record = record.transpose()?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let receiver = Receiver::start(options).await.with_context(|| format!("cannot listen on {bind} port {port}"))?;
-    let mut log = Log::new(&args, io::stdout());
+    let mut log = Log::new(&args, io::stdout(), record);
     let mut alive = unless_unread(log.listening(&receiver.url()))?;
     while alive {
         let arrived = tokio::select! {
@@ -119,13 +138,15 @@ fn unless_unread(written: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// What is printed, and what has been counted.
-struct Log<W> {
+/// What is printed and recorded, and what has been counted.
+struct Log<W, R = File> {
     out: W,
+    /// Gets every line as JSON, printed or not.
+    record: Option<R>,
     json: bool,
     quiet: bool,
     show_body: bool,
-    colour: bool,
+    style: Style,
     counts: Summary,
     /// Each webhook-id, and whether it has been answered 2xx.
     seen: HashMap<String, bool>,
@@ -146,84 +167,59 @@ struct Summary {
     bad_signatures: u64,
 }
 
-/// One request, as it is printed.
-#[derive(Debug, Serialize)]
-struct Line {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    time: String,
-    method: String,
-    path: String,
-    event: Option<String>,
-    submission: Option<String>,
-    webhook_id: Option<String>,
-    attempt: Option<u32>,
-    signature: &'static str,
-    duplicate: bool,
-    reply: String,
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-}
-
-/// What a line shows of the body.
-#[derive(Default, Deserialize)]
-struct Glance {
-    event: Option<String>,
-    #[serde(rename = "submissionId")]
-    submission_id: Option<String>,
-}
-
-impl<W: Write> Log<W> {
-    fn new(args: &ListenArgs, out: W) -> Log<W> {
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+impl<W: Write, R: Write> Log<W, R> {
+    fn new(args: &ListenArgs, out: W, record: Option<R>) -> Log<W, R> {
+        let colour = io::stdout().is_terminal() && !logging::no_color();
+        let style = Style { colour, brief: args.brief, name: args.name.clone() };
         let ListenArgs { json, quiet, show_body, .. } = *args;
-        Log { out, json, quiet, show_body, colour, counts: Summary::default(), seen: HashMap::new() }
+        Log { out, record, json, quiet, show_body, style, counts: Summary::default(), seen: HashMap::new() }
     }
 
     fn listening(&mut self, url: &str) -> io::Result<()> {
-        if self.json {
-            writeln!(self.out, "{}", serde_json::json!({ "type": "listening", "url": url }))?;
-        } else {
-            writeln!(self.out, "listening on {url}")?;
-        }
-        self.out.flush()
+        let json = serde_json::json!({ "type": "listening", "url": url });
+        let text = format!("{}listening on {url}", self.style.prefix());
+        self.tell(&[(json.to_string(), text)], false)
     }
 
-    /// Counts and prints what has arrived, with one write for all.
+    /// Counts and tells what has arrived, with one write for all.
     fn requests(&mut self, arrived: &[Arc<Received>]) -> io::Result<()> {
-        let mut text = String::new();
+        let mut lines = Vec::with_capacity(arrived.len());
         for received in arrived {
             let duplicate = self.count(received);
-            if self.quiet {
-                continue;
-            }
-            let line = Line::new(received, duplicate, self.show_body);
-            if self.json {
-                text.push_str(&serde_json::to_string(&line)?);
-            } else {
-                text.push_str(&Shown { line: &line, colour: self.colour }.to_string());
-            }
-            text.push('\n');
+            let line = Line::new(self.style.name.as_deref(), received, duplicate, self.show_body);
+            lines.push((serde_json::to_string(&line)?, self.style.show(&line)));
         }
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.tell(&lines, self.quiet)
     }
 
     fn summary(&mut self) -> io::Result<()> {
         let Summary { requests, webhooks, delivered, duplicates, bad_signatures } = self.counts;
-        if self.json {
-            writeln!(self.out, "{}", serde_json::json!({ "type": "summary", "summary": self.counts }))?;
-        } else {
-            let counted = [
-                counted(requests, "request", "requests"),
-                counted(webhooks, "webhook", "webhooks"),
-                format!("{delivered} delivered"),
-                counted(duplicates, "duplicate", "duplicates"),
-                counted(bad_signatures, "bad or missing signature", "bad or missing signatures"),
-            ];
-            writeln!(self.out, "\n{}", counted.join(", "))?;
+        let json = serde_json::json!({ "type": "summary", "summary": self.counts });
+        let counted = [
+            counted(requests, "request", "requests"),
+            counted(webhooks, "webhook", "webhooks"),
+            format!("{delivered} delivered"),
+            counted(duplicates, "duplicate", "duplicates"),
+            counted(bad_signatures, "bad or missing signature", "bad or missing signatures"),
+        ];
+        let before = if self.style.name.is_some() { self.style.prefix() } else { "\n".to_owned() };
+        self.tell(&[(json.to_string(), format!("{before}{}", counted.join(", ")))], false)
+    }
+
+    /// Prints lines (as JSON, as text) unless nobody wants to see them, and records them in any case.
+    fn tell(&mut self, lines: &[(String, String)], hidden: bool) -> io::Result<()> {
+        let all = |pick: fn(&(String, String)) -> &String| -> String {
+            lines.iter().flat_map(|line| [pick(line), "\n"]).collect()
+        };
+        if let Some(record) = &mut self.record {
+            record.write_all(all(|(json, _)| json).as_bytes())?;
+            record.flush()?;
         }
+        if hidden {
+            return Ok(());
+        }
+        let text = if self.json { all(|(json, _)| json) } else { all(|(_, text)| text) };
+        self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 
@@ -247,96 +243,8 @@ impl<W: Write> Log<W> {
     }
 }
 
-impl Line {
-    fn new(received: &Received, duplicate: bool, show_body: bool) -> Line {
-        let glance: Glance = serde_json::from_slice(&received.body).unwrap_or_default();
-        Line {
-            kind: "request",
-            time: time(received.at),
-            method: received.method.clone(),
-            path: received.path.clone(),
-            event: glance.event,
-            submission: glance.submission_id,
-            webhook_id: received.webhook_id().map(str::to_owned),
-            attempt: received.attempt(),
-            signature: match received.signature() {
-                Signature::Unchecked => "unchecked",
-                Signature::Verified => "verified",
-                Signature::Missing => "missing",
-                Signature::Bad => "bad",
-            },
-            duplicate,
-            reply: received.reply.action.to_string(),
-            status: received.status,
-            body: show_body.then(|| String::from_utf8_lossy(&received.body).into_owned()),
-        }
-    }
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn time(at: SystemTime) -> String {
-    jiff::Timestamp::try_from(at).map(|at| format!("{at:.3}")).unwrap_or_default()
-}
-
-/// A line for people. The text comes from whoever sends, so nothing that moves a cursor gets through.
-struct Shown<'a> {
-    line: &'a Line,
-    colour: bool,
-}
-
-impl Shown<'_> {
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Line { time, method, path, event, submission, webhook_id, attempt, .. } = self.line;
-        let clock = time.get(11..).unwrap_or(time);
-        write!(f, "{}  {} {}", self.paint(DIM, clock), plain(method, 10), plain(path, 80))?;
-        write!(f, "  {}", self.paint(BOLD, &event.as_deref().map_or("no event".into(), |event| plain(event, 40))))?;
-        if let Some(submission) = submission {
-            write!(f, "  submission {}", plain(submission, 40))?;
-        }
-        write!(f, "  webhook {}", webhook_id.as_deref().map_or("none".into(), |id| plain(id, 12)))?;
-        if let Some(attempt) = attempt {
-            write!(f, "  attempt {attempt}")?;
-        }
-        match self.line.signature {
-            "verified" => write!(f, "  signature {}", self.paint(GREEN, "verified"))?,
-            "unchecked" => {}
-            wrong => write!(f, "  signature {}", self.paint(RED, &wrong.to_uppercase()))?,
-        }
-        if self.line.duplicate {
-            write!(f, "  {}", self.paint(YELLOW, "duplicate"))?;
-        }
-        let colour = match self.line.status {
-            Some(200..=299) => GREEN,
-            Some(300..=499) => YELLOW,
-            Some(_) | None => RED,
-        };
-        write!(f, "  -> {}", self.paint(colour, &self.line.reply))?;
-        match &self.line.body {
-            Some(body) => write!(f, "\n    {}", plain(body, usize::MAX)),
-            None => Ok(()),
-        }
-    }
-}
-
-const BOLD: &str = "1";
-const DIM: &str = "2";
-const RED: &str = "31";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-
 fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// At most `limit` characters, with blanks for control characters.
-fn plain(text: &str, limit: usize) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(limit).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use clap::Parser;
@@ -40,11 +40,13 @@ fn answer(status: u16) -> Action {
     Action::Answer { status, retry_after: None }
 }
 
-fn log(words: &[&str]) -> Log<Vec<u8>> {
-    Log { colour: false, ..Log::new(&args(words).unwrap(), Vec::new()) }
+fn log(words: &[&str]) -> Log<Vec<u8>, Vec<u8>> {
+    let mut log = Log::new(&args(words).unwrap(), Vec::new(), Some(Vec::new()));
+    log.style.colour = false;
+    log
 }
 
-fn printed(log: &Log<Vec<u8>>) -> &str {
+fn printed(log: &Log<Vec<u8>, Vec<u8>>) -> &str {
     std::str::from_utf8(&log.out).unwrap()
 }
 
@@ -92,11 +94,37 @@ fn json_is_one_object_a_line() {
     assert_eq!(lines[0], serde_json::json!({ "type": "listening", "url": "http://127.0.0.1:1" }));
     let request = serde_json::json!({
         "type": "request", "time": "2024-06-15T10:30:00.250Z", "method": "POST", "path": "/hooks/leads",
-        "event": "lead.delivered", "submission": "sub_xyz789", "webhook_id": "a", "attempt": 2,
+        "event": "lead.delivered", "submission": "sub_xyz789", "campaign": null, "webhook_id": "a", "attempt": 2,
         "signature": "unchecked", "duplicate": false, "reply": "200", "status": 200,
     });
     assert_eq!(lines[1], request);
     assert_eq!(lines[2]["summary"]["delivered"], 1);
+}
+
+#[test]
+fn brief_lines_of_a_named_receiver_fit_a_terminal() {
+    let mut log = log(&["--name", "crm", "--brief"]);
+    log.listening("http://127.0.0.1:1").unwrap();
+    log.requests(&[received("3f2a9c1b77e04d55", answer(503), Some(true))]).unwrap();
+    log.summary().unwrap();
+    let wanted = "crm  listening on http://127.0.0.1:1\n\
+        crm  10:30:00.250  lead.delivered                -       3f2a9c1b  attempt 2  signed  -> 503\n\
+        crm  1 request, 1 webhook, 0 delivered, 0 duplicates, 0 bad or missing signatures\n";
+    assert_eq!(printed(&log), wanted);
+}
+
+#[test]
+fn the_record_is_what_json_would_have_printed() {
+    for words in [&["--brief"][..], &["--quiet"], &["--json"]] {
+        let (mut log, mut json) = (log(&[words, &["--name", "crm"]].concat()), self::log(&["--json", "--name", "crm"]));
+        for log in [&mut log, &mut json] {
+            log.listening("http://127.0.0.1:1").unwrap();
+            log.requests(&[received("a", answer(200), None), received("a", answer(200), None)]).unwrap();
+            log.summary().unwrap();
+        }
+        assert_eq!(std::str::from_utf8(log.record.as_ref().unwrap()).unwrap(), printed(&json), "{words:?}");
+        assert!(printed(&json).contains("\"receiver\":\"crm\""));
+    }
 }
 
 #[test]
