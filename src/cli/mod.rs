@@ -1,6 +1,7 @@
 //! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
 
 pub mod check;
+pub mod demo_queues;
 pub mod explain;
 pub mod health;
 pub mod listen;
@@ -61,6 +62,8 @@ enum Command {
     Topology(topology::Args),
     /// Ask a running worker whether it is ready (for health checks)
     Health(health::Args),
+    #[command(hide = true)]
+    DemoQueues(demo_queues::Args),
 }
 
 /// Parses the command line, runs the command and says how it went.
@@ -104,6 +107,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Explain(args) => explain::run(&args, &settings).unwrap_or_else(|refusal| refusal.tell()),
         Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Topology(args) => topology::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::DemoQueues(args) => demo_queues::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
     }

@@ -113,12 +113,12 @@ impl Style {
         let clock = line.time.get(11..23).unwrap_or(&line.time);
         let event = line.event.as_deref().map_or("no event".into(), |event| plain(event, 28));
         let campaign = line.campaign.as_deref().map_or("-".into(), |campaign| plain(campaign, 12));
-        let webhook = line.webhook_id.as_deref().map_or("none".into(), |id| plain(id, 8));
+        let webhook = line.webhook_id.as_deref().map_or("none".into(), |id| plain(id, 11));
         let mut parts = vec![
             self.paint(DIM, clock),
             self.paint(BOLD, &format!("{event:28}")),
             format!("{campaign:6}"),
-            format!("{webhook:8}"),
+            format!("{webhook:11}"),
         ];
         parts.extend(line.attempt.map(|attempt| format!("attempt {attempt}")));
         self.findings(line, &mut parts);

@@ -108,7 +108,7 @@ fn brief_lines_of_a_named_receiver_fit_a_terminal() {
     log.requests(&[received("3f2a9c1b77e04d55", answer(503), Some(true))]).unwrap();
     log.summary().unwrap();
     let wanted = "crm  listening on http://127.0.0.1:1\n\
-        crm  10:30:00.250  lead.delivered                -       3f2a9c1b  attempt 2  signed  -> 503\n\
+        crm  10:30:00.250  lead.delivered                -       3f2a9c1b77e  attempt 2  signed  -> 503\n\
         crm  1 request, 1 webhook, 0 delivered, 0 duplicates, 0 bad or missing signatures\n";
     assert_eq!(printed(&log), wanted);
 }

@@ -1,0 +1,33 @@
+# What the scripts need of this machine, checked with a sentence that says how to get it. For `source`.
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# The oldest compiler that Cargo.toml allows.
+rust_wanted() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
+
+# Whether version $1 is at least version $2.
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+need_rust() {
+    local wanted found
+    wanted=$(rust_wanted)
+    if ! command -v cargo > /dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+    local advice="install it with
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
+(see https://rustup.rs), then open a new shell"
+    command -v cargo > /dev/null || die "cargo is missing: Leadhook is built with Rust $wanted or newer; $advice"
+    found=$(rustc --version | cut -d ' ' -f 2)
+    at_least "$found" "$wanted" || die "rustc is $found, but Rust $wanted or newer is needed; $advice"
+    # The TLS library is C and assembler: it needs a compiler, and nothing else (no cmake, no Go, no OpenSSL).
+    command -v "${CC:-cc}" > /dev/null || die "a C compiler is missing (for the TLS library): apt-get install gcc libc6-dev"
+}
+
+# Where cargo puts the debug build.
+binary() { printf '%s/debug/leadhook\n' "${CARGO_TARGET_DIR:-$ROOT/target}"; }
+
+build() {
+    need_rust
+    [ -x "$(binary)" ] || say "building (the first time compiles some 250 libraries: a few minutes)"
+    (cd "$ROOT" && cargo build --locked --quiet)
+}
