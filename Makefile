@@ -1,0 +1,38 @@
+# The commands of this repository. `make` lists them.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+.PHONY: help demo up down test check fmt lint doc deny ci
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## events through a real RabbitMQ to real receivers, with a summary that is checked
+	@scripts/demo.sh run
+
+up: ## keep the demo's set-up running in .demo/, to play with
+	@scripts/demo.sh up
+
+down: ## end what `make up` started
+	@scripts/demo.sh down
+
+test: ## all tests, on private RabbitMQ nodes that they start and stop
+	@scripts/gate.sh test
+
+check: ## formatting, lints, docs, licences: all but the tests
+	@scripts/gate.sh fmt lint doc deny
+
+fmt: ## is everything formatted?
+	@scripts/gate.sh fmt
+
+lint: ## clippy, warnings are errors
+	@scripts/gate.sh lint
+
+doc: ## rustdoc, warnings are errors
+	@scripts/gate.sh doc
+
+deny: ## licences, banned and vulnerable dependencies (needs cargo-deny)
+	@scripts/gate.sh deny
+
+ci: ## what CI runs: installs what is missing, then check and test
+	@.ci/run
