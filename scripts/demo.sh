@@ -100,10 +100,16 @@ publish_rest() {
 }
 
 next_steps() {
-    echo "  make up                                    keep this set-up running and play with it"
-    echo "  make test                                  the whole test suite, on brokers of its own"
-    echo "  leadhook explain --campaign ABC --event lead.delivered     why an event goes where"
-    echo "  README.md                                  how upstream publishes, the webhook store, operating"
+    local leadhook
+    leadhook=$(binary)
+    leadhook=${leadhook#"$PWD/"}
+    cat << END
+  make up        the same set-up, kept running: publish, break receivers, look at failed jobs
+  make test      the whole test suite, on brokers of its own
+  $leadhook explain --campaign ABC --event lead.delivered
+                 where an event goes and why, for the sample store in config/webhooks/
+  README.md      how upstream publishes, the webhook store, settings, operating
+END
 }
 
 tear_down() {

@@ -16,7 +16,8 @@ alive() {
     [ -s "$1" ] || return 1
     pid=$(< "$1")
     kill -0 "$pid" 2> /dev/null || return 1
-    [ ! -e "/proc/$pid/exe" ] || [[ $(readlink "/proc/$pid/exe") == *leadhook* ]]
+    # A process that has ended but was not waited for has no program any more.
+    [ ! -d "/proc/$pid" ] || [[ $(readlink "/proc/$pid/exe") == *leadhook* ]]
 }
 
 # receiver DIR NAME ARGS...: a receiver on a free port. It prints to our stdout, or to a file where it outlives us.
@@ -58,6 +59,7 @@ END
         umask 077
         {
             printf 'export LEADHOOK__AMQP__URLS=%q\n' "$URLS"
+            [ -z "$MANAGEMENT" ] || printf 'export LEADHOOK__AMQP__MANAGEMENT_URL=%q\n' "$MANAGEMENT"
             printf 'export LEADHOOK_CONFIG=%q\n' "$dir/leadhook.toml"
             printf 'export WEBHOOK_ACME_SECRET=%q\n' "$SECRET"
         } > "$dir/env"

@@ -37,6 +37,7 @@ reasons() {
 
 # Whether every event and every job has come to its end.
 settled() {
+    alive "$DIR/worker.pid" || { tail -n 5 "$DIR/worker.log" >&2; die "the worker has ended"; }
     scrape
     local events jobs
     events=$(metric leadhook_events_total)
