@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo_queues;
 pub mod explain;
+pub mod failed;
 pub mod health;
 pub mod listen;
 pub mod output;
@@ -56,6 +57,8 @@ enum Command {
     Explain(explain::Args),
     /// Publish events from files, from standard input, or made up
     Publish(publish::Args),
+    /// Look at failed jobs, and put them back to be delivered anew
+    Failed(failed::Args),
     /// Receive webhooks: print, verify, answer by script
     Listen(listen::ListenArgs),
     /// Print, declare or check the exchange and the queues
@@ -108,6 +111,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Topology(args) => topology::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::DemoQueues(args) => demo_queues::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
     }

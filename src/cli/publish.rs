@@ -140,7 +140,7 @@ impl Batch {
 }
 
 /// Waits for the connection, and takes the first refusal for an answer: a person waits here.
-async fn connected(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), Refusal> {
+pub(super) async fn connected(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), Refusal> {
     let brokers = || amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // The receiver has not seen anything yet, so a word that was said before this waits for nobody.
     let first_word = async {

@@ -1,0 +1,291 @@
+//! `leadhook failed show ID`.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Desk, age, clock, counted, list::answer, overlooked, progress, remarks, unwritable};
+use crate::{
+    cli::output::{self, Cell, Exit, Refusal, Table, Terminal, human_duration},
+    desk::{
+        record::Record,
+        selection::{Resolved, Selection},
+        visit::Held,
+        wear::{Renewer, look},
+    },
+    job::{HistoryEntry, Job},
+};
+
+/// Copies of what may be meant that are kept while looking; a beginning that fits more ids is ambiguous anyway.
+const KEPT: usize = 50;
+
+/// Show all that is known about one failed job: why, what to do, every attempt
+///
+/// The answers of the receiver are shown as they came, and may echo data of the lead.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 shown, 1 no such job, 2 the beginning of an id fits several jobs, 3 broker or queue not there.")]
+pub struct Args {
+    /// The webhook-id, or its beginning (at least 6 characters)
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Show the body too: it holds the data of the lead
+    #[arg(long)]
+    body: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    let selection = Selection::new(std::slice::from_ref(&args.id)).map_err(Refusal::usage)?;
+    let mut visit = desk.visit(None).await?;
+    let bar = progress(visit.expected(), args.json);
+    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
+    let mut candidates = Candidates::default();
+    let see = |held: &Held| candidates.add(&selection, held);
+    let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
+    bar.finish_and_clear();
+    looked.map_err(super::refusal)?;
+    renewer.close().await;
+    remarks(desk, &visit, &renewer);
+    let notes = overlooked(&visit);
+    visit.leave(0).await;
+
+    let resolved = selection.resolve(&candidates.ids);
+    if let Some(refusal) = ambiguous(&resolved) {
+        return Err(refusal);
+    }
+    let found = resolved.found.first().and_then(|id| candidates.of(id));
+    let Some(found) = found else {
+        let but = notes.first().map(|note| format!(" (but {note})")).unwrap_or_default();
+        return Err(Refusal {
+            exit: Exit::Findings,
+            text: format!("no failed job has an id that begins with \"{}\"{but}", args.id),
+        });
+    };
+    let told = match args.json {
+        true => output::print_json(&found.json(args.body)),
+        false => output::print(found.text(args.body, Terminal::detect(), Timestamp::now())),
+    };
+    told.map_err(unwritable)?;
+    Ok(Exit::Ok)
+}
+
+/// The refusal of a beginning that fits several ids, naming them.
+pub(super) fn ambiguous(resolved: &Resolved) -> Option<Refusal> {
+    let said: Vec<_> = resolved
+        .ambiguous
+        .iter()
+        .map(|(said, ids)| format!("\"{said}\" fits several failed jobs, write more of it: {}", ids.join(", ")))
+        .collect();
+    (!said.is_empty()).then(|| Refusal::usage(said.join("\n")))
+}
+
+/// What may be meant, kept until the whole queue has been seen.
+#[derive(Default)]
+struct Candidates {
+    ids: BTreeSet<String>,
+    kept: Vec<(Record, Bytes)>,
+}
+
+impl Candidates {
+    fn add(&mut self, selection: &Selection, held: &Held) {
+        let Some(key) = held.record.key().filter(|key| selection.wants(key)) else { return };
+        self.ids.insert(key.to_owned());
+        if self.kept.len() < KEPT {
+            self.kept.push((held.record.clone(), held.body.clone()));
+        }
+    }
+
+    /// The copy that failed last, and the number of copies.
+    fn of(&self, id: &str) -> Option<Found<'_>> {
+        let copies = || self.kept.iter().filter(|(record, _)| record.key() == Some(id));
+        let (record, body) = copies().max_by_key(|(record, _)| record.failed_at)?;
+        Some(Found { record, body, copies: copies().count() as u64 })
+    }
+}
+
+/// What is to be shown.
+pub(super) struct Found<'a> {
+    pub record: &'a Record,
+    pub body: &'a Bytes,
+    pub copies: u64,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: Option<&'a str>,
+    reason: &'a str,
+    owner: &'static str,
+    meaning: &'static str,
+    detail: Option<&'a str>,
+    failed_at: Option<Timestamp>,
+    copies: u64,
+    times_looked_at: u64,
+    job: Option<ShownJob<'a>>,
+    /// Why it is no job.
+    problem: Option<&'a str>,
+    body_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownJob<'a> {
+    event: &'static str,
+    organization: &'a str,
+    campaign: &'a str,
+    target: &'a str,
+    lead: Option<String>,
+    submission: Option<&'a str>,
+    event_time: Timestamp,
+    first_seen: Timestamp,
+    attempts: u32,
+    parked: u32,
+    replays: u32,
+    traceparent: Option<&'a str>,
+    upstream: Option<serde_json::Value>,
+    history: &'a [HistoryEntry],
+}
+
+impl Found<'_> {
+    pub fn json(&self, body: bool) -> impl Serialize + '_ {
+        let utf8 = body.then(|| std::str::from_utf8(self.body).ok().map(str::to_owned)).flatten();
+        Shown {
+            id: self.record.key(),
+            reason: self.record.reason.label(),
+            owner: self.record.reason.owner().label(),
+            meaning: self.record.reason.meaning(),
+            detail: self.record.detail.as_deref(),
+            failed_at: self.record.failed_at,
+            copies: self.copies,
+            times_looked_at: self.record.deliveries,
+            job: self.record.content.as_ref().ok().map(|job| ShownJob {
+                event: job.kind.name(),
+                organization: &job.organization,
+                campaign: &job.campaign,
+                target: job.target.as_str(),
+                lead: lead(&job.body),
+                submission: job.submission.as_deref(),
+                event_time: job.event_time,
+                first_seen: job.first_seen,
+                attempts: job.attempt,
+                parked: job.parked,
+                replays: job.replays,
+                traceparent: job.traceparent.as_deref(),
+                upstream: job.upstream.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+                history: job.history.entries(),
+            }),
+            problem: self.record.content.as_ref().err().map(|unreadable| unreadable.problem.as_str()),
+            body_bytes: self.body.len(),
+            body_base64: (body && utf8.is_none()).then(|| BASE64_STANDARD.encode(self.body)),
+            body: utf8,
+        }
+    }
+
+    pub fn text(&self, body: bool, terminal: Terminal, now: Timestamp) -> String {
+        let record = self.record;
+        let mut facts = Facts::default();
+        match &record.content {
+            Ok(job) => facts.job(job),
+            Err(unreadable) => {
+                facts.add("type", unreadable.kind.as_deref().unwrap_or("-"));
+                facts.add("no job", &format!("{}; it stays where it lies and cannot be replayed", unreadable.problem));
+            }
+        }
+        let since =
+            record.failed_at.map_or_else(|| "-".to_owned(), |at| format!("{} ({})", clock(at), age(Some(at), now)));
+        facts.add("failed", &since);
+        facts.add("reason", &format!("{}, for: {}", record.reason.label(), record.reason.owner().label()));
+        facts.add("", record.reason.meaning());
+        facts.add("detail", record.detail.as_deref().unwrap_or("-"));
+        if self.copies > 1 {
+            let copies = format!("{} of the same job: a crash forked it; a replay puts one back for all", self.copies);
+            facts.add("copies", &copies);
+        }
+        if !body {
+            facts.add(
+                "body",
+                &format!(
+                    "{}, not shown: it holds the data of the lead (--body)",
+                    counted(self.body.len() as u64, "byte", "bytes")
+                ),
+            );
+        }
+        let id = record.key().unwrap_or("(without an id)");
+        let mut text = format!("{}\n{}", terminal.paint(output::Tone::Strong, &output::printable(id)), facts.0);
+        if let Ok(job) = &record.content {
+            let _ = write!(text, "\n{}\n", history(job, terminal));
+        }
+        if body {
+            let lines = String::from_utf8_lossy(self.body);
+            let lines: Vec<_> = lines.lines().map(output::printable).collect();
+            let _ = write!(text, "\nbody\n{}\n", lines.join("\n"));
+        }
+        text.trim_end().to_owned()
+    }
+}
+
+/// Name and value, one a line.
+#[derive(Default)]
+struct Facts(String);
+
+impl Facts {
+    fn add(&mut self, name: &str, value: &str) {
+        let _ = writeln!(self.0, "  {name:11}  {}", output::printable(value));
+    }
+
+    fn job(&mut self, job: &Job) {
+        self.add("event", job.kind.name());
+        self.add("campaign", &format!("{} of organization {}", job.campaign, job.organization));
+        self.add("target", job.target.as_str());
+        self.add("lead", &lead(&job.body).unwrap_or_else(|| "-".to_owned()));
+        self.add("submission", job.submission.as_deref().unwrap_or("-"));
+        self.add("happened", &clock(job.event_time));
+        self.add("first seen", &clock(job.first_seen));
+        self.add("attempts", &job.attempt.to_string());
+        if job.parked > 0 {
+            self.add("parked", &counted(job.parked.into(), "time", "times"));
+        }
+        if job.replays > 0 {
+            self.add("replayed", &counted(job.replays.into(), "time", "times"));
+        }
+        if let Some(upstream) = &job.upstream {
+            self.add("upstream", upstream);
+        }
+    }
+}
+
+fn history(job: &Job, terminal: Terminal) -> String {
+    if job.history.entries().is_empty() {
+        return "no attempt was made".to_owned();
+    }
+    let mut table = Table::new(terminal, &["when", "attempt", "took", "result", "then", "answer"]);
+    for entry in job.history.entries() {
+        table.row([
+            Cell::text(clock(entry.at)),
+            Cell::number(entry.attempt),
+            Cell::number(human_duration(std::time::Duration::from_millis(entry.ms))),
+            Cell::text(answer(entry.status, &entry.reason)),
+            Cell::text(&entry.outcome),
+            Cell::text(entry.snippet.as_deref().unwrap_or("-")),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The event's `leadId`.
+fn lead(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Lead {
+        #[serde(rename = "leadId")]
+        id: String,
+    }
+    serde_json::from_slice::<Lead>(body).ok().map(|lead| lead.id)
+}

@@ -1,0 +1,109 @@
+//! What a replay does with each message it holds, decided from what it has published so far.
+//!
+//! A crash of a worker can fork a job: copies with the same `webhook-id`. They are replayed as one, and the other copies
+//! are removed with it. A job that fails anew *during* the replay comes back under the same id, and must not be taken for
+//! such a copy, or it would be lost: it carries at least as many replays as what was published, a copy carries fewer.
+
+use std::collections::BTreeMap;
+
+use crate::job::Job;
+
+/// What has been published and confirmed in this replay: the number of replays it went with, by `webhook-id`.
+#[derive(Debug, Default)]
+pub struct Ledger(BTreeMap<String, u32>);
+
+/// One job to publish, and the messages to remove when that is confirmed. Numbers are places in what was asked about.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The copy to publish: the one that was replayed most often, of several the first.
+    pub chosen: usize,
+    /// All copies, the chosen one too.
+    pub all: Vec<usize>,
+}
+
+/// What to do with a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To publish, in the order of their first copies.
+    pub groups: Vec<Group>,
+    /// Copies of what has been published and confirmed before: to remove.
+    pub copies: Vec<usize>,
+    /// Came back after this replay published it: to leave.
+    pub returned: Vec<usize>,
+}
+
+impl Ledger {
+    /// Plans a batch.
+    pub fn plan<'a>(&self, jobs: impl IntoIterator<Item = (usize, &'a Job)>) -> Plan {
+        let mut plan = Plan::default();
+        let mut places: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
+        for (at, job) in jobs {
+            let id = job.webhook_id.as_str();
+            match (self.0.get(id), places.get_mut(id)) {
+                (Some(published), _) if job.replays < *published => plan.copies.push(at),
+                (Some(_), _) => plan.returned.push(at),
+                (None, None) => {
+                    places.insert(id, (plan.groups.len(), job.replays));
+                    plan.groups.push(Group { chosen: at, all: vec![at] });
+                }
+                (None, Some((place, replays))) => {
+                    // `places` holds indices of `groups` only.
+                    let Some(group) = plan.groups.get_mut(*place) else { continue };
+                    group.all.push(at);
+                    if job.replays > *replays {
+                        (group.chosen, *replays) = (at, job.replays);
+                    }
+                }
+            }
+        }
+        plan
+    }
+
+    /// Notes that a job was published, as it was published, and confirmed.
+    pub fn confirmed(&mut self, published: &Job) {
+        self.0.insert(published.webhook_id.clone(), published.replays);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::record::tests::job;
+
+    fn with(id: &str, replays: u32) -> Job {
+        Job { webhook_id: id.to_owned(), replays, ..job() }
+    }
+
+    fn plan(ledger: &Ledger, jobs: &[Job]) -> Plan {
+        ledger.plan(jobs.iter().enumerate())
+    }
+
+    #[test]
+    fn copies_are_published_as_one() {
+        let ledger = Ledger::default();
+        let plan = plan(&ledger, &[with("a", 0), with("b", 0), with("a", 2), with("a", 1)]);
+        let groups = vec![Group { chosen: 2, all: vec![0, 2, 3] }, Group { chosen: 1, all: vec![1] }];
+        assert_eq!(plan, Plan { groups, ..Plan::default() });
+    }
+
+    #[test]
+    fn a_copy_met_later_is_removed() {
+        let mut ledger = Ledger::default();
+        ledger.confirmed(&with("a", 0).replayed());
+        assert_eq!(plan(&ledger, &[with("a", 0)]), Plan { copies: vec![0], ..Plan::default() });
+    }
+
+    #[test]
+    fn a_job_that_failed_again_meanwhile_is_no_copy() {
+        let mut ledger = Ledger::default();
+        let published = with("a", 0).replayed();
+        ledger.confirmed(&published);
+        assert_eq!(plan(&ledger, &[published]), Plan { returned: vec![0], ..Plan::default() });
+        assert_eq!(plan(&ledger, &[with("a", 7)]), Plan { returned: vec![0], ..Plan::default() });
+    }
+
+    #[test]
+    fn what_was_not_confirmed_is_no_excuse_to_remove() {
+        assert!(plan(&Ledger::default(), &[with("a", 0)]).copies.is_empty());
+    }
+}

@@ -1,0 +1,189 @@
+//! One message of the failed queue, read: the job, why it rests here, and since when.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::{
+    delivery::outcome::{FailReason, Owner},
+    job::{Job, Malformed, header},
+};
+
+/// A message of the failed queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The job, or what can be said about a message that is none.
+    pub content: Result<Job, Unreadable>,
+    /// Why it rests here.
+    pub reason: Reason,
+    /// More about the reason, in the worker's words. Names no lead data.
+    pub detail: Option<String>,
+    /// Since when it rests here, if anything says so.
+    pub failed_at: Option<Timestamp>,
+    /// How often the broker has given it out before.
+    pub deliveries: u64,
+}
+
+/// A message that this version cannot read as a job. It is left where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong; names headers, never values.
+    pub problem: String,
+    /// The property `message_id`, if any.
+    pub message_id: Option<String>,
+    /// The property `type`, if any.
+    pub kind: Option<String>,
+    /// Length of the body in bytes.
+    pub bytes: usize,
+}
+
+/// Why a message rests on the failed queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A reason of ours, said by a worker or derived from what the broker added.
+    Known(FailReason),
+    /// A reason that a newer Leadhook wrote.
+    Newer(String),
+    /// The broker put it here by itself, for another cause than its delivery limit.
+    DeadLettered,
+    /// Nothing says why: somebody put it here by hand.
+    Unsaid,
+}
+
+impl Reason {
+    /// The word in tables, JSON and filters.
+    pub fn label(&self) -> &str {
+        match self {
+            Reason::Known(reason) => reason.label(),
+            Reason::Newer(label) => label,
+            Reason::DeadLettered => "dead_lettered",
+            Reason::Unsaid => "unknown",
+        }
+    }
+
+    /// Who can do something about it first.
+    pub fn owner(&self) -> Owner {
+        match self {
+            Reason::Known(reason) => reason.owner(),
+            Reason::Newer(_) | Reason::DeadLettered | Reason::Unsaid => Owner::Us,
+        }
+    }
+
+    /// One or two sentences for support: what happened and what to do.
+    pub fn meaning(&self) -> &'static str {
+        match self {
+            Reason::Known(reason) => reason.meaning(),
+            Reason::Newer(_) => "A newer leadhook wrote this reason; ask that version what it means.",
+            Reason::DeadLettered => "The broker moved it here by itself; have the engineers find out why, then replay.",
+            Reason::Unsaid => "Nothing says why it is here; have the engineers find out who put it there, then replay.",
+        }
+    }
+}
+
+impl Record {
+    /// Reads a message as it came from the failed queue.
+    pub fn read(properties: &BasicProperties, body: Bytes) -> Record {
+        let empty = FieldTable::default();
+        let headers = properties.headers().as_ref().unwrap_or(&empty);
+        let death = Death::latest(headers);
+        let said = text(headers, header::REASON);
+        let reason = match (&said, &death) {
+            (Some(label), _) if label == Reason::DeadLettered.label() => Reason::DeadLettered,
+            (Some(label), _) => FailReason::parse(label).map_or_else(|| Reason::Newer(label.clone()), Reason::Known),
+            (None, Some(death)) if death.reason == "delivery_limit" => Reason::Known(FailReason::DeliveryLimit),
+            (None, Some(_)) => Reason::DeadLettered,
+            (None, None) => Reason::Unsaid,
+        };
+        let died = || death.as_ref().filter(|_| said.is_none());
+        let detail = text(headers, header::DETAIL).or_else(|| died().map(Death::detail));
+        let failed_at = millis(headers, header::FAILED_AT).or_else(|| died().and_then(|death| death.at));
+        let bytes = body.len();
+        let content = Job::decode(properties, body).map_err(|malformed| Unreadable {
+            problem: match malformed {
+                Malformed::Newer(_) => format!("{malformed}: look at it with a newer leadhook"),
+                Malformed::Broken(_) => malformed.to_string(),
+            },
+            message_id: properties.message_id().as_ref().map(ShortString::to_string),
+            kind: properties.kind().as_ref().map(ShortString::to_string),
+            bytes,
+        });
+        Record { content, reason, detail, failed_at, deliveries: deliveries(headers) }
+    }
+
+    /// What people call it: the `webhook-id` of a job, else the property `message_id`, if any.
+    pub fn key(&self) -> Option<&str> {
+        match &self.content {
+            Ok(job) => Some(&job.webhook_id),
+            Err(unreadable) => unreadable.message_id.as_deref(),
+        }
+    }
+}
+
+/// What the broker noted when it dead-lettered a message. Anybody could have written it up to RabbitMQ 3.13, so it is
+/// shown, and never acted upon.
+#[derive(Debug, PartialEq, Eq)]
+struct Death {
+    reason: String,
+    queue: Option<String>,
+    at: Option<Timestamp>,
+}
+
+impl Death {
+    /// The latest: the first entry of `x-death`. `x-first-death-*` would name the first retry of a job on the delay ladder,
+    /// and `x-last-death-*` came with 4.0; they stand in where `x-death` is missing.
+    fn latest(headers: &FieldTable) -> Option<Death> {
+        let entry = match headers.inner().get("x-death") {
+            Some(AMQPValue::FieldArray(deaths)) => deaths.as_slice().first(),
+            _ => None,
+        };
+        if let Some(AMQPValue::FieldTable(entry)) = entry
+            && let Some(reason) = text(entry, "reason")
+        {
+            let at = match entry.inner().get("time") {
+                Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).ok(),
+                _ => None,
+            };
+            let at = at.and_then(|seconds| Timestamp::from_second(seconds).ok());
+            return Some(Death { reason, queue: text(entry, "queue"), at });
+        }
+        ["last", "first"].iter().find_map(|which| {
+            let reason = text(headers, &format!("x-{which}-death-reason"))?;
+            Some(Death { reason, queue: text(headers, &format!("x-{which}-death-queue")), at: None })
+        })
+    }
+
+    fn detail(&self) -> String {
+        let from = self.queue.as_deref().map(|queue| format!(" from {queue}")).unwrap_or_default();
+        format!("dead-lettered by the broker{from}: {}", self.reason)
+    }
+}
+
+fn text(headers: &FieldTable, name: &str) -> Option<String> {
+    match headers.inner().get(name)? {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn millis(headers: &FieldTable, name: &str) -> Option<Timestamp> {
+    match headers.inner().get(name)? {
+        AMQPValue::LongLongInt(millis) => Timestamp::from_millisecond(*millis).ok(),
+        _ => None,
+    }
+}
+
+fn deliveries(headers: &FieldTable) -> u64 {
+    match headers.inner().get("x-delivery-count") {
+        Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
+        Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or_default(),
+        Some(AMQPValue::LongUInt(count)) => u64::from(*count),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

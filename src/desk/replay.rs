@@ -1,0 +1,186 @@
+//! Putting failed jobs back onto the jobs queue: publish, wait for the confirm, and only then remove.
+//!
+//! Killed at any place, a replay loses nothing: what was not published stays failed, and what was published but not removed
+//! is both waiting for delivery and failed (a duplicate under the same `webhook-id`, if it is replayed once more).
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, stream};
+use lapin::types::ShortString;
+use serde::Serialize;
+
+use super::{
+    ledger::{Group, Ledger},
+    selection::{Resolved, Selection},
+    visit::{Held, Visit, VisitError},
+    wear::{Renewer, is_worn},
+};
+use crate::{
+    broker::publisher::{PublishError, Publisher},
+    job::Job,
+};
+
+/// Confirms under way at the same time.
+const IN_FLIGHT: usize = 200;
+
+/// What a replay came to.
+#[derive(Debug, Default, Serialize)]
+pub struct Tally {
+    /// Jobs published and confirmed.
+    pub replayed: u64,
+    /// Further copies of them that were removed with them.
+    pub copies_removed: u64,
+    /// Jobs that failed again while the replay ran; left on the failed queue.
+    pub failed_again: u64,
+    /// Messages that are no jobs; left on the failed queue.
+    pub unreadable: u64,
+    /// Jobs whose publishing was not confirmed; left on the failed queue.
+    pub not_published: u64,
+    /// Messages that could not be removed after the confirm: they are on the failed queue still, and will be delivered too.
+    pub not_removed: u64,
+    /// Messages that were removed.
+    #[serde(skip)]
+    pub removed: u64,
+    /// Why publishing failed first. The replay ends with the batch in which that happened.
+    #[serde(skip)]
+    pub problem: Option<PublishError>,
+}
+
+/// A replay at work.
+pub struct Replay<'a> {
+    publisher: &'a Publisher,
+    jobs: &'a ShortString,
+    ledger: Ledger,
+    /// What was done so far.
+    pub tally: Tally,
+}
+
+impl<'a> Replay<'a> {
+    /// A replay to the queue `jobs`.
+    pub fn new(publisher: &'a Publisher, jobs: &'a ShortString) -> Replay<'a> {
+        Replay { publisher, jobs, ledger: Ledger::default(), tally: Tally::default() }
+    }
+
+    /// Replays every job of the visit, batch by batch; `seen` is called with the size of each batch.
+    ///
+    /// # Errors
+    /// The visit was broken off; what had been confirmed was counted.
+    pub async fn all(
+        &mut self,
+        visit: &mut Visit,
+        renewer: &mut Renewer<'_>,
+        seen: impl Fn(u64),
+    ) -> Result<(), VisitError> {
+        loop {
+            let batch = visit.next().await?;
+            if batch.is_empty() || self.tally.problem.is_some() {
+                return Ok(());
+            }
+            for held in batch.iter().filter(|held| held.record.content.is_err()) {
+                self.tally.unreadable += 1;
+                if is_worn(&held.record) {
+                    renewer.renew(held).await;
+                }
+            }
+            self.put_back(&batch).await;
+            seen(batch.len() as u64);
+        }
+    }
+
+    /// Replays the selected jobs, once the whole visit has been looked through: only then it is known what a beginning of an
+    /// id means. Where anything is ambiguous, nothing is replayed.
+    ///
+    /// # Errors
+    /// As [`Replay::all`]; nothing was replayed.
+    pub async fn selected(
+        &mut self,
+        selection: &Selection,
+        visit: &mut Visit,
+        renewer: &mut Renewer<'_>,
+        seen: impl Fn(u64),
+    ) -> Result<Resolved, VisitError> {
+        let mut wanted = Vec::new();
+        loop {
+            let batch = visit.next().await?;
+            if batch.is_empty() {
+                break;
+            }
+            seen(batch.len() as u64);
+            for held in batch {
+                match held.record.key() {
+                    Some(key) if selection.wants(key) => wanted.push(held),
+                    _ if is_worn(&held.record) => renewer.renew(&held).await,
+                    _ => {}
+                }
+            }
+        }
+        let ids: BTreeSet<String> = wanted.iter().filter_map(|held| held.record.key().map(str::to_owned)).collect();
+        let resolved = selection.resolve(&ids);
+        if resolved.ambiguous.is_empty() {
+            wanted.retain(|held| held.record.key().is_some_and(|key| resolved.found.contains(key)));
+            self.tally.unreadable += wanted.iter().filter(|held| held.record.content.is_err()).count() as u64;
+            self.put_back(&wanted).await;
+        }
+        Ok(resolved)
+    }
+
+    /// Publishes the jobs among these messages and removes each with its copies when it is confirmed.
+    async fn put_back(&mut self, held: &[Held]) {
+        let jobs = held.iter().enumerate().filter_map(|(at, held)| Some((at, held.record.content.as_ref().ok()?)));
+        let plan = self.ledger.plan(jobs);
+        self.tally.failed_again += plan.returned.len() as u64;
+        let removed = remove(plan.copies.iter().filter_map(|at| held.get(*at))).await;
+        self.tally.copies_removed += removed;
+        self.tally.removed += removed;
+        self.tally.not_removed += plan.copies.len() as u64 - removed;
+        let (publisher, queue) = (self.publisher, self.jobs);
+        let work = stream::iter(plan.groups).filter_map(async |group| {
+            let job = held.get(group.chosen)?.record.content.as_ref().ok()?.replayed();
+            Some((group, job))
+        });
+        let done = work.map(async |(group, job)| publish_then_remove(publisher, queue, held, &group, job).await);
+        let mut done = std::pin::pin!(done.buffer_unordered(IN_FLIGHT));
+        while let Some(done) = done.next().await {
+            match done {
+                Ok(Done { job, removed, left }) => {
+                    self.ledger.confirmed(&job);
+                    self.tally.replayed += 1;
+                    self.tally.copies_removed += removed.saturating_sub(1);
+                    self.tally.removed += removed;
+                    self.tally.not_removed += left;
+                }
+                Err(error) => {
+                    self.tally.not_published += 1;
+                    self.tally.problem.get_or_insert(error);
+                }
+            }
+        }
+    }
+}
+
+/// One job is on the jobs queue.
+struct Done {
+    job: Job,
+    removed: u64,
+    left: u64,
+}
+
+async fn publish_then_remove(
+    publisher: &Publisher,
+    queue: &ShortString,
+    held: &[Held],
+    group: &Group,
+    job: Job,
+) -> Result<Done, PublishError> {
+    publisher.publish(job.to_message(queue)).await?;
+    let removed = remove(group.all.iter().filter_map(|at| held.get(*at))).await;
+    Ok(Done { job, removed, left: group.all.len() as u64 - removed })
+}
+
+async fn remove<'a>(held: impl Iterator<Item = &'a Held>) -> u64 {
+    let mut removed = 0;
+    for held in held {
+        removed += u64::from(held.remove().await);
+    }
+    removed
+}

@@ -1,0 +1,117 @@
+//! Which messages somebody means: ids, or the beginnings of ids.
+
+use std::{collections::BTreeSet, ops::Bound};
+
+/// Shortest beginning of an id that is taken for one, in characters.
+pub const SHORTEST: usize = 6;
+
+/// How many candidates are named where a beginning fits several ids.
+const CANDIDATES: usize = 10;
+
+/// Ids and beginnings as they were said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection(Vec<String>);
+
+/// What a selection comes to among the ids that are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Whole ids.
+    pub found: BTreeSet<String>,
+    /// Said, but nothing begins so.
+    pub unknown: Vec<String>,
+    /// Said, but several ids begin so; with the first of them.
+    pub ambiguous: Vec<(String, Vec<String>)>,
+}
+
+impl Selection {
+    /// Takes what was said.
+    ///
+    /// # Errors
+    /// Something is shorter than [`SHORTEST`].
+    pub fn new(said: &[String]) -> Result<Selection, String> {
+        match said.iter().find(|id| id.chars().count() < SHORTEST) {
+            Some(short) => Err(format!("\"{short}\" is too short for an id: at least {SHORTEST} characters of it")),
+            None => Ok(Selection(said.to_vec())),
+        }
+    }
+
+    /// Whether an id may be meant.
+    pub fn wants(&self, id: &str) -> bool {
+        self.0.iter().any(|said| begins(id, said))
+    }
+
+    /// Finds out what was meant. A whole id is never ambiguous, even if another one begins with it.
+    pub fn resolve(&self, ids: &BTreeSet<String>) -> Resolved {
+        let mut resolved = Resolved::default();
+        for said in &self.0 {
+            if ids.contains(said) {
+                resolved.found.insert(said.clone());
+                continue;
+            }
+            let candidates: Vec<_> = ids.iter().filter(|id| begins(id, said)).take(CANDIDATES).cloned().collect();
+            match candidates.as_slice() {
+                [] => resolved.unknown.push(said.clone()),
+                [one] => drop(resolved.found.insert(one.clone())),
+                _ => resolved.ambiguous.push((said.clone(), candidates)),
+            }
+        }
+        resolved
+    }
+}
+
+/// With or without the `wh_` that all our ids begin with.
+fn begins(id: &str, said: &str) -> bool {
+    id.starts_with(said) || id.strip_prefix("wh_").is_some_and(|rest| rest.starts_with(said))
+}
+
+/// The shortest beginning of `id`, at least `least` characters, that none of the other `ids` has. Ids are ASCII.
+pub fn shortened<'a>(id: &'a str, ids: &BTreeSet<String>, least: usize) -> &'a str {
+    let before = ids.range::<str, _>((Bound::Unbounded, Bound::Excluded(id))).next_back();
+    let after = ids.range::<str, _>((Bound::Excluded(id), Bound::Unbounded)).next();
+    let shared = |other: &String| id.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let shared = before.into_iter().chain(after).map(shared).max().unwrap_or(0);
+    id.get(..(shared + 1).max(least)).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(ids: &[&str]) -> BTreeSet<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    fn check(said: &[&str], there: &[&str], found: &[&str], unknown: &[&str], ambiguous: &[(&str, &[&str])]) {
+        let said: Vec<_> = said.iter().map(|id| (*id).to_owned()).collect();
+        let resolved = Selection::new(&said).unwrap().resolve(&ids(there));
+        assert_eq!(resolved.found, ids(found), "{said:?}");
+        assert_eq!(resolved.unknown, unknown, "{said:?}");
+        let several: Vec<_> = ambiguous
+            .iter()
+            .map(|(said, ids)| ((*said).to_owned(), ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(resolved.ambiguous, several, "{said:?}");
+    }
+
+    #[test]
+    fn ids_and_beginnings() {
+        let there = ["wh_aaaabbbb", "wh_aaaacccc", "wh_dddddddd"];
+        check(&["wh_aaaabbbb"], &there, &["wh_aaaabbbb"], &[], &[]);
+        check(&["wh_ddd"], &there, &["wh_dddddddd"], &[], &[]);
+        check(&["dddddd"], &there, &["wh_dddddddd"], &[], &[]);
+        check(&["wh_aaaab", "wh_aaaabbbb"], &there, &["wh_aaaabbbb"], &[], &[]);
+        check(&["wh_eeeeee"], &there, &[], &["wh_eeeeee"], &[]);
+        check(&["wh_aaa"], &there, &[], &[], &[("wh_aaa", &["wh_aaaabbbb", "wh_aaaacccc"])]);
+        check(&["wh_aaaa"], &["wh_aaaa", "wh_aaaab"], &["wh_aaaa"], &[], &[]);
+        assert!(Selection::new(&["wh_aa".to_owned()]).unwrap_err().contains("at least 6"));
+    }
+
+    #[test]
+    fn shortened_ids_stay_unique() {
+        let there = ids(&["wh_aaaabbbb", "wh_aaaacccc", "wh_dddddddd"]);
+        assert_eq!(shortened("wh_aaaabbbb", &there, 6), "wh_aaaab");
+        assert_eq!(shortened("wh_dddddddd", &there, 6), "wh_ddd");
+        assert_eq!(shortened("wh_dddddddd", &there, 99), "wh_dddddddd");
+        assert_eq!(shortened("wh_aaaa", &ids(&["wh_aaaa", "wh_aaaab"]), 6), "wh_aaaa");
+    }
+}

@@ -1,0 +1,325 @@
+//! One visit to the failed queue: all its messages are taken, looked at, and given back in the order they lay in.
+//!
+//! See the parent module for the rules and what they prevent.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use lapin::{
+    Acker, BasicProperties, Channel, Connection, ErrorKind,
+    message::Delivery,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    types::{FieldTable, ShortString},
+};
+
+use super::record::Record;
+use crate::{
+    broker::connection::{self, ConnectError},
+    settings::Amqp,
+};
+
+/// Most consumers of a visit. RabbitMQ gives back what a closed channel held consumer by consumer, in the order of their
+/// names as long as the queue has at most 32 of them, and in no order beyond (measured on 3.10 and 4.0).
+const BATCHES: u64 = 30;
+
+/// Fewest messages in a batch, where the queue has that many. What a visit holds in memory is one batch.
+const SMALLEST: u64 = 256;
+
+/// Most messages in a batch: a prefetch has 16 bits.
+const LARGEST: u64 = 65_535;
+
+/// Silence after which the queue is asked whether there is anything left.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Longest silence while the queue still says that it has messages.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for another visitor to leave.
+const TURN: Duration = Duration::from_secs(30);
+
+/// How often is asked, while waiting for something on the broker.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Longest wait for what was given back to lie on the queue again, so that the next visitor sees all of it.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// Why a visit came to nothing, or had to be broken off. All messages stay on the queue. Names no credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum VisitError {
+    /// The broker cannot be reached.
+    #[error("cannot connect to {0}; see amqp.urls")]
+    Connect(#[from] ConnectError),
+    /// There is no such queue.
+    #[error("there is no queue {0}: run `leadhook topology apply`, and see amqp.prefix for its name")]
+    NoQueue(ShortString),
+    /// The user may not read the queue.
+    #[error("the user of amqp.urls may not read queue {0}")]
+    Forbidden(ShortString),
+    /// Another visitor does not leave.
+    #[error(
+        "somebody else is at the failed queue with `leadhook failed`, and one at a time may: try again when that has ended"
+    )]
+    Busy,
+    /// The broker ended it.
+    #[error("the connection to the broker was lost, all that was held is on the failed queue again: {0}")]
+    Lost(String),
+}
+
+/// A message that is held.
+pub struct Held {
+    /// What it says.
+    pub record: Record,
+    /// As they came.
+    pub properties: BasicProperties,
+    /// As it came.
+    pub body: Bytes,
+    receipt: Acker,
+}
+
+impl Held {
+    fn new(delivery: Delivery) -> Held {
+        let body = Bytes::from(delivery.data);
+        let record = Record::read(&delivery.properties, body.clone());
+        Held { record, properties: delivery.properties, body, receipt: delivery.acker }
+    }
+
+    /// Removes the message from the queue, for good. `false` when the channel is gone, and the message back on the queue.
+    pub async fn remove(&self) -> bool {
+        self.receipt.ack(BasicAckOptions::default()).await.unwrap_or(false)
+    }
+}
+
+/// Whether others can be kept away meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The lock is ours.
+    Locked,
+    /// The user may not declare it (no configure permission on `<prefix>.desk`): others may take part of the messages.
+    Unlocked,
+}
+
+/// A visit.
+pub struct Visit {
+    connection: Connection,
+    channel: Channel,
+    queue: ShortString,
+    guard: Guard,
+    present: u64,
+    others: bool,
+    expected: u64,
+    batch: u64,
+    batches: u64,
+    taken: u64,
+    ended: bool,
+}
+
+impl Visit {
+    /// Connects, waits for its turn (`waiting` is called once if there is somebody else), and counts what is there.
+    /// `at_most` bounds how many messages will be taken.
+    ///
+    /// # Errors
+    /// As [`VisitError`] says; nothing was taken.
+    pub async fn open(
+        amqp: &Amqp,
+        queue: &ShortString,
+        at_most: Option<u64>,
+        waiting: impl FnOnce(),
+    ) -> Result<Visit, VisitError> {
+        let connection = connection::connect(amqp, "desk").await?;
+        let guard = lock(&connection, &format!("{}.desk", amqp.prefix).into(), waiting).await?;
+        let channel = connection.create_channel().await.map_err(lost)?;
+        let (present, consumers) = count(&channel, queue).await.map_err(|error| unreadable(error, queue))?;
+        let expected = present.min(at_most.unwrap_or(u64::MAX)).min(BATCHES * LARGEST);
+        Ok(Visit {
+            connection,
+            channel,
+            queue: queue.clone(),
+            guard,
+            present,
+            others: consumers > 0,
+            expected,
+            batch: batch_size(expected),
+            batches: 0,
+            taken: 0,
+            ended: false,
+        })
+    }
+
+    /// Messages that were ready at the beginning.
+    pub fn present(&self) -> u64 {
+        self.present
+    }
+
+    /// Messages this visit will take if nobody interferes.
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// Messages that were there and did not come: somebody else holds them.
+    pub fn missing(&self) -> u64 {
+        self.expected - self.taken
+    }
+
+    /// Whether something else was reading the queue when this visit began: what it held is not counted anywhere.
+    pub fn others(&self) -> bool {
+        self.others
+    }
+
+    /// Whether other visitors are kept away.
+    pub fn guard(&self) -> Guard {
+        self.guard
+    }
+
+    /// The next messages of the queue, empty at the end. They stay held until [`Visit::leave`]; what is removed before
+    /// that makes room for nobody, since the batch's consumer is gone already.
+    ///
+    /// # Errors
+    /// [`VisitError::Lost`]: all that was held is on the queue again.
+    pub async fn next(&mut self) -> Result<Vec<Held>, VisitError> {
+        let wanted = self.batch.min(self.expected - self.taken);
+        if wanted == 0 || self.ended || self.batches == BATCHES {
+            return Ok(Vec::new());
+        }
+        self.batches += 1;
+        let tag = ShortString::from(format!("desk-{:02}", self.batches));
+        let batch = self.take(&tag, wanted).await?;
+        self.taken += batch.len() as u64;
+        self.ended = (batch.len() as u64) < wanted;
+        Ok(batch)
+    }
+
+    async fn take(&self, tag: &ShortString, wanted: u64) -> Result<Vec<Held>, VisitError> {
+        let prefetch = u16::try_from(wanted).unwrap_or(u16::MAX);
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(lost)?;
+        let options = BasicConsumeOptions::default();
+        let consuming = self.channel.basic_consume(self.queue.clone(), tag.clone(), options, FieldTable::default());
+        let mut consumer = consuming.await.map_err(|error| unreadable(error, &self.queue))?;
+        let mut batch = Vec::with_capacity(prefetch.into());
+        let mut heard = Instant::now();
+        while batch.len() < usize::from(prefetch) {
+            match tokio::time::timeout(SILENCE, consumer.next()).await {
+                Ok(Some(Ok(delivery))) => {
+                    batch.push(Held::new(delivery));
+                    heard = Instant::now();
+                }
+                Ok(Some(Err(error))) => return Err(lost(error)),
+                Ok(None) => return Err(VisitError::Lost("the broker cancelled the consumer".into())),
+                Err(_) => {
+                    let (ready, _) = count(&self.channel, &self.queue).await.map_err(lost)?;
+                    if ready == 0 || heard.elapsed() > PATIENCE {
+                        break;
+                    }
+                }
+            }
+        }
+        self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
+        Ok(batch)
+    }
+
+    /// Gives everything back that was not removed, at once and in order, and lets the next visitor in. Failing is harmless:
+    /// the broker does the same when the connection ends.
+    pub async fn leave(self, removed: u64) {
+        let goodbye = async {
+            self.channel.close(200, "seen".into()).await?;
+            let counting = self.connection.create_channel().await?;
+            let given_back = self.taken.saturating_sub(removed);
+            let begun = Instant::now();
+            let mut tick = tokio::time::interval(ASK_EVERY);
+            while count(&counting, &self.queue).await?.0 < given_back && begun.elapsed() < GIVING_BACK {
+                tick.tick().await;
+            }
+            self.connection.close(200, "goodbye".into()).await
+        };
+        let _ = tokio::time::timeout(2 * GIVING_BACK, goodbye).await;
+    }
+}
+
+/// Counts without taking anything: messages that are ready.
+///
+/// # Errors
+/// As [`VisitError`] says.
+pub async fn waiting(amqp: &Amqp, queue: &ShortString) -> Result<u64, VisitError> {
+    let connection = connection::connect(amqp, "desk").await?;
+    let channel = connection.create_channel().await.map_err(lost)?;
+    let counted = count(&channel, queue).await.map_err(|error| unreadable(error, queue));
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "counted".into())).await;
+    counted.map(|(ready, _)| ready)
+}
+
+/// Large enough that few are needed; see [`BATCHES`].
+fn batch_size(expected: u64) -> u64 {
+    expected.div_ceil(BATCHES).clamp(SMALLEST, LARGEST)
+}
+
+/// Ready messages and consumers, by a passive declare.
+async fn count(channel: &Channel, queue: &ShortString) -> Result<(u64, u32), lapin::Error> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+    Ok((declared.message_count().into(), declared.consumer_count()))
+}
+
+/// Declares the lock, an exclusive queue that ends with the connection.
+async fn lock(connection: &Connection, name: &ShortString, waiting: impl FnOnce()) -> Result<Guard, VisitError> {
+    let begun = Instant::now();
+    let mut waiting = Some(waiting);
+    let mut tick = tokio::time::interval(ASK_EVERY);
+    loop {
+        tick.tick().await;
+        // A refusal closes the channel.
+        let channel = connection.create_channel().await.map_err(lost)?;
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        match channel.queue_declare(name.clone(), options, FieldTable::default()).await {
+            Ok(_) => return Ok(Guard::Locked),
+            Err(error) => match code(&error) {
+                Some(RESOURCE_LOCKED) if begun.elapsed() < TURN => {
+                    if let Some(waiting) = waiting.take() {
+                        waiting();
+                    }
+                }
+                Some(RESOURCE_LOCKED) => return Err(VisitError::Busy),
+                Some(ACCESS_REFUSED) => return Ok(Guard::Unlocked),
+                _ => return Err(lost(error)),
+            },
+        }
+    }
+}
+
+const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const RESOURCE_LOCKED: u16 = 405;
+
+/// The AMQP reply code of what the broker refused.
+fn code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(cause) => Some(cause.get_id()),
+        _ => None,
+    }
+}
+
+fn unreadable(error: lapin::Error, queue: &ShortString) -> VisitError {
+    match code(&error) {
+        Some(NOT_FOUND) => VisitError::NoQueue(queue.clone()),
+        Some(ACCESS_REFUSED) => VisitError::Forbidden(queue.clone()),
+        _ => lost(error),
+    }
+}
+
+fn lost(error: lapin::Error) -> VisitError {
+    VisitError::Lost(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_batches_whatever_the_size() {
+        for expected in [0, 1, 255, 256, 257, 7_679, 7_680, 7_681, 100_000, BATCHES * LARGEST] {
+            let batch = batch_size(expected);
+            assert!((SMALLEST..=LARGEST).contains(&batch), "{expected}");
+            assert!(expected.div_ceil(batch) <= BATCHES, "{expected}");
+        }
+        assert_eq!((batch_size(10), batch_size(100_000)), (256, 3_334));
+    }
+}
