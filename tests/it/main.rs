@@ -1,8 +1,9 @@
 //! The promises of DESIGN.md on a real RabbitMQ, a real worker process and real sockets. One binary, one shared broker.
 
-mod broker;
-mod crashes; // the broker is restarted under an idle and under a busy worker
+mod broker; // the broker is restarted, blocked, full, or lacks a queue
+mod crashes; // a job that kills the process: alone, then failed unstarted
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
+mod desk; // looking at failed jobs changes nothing, putting them back loses nothing
 mod docs; // the documents say what is, and nothing else
 mod harness; // a world per test: vhost, store, workers, receivers
 mod node; // private RabbitMQ nodes

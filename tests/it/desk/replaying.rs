@@ -1,0 +1,153 @@
+//! Replaying: published and confirmed before it is removed, whatever happens in between.
+
+use std::process::Stdio;
+
+use lapin::options::QueueDeleteOptions;
+use reqwest::Method;
+
+use super::{connect, drain, fail, failed, job, litter, quiet_world, set};
+use crate::{
+    harness::{PATIENCE, World, event, eventually, receiver},
+    node::Node,
+};
+
+#[tokio::test]
+async fn a_replayed_job_is_delivered_under_the_same_id_with_all_attempts_anew() {
+    let world = World::new().await;
+    let receiver = receiver("500").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 1");
+    let worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    eventually("it has failed", async || (world.ready("failed").await == 1).then_some(())).await;
+    receiver.set_script("200".parse().unwrap());
+    let id = receiver.received()[0].webhook_id().unwrap().to_owned();
+    let replay = failed(&world, &["replay", &id[..14]]).await;
+    assert_eq!((replay.code, replay.out.trim()), (Some(0), "1 job replayed"), "{}", replay.err);
+    let received = receiver.wait_for(3, PATIENCE).await.unwrap();
+    assert_eq!(received[2].webhook_id(), Some(id.as_str()));
+    assert_eq!(received[2].attempt(), Some(1));
+    assert_eq!(received[2].body, event("ABC", 1).into_bytes());
+    eventually("it is delivered", async || {
+        (worker.metric("leadhook_jobs_total", "delivered").await >= 1.0).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!((world.ready("failed").await, world.ready("jobs").await), (0, 0));
+}
+
+#[tokio::test]
+async fn all_are_replayed_copies_as_one_and_what_is_no_job_stays() {
+    let world = quiet_world().await;
+    // Copies in one batch and in batches far apart.
+    let order = [5, 5].into_iter().chain(0..600).chain([7]);
+    let ids = fail(&world, order.map(job)).await;
+    litter(&world, "not-ours").await;
+    let unasked = failed(&world, &["replay", "--all"]).await;
+    assert_eq!(unasked.code, Some(2), "{}", unasked.out);
+    assert!(unasked.err.contains("--yes"), "{}", unasked.err);
+    assert_eq!(world.ready("jobs").await, 0);
+
+    let replay = failed(&world, &["replay", "--all", "--yes", "--json"]).await;
+    assert_eq!(replay.code, Some(1), "something was left: {}", replay.err);
+    let tally = replay.json();
+    assert_eq!(
+        (&tally["replayed"], &tally["copies_removed"], &tally["unreadable"]),
+        (&600.into(), &3.into(), &1.into())
+    );
+    let jobs = world.take("jobs", 600).await;
+    let mut seen = Vec::new();
+    for message in &jobs {
+        assert_eq!(message.text("leadhook-attempts").as_deref(), Some("0"));
+        assert_eq!(message.text("leadhook-replays").as_deref(), Some("1"));
+        assert_eq!(message.text("leadhook-reason"), None);
+        seen.push(message.properties.message_id().as_ref().unwrap().to_string());
+    }
+    assert_eq!(set(&seen), set(&ids));
+    assert_eq!(drain(&world, "failed").await, ["not-ours"]);
+}
+
+#[tokio::test]
+async fn one_id_takes_its_copies_along_and_leaves_the_rest() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [0, 1, 2, 1, 3, 1].map(job)).await;
+    let replay = failed(&world, &["replay", &ids[1], "--json"]).await;
+    assert_eq!(replay.code, Some(0), "{}", replay.err);
+    assert_eq!((&replay.json()["replayed"], &replay.json()["copies_removed"]), (&1.into(), &2.into()));
+    assert_eq!(drain(&world, "jobs").await, ids[1..2]);
+    assert_eq!(drain(&world, "failed").await, [&*ids[0], &*ids[2], &*ids[4]]);
+}
+
+#[tokio::test]
+async fn without_a_jobs_queue_nothing_is_removed() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..300).map(job)).await;
+    let channel = connect(&world).await.create_channel().await.unwrap();
+    channel.queue_delete("leadhook.jobs".into(), QueueDeleteOptions::default()).await.unwrap();
+    for arguments in [&["replay", "--all", "--yes"][..], &["replay", &ids[4]]] {
+        let replay = failed(&world, arguments).await;
+        assert_eq!(replay.code, Some(1), "{}", replay.out);
+        assert!(replay.out.contains("there is no queue leadhook.jobs"), "{}", replay.out);
+    }
+    assert_eq!(drain(&world, "failed").await, ids);
+}
+
+#[tokio::test]
+async fn what_the_jobs_queue_refuses_stays_failed() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..600).map(job)).await;
+    let vhost = world.url.rsplit('/').next().unwrap();
+    let policy = r#"{"pattern":"^leadhook\\.jobs$","definition":{"max-length":10},"apply-to":"queues"}"#;
+    Node::shared().manage(Method::PUT, &format!("policies/{vhost}/small"), policy).await;
+    // A policy takes a moment to reach the queue; replay until it bites.
+    let replay = eventually("a refusal", async || {
+        let replay = failed(&world, &["replay", "--all", "--yes"]).await;
+        (replay.code != Some(0)).then_some(replay)
+    })
+    .await;
+    assert!(replay.out.contains("the broker refuses messages for leadhook.jobs"), "{} {}", replay.out, replay.err);
+    Node::shared().manage(Method::DELETE, &format!("policies/{vhost}/small"), "").await;
+    let (jobs, rest) = (drain(&world, "jobs").await, drain(&world, "failed").await);
+    assert!(!rest.is_empty());
+    let everywhere: Vec<_> = jobs.into_iter().chain(rest).collect();
+    assert_eq!(set(&everywhere), set(&ids), "nothing is lost");
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_a_replay_loses_nothing() {
+    const JOBS: u32 = 6_000;
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..JOBS).map(job)).await;
+    let mut command = world.command();
+    command.args(["failed", "replay", "--all", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut replay = command.spawn().unwrap();
+    eventually("some are back", async || (world.ready("jobs").await >= 100).then_some(())).await;
+    replay.kill().unwrap();
+    replay.wait().unwrap();
+    let rest = eventually("what was held is on the queue again", async || {
+        let rest = failed(&world, &["list", "--json", "--limit", "10000"]).await.ids();
+        let (jobs, failed) = (world.ready("jobs").await as usize, world.ready("failed").await as usize);
+        (failed == rest.len() && jobs + failed >= ids.len()).then_some(rest)
+    })
+    .await;
+    assert!(!rest.is_empty() && rest.len() < ids.len(), "killed in the middle: {}", rest.len());
+    let order: Vec<_> = ids.iter().filter(|id| set(&rest).contains(id.as_str())).cloned().collect();
+    assert_eq!(rest, order, "the rest lies in its order");
+
+    assert_eq!(failed(&world, &["replay", "--all", "--yes"]).await.code, Some(0));
+    assert_eq!(world.ready("failed").await, 0);
+    let jobs = drain(&world, "jobs").await;
+    assert_eq!(set(&jobs), set(&ids), "nothing is lost");
+    // A confirm whose ack had not left yet: at most what was in flight.
+    assert!(jobs.len() - ids.len() <= 200, "{} duplicates", jobs.len() - ids.len());
+}
+
+#[tokio::test]
+async fn two_replays_at_once_share_nothing() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..1_000).map(job)).await;
+    let arguments = ["replay", "--all", "--yes"];
+    let (first, second) = tokio::join!(failed(&world, &arguments), failed(&world, &arguments));
+    assert_eq!((first.code, second.code), (Some(0), Some(0)), "{} {}", first.out, second.out);
+    let jobs = drain(&world, "jobs").await;
+    assert_eq!((jobs.len(), set(&jobs)), (ids.len(), set(&ids)), "each once");
+}
