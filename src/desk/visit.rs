@@ -84,7 +84,9 @@ impl Held {
         Held { record, properties: delivery.properties, body, receipt: delivery.acker }
     }
 
-    /// Removes the message from the queue, for good. `false` when the channel is gone, and the message back on the queue.
+    /// Removes the message from the queue. `false` when the channel is gone, and the message back on the queue. `true` says
+    /// that the ack was sent: AMQP knows no answer to it, and the broker may forget acks that it had not worked off when the
+    /// channel closes.
     pub async fn remove(&self) -> bool {
         self.receipt.ack(BasicAckOptions::default()).await.unwrap_or(false)
     }
@@ -217,21 +219,43 @@ impl Visit {
         Ok(batch)
     }
 
-    /// Gives everything back that was not removed, at once and in order, and lets the next visitor in. Failing is harmless:
-    /// the broker does the same when the connection ends.
+    /// Gives everything back that was not removed, and begins anew with all that is there now. `removed` says how many
+    /// messages were removed since the visit began, or began anew.
+    ///
+    /// # Errors
+    /// As [`VisitError`] says; all that was held is on the queue again.
+    pub async fn again(&mut self, removed: u64) -> Result<(), VisitError> {
+        self.give_back(removed).await.map_err(lost)?;
+        self.channel = self.connection.create_channel().await.map_err(lost)?;
+        let (present, consumers) = count(&self.channel, &self.queue).await.map_err(lost)?;
+        (self.present, self.others) = (present, consumers > 0);
+        self.expected = present.min(BATCHES * LARGEST);
+        self.batch = batch_size(self.expected);
+        (self.batches, self.taken, self.ended) = (0, 0, false);
+        Ok(())
+    }
+
+    /// Gives everything back that was not removed, and lets the next visitor in. Failing is harmless: the broker does the
+    /// same when the connection ends.
     pub async fn leave(self, removed: u64) {
         let goodbye = async {
-            self.channel.close(200, "seen".into()).await?;
-            let counting = self.connection.create_channel().await?;
-            let given_back = self.taken.saturating_sub(removed);
-            let begun = Instant::now();
-            let mut tick = tokio::time::interval(ASK_EVERY);
-            while count(&counting, &self.queue).await?.0 < given_back && begun.elapsed() < GIVING_BACK {
-                tick.tick().await;
-            }
+            self.give_back(removed).await?;
             self.connection.close(200, "goodbye".into()).await
         };
         let _ = tokio::time::timeout(2 * GIVING_BACK, goodbye).await;
+    }
+
+    /// Closes the channel, which gives back at once and in order, and waits until that shows.
+    async fn give_back(&self, removed: u64) -> Result<(), lapin::Error> {
+        self.channel.close(200, "seen".into()).await?;
+        let counting = self.connection.create_channel().await?;
+        let given_back = self.taken.saturating_sub(removed);
+        let begun = Instant::now();
+        let mut tick = tokio::time::interval(ASK_EVERY);
+        while count(&counting, &self.queue).await?.0 < given_back && begun.elapsed() < GIVING_BACK {
+            tick.tick().await;
+        }
+        Ok(())
     }
 }
 

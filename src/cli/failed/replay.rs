@@ -28,12 +28,13 @@ use crate::{
 /// Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
 /// time: nothing is lost, at worst a job is delivered twice under the same webhook-id.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("which").args(["ids", "all"]).required(true)))]
 #[command(after_help = "\
 Exit codes: 0 all replayed, 1 some were not (the output says which and why), 2 the beginning of an id fits several jobs or \
 nobody could be asked (nothing was done), 3 broker or queue not there.")]
 pub struct Args {
     /// Webhook-ids, or their beginnings (at least 6 characters)
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// Replay every job that is on the failed queue now
     #[arg(long)]
@@ -82,21 +83,20 @@ async fn replay(
         false => replay.selected(selection, &mut visit, renewer, seen).await,
     };
     bar.finish_and_clear();
-    let tally = replay.tally;
-    // --all stops at the first problem, and what it has not looked at is no riddle then.
-    let mut notes = if tally.problem.is_some() { Vec::new() } else { overlooked(&visit) };
-    let resolved = match done {
-        Ok(resolved) => resolved,
-        Err(error) => {
-            notes = vec![error.to_string()];
-            Resolved::default()
-        }
-    };
     remarks(desk, &visit, renewer);
-    visit.leave(tally.removed).await;
+    // --all stops at the first problem, and what it has not looked at is no riddle then.
+    let mut notes = if replay.tally.problem.is_some() { Vec::new() } else { overlooked(&visit) };
+    let sure = replay.make_sure(visit).await;
+    let (resolved, broken) = match done {
+        Ok(resolved) => (resolved, sure.err()),
+        Err(error) => (Resolved::default(), Some(error)),
+    };
+    if let Some(error) = broken {
+        notes = vec![error.to_string()];
+    }
     match show::ambiguous(&resolved) {
         Some(refusal) => Err(refusal),
-        None => Ok(Summary::of(tally, &resolved, notes, desk)),
+        None => Ok(Summary::of(replay.tally, &resolved, notes, desk)),
     }
 }
 

@@ -10,7 +10,7 @@ use lapin::{
 };
 use leadhook::job::HistoryEntry;
 
-use super::{fail, failed, failed_as, get, job, litter, publish, quiet_world, raw};
+use super::{fail, failed, failed_as, get, job, litter, publish, quiet_world, raw, set};
 use crate::{
     harness::{World, event, eventually, receiver},
     node::Node,
@@ -65,7 +65,8 @@ async fn what_another_program_holds_is_said_to_be_missing() {
     assert_eq!((&list["complete"], list["jobs"].as_array().unwrap().len()), (&false.into(), 9));
     channel.close(200, "done".into()).await.unwrap();
     eventually("it lies on the queue again", async || (world.ready("failed").await == 10).then_some(())).await;
-    assert_eq!(failed(&world, &["list", "--json"]).await.ids(), ids);
+    // Not in its old place on every version: the other program has moved it.
+    assert_eq!(set(&failed(&world, &["list", "--json"]).await.ids()), set(&ids));
 }
 
 #[tokio::test]
@@ -181,7 +182,7 @@ async fn what_the_broker_gave_up_has_a_derived_reason() {
     let back = world.take("jobs", 1).await.remove(0);
     assert_eq!(back.body, event("ABC", 1).into_bytes());
     let headers = back.properties.headers().clone().unwrap();
-    assert!(headers.inner().keys().all(|name| !name.as_str().starts_with("x-")), "{headers:?}");
+    assert!(headers.inner().keys().all(|name| !name.as_str().contains("death")), "{headers:?}");
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn killed_in_the_middle_a_replay_loses_nothing() {
     let mut command = world.command();
     command.args(["failed", "replay", "--all", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut replay = command.spawn().unwrap();
-    eventually("some are back", async || (world.ready("jobs").await >= 100).then_some(())).await;
+    eventually("some are back", async || (world.ready("jobs").await >= 1_000).then_some(())).await;
     replay.kill().unwrap();
     replay.wait().unwrap();
     let rest = eventually("what was held is on the queue again", async || {
@@ -137,8 +137,8 @@ async fn killed_in_the_middle_a_replay_loses_nothing() {
     assert_eq!(world.ready("failed").await, 0);
     let jobs = drain(&world, "jobs").await;
     assert_eq!(set(&jobs), set(&ids), "nothing is lost");
-    // A confirm whose ack had not left yet: at most what was in flight.
-    assert!(jobs.len() - ids.len() <= 200, "{} duplicates", jobs.len() - ids.len());
+    // Acks that the broker had not worked off yet.
+    assert!(jobs.len() - ids.len() <= 1_000, "{} duplicates", jobs.len() - ids.len());
 }
 
 #[tokio::test]
