@@ -165,14 +165,18 @@ impl Answer<'_> {
     }
 
     fn table(&self, listing: &Listing, terminal: Terminal, now: Timestamp) -> Table {
-        let headings =
-            ["id", "event", "campaign", "target", "attempts", "last answer", "reason", "owner", "failed", "copies"];
+        // Rare, and the table has to fit into 100 columns with whole ids.
+        let copies = self.jobs.iter().any(|line| line.copies > 1);
+        let mut headings = vec!["id", "event", "campaign", "target", "attempts", "last", "reason", "owner", "failed"];
+        if copies {
+            headings.push("copies");
+        }
         let mut table = Table::new(terminal, &headings);
         for line in self.jobs {
             // A pipe gets whole ids: what is cut today may be ambiguous tomorrow.
             let id = if terminal.interactive { shortened(&line.id, listing.ids(), ID) } else { &line.id };
             let last = line.last.as_ref().map_or_else(|| "-".to_owned(), |last| answer(last.status, &last.outcome));
-            table.row([
+            let mut cells = vec![
                 Cell::text(id),
                 Cell::text(line.event),
                 Cell::text(&line.campaign),
@@ -182,8 +186,11 @@ impl Answer<'_> {
                 Cell::text(&line.reason),
                 Cell::text(line.owner),
                 Cell::text(age(line.failed_at, now)),
-                Cell::number(line.copies),
-            ]);
+            ];
+            if copies {
+                cells.push(Cell::number(line.copies));
+            }
+            table.row(cells);
         }
         table
     }
