@@ -9,7 +9,7 @@ mod harness; // a world per test: vhost, store, workers, receivers
 mod node; // private RabbitMQ nodes
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
-mod retries;
-mod settings; // the schedule on the wire, for every kind of failing receiver
+mod retries; // the schedule on the wire, for every kind of failing receiver
+mod settings; // settings that show only in a running worker
 mod stopping; // SIGTERM, replicas, crashes
 mod topology; // the exchange and the queues: declared, verified, explained, compared

@@ -18,7 +18,6 @@ const VERIFIES: &str =
     r#"{"configure":"^$","write":"^(leadhook\\.|amq\\.default$)","read":"^(leadhook\\.|lead\\.events$)"}"#;
 
 impl World {
-
     async fn manage(&self, method: Method, kind: &str, name: &str, body: Value) -> String {
         let path = format!("{kind}/{}/{name}", self.vhost());
         Node::shared().manage(method, path.trim_end_matches('/'), &body.to_string()).await
