@@ -10,6 +10,7 @@ mod node; // private RabbitMQ nodes
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver
+mod samples; // the stores, settings and events that newcomers start from
 mod settings; // settings that show only in a running worker
 mod stopping; // SIGTERM, replicas, crashes
 mod topology; // the exchange and the queues: declared, verified, explained, compared

@@ -1,0 +1,133 @@
+//! The samples that newcomers start from: stores, settings and events of this repository are good as they lie there.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
+
+use leadhook::{
+    event::{Event, EventKind},
+    rejection::RejectReason,
+    settings,
+    store::{self, Resolution, Store},
+};
+
+const MAX_BYTES: usize = 1 << 20;
+
+fn path(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Loads a store without any variable or file to refer to.
+fn store(file: &str) -> Store {
+    let secrets = settings::Secrets { environment_prefix: "WEBHOOK_".to_owned(), directory: None };
+    let store = store::load(&path(file), &secrets).unwrap_or_else(|problems| panic!("{file}: {problems}"));
+    assert_eq!(store.warnings().to_string(), "", "{file}");
+    store
+}
+
+/// Every target of every event: of the listed campaigns, and of one that is not listed.
+fn targets(store: &Store) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for organization in store.organizations() {
+        let listed = organization.campaigns.keys().map(String::as_str);
+        for campaign in listed.chain(["unlisted"]) {
+            for kind in EventKind::ALL {
+                let place = format!("{} {campaign} {}", organization.id, kind.name());
+                match store.resolve(campaign, Some(&organization.id), kind) {
+                    Resolution::Targets(targets) => all.extend(targets.iter().map(|target| {
+                        let headers: Vec<_> =
+                            target.headers.iter().map(|(name, value)| (name, value.as_bytes())).collect();
+                        let (url, retries, timeout) = (&target.url, target.retry_attempts, target.timeout);
+                        format!("{place}: {} {url} {retries} {timeout:?} {headers:?}", target.key)
+                    })),
+                    Resolution::NoTarget(why) => {
+                        all.insert(format!("{place}: {}", why.name()));
+                    }
+                    Resolution::Misplaced(why) => panic!("{place}: {}", why.name()),
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_sample_stores_resolve_alike_in_yaml_and_toml() {
+    let yaml = targets(&store("config/webhooks"));
+    assert_eq!(yaml, targets(&store("examples/webhooks.toml")));
+    // What the comments in them promise.
+    for promised in [
+        "acme ABC lead.delivered: acme/ABC http://receiver:8080/acme/ABC 5 10s []",
+        "acme QUIET lead.delivered: campaign_disabled",
+        "globex XYZ lead.delivered: globex/XYZ#crm http://receiver:8080/globex/crm 8 30s []",
+        "globex XYZ lead.failed: globex#crm http://receiver:8080/globex/crm 8 30s []",
+        "globex XYZ lead.failed: globex#warehouse http://receiver:8080/globex/warehouse 5 60s []",
+    ] {
+        assert!(yaml.contains(promised), "{promised:?} in {yaml:#?}");
+    }
+    assert!(yaml.iter().any(|line| line.starts_with("acme DEF lead.failed: acme http")), "{yaml:#?}");
+    assert!(yaml.iter().any(|line| line.starts_with("acme ABC lead.failed: acme http")), "{yaml:#?}");
+}
+
+/// What is commented out in the sample works when the comment signs are removed.
+#[test]
+fn the_commented_secrets_of_the_sample_store_load() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(path("config/webhooks/acme.yaml")).unwrap();
+    let mut opened = String::new();
+    for line in text.lines() {
+        let closed = ["#   Authorization:", "#   X-Api-Key:", "# signing_secrets:"];
+        let line =
+            if closed.iter().any(|text| line.contains(text)) { line.replacen("# ", "", 1) } else { line.to_owned() };
+        opened.push_str(&(line + "\n"));
+    }
+    fs::write(directory.path().join("acme.yaml"), opened).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("acme-api-key"), "a key").unwrap();
+    let mut check = check(directory.path().to_str().unwrap());
+    check.env("WEBHOOK_ACME_TOKEN", "token").env("LEADHOOK__SECRETS__DIRECTORY", files.path());
+    let without = check.output().unwrap();
+    assert_eq!(without.status.code(), Some(2), "a variable that is not set is refused");
+    check.env("WEBHOOK_ACME_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
+    let with = check.output().unwrap();
+    assert!(with.status.success(), "{with:?}");
+    let report: serde_json::Value = serde_json::from_slice(&with.stdout).unwrap();
+    let acme = &report["store"]["scopes"][0];
+    assert_eq!((&acme["key"], &acme["signed"], &acme["headers"]), (&"acme".into(), &true.into(), &3.into()));
+}
+
+/// A newcomer's first command, without any variable set.
+#[test]
+fn the_configuration_of_the_repository_passes_check() {
+    for store in ["config/webhooks", "examples/webhooks.toml"] {
+        let output = check(path(store).to_str().unwrap()).arg("--config").arg(path("config/leadhook.toml")).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{store}: {output:?}");
+    }
+}
+
+fn check(store: &str) -> Command {
+    let mut command = crate::harness::leadhook("amqp://127.0.0.1");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEBHOOK_")) {
+        command.env_remove(name);
+    }
+    command.args(["--store", store, "check", "--json"]);
+    command
+}
+
+#[test]
+fn the_sample_events_are_what_they_say() {
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(path("examples")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let decoded = Event::decode(&fs::read(&file).unwrap(), None, MAX_BYTES);
+        match name.as_str() {
+            "unusable.json" => assert_eq!(decoded.unwrap_err().reason, RejectReason::MissingField),
+            _ => assert_eq!(format!("{}.json", decoded.unwrap().kind.name()), name),
+        }
+        seen.insert(name);
+    }
+    assert!(seen.contains("lead.delivered.json") && seen.contains("unusable.json"), "{seen:?}");
+}
