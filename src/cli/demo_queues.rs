@@ -1,6 +1,6 @@
 //! `leadhook demo-queues`: what `scripts/demo.sh` needs of a broker that may be somebody else's: the counts to compare
 //! with, and the removal of what the demo made. Not for people, so not in the help; it touches nothing but names that
-//! begin with [`DEMO`].
+//! begin with `leadhook-demo-`.
 
 use clap::ValueEnum;
 use lapin::{
