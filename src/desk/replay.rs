@@ -142,7 +142,8 @@ impl<'a> Replay<'a> {
             if self.acked <= SURE {
                 break;
             }
-            visit.again(std::mem::take(&mut self.acked)).await?;
+            self.acked = 0;
+            visit.again().await?;
             loop {
                 let batch = visit.next().await?;
                 if batch.is_empty() {
@@ -152,7 +153,7 @@ impl<'a> Replay<'a> {
                 self.acked += remove(again.iter().filter_map(|at| batch.get(*at))).await;
             }
         }
-        visit.leave(self.acked).await;
+        visit.leave().await;
         Ok(())
     }
 

@@ -41,6 +41,9 @@ const TURN: Duration = Duration::from_secs(30);
 /// How often is asked, while waiting for something on the broker.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
+/// Longest wait for other readers, if there are any, to be gone: one that was killed goes within a moment.
+const OTHERS: Duration = Duration::from_secs(1);
+
 /// Longest wait for what was given back to lie on the queue again, so that the next visitor sees all of it.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
@@ -108,7 +111,7 @@ pub struct Visit {
     queue: ShortString,
     guard: Guard,
     present: u64,
-    others: bool,
+    others: u32,
     expected: u64,
     batch: u64,
     batches: u64,
@@ -131,7 +134,8 @@ impl Visit {
         let connection = connection::connect(amqp, "desk").await?;
         let guard = lock(&connection, &format!("{}.desk", amqp.prefix).into(), waiting).await?;
         let channel = connection.create_channel().await.map_err(lost)?;
-        let (present, consumers) = count(&channel, queue).await.map_err(|error| unreadable(error, queue))?;
+        let counting = count_alone(&channel, queue, 0, OTHERS).await;
+        let (present, others) = counting.map_err(|error| unreadable(error, queue))?;
         let expected = present.min(at_most.unwrap_or(u64::MAX)).min(BATCHES * LARGEST);
         Ok(Visit {
             connection,
@@ -139,7 +143,7 @@ impl Visit {
             queue: queue.clone(),
             guard,
             present,
-            others: consumers > 0,
+            others,
             expected,
             batch: batch_size(expected),
             batches: 0,
@@ -165,7 +169,7 @@ impl Visit {
 
     /// Whether something else was reading the queue when this visit began: what it held is not counted anywhere.
     pub fn others(&self) -> bool {
-        self.others
+        self.others > 0
     }
 
     /// Whether other visitors are kept away.
@@ -219,16 +223,14 @@ impl Visit {
         Ok(batch)
     }
 
-    /// Gives everything back that was not removed, and begins anew with all that is there now. `removed` says how many
-    /// messages were removed since the visit began, or began anew.
+    /// Gives everything back that was not removed, and begins anew with all that is there now.
     ///
     /// # Errors
     /// As [`VisitError`] says; all that was held is on the queue again.
-    pub async fn again(&mut self, removed: u64) -> Result<(), VisitError> {
-        self.give_back(removed).await.map_err(lost)?;
+    pub async fn again(&mut self) -> Result<(), VisitError> {
+        let (present, others) = self.give_back().await.map_err(lost)?;
         self.channel = self.connection.create_channel().await.map_err(lost)?;
-        let (present, consumers) = count(&self.channel, &self.queue).await.map_err(lost)?;
-        (self.present, self.others) = (present, consumers > 0);
+        (self.present, self.others) = (present, others);
         self.expected = present.min(BATCHES * LARGEST);
         self.batch = batch_size(self.expected);
         (self.batches, self.taken, self.ended) = (0, 0, false);
@@ -237,25 +239,20 @@ impl Visit {
 
     /// Gives everything back that was not removed, and lets the next visitor in. Failing is harmless: the broker does the
     /// same when the connection ends.
-    pub async fn leave(self, removed: u64) {
+    pub async fn leave(self) {
         let goodbye = async {
-            self.give_back(removed).await?;
+            self.give_back().await?;
             self.connection.close(200, "goodbye".into()).await
         };
         let _ = tokio::time::timeout(2 * GIVING_BACK, goodbye).await;
     }
 
-    /// Closes the channel, which gives back at once and in order, and waits until that shows.
-    async fn give_back(&self, removed: u64) -> Result<(), lapin::Error> {
+    /// Closes the channel, which gives back at once and in order, and waits until that shows: as long as the queue counts
+    /// a consumer of ours, it holds messages that were not removed, or has not worked off their acks.
+    async fn give_back(&self) -> Result<(u64, u32), lapin::Error> {
         self.channel.close(200, "seen".into()).await?;
         let counting = self.connection.create_channel().await?;
-        let given_back = self.taken.saturating_sub(removed);
-        let begun = Instant::now();
-        let mut tick = tokio::time::interval(ASK_EVERY);
-        while count(&counting, &self.queue).await?.0 < given_back && begun.elapsed() < GIVING_BACK {
-            tick.tick().await;
-        }
-        Ok(())
+        count_alone(&counting, &self.queue, self.others, GIVING_BACK).await
     }
 }
 
@@ -281,6 +278,24 @@ async fn count(channel: &Channel, queue: &ShortString) -> Result<(u64, u32), lap
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
     Ok((declared.message_count().into(), declared.consumer_count()))
+}
+
+/// The same, as soon as there are no more than `others` consumers, or when `patience` is over.
+async fn count_alone(
+    channel: &Channel,
+    queue: &ShortString,
+    others: u32,
+    patience: Duration,
+) -> Result<(u64, u32), lapin::Error> {
+    let begun = Instant::now();
+    let mut tick = tokio::time::interval(ASK_EVERY);
+    loop {
+        tick.tick().await;
+        let (ready, consumers) = count(channel, queue).await?;
+        if consumers <= others || begun.elapsed() > patience {
+            return Ok((ready, consumers));
+        }
+    }
 }
 
 /// Declares the lock, an exclusive queue that ends with the connection.

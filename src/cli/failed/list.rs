@@ -101,7 +101,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         unreadable_count: listing.unreadable_count(),
         unreadable: listing.unreadable(),
     };
-    visit.leave(0).await;
+    visit.leave().await;
     let told = match args.json {
         true => output::print_json(&answer),
         false => output::print(answer.text(&listing, filtered, Terminal::detect(), Timestamp::now())),

@@ -53,7 +53,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     renewer.close().await;
     remarks(desk, &visit, &renewer);
     let notes = overlooked(&visit);
-    visit.leave(0).await;
+    visit.leave().await;
 
     let resolved = selection.resolve(&candidates.ids);
     if let Some(refusal) = ambiguous(&resolved) {

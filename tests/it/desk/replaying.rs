@@ -130,7 +130,8 @@ async fn killed_in_the_middle_a_replay_loses_nothing() {
     })
     .await;
     assert!(!rest.is_empty() && rest.len() < ids.len(), "killed in the middle: {}", rest.len());
-    let order: Vec<_> = ids.iter().filter(|id| set(&rest).contains(id.as_str())).cloned().collect();
+    let left = set(&rest);
+    let order: Vec<_> = ids.iter().filter(|id| left.contains(id.as_str())).cloned().collect();
     assert_eq!(rest, order, "the rest lies in its order");
 
     assert_eq!(failed(&world, &["replay", "--all", "--yes"]).await.code, Some(0));
