@@ -47,8 +47,9 @@ enum Action {
     Apply,
     /// Compare it with what stands on the broker, changing nothing
     ///
-    /// AMQP alone shows what exists. With amqp.management_url the type of the exchange, bindings, arguments and policies
-    /// are compared as well, and delay queues that no setting uses any more are listed.
+    /// AMQP alone shows what exists. With amqp.management_url (a user with the tag "management") the type of the
+    /// exchange, bindings, arguments and policies are compared as well, and delay queues that no setting uses any more
+    /// are listed. A policy shows up some seconds after it was set.
     Check,
 }
 

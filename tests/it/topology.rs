@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{PATIENCE, World, event, receiver},
+    harness::{PATIENCE, World, event, eventually, receiver},
     node::Node,
 };
 
@@ -328,6 +328,12 @@ async fn a_foreign_policy_is_a_finding() {
     world.apply(&[]);
     let policy = json!({ "pattern": "^leadhook\\.(jobs|failed)$", "definition": { "message-ttl": 60000 }, "apply-to": "queues" });
     world.manage(Method::PUT, "policies", "everything", policy).await;
+    // The broker's statistics, from which its policies are told, lag behind.
+    eventually("the policy shows", async || {
+        let effective = world.read("queues", "leadhook.failed").await["effective_policy_definition"].take();
+        (effective == json!({ "message-ttl": 60000 })).then_some(())
+    })
+    .await;
     let (exit, text, _) = world.topology(&["check"], &[management()]);
     assert_eq!(exit, 1, "{text}");
     assert!(text.contains("queue leadhook.jobs: policy everything sets message-ttl to 60000"), "{text}");
