@@ -69,21 +69,22 @@ inside() {
         RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port" RABBITMQ_DIST_PORT="$dist_port"
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
     )
-    if [ -n "$rootfs" ]; then
-        chroot "$rootfs" /usr/bin/env -i "${env[@]}" "$@"
-    else
+    if [ -z "$rootfs" ]; then
         /usr/bin/env -i "${env[@]}" "$@"
+        return
     fi
-}
-
-mount_rootfs() {
-    local dir=$1
-    [ -n "$ROOTFS" ] || return 0
-    mkdir -p "$ROOTFS$dir"
-    mountpoint -q "$ROOTFS$dir" || mount --bind "$dir" "$ROOTFS$dir"
-    mountpoint -q "$ROOTFS/proc" || mount -t proc proc "$ROOTFS/proc"
-    mountpoint -q "$ROOTFS/dev" || mount --bind /dev "$ROOTFS/dev"
-    grep -qs localhost "$ROOTFS/etc/hosts" || echo "127.0.0.1 localhost" > "$ROOTFS/etc/hosts"
+    # In a mount namespace of its own: nothing stays mounted in the tree, so that whoever removes it removes nothing else.
+    grep -qs localhost "$rootfs/etc/hosts" || echo "127.0.0.1 localhost" > "$rootfs/etc/hosts"
+    mkdir -p "$rootfs$dir"
+    # shellcheck disable=SC2016
+    unshare --mount --propagation private -- /bin/bash -ec '
+        root=$1 dir=$2
+        shift 2
+        mount --bind "$dir" "$root$dir"
+        mount -t proc proc "$root/proc"
+        mount --bind /dev "$root/dev"
+        exec chroot "$root" /usr/bin/env -i "$@"
+    ' rootfs "$rootfs" "$dir" "${env[@]}" "$@"
 }
 
 prepare() {
@@ -181,7 +182,6 @@ start() {
         rm -rf "$dir/db" "$dir/log"
         rm -f "$dir/.erlang.cookie"
         prepare "$dir" "$management"
-        mount_rootfs "$dir"
         if boot "$dir"; then started=yes; break; fi
         kill_node "$dir"
     done
@@ -238,7 +238,8 @@ stop_epmd() {
             kill "${proc##*/}" 2> /dev/null || true
         fi
     done
-    if [ -n "${rootfs:-}" ] && mountpoint -q "$rootfs$dir"; then umount -l "$rootfs$dir" || true; fi
+    # The empty place where the node's directory was seen from inside the tree.
+    if [ -n "${rootfs:-}" ]; then rmdir "$rootfs$dir" 2> /dev/null || true; fi
 }
 
 wait_gone() {
@@ -266,7 +267,6 @@ kill)
     wait_gone "$1"
     ;;
 again)
-    mount_rootfs "$1"
     boot "$1" || die "the node does not start again; its output is in $1/out"
     ;;
 pause) signal_node "$1" STOP ;;
