@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
+use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
 use serde::Serialize;
 
 use crate::logging;
@@ -176,11 +176,14 @@ impl Table {
         if terminal.interactive {
             table.load_style(style.header_separator(LineStyle::none().fill('─').junction('─')));
             table.set_content_arrangement(ContentArrangement::Dynamic);
+            if terminal.colour {
+                table.enforce_styling().style_text_only();
+            }
         } else {
             table.load_style(style).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
         }
-        let headings = headings.iter().map(|heading| terminal.paint(Tone::Strong, heading));
-        table.set_header(headings.collect::<Vec<_>>());
+        let heading = |text: &&str| styled(comfy_table::Cell::new(text), terminal, Some(Tone::Strong));
+        table.set_header(headings.iter().map(heading).collect::<Vec<_>>());
         for column in table.column_iter_mut() {
             column.set_padding((0, 1));
         }
@@ -190,9 +193,8 @@ impl Table {
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) -> &mut Table {
         let cells = cells.into_iter().map(|cell| {
-            let text = cell.tone.map_or_else(|| cell.text.clone(), |tone| self.terminal.paint(tone, &cell.text));
             let alignment = if cell.right { CellAlignment::Right } else { CellAlignment::Left };
-            comfy_table::Cell::new(text).set_alignment(alignment)
+            styled(comfy_table::Cell::new(cell.text).set_alignment(alignment), self.terminal, cell.tone)
         });
         let cells: Vec<_> = cells.collect();
         self.table.add_row(cells);
@@ -202,6 +204,19 @@ impl Table {
     /// Whether no row was added.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+}
+
+/// The cell in that tone, where colours are welcome. The table must know: painted text would count as longer than it looks,
+/// and be broken in the middle of an escape sequence.
+fn styled(cell: comfy_table::Cell, terminal: Terminal, tone: Option<Tone>) -> comfy_table::Cell {
+    match tone.filter(|_| terminal.colour) {
+        None => cell,
+        Some(Tone::Good) => cell.fg(Color::DarkGreen),
+        Some(Tone::Warning) => cell.fg(Color::DarkYellow),
+        Some(Tone::Bad) => cell.fg(Color::DarkRed),
+        Some(Tone::Quiet) => cell.add_attribute(Attribute::Dim),
+        Some(Tone::Strong) => cell.add_attribute(Attribute::Bold),
     }
 }
 
@@ -294,7 +309,8 @@ leadhook.failed      1200  evil\u{fffd}[2Jtext\u{fffd}";
     #[test]
     fn a_terminal_gets_lines_and_colours() {
         let shown = queues(COLOURED);
-        assert!(shown.contains('─') && shown.contains("\u{1b}[32mok\u{1b}[0m"), "{shown}");
+        assert!(shown.contains('─') && shown.contains("\u{1b}[38;5;2mok\u{1b}["), "{shown}");
+        assert!(shown.contains("\u{1b}[1mmessages\u{1b}["), "{shown}");
         assert!(!shown.contains("\u{1b}[2J"), "{shown}");
         let colourless = queues(Terminal { interactive: true, colour: false });
         assert!(colourless.contains('─') && !colourless.contains('\u{1b}'), "{colourless}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use jiff::Timestamp;
 use lapin::{
-    options::{BasicNackOptions, BasicRejectOptions},
+    options::BasicRejectOptions,
     types::{AMQPValue, ShortString},
 };
 use leadhook::job::HistoryEntry;
@@ -193,8 +193,9 @@ async fn a_worn_message_is_published_anew_before_the_limit() {
     // The real count of the real broker: given back 10,001 times.
     let worn = get(&channel, "leadhook.failed").await;
     let _second = get(&channel, "leadhook.failed").await;
-    let requeue = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-    worn.delivery.acker.nack(requeue).await.unwrap();
+    // By reject: from 4.3 on a nack is not counted.
+    let requeue = BasicRejectOptions { requeue: true };
+    worn.delivery.acker.reject(requeue).await.unwrap();
     for _ in 0..10_000 {
         let got = loop {
             match channel.basic_get("leadhook.failed".into(), Default::default()).await.unwrap() {
@@ -202,7 +203,7 @@ async fn a_worn_message_is_published_anew_before_the_limit() {
                 None => tokio::task::yield_now().await,
             }
         };
-        got.delivery.acker.nack(requeue).await.unwrap();
+        got.delivery.acker.reject(requeue).await.unwrap();
     }
     connection.close(200, "done".into()).await.unwrap();
     eventually("both are there", async || (world.ready("failed").await == 2).then_some(())).await;
