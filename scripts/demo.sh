@@ -161,6 +161,12 @@ how_to_talk() {
     echo "  leadhook publish --sample 100 --campaign ABC --campaign XYZ"
     echo "  leadhook explain --campaign ABC --event lead.failed"
     echo "  leadhook health"
+    echo "  leadhook topology                           the queues, and what waits on them"
+    heading "Be support: the receiver 'down' never answers well, so the jobs of globex fail"
+    echo "  leadhook failed list                        after ten seconds; then failed show ID"
+    echo "  sed -i 's|url: .*/globex|url: $(url_of "$HERE" flaky)/globex|' $shown/webhooks.yaml     repair the URL"
+    echo "  leadhook failed replay --all"
+    heading "Or"
     echo "  tail -f $shown/*.log                        what the receivers get, what the worker does"
     echo "  make down                                  ends it and removes .demo/"
 }

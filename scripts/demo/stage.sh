@@ -1,23 +1,32 @@
 # The set-up of the demo in one directory: settings, webhook store, three receivers, one worker. For `source`.
 
-# started DIR NAME COMMAND...: runs it in the background, with its process id in DIR/NAME.pid.
+# started DIR NAME COMMAND...: runs it in the background; DIR/NAME.pid says its process id and when it began.
 started() {
     local dir=$1 name=$2
     shift 2
     # What is to outlive the terminal must not hear that it was closed.
     if [ -e "$dir/logs" ]; then set -- nohup "$@"; fi
     "$@" < /dev/null &
-    echo $! > "$dir/$name.pid"
+    echo "$! $(began $!)" > "$dir/$name.pid"
 }
 
-# Whether that process runs still, and is ours (an id can be taken again by somebody else).
+# Whether that process runs still. An id can be taken again by somebody else, but not with the same beginning.
 alive() {
-    local pid
+    local pid began
     [ -s "$1" ] || return 1
-    pid=$(< "$1")
-    kill -0 "$pid" 2> /dev/null || return 1
-    # A process that has ended but was not waited for has no program any more.
-    [ ! -d "/proc/$pid" ] || [[ $(readlink "/proc/$pid/exe") == *leadhook* ]]
+    read -r pid began < "$1"
+    kill -0 "$pid" 2> /dev/null && [ "$(began "$pid")" = "$began" ]
+}
+
+# When a process began, in ticks of the kernel; nothing where the system does not say, "ended" for one that has ended but
+# was not waited for.
+began() {
+    local stat
+    [ -r "/proc/$1/stat" ] || return 0
+    stat=$(< "/proc/$1/stat") 2> /dev/null || return 0
+    # The name before the parenthesis may hold blanks; the state is the first word behind it.
+    read -ra stat <<< "${stat##*) }"
+    if [ "${stat[0]}" = Z ]; then echo ended; else echo "${stat[19]}"; fi
 }
 
 # receiver DIR NAME ARGS...: a receiver on a free port. It prints to our stdout, or to a file where it outlives us.
@@ -112,7 +121,7 @@ stage_start() {
     local dir=$1
     # 24 random bytes, as Standard Webhooks wants them.
     SECRET=whsec_$(head -c 24 /dev/urandom | base64)
-    receiver "$dir" crm --secret "$SECRET"
+    LEADHOOK_LISTEN_SECRETS=$SECRET receiver "$dir" crm
     receiver "$dir" flaky --respond 500,200 --per-webhook
     receiver "$dir" down --respond 503
     write_settings "$dir"
@@ -155,7 +164,7 @@ receivers_stop() {
 stop() {
     local file=$1 pid
     if alive "$file"; then
-        pid=$(< "$file")
+        read -r pid _ < "$file"
         kill "$pid" 2> /dev/null || true
         for _ in $(seq 1 100); do
             alive "$file" || break

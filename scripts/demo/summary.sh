@@ -4,6 +4,7 @@
 #   the receivers     a record of every request (JSON, one a line)
 #   the broker        how many messages lie on each queue
 #   leadhook publish  how many events the broker has confirmed
+#   leadhook failed   which jobs rest on the failed queue
 
 # Reads /metrics into METRICS.
 scrape() {
@@ -135,6 +136,8 @@ summary() {
     story "$dir" flaky /acme/ABC
     heading "A job that ended on the failed queue"
     story "$dir" down /globex
+    heading "The failed queue, as support sees it (leadhook failed list)"
+    "$(binary)" failed list | sed 's/^\(.\)/  \1/'
     heading "Each event and target (a job): delivered or failed"
     table_of_targets
     heading "Does it add up?"
@@ -146,11 +149,23 @@ summary() {
     check "delivered, says the worker = answered 2xx, say the receivers" "$delivered" "$ALL_DELIVERED"
     check "failed, says the worker = never answered 2xx, say the receivers" "$failed" "$ALL_FAILED"
     check "failed, says the worker = on the failed queue, says the broker" "$failed" "$(queue failed)"
+    check "never answered 2xx, but not on the failed queue, or the other way round (by webhook-id)" "$(odd_ones)" 0
     check "rejected, says the worker = on the rejected queue, says the broker" "$rejected" "$(queue rejected)"
     check "attempts of the worker = POSTs to the receivers" "$(metric leadhook_attempts_total)" "$ALL_POSTS"
     check "attempts out of turn, bad signatures, POSTs after a delivery" "$DISORDER $UNSIGNED $AGAIN" "0 0 0"
     check "still waiting on any other queue" "$(waiting)" 0
     [ $WRONG = 0 ]
+}
+
+# How many webhook-ids are on the failed queue or were never delivered, but not both.
+odd_ones() {
+    local id
+    {
+        for id in "${!POSTS[@]}"; do
+            [ "${DELIVERED[$id]}" = 1 ] || echo "$id"
+        done
+        "$(binary)" failed list --json | sed -n 's/^ *"id": "\(.*\)",$/\1/p'
+    } | sort | uniq -u | wc -l
 }
 
 # Messages on events, jobs and the delay ladder.
