@@ -29,18 +29,26 @@ install_server() {
         sudo=(sudo)
     fi
     say "installing rabbitmq-server from the distribution (its system service is not started)"
-    # Packages ask policy-rc.d whether they may start services; 101 means no. What stood there is put back.
-    local ours
-    ours=$(mktemp)
-    printf '#!/bin/sh\nexit 101\n' > "$ours"
-    [ ! -e $policy ] || "${sudo[@]}" mv $policy $policy.leadhook
-    "${sudo[@]}" install -m 755 "$ours" $policy
+    # Packages ask policy-rc.d whether they may start services; 101 means no.
+    # Where one stands it stays as it is: what it says about starting services is its owner's decision.
+    local ours=
+    if [ ! -e $policy ]; then
+        ours=$(mktemp)
+        printf '#!/bin/sh\nexit 101\n' > "$ours"
+        # shellcheck disable=SC2064
+        trap "${sudo[*]} rm -f $policy; rm -f $ours" EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
+        "${sudo[@]}" install -m 755 "$ours" $policy
+    fi
     local ok=0
     "${sudo[@]}" apt-get update -qq >&2 || true
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server >&2 || ok=1
-    "${sudo[@]}" rm -f $policy
-    [ ! -e $policy.leadhook ] || "${sudo[@]}" mv $policy.leadhook $policy
-    rm -f "$ours"
+    if [ -n "$ours" ]; then
+        "${sudo[@]}" rm -f $policy
+        rm -f "$ours"
+        trap - EXIT INT TERM
+    fi
     [ $ok = 0 ] && have_server || die "installing rabbitmq-server failed"
 }
 
@@ -117,7 +125,16 @@ prepare() {
     } > "$dir/rabbitmq.conf"
 }
 
-running() { [ -s "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2> /dev/null; }
+# Whether the node of DIR runs; sets the variable beam to its process. Its id alone would not do: ids are taken again.
+running() {
+    [ -e "$1/node" ] || return 1
+    local name=
+    # shellcheck disable=SC1091
+    . "$1/node"
+    beam=
+    if [ -s "$1/pid" ] && is_beam_of "$name" "$(cat "$1/pid")"; then beam=$(cat "$1/pid"); else beam=$(find_beam "$name"); fi
+    [ -n "$beam" ]
+}
 
 # Starts the node that `prepare` described and waits until it takes connections.
 boot() {
@@ -154,13 +171,17 @@ boot() {
 find_beam() {
     local proc
     for proc in /proc/[0-9]*; do
-        [[ $(readlink "$proc/exe" 2> /dev/null) == *beam.smp ]] || continue
-        if tr '\0' '\n' < "$proc/environ" 2> /dev/null | grep -qx "RABBITMQ_NODENAME=$1@localhost"; then
+        if is_beam_of "$1" "${proc##*/}"; then
             echo "${proc##*/}"
             return
         fi
     done
 }
+
+is_beam_of() { [[ $(readlink "/proc/$2/exe" 2> /dev/null) == *beam.smp ]] && belongs_to "$1" "$2"; }
+
+# Whether process $2 was started for the node named $1: names are random, and in the environment of all that it starts.
+belongs_to() { { tr '\0' '\n' < "/proc/$2/environ" | grep -qx "RABBITMQ_NODENAME=$1@localhost"; } 2> /dev/null; }
 
 start() {
     local dir=$1 owner= management=no
@@ -176,6 +197,10 @@ start() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
     ! running "$dir" || die "a node is running in $dir already"
+    trap 'kill_node "$dir"; exit 130' INT
+    trap 'kill_node "$dir"; exit 143' TERM
+    # Before the node, so that it ends with its owner from its first moment on.
+    [ -z "$owner" ] || watch_owner "$dir" "$owner"
     # Ports are picked at random; should another node take one of them meanwhile, pick again.
     local started=no
     for _ in 1 2 3; do
@@ -193,7 +218,7 @@ start() {
         [ -z "$management_port" ] || echo "management_url=http://guest:guest@127.0.0.1:$management_port"
     } > "$dir/env"
     cat "$dir/env"
-    [ -z "$owner" ] || watch_owner "$dir" "$owner"
+    trap - INT TERM
 }
 
 # Kills the node when its owner is gone.
@@ -218,11 +243,21 @@ guard() {
 
 kill_node() {
     local dir=$1
-    ! running "$dir" || signal_node "$dir" KILL
+    # By name, so that one that is only starting, and has no Erlang process yet, goes as well.
+    [ -e "$dir/node" ] || return 0
+    local name= proc
+    # shellcheck disable=SC1091
+    . "$dir/node"
+    for proc in /proc/[0-9]*; do
+        if belongs_to "$name" "${proc##*/}"; then kill -KILL "${proc##*/}" 2> /dev/null || true; fi
+    done
     stop_epmd "$dir"
 }
 
-signal_node() { kill -s "$2" "$(cat "$1/pid")" 2> /dev/null || true; }
+signal_node() {
+    local beam
+    if running "$1"; then kill -s "$2" "$beam" 2> /dev/null || true; fi
+}
 
 # Our own epmd, on our own port: nobody else's.
 stop_epmd() {

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -56,6 +56,9 @@ pub enum TopologyState {
     Problem(String),
 }
 
+/// Queues that nobody but people empties.
+const RESTING: [&str; 2] = ["failed", "rejected"];
+
 /// What is known, shared by everybody who reports.
 #[derive(Debug)]
 pub struct Health {
@@ -73,7 +76,7 @@ struct Facts {
     waiting: BTreeMap<String, usize>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
-    oldest: BTreeMap<String, Duration>,
+    not_empty_since: BTreeMap<String, Instant>,
 }
 
 /// The judgement, as `/readyz` answers it.
@@ -105,9 +108,9 @@ pub struct StoreReport {
 pub struct QueueReport {
     /// Messages ready on it.
     pub messages: u64,
-    /// Age of its oldest message in seconds, where that is known.
+    /// For how many seconds this worker has seen it not empty, without a break; only for failed and rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub oldest_seconds: Option<u64>,
+    pub not_empty_seconds: Option<u64>,
 }
 
 impl Health {
@@ -123,7 +126,7 @@ impl Health {
             waiting: BTreeMap::new(),
             stopping: false,
             queues: BTreeMap::new(),
-            oldest: BTreeMap::new(),
+            not_empty_since: BTreeMap::new(),
         };
         Health { thresholds, facts: Mutex::new(facts) }
     }
@@ -163,10 +166,24 @@ impl Health {
         self.change(|facts| facts.stopping = true);
     }
 
-    /// Messages ready on each queue, and the age of the oldest where it is known; names without the prefix, as in
-    /// [`crate::metrics::Metrics::set_queue_messages`]. Replaces what was said before.
-    pub fn set_queue_counts(&self, messages: BTreeMap<String, u64>, oldest: BTreeMap<String, Duration>) {
-        self.change(|facts| (facts.queues, facts.oldest) = (messages, oldest));
+    /// Messages ready on each queue; names without the prefix, as in
+    /// [`crate::metrics::Metrics::set_queue_messages`]. Replaces what was said before. Of failed and rejected it is noted
+    /// since when they are not empty: their messages' age would need taking them, which wears them out.
+    pub fn set_queue_counts(&self, messages: BTreeMap<String, u64>) {
+        self.change(|facts| {
+            let now = Instant::now();
+            let resting =
+                messages.iter().filter(|(queue, messages)| RESTING.contains(&queue.as_str()) && **messages > 0);
+            let since = |queue: &String| facts.not_empty_since.get(queue).copied().unwrap_or(now);
+            facts.not_empty_since = resting.map(|(queue, _)| (queue.clone(), since(queue))).collect();
+            facts.queues = messages;
+        });
+    }
+
+    /// For how long failed and rejected have not been empty, as far as this worker has seen; nothing for an empty one.
+    pub fn not_empty(&self) -> Vec<(&'static str, Duration)> {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        RESTING.into_iter().filter_map(|queue| Some((queue, facts.not_empty_since.get(queue)?.elapsed()))).collect()
     }
 
     /// The judgement of now.
@@ -177,8 +194,8 @@ impl Health {
         for (name, messages) in &facts.queues {
             // Fifty rungs would hide the four queues that a person looks for.
             let shown = if name.starts_with("delay.") { "delay" } else { name };
-            let oldest_seconds = facts.oldest.get(name).map(Duration::as_secs);
-            let queue = queues.entry(shown.to_owned()).or_insert(QueueReport { messages: 0, oldest_seconds });
+            let not_empty_seconds = facts.not_empty_since.get(name).map(|since| since.elapsed().as_secs());
+            let queue = queues.entry(shown.to_owned()).or_insert(QueueReport { messages: 0, not_empty_seconds });
             queue.messages += messages;
         }
         Report {
@@ -230,9 +247,9 @@ impl Facts {
                 continue;
             };
             let mut text = format!("the {queue} queue holds {messages} messages (warned from {threshold})");
-            if let Some(oldest) = self.oldest.get(queue) {
+            if let Some(since) = self.not_empty_since.get(queue) {
                 // Writing to a String cannot fail.
-                let _ = write!(text, ", the oldest {} s old", oldest.as_secs());
+                let _ = write!(text, ", not empty for {} s", since.elapsed().as_secs());
             }
             warnings.push(text);
         }

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,20 +67,19 @@ fn a_worker_is_ready_only_when_everything_it_needs_is_there() {
 fn what_needs_a_person_is_a_warning_and_keeps_the_worker_in_service() {
     let health = healthy();
     health.set_waiting(counts(&[("leadhook.failed", 3)]));
-    health.set_queue_counts(counts(&[("failed", 9), ("rejected", 4)]), BTreeMap::new());
+    health.set_queue_counts(counts(&[("failed", 9), ("rejected", 4)]));
     assert_eq!(health.report().warnings, [""; 0]);
 
     health.set_store("r1", Some("acme.yaml:3:5: unknown key".into()));
-    let oldest = counts(&[("failed", Duration::from_secs(60))]);
-    health.set_queue_counts(counts(&[("failed", 10), ("rejected", 5), ("jobs", 1_000_000)]), oldest);
+    health.set_queue_counts(counts(&[("failed", 10), ("rejected", 5), ("jobs", 1_000_000)]));
     let report = health.report();
     assert!(report.ready, "{report:?}");
     assert_eq!(
         report.warnings,
         [
             "the last reload of the webhook store was refused, the one before it stays: acme.yaml:3:5: unknown key",
-            "the failed queue holds 10 messages (warned from 10), the oldest 60 s old",
-            "the rejected queue holds 5 messages (warned from 5)",
+            "the failed queue holds 10 messages (warned from 10), not empty for 0 s",
+            "the rejected queue holds 5 messages (warned from 5), not empty for 0 s",
         ]
     );
 }
@@ -122,14 +121,14 @@ async fn the_port_answers_until_shutdown() {
     health.set_broker(BrokerState::Connected, BrokerState::Connected);
     health.set_topology(TopologyState::Ok);
     health.set_store("r1", None);
-    health.set_queue_counts(counts(&[("failed", 2), ("delay.1000", 3), ("delay.2000", 4)]), BTreeMap::new());
+    health.set_queue_counts(counts(&[("failed", 2), ("delay.1000", 3), ("delay.2000", 4)]));
     let reply = ask(address, "/readyz").await;
     assert_eq!(reply.status, 200);
     let json: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
     let expected = serde_json::json!({
         "ready": true, "reasons": [], "warnings": [],
         "store": { "revision": "r1", "last_error": null },
-        "queues": { "failed": { "messages": 2 }, "delay": { "messages": 7 } },
+        "queues": { "failed": { "messages": 2, "not_empty_seconds": 0 }, "delay": { "messages": 7 } },
     });
     assert_eq!(json, expected);
 

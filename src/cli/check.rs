@@ -25,7 +25,11 @@ pub struct Args {
 /// Loads both configurations and prints the summary, or all their problems.
 pub fn run(args: &Args, config: Option<&Path>, store: Option<&Path>) -> Exit {
     let settings = settings::load(config, store, settings::environment());
-    let store = settings.as_ref().ok().map(|settings| store::load(&settings.store.path, &settings.secrets));
+    let place = match &settings {
+        Ok(settings) => Some((settings.store.path.clone(), settings.secrets.clone())),
+        Err(_) => settings::store_alone(config, store, settings::environment()),
+    };
+    let store = place.map(|(path, secrets)| store::load(&path, &secrets));
     let store = store.as_ref().map(Result::as_ref);
     let (text, exit) = check(settings.as_ref(), store, Terminal::detect(), args.json);
     match output::print(&text) {
@@ -210,6 +214,9 @@ impl Report {
         text.push_str(&match (self.ok, self.store.is_some()) {
             (true, true) => terminal.paint(Tone::Good, "the configuration is good"),
             (true, false) => "the settings are good; the webhook store was not looked at".to_owned(),
+            (false, false) if self.store_problems.is_empty() => {
+                terminal.paint(Tone::Bad, "the configuration cannot be used; the webhook store was not looked at")
+            }
             (false, _) => terminal.paint(Tone::Bad, "the configuration cannot be used"),
         });
         text

@@ -106,7 +106,7 @@ fn open_store(path: &Path, settings: &Settings) -> Result<Arc<LiveStore>, Exit> 
         error!(%problem, "settings");
         return Err(Exit::Usage);
     }
-    Ok(Arc::new(store))
+    Ok(Arc::new(store.with_timeouts_below(settings.shutdown.grace)))
 }
 
 /// What was resolved, without secrets.

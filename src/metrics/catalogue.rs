@@ -97,6 +97,8 @@ entries! {
         "1 when the last reload of the webhook store was accepted, 0 when it was refused and the store before it stays in use";
     QUEUE_MESSAGES = Gauge "leadhook_queue_messages" ["queue"]
         "Messages ready on each queue of ours, without the prefix of its name: events, jobs, failed, rejected, delay_<ms>";
+    NOT_EMPTY = Gauge "leadhook_queue_not_empty_seconds" ["queue"]
+        "For how long this worker has seen the failed and the rejected queue not empty, without a break; 0 when empty";
     RETRIES_WAITING = Gauge "leadhook_retries_waiting" []
         "Jobs waiting on the delay ladder, retries and parked ones together";
     DUPLICATES_SUPPRESSED = Counter "leadhook_duplicates_suppressed_total" []

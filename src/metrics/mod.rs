@@ -55,6 +55,7 @@ pub struct Metrics {
     store_info: Named,
     store_reload_success: Gauge,
     queue_messages: Named,
+    not_empty: Named,
     retries_waiting: Gauge,
     duplicates_suppressed: Counter,
     waiting_outcomes: Gauge,
@@ -112,6 +113,7 @@ impl Metrics {
             store_info: register(&mut registry, catalogue::STORE_INFO, Family::default()),
             store_reload_success: register(&mut registry, catalogue::STORE_RELOAD_SUCCESS, Gauge::default()),
             queue_messages: register(&mut registry, catalogue::QUEUE_MESSAGES, Family::default()),
+            not_empty: register(&mut registry, catalogue::NOT_EMPTY, Family::default()),
             retries_waiting: register(&mut registry, catalogue::RETRIES_WAITING, Gauge::default()),
             duplicates_suppressed: register(&mut registry, catalogue::DUPLICATES_SUPPRESSED, Counter::default()),
             waiting_outcomes: register(&mut registry, catalogue::WAITING_OUTCOMES, Gauge::default()),
@@ -249,6 +251,14 @@ impl Metrics {
     pub fn store_refused(&self) {
         count(&self.store_reloads, "result", "refused");
         self.store_reload_success.set(0);
+    }
+
+    /// For how long the failed and the rejected queue have not been empty; those not named are empty.
+    pub fn set_not_empty(&self, queues: Vec<(&'static str, Duration)>) {
+        for resting in ["failed", "rejected"] {
+            let seconds = queues.iter().find(|(queue, _)| *queue == resting).map_or(0, |(_, since)| since.as_secs());
+            self.not_empty.get_or_create(&[("queue", resting.into())]).set(gauge_value(seconds));
+        }
     }
 
     /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `delay_<ms>`

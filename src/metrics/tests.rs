@@ -33,6 +33,7 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics.store_revision("r1");
     metrics.store_loaded();
     metrics.set_queue_messages([("events", 1), ("failed", 7), ("delay.16000", 2), ("delay_20000", 3)]);
+    metrics.set_not_empty(vec![("failed", Duration::from_secs(90))]);
     metrics.duplicate_suppressed();
     metrics.set_waiting_outcomes(4);
     metrics
@@ -84,6 +85,8 @@ fn what_happened_is_what_is_counted() {
         "leadhook_publish_failures_total{reason=\"nacked\"} 1",
         "leadhook_publish_failures_total{reason=\"lost\"} 0",
         "leadhook_reconnects_total{role=\"consume\"} 1",
+        "leadhook_queue_not_empty_seconds{queue=\"failed\"} 90",
+        "leadhook_queue_not_empty_seconds{queue=\"rejected\"} 0",
         "leadhook_store_info{revision=\"r1\"} 1",
         "leadhook_store_last_reload_success 1",
         "leadhook_queue_messages{queue=\"failed\"} 7",

@@ -89,6 +89,16 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     })
 }
 
+/// The keys that the store is read by, and no others.
+pub(super) fn store_alone(said: &Said) -> Option<(std::path::PathBuf, Secrets)> {
+    let mut problems = Problems::default();
+    let mut sheet = Sheet { said, problems: &mut problems };
+    let path = sheet.key("store.path").text(words::path)?;
+    let environment_prefix = sheet.key("secrets.environment_prefix").text(words::variable_prefix)?;
+    let directory = sheet.key("secrets.directory").optional(|key| key.text(words::path))?;
+    Some((path, Secrets { environment_prefix, directory }))
+}
+
 /// Jobs to hold at once, so that no slot waits for the broker while another job is fetched: a fifth more than there are
 /// slots. More would only be redelivered, and charged a delivery, when this worker dies.
 pub(super) fn job_prefetch(concurrency: usize) -> u16 {

@@ -55,6 +55,19 @@ pub fn load(
     }
 }
 
+/// Where the webhook store lies and which secrets it may use, read by themselves: for looking at a store although other
+/// settings are wrong. `None` where one of these keys is wrong itself. Takes what [`load`] takes.
+pub fn store_alone(
+    file: Option<&Path>,
+    store: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Option<(PathBuf, Secrets)> {
+    let source = file.map_or(said::Source::IfThere(Path::new(DEFAULT_FILE)), said::Source::Given);
+    let said = said::hear(source, env, &mut Problems::default());
+    let (path, secrets) = checked::store_alone(&said)?;
+    Some((store.map_or(path, Path::to_owned), secrets))
+}
+
 /// The variables of this process that can be settings, for [`load`]. One that is not Unicode is taken lossily, so that
 /// it is reported as a wrong value instead of being overlooked.
 pub fn environment() -> impl Iterator<Item = (String, String)> {

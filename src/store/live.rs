@@ -6,13 +6,14 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 
 use super::{
     load::{self, Attempt, Digest},
-    problem::Problems,
+    problem::{Problem, Problems, Severity},
     resolve::Store,
     secrets::{Environment, Reference},
 };
@@ -23,6 +24,7 @@ pub struct LiveStore {
     path: PathBuf,
     secrets: settings::Secrets,
     environment: Environment,
+    grace: Option<Duration>,
     current: RwLock<Arc<Store>>,
     last: Mutex<Last>,
     /// Held while loading, so that the state above is never locked for long: readiness asks for it.
@@ -80,10 +82,34 @@ impl LiveStore {
             path,
             secrets: secrets.clone(),
             environment,
+            grace: None,
             current: RwLock::new(store),
             last: Mutex::new(last),
             loading: Mutex::new(()),
         })
+    }
+
+    /// The same store, which from now on refuses a reload with a timeout that is not below `grace` (`shutdown.grace`): what
+    /// no worker could start with must not come into use in a running one.
+    pub fn with_timeouts_below(mut self, grace: Duration) -> LiveStore {
+        self.grace = Some(grace);
+        self
+    }
+
+    fn fits(&self, store: Store) -> Result<Store, Problems> {
+        match (store.longest_timeout(), self.grace) {
+            (Some(longest), Some(grace)) if longest >= grace => Err(Problems(vec![Problem {
+                severity: Severity::Error,
+                place: None,
+                path: String::new(),
+                text: format!(
+                    "the longest timeout is {}, which must be less than shutdown.grace ({})",
+                    settings::spoken(longest),
+                    settings::spoken(grace)
+                ),
+            }])),
+            _ => Ok(store),
+        }
     }
 
     /// The revision that holds now. Cheap; ask anew for each event and each attempt.
@@ -97,7 +123,7 @@ impl LiveStore {
         let Attempt { result, digest, references } = load::attempt(&self.path, &self.secrets, self.environment);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         (last.digest, last.references) = (digest, references);
-        match result {
+        match result.and_then(|store| self.fits(store)) {
             Ok(store) => {
                 let store = Arc::new(store);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = store.clone();

@@ -67,7 +67,7 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong in a store, in the order of its files and lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
     /// All of them.

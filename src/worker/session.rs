@@ -161,7 +161,8 @@ async fn count_queues(context: std::sync::Arc<Context>, stop: CancellationToken)
                 let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();
                 let ready: BTreeMap<_, _> = counts.iter().map(|(queue, count)| (short(queue), count.ready)).collect();
                 context.metrics.set_queue_messages(ready.iter().map(|(queue, ready)| (queue.as_str(), *ready)));
-                context.health.set_queue_counts(ready, BTreeMap::new());
+                context.health.set_queue_counts(ready);
+                context.metrics.set_not_empty(context.health.not_empty());
             }
             Ok(Err(error)) => warn!(error, "cannot count the queues"),
             Err(_) => warn!("counting the queues takes too long"),

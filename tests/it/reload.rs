@@ -40,7 +40,7 @@ async fn a_broken_store_changes_nothing_and_is_reported() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[("LEADHOOK__SHUTDOWN__GRACE", "100s")]).await;
     world.simple_store(&receiver.url(), "retry_attempts: 99");
     eventually("the refusal in metrics", async || {
         (worker.metric("leadhook_store_last_reload_success", "").await == 0.0).then_some(())
@@ -52,6 +52,12 @@ async fn a_broken_store_changes_nothing_and_is_reported() {
     assert!(worker.log().contains("retry_attempts"), "{}", worker.log());
     world.publish(event("ABC", 1).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
+    // Good by itself, but no worker could start with it: above shutdown.grace.
+    world.simple_store(&receiver.url(), "timeout: 110");
+    eventually("the other refusal", async || {
+        worker.get("/readyz").await?.1.contains("less than shutdown.grace").then_some(())
+    })
+    .await;
     world.simple_store(&receiver.url(), "retry_attempts: 9");
     eventually("the repair in metrics", async || {
         (worker.metric("leadhook_store_last_reload_success", "").await == 1.0).then_some(())

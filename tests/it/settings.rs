@@ -168,6 +168,7 @@ async fn readiness_warns_from_the_thresholds_on() {
         body.contains("warned from 1").then_some(body)
     })
     .await;
+    assert!(report.contains("not_empty_seconds"), "{report}");
     assert!(!report.contains("warned from 2"), "one rejected message is below its threshold: {report}");
     worker.stop().await;
 
@@ -190,7 +191,33 @@ async fn the_log_has_the_form_and_level_that_are_set() {
     })
     .await;
     text.kill().await;
-    let json = world.worker(&[("LEADHOOK__LOG__FORMAT", "auto"), ("LEADHOOK__LOG__LEVEL", "info")]).await;
-    assert!(json.log().lines().all(|line| line.starts_with('{') && !line.contains("\"DEBUG\"")), "{}", json.log());
-    json.stop().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let said = async |level: &str| {
+        let worker = world.worker(&[("LEADHOOK__LOG__FORMAT", "auto"), ("LEADHOOK__LOG__LEVEL", level)]).await;
+        world.publish(event("ABC", 1).as_bytes()).await;
+        receiver.take().await;
+        eventually("its settlement", async || {
+            (worker.metric("leadhook_jobs_total", "delivered").await >= 1.0).then_some(())
+        })
+        .await;
+        let log = worker.log();
+        worker.stop().await;
+        log
+    };
+    let (debug, info) = (said("info,leadhook=debug").await, said("info").await);
+    assert!(debug.contains("\"message\":\"delivered\"") && debug.lines().all(|line| line.starts_with('{')), "{debug}");
+    assert!(!info.contains("\"message\":\"delivered\"") && info.contains("\"INFO\""), "{info}");
+}
+
+#[tokio::test]
+async fn check_tells_the_problems_of_settings_and_store_at_once() {
+    let world = World::new().await;
+    world.simple_store("ftp://a.example", "retry_attempts: 99");
+    let output = world.command().arg("check").env("LEADHOOK__LOG__LEVEL", "=loud=").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in ["log.level", "webhook.url", "webhook.retry_attempts"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use leadhook::receiver::Received;
+use reqwest::Method;
 
-use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
+use crate::{
+    harness::{PATIENCE, World, counts, event, eventually, receiver},
+    node::Node,
+};
 
 const EVENTS: u32 = 600;
 
@@ -42,24 +46,27 @@ async fn all_delivered(receiver: &leadhook::receiver::Receiver) -> Vec<Arc<Recei
 #[tokio::test]
 async fn the_grace_period_ends_and_says_so() {
     let world = World::new().await;
-    let receiver = receiver("hang").await;
+    let receiver = receiver("410").await;
     world.simple_store(&receiver.url(), "timeout: 1");
-    let environment = [("LEADHOOK__SHUTDOWN__GRACE", "1100ms")];
+    let environment = [("LEADHOOK__SHUTDOWN__GRACE", "1100ms"), ("LEADHOOK__TOPOLOGY__DECLARE", "false")];
+    let first = world.worker(&[]).await;
+    first.stop().await;
     let mut worker = world.worker(&environment).await;
-    // A hanging attempt of a target whose timeout is longer than the grace of this worker, set after the start.
-    world.simple_store(&receiver.url(), "timeout: 100");
-    eventually("the reload", async || (worker.metric("leadhook_store_reloads_total", "").await >= 1.0).then_some(()))
-        .await;
+    // An outcome that cannot be recorded keeps its job in flight: this worker may not declare what is missing.
+    let queue = format!("queues/{}/leadhook.failed", world.vhost());
+    Node::shared().manage(Method::DELETE, &queue, "").await;
     world.publish(event("ABC", 1).as_bytes()).await;
-    receiver.wait_for(1, PATIENCE).await.unwrap();
+    eventually("an outcome that waits", async || worker.log().contains("cannot record an outcome").then_some(())).await;
     worker.signal("TERM");
     let status = worker.ended().await;
     assert_eq!(status.code(), Some(4), "{}", worker.log());
+    assert!(worker.log().contains("the grace period is over"), "{}", worker.log());
     // What was abandoned is delivered by the next one, as the same first attempt.
     receiver.set_script("200".parse().unwrap());
-    let _second = world.worker(&[("LEADHOOK__SHUTDOWN__GRACE", "101s")]).await;
+    let second = world.worker(&[]).await;
     let received = receiver.wait_for(2, PATIENCE).await.unwrap();
     assert_eq!(received[1].attempt(), Some(1));
+    second.stop().await;
 }
 
 #[tokio::test]
