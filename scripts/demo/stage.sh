@@ -129,6 +129,8 @@ stage_start() {
     # shellcheck disable=SC1091
     . "$dir/env"
     "$(binary)" check > "$dir/check.txt" || { cat "$dir/check.txt" >&2; die "the demo's own configuration is broken"; }
+    # The worker would wait for its broker for ever, as it should; here somebody waits for an answer.
+    "$(binary)" demo-queues count > /dev/null || die "the demo needs a broker that it can use"
     started "$dir" worker "$(binary)" run > "$dir/worker.out" 2> "$dir/worker.log"
     until_true 20 "the worker's admin port (see its log)" worker_listens "$dir"
     # From now on the port is fixed, so that `leadhook health` finds it and a worker that you restart keeps it.
