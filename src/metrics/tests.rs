@@ -112,7 +112,7 @@ fn a_new_revision_and_vanished_queues_replace_the_old_ones() {
     assert!(!page.contains("r1"));
     assert!(page.contains("leadhook_store_last_reload_success 0"));
     assert!(page.contains("leadhook_queue_messages{queue=\"events\"} 5"));
-    assert!(!page.contains("queue=\"failed\""));
+    assert!(!page.contains("leadhook_queue_messages{queue=\"failed\""));
     assert!(page.contains("leadhook_retries_waiting 0"));
 }
 
