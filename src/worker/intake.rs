@@ -2,8 +2,8 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt};
-use lapin::{Channel, options::BasicCancelOptions};
+use futures::FutureExt;
+use lapin::Channel;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
@@ -14,7 +14,7 @@ use super::{
     dispatch::dispatch,
     gate::Gate,
     input::{Input, Receipt},
-    session::Consuming,
+    source::Source,
 };
 
 /// Deliveries of one message from which it runs alone: it may be what kills the process (rule 4).
@@ -32,7 +32,7 @@ pub(super) struct End {
 }
 
 /// Takes events until stopped or the consumer ends; says why if it ended. Their number is bounded by the prefetch.
-pub(super) async fn events(context: &Arc<Context>, mut from: Consuming, stop: &CancellationToken) -> End {
+pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
     let mut gate = Gate::new(context.publisher.link(), &context.waiting, context.settings.delivery.concurrency);
     let end = loop {
         let input = match next(&mut from, stop).await {
@@ -52,7 +52,7 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Consuming, stop: &C
 }
 
 /// Takes jobs until stopped or the consumer ends, as many at once as there are slots; says why if it ended.
-pub(super) async fn jobs(context: &Arc<Context>, mut from: Consuming, stop: &CancellationToken) -> End {
+pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
     let slots = context.settings.delivery.concurrency;
     let mut gate = Gate::new(context.publisher.link(), &context.waiting, slots);
     let end = loop {
@@ -86,9 +86,9 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Consuming, stop: &Can
 }
 
 /// The next message; `Err` at the end, with the reason unless it is the stop.
-async fn next(from: &mut Consuming, stop: &CancellationToken) -> Result<Input, Option<String>> {
-    match stop.run_until_cancelled(from.consumer.next()).await {
-        Some(Some(Ok(delivery))) => Ok(Input::new(delivery)),
+async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Option<String>> {
+    match stop.run_until_cancelled(from.next(SUSPECT)).await {
+        Some(Some(Ok(input))) => Ok(input),
         Some(Some(Err(error))) => Err(Some(error.to_string())),
         Some(None) => Err(Some("the broker cancelled the consumer".into())),
         None => Err(None),
@@ -124,16 +124,9 @@ async fn guarded(context: &Context, work: impl Future<Output = ()>, receipt: &Re
 
 /// Stops the consumer and gives back what was sent ahead and never started: that costs no attempt. There is nothing to
 /// give back on a consumer that ended by itself.
-async fn finish(mut from: Consuming, why: Option<String>) -> End {
-    let channel = from.channel.clone();
-    let giving_back = async move {
-        from.channel.basic_cancel(from.consumer.tag(), BasicCancelOptions::default()).await?;
-        while let Some(delivery) = from.consumer.next().await {
-            Input::new(delivery?).receipt.give_back().await;
-        }
-        Ok::<_, lapin::Error>(())
-    };
-    if why.is_none() && !matches!(tokio::time::timeout(GIVING_BACK, giving_back).await, Ok(Ok(()))) {
+async fn finish(from: Source, why: Option<String>) -> End {
+    let channel = from.channel();
+    if why.is_none() && !matches!(tokio::time::timeout(GIVING_BACK, from.give_back()).await, Ok(Ok(()))) {
         debug!("what was sent ahead was not given back; it goes back with the connection");
     }
     End { why, channel }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::step::Step;
 
-/// Finished copies remembered; about 200 bytes each.
+/// Finished copies remembered; below 1 KiB each.
 const FINISHED: usize = 10_000;
 
 /// Which copy, and which attempt of it.
@@ -51,8 +51,9 @@ impl Memory {
     /// Notes that an attempt begins. Dropping the ticket unfinished forgets it.
     pub fn begin(&self, key: Key) -> Ticket {
         let (sender, outcome) = watch::channel(None);
-        self.lock().known.insert(key.clone(), outcome);
-        Ticket { memory: self.clone(), key, sender, finished: false }
+        // A copy that was recalled is listed as finished already.
+        let again = self.lock().known.insert(key.clone(), outcome).is_some();
+        Ticket { memory: self.clone(), key, sender, again, finished: false }
     }
 
     /// What this process did with a redelivered copy: waits for an attempt that is still running.
@@ -72,6 +73,7 @@ pub struct Ticket {
     memory: Memory,
     key: Key,
     sender: watch::Sender<Option<Settlement>>,
+    again: bool,
     finished: bool,
 }
 
@@ -82,7 +84,9 @@ impl Ticket {
         self.sender.send_replace(Some(settlement));
         let mut inner = self.memory.lock();
         // Keeps the value alive past the sender: the receiver in `known` holds it.
-        inner.finished.push_back(self.key.clone());
+        if !self.again {
+            inner.finished.push_back(self.key.clone());
+        }
         if inner.finished.len() > FINISHED
             && let Some(oldest) = inner.finished.pop_front()
         {
@@ -138,6 +142,15 @@ mod tests {
         let memory = Memory::default();
         drop(memory.begin(key(1)));
         assert_eq!(memory.recall(&key(1)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_recalled_copy_is_listed_once() {
+        let memory = Memory::default();
+        for _ in 0..3 {
+            memory.begin(key(1)).finish(delivered());
+        }
+        assert_eq!(memory.lock().finished.len(), 1);
     }
 
     #[tokio::test]

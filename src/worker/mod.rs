@@ -23,6 +23,7 @@ mod memory;
 mod record;
 mod reject;
 mod session;
+mod source;
 mod step;
 
 use std::{sync::Arc, time::Duration};

@@ -12,6 +12,9 @@ use crate::{
     worker::gate::Waits,
 };
 
+/// Longest wait for a declare. It holds the one connection that publishing needs for a fresh channel.
+const DECLARING: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Whether a successor is on the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -32,7 +35,9 @@ pub async fn record(context: &Context, receipt: &Receipt, message: Outgoing) -> 
         if !receipt.is_good() {
             return Recorded::InputGone;
         }
-        let error = match context.publisher.publish(message.clone()).await {
+        let input = receipt.clone();
+        let error = match context.publisher.publish_if(message.clone(), move || input.is_good()).await {
+            Err(PublishError::Unwanted) => return Recorded::InputGone,
             Ok(()) => {
                 if waits.is_some() {
                     info!(queue = %message.routing_key, "recorded after all");
@@ -61,7 +66,8 @@ async fn redeclare(context: &Context, queue: &ShortString) {
         let declaring = crate::broker::topology::declare_one(&connection, &context.plan, queue);
         declaring.await.map_err(|error| error.to_string())
     };
-    match outcome.await {
+    let outcome = tokio::time::timeout(DECLARING, outcome);
+    match outcome.await.unwrap_or_else(|_| Err("the broker does not answer".to_owned())) {
         Ok(()) => warn!(%queue, "a queue of ours was missing and has been declared anew"),
         Err(error) => warn!(%queue, error, "a queue of ours is missing and cannot be declared"),
     }

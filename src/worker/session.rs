@@ -2,15 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use lapin::{
-    Channel, Connection, Consumer,
-    options::{BasicConsumeOptions, BasicQosOptions},
-    types::{FieldTable, ShortString},
-};
+use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Context, intake};
+use super::{Context, intake, source::Source};
 use crate::{
     admin::{BrokerState, TopologyState},
     broker::{
@@ -71,26 +67,28 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
             false => topology::verify(&connection, &context.plan).await,
         }
     };
-    match tokio::time::timeout(SETTING_UP, declaring).await {
-        Ok(Ok(())) => {}
-        Ok(Err(problem)) => {
+    match shutdown.run_until_cancelled(tokio::time::timeout(SETTING_UP, declaring)).await {
+        None => return End::Stopped(None),
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(problem))) => {
             context.health.set_topology(TopologyState::Problem(problem.to_string()));
             return End::Topology(problem);
         }
-        Err(_) => return silent("declaring the topology"),
+        Some(Err(_)) => return silent("declaring the topology"),
     }
     context.health.set_topology(TopologyState::Ok);
     let names = context.plan.names();
     let delivery = &context.settings.delivery;
     let consuming = async {
-        let jobs = consume(&connection, &names.jobs, delivery.job_prefetch()).await?;
-        let events = consume(&connection, &names.events, delivery.event_prefetch).await?;
+        let jobs = Source::open(&connection, &names.jobs, delivery.job_prefetch()).await?;
+        let events = Source::open(&connection, &names.events, delivery.event_prefetch).await?;
         Ok::<_, lapin::Error>((jobs, events))
     };
-    let (jobs, events) = match tokio::time::timeout(SETTING_UP, consuming).await {
-        Ok(Ok(both)) => both,
-        Ok(Err(error)) => return End::Lost { why: error.to_string(), consumed: false },
-        Err(_) => return silent("starting the consumers"),
+    let (jobs, events) = match shutdown.run_until_cancelled(tokio::time::timeout(SETTING_UP, consuming)).await {
+        None => return End::Stopped(None),
+        Some(Ok(Ok(both))) => both,
+        Some(Ok(Err(error))) => return End::Lost { why: error.to_string(), consumed: false },
+        Some(Err(_)) => return silent("starting the consumers"),
     };
     context.health.set_consuming(BrokerState::Connected);
     if !std::mem::replace(started, true) {
@@ -130,20 +128,6 @@ async fn stopping(stop: &CancellationToken, intake: impl Future<Output = intake:
     let end = intake.await;
     stop.cancel();
     end
-}
-
-/// A consumer with its own channel; the channel lives as long as this does.
-pub(super) struct Consuming {
-    pub(super) channel: Channel,
-    pub(super) consumer: Consumer,
-}
-
-async fn consume(connection: &Connection, queue: &ShortString, prefetch: u16) -> Result<Consuming, lapin::Error> {
-    let channel = connection.create_channel().await?;
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-    let options = BasicConsumeOptions::default();
-    let consumer = channel.basic_consume(queue.clone(), ShortString::default(), options, FieldTable::default()).await?;
-    Ok(Consuming { channel, consumer })
 }
 
 /// Counts the messages of every queue now and then, on the publishing connection.

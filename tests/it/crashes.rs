@@ -2,7 +2,7 @@
 
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
 
-use crate::harness::{PATIENCE, World, event, eventually, receiver};
+use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
 
 /// Puts one job of campaign `SUS` on the jobs queue, given out so many times without an outcome.
 async fn a_job_given_out(world: &World, times: u32) {
@@ -60,4 +60,49 @@ async fn a_job_that_was_given_out_eight_times_runs_alone() {
         .filter(|one| one.at.duration_since(alone).is_ok_and(|after| after.as_millis() < 700));
     assert_eq!(during.count(), 0, "nothing else starts until it is settled");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_kills_the_process_does_not_drag_its_neighbours_along() {
+    const NEIGHBOURS: usize = 30;
+    let world = World::new().await;
+    let (suspect, others) = (receiver("hang").await, receiver("hang").await);
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      ABC: {{ override: true, webhook: {{ url: \"{}\" }} }}\n",
+        suspect.url(),
+        others.url(),
+    ));
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "40")];
+    let worker = world.worker(&environment).await;
+    world.publish(event("SUS", 1).as_bytes()).await;
+    world.publish_many((0..NEIGHBOURS as u32).map(|n| event("ABC", n))).await;
+    suspect.wait_for(1, PATIENCE).await.unwrap();
+    others.wait_for(NEIGHBOURS, PATIENCE).await.unwrap();
+    worker.kill().await;
+    // All of them have been given out once. The others would be delivered now, were it not for the one that kills.
+    others.set_script("200".parse().unwrap());
+    let mut deaths = 1;
+    loop {
+        let seen = suspect.received().len();
+        let worker = world.start_worker(&environment);
+        let failed = eventually("the one that kills", async || {
+            let failed = worker.log().contains("crash_loop");
+            (failed || suspect.received().len() > seen).then_some(failed)
+        })
+        .await;
+        worker.kill().await;
+        if failed {
+            break;
+        }
+        deaths += 1;
+    }
+    assert_eq!(deaths, 12);
+    let worker = world.worker(&environment).await;
+    let failed = world.take("failed", 1).await;
+    assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
+    eventually("all neighbours delivered", async || (world.ready("jobs").await == 0).then_some(())).await;
+    worker.stop().await;
+    let delivered = others.received().into_iter().filter(|one| one.status == Some(200));
+    assert_eq!(counts(&delivered.collect::<Vec<_>>()).len(), NEIGHBOURS);
+    assert_eq!(world.ready("failed").await, 0, "none of them failed");
 }

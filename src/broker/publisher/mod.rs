@@ -61,6 +61,9 @@ pub enum PublishError {
         /// The broker's words.
         text: String,
     },
+    /// Nothing was sent: what it was for is gone.
+    #[error("not wanted any more")]
+    Unwanted,
     /// Channel or connection lost, or there is none.
     #[error("no connection to the broker: {0}")]
     Lost(String),
@@ -75,6 +78,7 @@ impl PublishError {
             PublishError::TimedOut => "timed_out",
             PublishError::Unclear => "unclear",
             PublishError::ChannelClosed { .. } => "channel_closed",
+            PublishError::Unwanted => "unwanted",
             PublishError::Lost(_) => "lost",
         }
     }
@@ -104,6 +108,8 @@ pub struct Publisher {
 /// One publish on its way to the task.
 struct Request {
     message: Outgoing,
+    /// Asked right before it is sent: it may have waited for long.
+    wanted: Box<dyn Fn() -> bool + Send>,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
@@ -132,9 +138,23 @@ impl Publisher {
     /// # Errors
     /// Any [`PublishError`] means *not done*.
     pub async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
+        self.publish_if(message, || true).await
+    }
+
+    /// The same, but only if `wanted` says so in the moment of sending: a request can wait for as long as the broker blocks
+    /// the connection.
+    ///
+    /// # Errors
+    /// Any [`PublishError`] means *not done*; [`PublishError::Unwanted`] that nothing was sent.
+    pub async fn publish_if(
+        &self,
+        message: Outgoing,
+        wanted: impl Fn() -> bool + Send + 'static,
+    ) -> Result<(), PublishError> {
+        let wanted = Box::new(wanted);
         let (reply, answer) = oneshot::channel();
         let stopped = || PublishError::Lost("the publisher has stopped".into());
-        self.requests.send(Request { message, reply }).await.map_err(|_| stopped())?;
+        self.requests.send(Request { message, wanted, reply }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
@@ -186,7 +206,11 @@ impl Actor {
                     self.link.send_replace(Link::Ready);
                     match session::run(self, channel).await {
                         session::End::Closed => return,
-                        session::End::FreshChannel => continue,
+                        session::End::FreshChannel => {
+                            // Nothing may start until it is there.
+                            self.link.send_replace(Link::Lost("opening a fresh channel".to_owned()));
+                            continue;
+                        }
                         session::End::Lost(why) => {
                             lost = true;
                             self.lose(why);

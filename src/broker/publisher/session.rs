@@ -135,7 +135,12 @@ async fn sleep_until(deadline: Option<Instant>) {
 
 impl Session<'_> {
     fn start(&mut self, request: Request) {
-        let Request { message, reply } = request;
+        let Request { message, wanted, reply } = request;
+        if !wanted() {
+            // Whoever asked may be gone as well.
+            let _ = reply.send(Err(PublishError::Unwanted));
+            return;
+        }
         let seq = self.next;
         self.next += 1;
         let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());

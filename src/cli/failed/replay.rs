@@ -191,8 +191,10 @@ fn explanation(error: &PublishError, jobs: &str) -> String {
             )
         }
         PublishError::ChannelClosed { code: 403, .. } => format!("the user of amqp.urls may not write to {jobs}"),
-        PublishError::TimedOut | PublishError::Unclear | PublishError::ChannelClosed { .. } | PublishError::Lost(_) => {
-            format!("stopped: {error}")
-        }
+        PublishError::TimedOut
+        | PublishError::Unclear
+        | PublishError::ChannelClosed { .. }
+        | PublishError::Unwanted
+        | PublishError::Lost(_) => format!("stopped: {error}"),
     }
 }

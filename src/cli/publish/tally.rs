@@ -107,7 +107,9 @@ fn explanation(error: &PublishError, exchange: &str, routing_key: &str) -> Strin
             "not confirmed within amqp.confirm_timeout: they may have arrived nevertheless".to_owned()
         }
         PublishError::Unclear | PublishError::Lost(_) => format!("{error}: they may have arrived nevertheless"),
-        PublishError::Returned { .. } | PublishError::ChannelClosed { .. } => error.to_string(),
+        PublishError::Returned { .. } | PublishError::ChannelClosed { .. } | PublishError::Unwanted => {
+            error.to_string()
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! Where an intake's messages come from: a narrow consumer first, and a wide one once it has shown a harmless message.
+//!
+//! Every death of a process charges a delivery to all that it held. Were the window open from the beginning, a job that
+//! kills the process would drag everything that was sent ahead with it to the bound of rule 4. So each connection begins
+//! with one message at a time. As long as those were given out so often that they must run alone, nothing else is held
+//! beside them; what cannot even be read (lapin ends the connection over a string that is no UTF-8) charges only itself.
+
+use futures::StreamExt;
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+
+use super::input::Input;
+
+/// The consumers of one queue. They share a channel: what one of two dying channels held would be charged once more by the
+/// other, to which the broker hands it first.
+pub(super) struct Source {
+    channel: Channel,
+    queue: ShortString,
+    prefetch: u16,
+    narrow: Consumer,
+    wide: Option<Consumer>,
+}
+
+impl Source {
+    /// Begins to consume, one message at a time; `prefetch` is how many there may be in the end, 1 or more.
+    pub(super) async fn open(
+        connection: &Connection,
+        queue: &ShortString,
+        prefetch: u16,
+    ) -> Result<Source, lapin::Error> {
+        let channel = connection.create_channel().await?;
+        let narrow = consume(&channel, queue, 1).await?;
+        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None })
+    }
+
+    /// The next message. `None`: the broker has cancelled a consumer. The first message that was not given out `suspect`
+    /// times or more opens the window.
+    pub(super) async fn next(&mut self, suspect: u64) -> Option<Result<Input, lapin::Error>> {
+        let delivery = match &mut self.wide {
+            None => self.narrow.next().await,
+            Some(wide) => tokio::select! {
+                delivery = self.narrow.next() => delivery,
+                delivery = wide.next() => delivery,
+            },
+        };
+        let input = match delivery? {
+            Ok(delivery) => Input::new(delivery),
+            Err(error) => return Some(Err(error)),
+        };
+        if self.wide.is_none() && self.prefetch > 1 && input.delivery_count() < suspect {
+            match consume(&self.channel, &self.queue, self.prefetch - 1).await {
+                Ok(wide) => self.wide = Some(wide),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(Ok(input))
+    }
+
+    /// The channel that receipts are good on.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Stops consuming and gives back what was sent ahead: that costs no attempt.
+    pub(super) async fn give_back(self) -> Result<(), lapin::Error> {
+        let consumers: Vec<_> = [Some(self.narrow), self.wide].into_iter().flatten().collect();
+        // All of them first, or what one gives back goes to the next.
+        for consumer in &consumers {
+            self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+        }
+        for mut consumer in consumers {
+            while let Some(delivery) = consumer.next().await {
+                Input::new(delivery?).receipt.give_back().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn consume(channel: &Channel, queue: &ShortString, prefetch: u16) -> Result<Consumer, lapin::Error> {
+    // Holds for the consumers that come after it on this channel.
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(queue.clone(), ShortString::default(), options, FieldTable::default()).await
+}
