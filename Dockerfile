@@ -21,7 +21,8 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/leadhook /usr/local/bin/leadhook
 # Relative paths of the settings begin here: mount config/ as /leadhook/config.
 WORKDIR /leadhook
-# The default is loopback, which nobody outside the container would reach.
+# The default is loopback, which nobody outside the container would reach. This goes before the settings file: set
+# LEADHOOK__ADMIN__LISTEN to change it.
 ENV LEADHOOK__ADMIN__LISTEN=0.0.0.0:9464
 EXPOSE 9464
 STOPSIGNAL SIGTERM

@@ -132,7 +132,8 @@ demo_up() {
         trap 'exit 143' TERM
         broker_start "$HERE" --management
         stage_start "$HERE"
-        [ -z "$MANAGEMENT" ] || echo "$MANAGEMENT" > "$HERE/management"
+        # The password of the broker is in it.
+        [ -z "$MANAGEMENT" ] || (umask 077; echo "$MANAGEMENT" > "$HERE/management")
         publish_example
         publish_rest
         trap - EXIT INT TERM

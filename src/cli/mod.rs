@@ -18,7 +18,10 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use crate::{
     cli::output::{Exit, Refusal},
@@ -38,7 +41,7 @@ Every setting can also come from the environment: LEADHOOK__AMQP__URLS=amqp://..
 )]
 struct Cli {
     /// Settings of the service [default: config/leadhook.toml if it is there, else the built-in defaults]
-    #[arg(long, global = true, value_name = "FILE", env = "LEADHOOK_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "LEADHOOK_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     config: Option<PathBuf>,
     /// Webhook store, a file or directory [default: store.path of the settings]
     #[arg(long, global = true, value_name = "PATH")]
@@ -71,7 +74,9 @@ enum Command {
 
 /// Parses the command line, runs the command and says how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    // As with every setting, an empty variable counts as not set.
+    cli.config = cli.config.filter(|path| !path.as_os_str().is_empty());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

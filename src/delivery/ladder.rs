@@ -1,4 +1,4 @@
-//! The delay ladder: the fixed list of waits that queues exist for (DESIGN.md section 5).
+//! The delay ladder: the fixed list of waits that queues exist for (ARCHITECTURE.md).
 //!
 //! Rung n lasts 1, 1.25, 1.5 or 1.75 times a power of two in seconds, in whole milliseconds rounded up:
 //! `... 63 79 94 110 | 125 157 188 219 | 250 313 375 438 | 500 625 750 875 | 1000 1250 1500 1750 | 2000 ...`.

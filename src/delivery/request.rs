@@ -1,4 +1,4 @@
-//! The headers of one attempt (DESIGN.md section 4).
+//! The headers of one attempt (README.md, "Receive webhooks").
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 

@@ -21,7 +21,7 @@ const BROKER: [&str; 6] = [
     "x-opt-rabbitmq-received-time",
 ];
 
-/// Whether the broker added this header (`research`: DESIGN.md section 5, "strip what the broker added").
+/// Whether the broker added this header (ARCHITECTURE.md).
 pub fn is_broker_header(name: &str) -> bool {
     BROKER.contains(&name) || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
 }

@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The longest timeout that a store may give a target (DESIGN.md section 3).
+/// The longest timeout that a store may give a target (docs/store.md).
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// A third of RabbitMQ's default `consumer_timeout` of 30 minutes: far enough below it for publishing and waiting.
 const LONGEST_UNACKED: Duration = Duration::from_secs(10 * 60);

@@ -82,7 +82,7 @@ pub fn check_against_store(settings: &Settings, largest_timeout: Duration) -> Op
     checked::grace_problem(settings, largest_timeout)
 }
 
-/// Everything `leadhook` needs to know about itself, checked. Keys and defaults: DESIGN.md section 7.
+/// Everything `leadhook` needs to know about itself, checked. Keys and defaults: docs/settings.md.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How to reach the broker and what our names are.

@@ -121,7 +121,7 @@ fn the_default_file_mentions_every_key_with_its_default() {
     assert_eq!(shown, stated);
 }
 
-/// DESIGN.md section 7, and what `src/settings/mod.rs` says about the keys that the contract leaves open.
+/// docs/settings.md, and what `src/settings/mod.rs` says about the keys that it leaves open.
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let s = defaults();

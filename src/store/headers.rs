@@ -9,7 +9,7 @@ use super::{
     secrets::{SecretText, Vault},
 };
 
-/// Names that belong to HTTP or to the delivery itself (DESIGN.md section 4).
+/// Names that belong to HTTP or to the delivery itself (README.md, "Receive webhooks").
 const RESERVED: [&str; 11] = [
     "connection",
     "expect",

@@ -73,7 +73,7 @@ async fn decide(context: &Context, input: &Input, job: &Job) -> Step {
     }
 }
 
-/// Looks the target up anew (DESIGN.md section 3): replicas may hold different revisions of the store for a while, so
+/// Looks the target up anew (docs/store.md): replicas may hold different revisions of the store for a while, so
 /// what is unknown or disabled here is judged again until `store.settle` has passed.
 fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Step>> {
     let settle = context.settings.store.settle;

@@ -85,7 +85,7 @@ async fn publish_jobs(context: &Context, input: Input, event: &Event, targets: &
     }
 }
 
-/// What travels with a job besides the body: an allow-list (DESIGN.md section 5, "Messages").
+/// What travels with a job besides the body: an allow-list (ARCHITECTURE.md).
 fn envelope(input: &Input) -> Envelope {
     let traceparent = input.text_header(header::TRACEPARENT).ok().flatten();
     let carried = |name: &str| name == header::TRACEPARENT || name == "organization-id";

@@ -1,4 +1,4 @@
-//! The worker: joins store, broker and poster under the settling rules (DESIGN.md section 5).
+//! The worker: joins store, broker and poster under the settling rules (ARCHITECTURE.md).
 //!
 //! ```text
 //!  session  --> consumes events --> dispatch --> record (jobs)              --> ack

@@ -8,7 +8,7 @@ use leadhook::{delivery::signature::SigningSecret, receiver::Options};
 
 use crate::harness::{PATIENCE, World, event, receiver, receiver_with};
 
-/// DESIGN.md section 2, with its line breaks: bytes matter, not only meaning.
+/// README.md, "Publish events", with its line breaks: bytes matter, not only meaning.
 const EXAMPLE: &str = r#"{
   "event": "lead.delivered",
   "leadId": "lead_abc123",

@@ -1,4 +1,4 @@
-//! The promises of DESIGN.md on a real RabbitMQ, a real worker process and real sockets. One binary, one shared broker.
+//! The promises of the documents on a real RabbitMQ, a real worker process and real sockets. One binary, one shared broker.
 
 mod broker; // the broker is restarted, blocked, full, or lacks a queue
 mod crashes; // a job that kills the process: alone, then failed unstarted

@@ -151,7 +151,13 @@ async fn the_store_path_is_a_setting() {
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
     let mut command = crate::harness::leadhook(&world.url);
-    let output = command.arg("check").env("LEADHOOK__STORE__PATH", world.store_path()).output().unwrap();
+    // An empty variable counts as not set.
+    let output = command
+        .arg("check")
+        .env("LEADHOOK_CONFIG", "")
+        .env("LEADHOOK__STORE__PATH", world.store_path())
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && text.contains(&receiver.address().to_string()), "{text} {output:?}");
 }

@@ -1,4 +1,4 @@
-//! Confirmed publishing: the one place that publishes (DESIGN.md section 5, rule 5).
+//! Confirmed publishing: the one place that publishes (ARCHITECTURE.md, rule 5).
 //!
 //! One task owns the channel, the confirms in flight and the order in which they are judged; everyone else holds a
 //! [`Publisher`], a handle to it. A publish is *done* when the broker has confirmed it and has not returned it. Whatever

@@ -1,4 +1,4 @@
-//! The queues of leadhook, and the exchange they hang on (DESIGN.md section 5).
+//! The queues of leadhook, and the exchange they hang on (ARCHITECTURE.md).
 //!
 //! ```text
 //!  plan     what there must be            pure; the only place that knows names and arguments

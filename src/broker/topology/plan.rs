@@ -1,4 +1,4 @@
-//! What there must be: the table of DESIGN.md section 5 as values. Reasons and measurements of the arguments stand there.
+//! What there must be: every queue and its arguments as values. What they are for: ARCHITECTURE.md.
 
 use std::time::Duration;
 
