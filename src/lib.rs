@@ -10,7 +10,8 @@
 //! Reading order: [`event`] and [`store`] say what is to be delivered where; [`job`] is one event on its way to one
 //! target; [`delivery`] holds the decisions (schedule, ladder, outcome, signature) and touches nothing; [`poster`]
 //! makes exactly one POST; [`broker`] talks AMQP; [`worker`] joins them under the settling rules; [`desk`] looks at
-//! failed jobs; [`receiver`] is the local test receiver; [`cli`] is the composition root.
+//! failed jobs; [`receiver`] is the local test receiver; [`failpoint`] lets tests break all that; [`cli`] is the
+//! composition root.
 
 pub mod rejection;
 
@@ -39,5 +40,7 @@ pub mod metrics;
 pub mod settings;
 
 pub mod logging;
+
+pub mod failpoint;
 
 pub mod cli;

@@ -25,13 +25,13 @@ use clap::{
 
 use crate::{
     cli::output::{Exit, Refusal},
-    logging, settings,
+    failpoint, logging, settings,
 };
 
 /// Delivers lead events from RabbitMQ to webhooks: at least once, signed, retried, nothing lost.
 #[derive(Parser)]
 #[command(
-    version,
+    version = failpoint::VERSION,
     about,
     max_term_width = 110,
     after_help = "\

@@ -18,7 +18,7 @@ use crate::{
     broker::{publisher::Publisher, topology::Plan},
     cli::output::Exit,
     delivery::ladder::Ladder,
-    logging,
+    failpoint, logging,
     metrics::Metrics,
     poster::Poster,
     settings::{self, Settings},
@@ -161,6 +161,7 @@ async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
         }
     };
     any().await;
+    failpoint::hit("stop.asked", "");
     info!("stopping; a second signal ends at once");
     health.set_stopping();
     shutdown.cancel();

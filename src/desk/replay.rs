@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     broker::publisher::{PublishError, Publisher},
+    failpoint,
     job::Job,
 };
 
@@ -209,7 +210,9 @@ async fn publish_then_remove(
     group: &Group,
     job: Job,
 ) -> Result<Done, PublishError> {
+    failpoint::hit("replay.taken", "");
     publisher.publish(job.to_message(queue)).await?;
+    failpoint::hit("replay.recorded", "");
     let removed = remove(group.all.iter().filter_map(|at| held.get(*at))).await;
     Ok(Done { job, removed, left: group.all.len() as u64 - removed })
 }

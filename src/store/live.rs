@@ -17,7 +17,7 @@ use super::{
     resolve::Store,
     secrets::{Environment, Reference},
 };
-use crate::settings;
+use crate::{failpoint, settings};
 
 /// The current store and how it came about.
 pub struct LiveStore {
@@ -126,6 +126,7 @@ impl LiveStore {
         match result.and_then(|store| self.fits(store)) {
             Ok(store) => {
                 let store = Arc::new(store);
+                failpoint::hit("store.loaded", "");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = store.clone();
                 (last.loaded_at, last.refused) = (Timestamp::now(), None);
                 tracing::info!(

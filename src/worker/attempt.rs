@@ -16,6 +16,7 @@ use crate::{
         request,
         verdict::{Verdict, verdict},
     },
+    failpoint,
     job::{HistoryEntry, Job},
     store::Target,
     worker::step::Step,
@@ -65,7 +66,12 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
         target,
     };
     match request::headers(&request) {
-        Ok(headers) => context.poster.post(&target.url, headers, job.body.clone(), target.timeout).await,
+        Ok(headers) => {
+            failpoint::hit("job.posting", target.key.as_str());
+            let exchange = context.poster.post(&target.url, headers, job.body.clone(), target.timeout).await;
+            failpoint::hit("job.posted", target.key.as_str());
+            exchange
+        }
         Err(_) => Exchange { result: Err(Fault::UnusableTarget), elapsed: Duration::ZERO },
     }
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     delivery::outcome::FailReason,
+    failpoint,
     job::{Job, Malformed},
     rejection::{RejectReason, Rejection},
     store::{Target, TargetState},
@@ -27,6 +28,7 @@ const CRASH_LOOP: u64 = 12;
 
 /// Settles one job.
 pub async fn deliver(context: &Context, input: Input) {
+    failpoint::hit("job.taken", "");
     let job = match Job::decode(&input.properties, input.body.clone()) {
         Ok(job) => job,
         Err(Malformed::Newer(version)) => return put_aside(context, input, version).await,
@@ -53,7 +55,12 @@ pub async fn deliver(context: &Context, input: Input) {
     }
     // Remembered before the ack: an ack that is lost brings this copy back.
     ticket.finish(settlement.clone());
-    if settlement.recorded && input.receipt.ack().await {
+    if !settlement.recorded {
+        return;
+    }
+    failpoint::hit("job.recorded", settlement.step.name());
+    if input.receipt.ack().await {
+        failpoint::hit("job.acked", "");
         report(context, &job, &settlement.step);
     }
 }

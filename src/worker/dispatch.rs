@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     event::Event,
+    failpoint,
     job::{Envelope, Job, header, upstream},
     rejection::{RejectReason, Rejection},
     store::{Misplaced, NoTarget, Resolution, Target},
@@ -21,6 +22,7 @@ use crate::{
 
 /// Settles one event: dispatched, without target, or rejected.
 pub async fn dispatch(context: &Context, input: Input) {
+    failpoint::hit("event.taken", "");
     let outcome = decode(context, &input).and_then(|event| Ok((resolve(context, &event)?, event)));
     match outcome {
         Ok((Ok(targets), event)) => publish_jobs(context, input, &event, &targets).await,
@@ -70,6 +72,7 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
 }
 
 async fn publish_jobs(context: &Context, input: Input, event: &Event, targets: &[Arc<Target>]) {
+    failpoint::hit("event.resolved", "");
     let envelope = envelope(&input);
     let now = Timestamp::now();
     let recording = targets.iter().map(|target| {
@@ -80,7 +83,9 @@ async fn publish_jobs(context: &Context, input: Input, event: &Event, targets: &
     if recorded.contains(&Recorded::InputGone) {
         return;
     }
+    failpoint::hit("event.recorded", "");
     if input.receipt.ack().await {
+        failpoint::hit("event.acked", "");
         context.metrics.event_dispatched(targets.len());
     }
 }

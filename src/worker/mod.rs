@@ -41,6 +41,7 @@ use crate::{
         topology::{Plan, TopologyError},
     },
     delivery::ladder::Ladder,
+    failpoint,
     metrics::Metrics,
     poster::Poster,
     settings::Settings,
@@ -117,6 +118,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
             break None;
         }
     };
+    failpoint::hit("stop.consumers_ended", "");
     let end = drain(&context).await;
     watching.abort();
     if let Some(open) = open {

@@ -49,6 +49,17 @@ pub enum Step {
 }
 
 impl Step {
+    /// The word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Delivered => "delivered",
+            Step::Retry { .. } => "retry",
+            Step::Fail { .. } => "fail",
+            Step::Park { .. } => "park",
+            Step::Wait { .. } => "wait",
+        }
+    }
+
     /// The message to be confirmed before the input is acked; none when there is nothing more to do.
     pub fn message(&self, context: &Context, job: &Job, now: Timestamp) -> Option<Outgoing> {
         match self {

@@ -5,8 +5,6 @@ mod crashes; // a job that kills the process: alone, then failed unstarted
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
 mod desk; // looking at failed jobs changes nothing, putting them back loses nothing
 mod docs; // the documents say what is, and nothing else
-mod harness; // a world per test: vhost, store, workers, receivers
-mod node; // private RabbitMQ nodes
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver
@@ -14,3 +12,8 @@ mod samples; // the stores, settings and events that newcomers start from
 mod settings; // settings that show only in a running worker
 mod stopping; // SIGTERM, replicas, crashes
 mod topology; // the exchange and the queues: declared, verified, explained, compared
+
+/// Worlds, nodes, workers: what the tests stand on.
+#[path = "../rig/mod.rs"]
+mod rig;
+use rig::{harness, node};

@@ -25,7 +25,10 @@ use lapin::{
 use tokio::sync::oneshot;
 
 use super::{Actor, Link, PublishError, Request};
-use crate::broker::connection::{ConnectError, Shared};
+use crate::{
+    broker::connection::{ConnectError, Shared},
+    failpoint,
+};
 
 /// Confirms in flight on a channel; the contract asks for at least 50.
 const IN_FLIGHT: usize = 256;
@@ -146,6 +149,7 @@ impl Session<'_> {
         let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
         self.pending.insert(seq, Pending { exchange, routing_key, reply, since: Instant::now() });
         let channel = self.channel.clone();
+        let queue = message.routing_key.clone();
         // Polled by this task alone and first in this order, which is also the order of the delivery tags.
         let confirm = async move {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -157,7 +161,10 @@ impl Session<'_> {
                 message.properties,
             );
             match published.await {
-                Ok(confirm) => (seq, confirm.await),
+                Ok(confirm) => {
+                    failpoint::hit("publish.sent", queue.as_str());
+                    (seq, confirm.await)
+                }
                 Err(error) => (seq, Err(error)),
             }
         };

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -17,17 +16,26 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
-use leadhook::receiver::{Options, Receiver};
+use leadhook::{
+    delivery::ladder::Ladder,
+    receiver::{Options, Receiver},
+};
 
-use crate::node::Node;
+use super::node::Node;
+pub use super::worker::Worker;
 
 /// Longest wait for any state; far above what is needed, so that a slow machine does not fail a test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for a state: asks again and again until there is an answer.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    asked_every(Duration::from_millis(20), what, ask).await
+}
+
+/// The same for a question that costs something.
+pub async fn asked_every<T>(pause: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
-    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut tick = tokio::time::interval(pause);
     loop {
         tick.tick().await;
         if let Some(answer) = ask().await {
@@ -110,9 +118,9 @@ impl World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let log = self.directory.path().join(format!("worker-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
         let mut command = leadhook(&self.url);
-        command.arg("--store").arg(self.store_path()).arg("run").stderr(File::create(&log).expect("a log file"));
+        command.arg("--store").arg(self.store_path()).arg("run");
         command.envs(environment.iter().copied());
-        Worker { child: command.spawn().expect("the worker"), log }
+        Worker::spawn(command, log)
     }
 
     /// A command of the binary in this world.
@@ -162,6 +170,34 @@ impl World {
         counted.await.expect("the queue").message_count()
     }
 
+    /// How many messages are ready on all queues that a worker empties. `None` without an answer.
+    pub async fn waiting(&self) -> Option<u32> {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let mut channel = self.connection.create_channel().await.ok()?;
+        let mut sum = 0;
+        for queue in working_queues() {
+            match channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await {
+                Ok(queue) => sum += queue.message_count(),
+                // Missing, and the question has closed the channel.
+                Err(_) => channel = self.connection.create_channel().await.ok()?,
+            }
+        }
+        let _ = channel.close(200, "counted".into()).await;
+        Some(sum)
+    }
+
+    /// All that lies on a queue; nothing where there is no such queue.
+    pub async fn take_all(&self, queue: &str) -> Vec<Message> {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let mut taken = Vec::new();
+        let name = format!("leadhook.{queue}");
+        while let Ok(Some(got)) = channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await {
+            got.delivery.acker.ack(BasicAckOptions::default()).await.expect("ack");
+            taken.push(Message { properties: got.delivery.properties, body: got.delivery.data });
+        }
+        taken
+    }
+
     /// The same for a queue that may be missing for a while.
     pub async fn take_when_there(&self, queue: &str, count: usize) -> Vec<Message> {
         eventually(&format!("queue {queue}"), async || {
@@ -191,6 +227,20 @@ impl World {
         assert_eq!(taken.len(), count, "messages on {queue}");
         taken
     }
+}
+
+/// The queues that a worker empties: events, jobs, and the rungs of a short backoff.
+fn working_queues() -> Vec<String> {
+    let settings = leadhook::settings::Backoff {
+        initial: Duration::from_millis(100),
+        multiplier: 2.0,
+        maximum: Duration::from_secs(2),
+        jitter: 0.2,
+        retry_after_maximum: Duration::from_secs(1),
+    };
+    let ladder = Ladder::for_backoff(&settings);
+    let rungs = ladder.rungs().iter().map(|rung| format!("delay.{}", rung.as_millis()));
+    ["events".to_owned(), "jobs".to_owned()].into_iter().chain(rungs).collect()
 }
 
 async fn connect(url: &str) -> Connection {
@@ -244,96 +294,6 @@ impl Message {
     /// The attempts in its history.
     pub fn history(&self) -> Vec<leadhook::job::HistoryEntry> {
         self.text("leadhook-history").map(|text| serde_json::from_str(&text).expect("a history")).unwrap_or_default()
-    }
-}
-
-/// A worker process; killed when dropped.
-pub struct Worker {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Worker {
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Its admin address.
-    pub async fn admin(&self) -> String {
-        eventually("the admin address in the log", async || {
-            let log = self.log();
-            let line = log.lines().find(|line| line.contains("admin listening"))?;
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            Some(line["address"].as_str()?.to_owned())
-        })
-        .await
-    }
-
-    /// GET on the admin port: status and body, if it answers.
-    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let answer = client.get(format!("http://{}{path}", self.admin().await)).send().await.ok()?;
-        Some((answer.status().as_u16(), answer.text().await.ok()?))
-    }
-
-    /// Waits until it is ready.
-    pub async fn ready(&self) {
-        eventually("the worker is ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 200))
-            .await;
-    }
-
-    /// Waits until it is not.
-    pub async fn not_ready(&self) -> String {
-        let (_, body) = eventually("the worker is not ready", async || {
-            self.get("/readyz").await.filter(|(status, _)| *status == 503)
-        })
-        .await;
-        body
-    }
-
-    /// The sum of a metric over the labels that contain `with`.
-    pub async fn metric(&self, name: &str, with: &str) -> f64 {
-        let (_, text) = self.get("/metrics").await.expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
-    /// Sends a signal, by name.
-    pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
-        assert!(sent.expect("kill").success());
-    }
-
-    /// Waits for its end.
-    pub async fn ended(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        eventually("the worker has ended", async || child.try_wait().expect("wait")).await
-    }
-
-    /// SIGTERM, and the end that must be clean.
-    pub async fn stop(mut self) {
-        self.signal("TERM");
-        let status = self.ended().await;
-        assert_eq!(status.code(), Some(0), "{}", self.log());
-    }
-
-    /// SIGKILL.
-    pub async fn kill(mut self) {
-        self.signal("KILL");
-        self.ended().await;
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
-            let last: Vec<_> = log.lines().rev().take(40).collect();
-            eprintln!("--- last lines of a worker:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
-        }
     }
 }
 

@@ -108,6 +108,12 @@ impl Node {
         script(&[&["ctl", self.path()], arguments].concat());
     }
 
+    /// What `rabbitmqctl` says.
+    pub fn ctl_said(&self, arguments: &[&str]) -> String {
+        let output = script(&[&["ctl", self.path()], arguments].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn path(&self) -> &str {
         self.directory.path().to_str().expect("UTF-8")
     }

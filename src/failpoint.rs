@@ -1,0 +1,148 @@
+//! Fail points: the gaps between two steps of the protocol, where a test makes the process die or a task panic.
+//!
+//! They exist in test builds only: the feature `failpoints` is switched on by this crate's dependency on itself for tests
+//! (Cargo.toml), and without it [`hit`] is an empty function. `leadhook --version` says `failpoints` where they are in.
+//!
+//! A test names them in `LEADHOOK_FAILPOINTS`, as a list `point[:detail]=action[@n]`:
+//!
+//! ```text
+//! job.posted=kill@17                     SIGKILL to itself when the 17th attempt has been answered
+//! publish.sent:leadhook.jobs=kill@5      when the 5th job has been written to the socket and no confirm has come
+//! job.posting:acme/SUS=panic             a panic before each POST to that target
+//! ```
+//!
+//! The kill is a real SIGKILL and not an abort, so that what the kernel does with the process is what it does in
+//! production. The library `fail` was looked at: it can panic, sleep and return, but neither kill nor count to the n-th.
+
+/// Every fail point, in the order of an event's way, with what has just happened there.
+pub const POINTS: [(&str, &str); 15] = [
+    ("event.taken", "an event was consumed"),
+    ("event.resolved", "its targets are known, nothing is published"),
+    ("publish.sent", "a message was written to the socket, no confirm has come (detail: its queue)"),
+    ("event.recorded", "all its jobs are confirmed, the event is not acked"),
+    ("event.acked", "the event is acked"),
+    ("job.taken", "a job was consumed"),
+    ("job.posting", "the POST is about to be made (detail: target key)"),
+    ("job.posted", "the POST was answered, nothing is settled (detail: target key)"),
+    ("job.recorded", "its successor, if any, is confirmed, the job is not acked (detail: the step)"),
+    ("job.acked", "the job is acked"),
+    ("replay.taken", "a failed job is held, nothing is published"),
+    ("replay.recorded", "the replayed job is confirmed, the failed one is not removed"),
+    ("store.loaded", "a changed store was read and is not yet in use"),
+    ("stop.asked", "SIGTERM has come, consumers still run"),
+    ("stop.consumers_ended", "consumers have ended, attempts are in flight"),
+];
+
+/// What `leadhook --version` says.
+pub const VERSION: &str = if cfg!(feature = "failpoints") {
+    concat!(env!("CARGO_PKG_VERSION"), " (a test build, with failpoints)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+/// Passes a point. `detail` narrows it down to one queue, one target or one kind of step.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit(_point: &str, _detail: &str) {}
+
+#[cfg(feature = "failpoints")]
+pub use armed::hit;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use super::POINTS;
+
+    /// The variable that arms them.
+    const VARIABLE: &str = "LEADHOOK_FAILPOINTS";
+
+    enum Action {
+        Kill,
+        Panic,
+    }
+
+    struct Rule {
+        point: String,
+        detail: Option<String>,
+        action: Action,
+        /// Only at this hit, counted from 1; at each where there is none.
+        only: Option<u64>,
+        hits: AtomicU64,
+    }
+
+    static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+        let text = std::env::var(VARIABLE).unwrap_or_default();
+        text.split(';')
+            .filter(|rule| !rule.is_empty())
+            .map(|rule| parse(rule).unwrap_or_else(|| misspelt(rule)))
+            .collect()
+    });
+
+    fn parse(rule: &str) -> Option<Rule> {
+        let (place, action) = rule.split_once('=')?;
+        let (point, detail) = match place.split_once(':') {
+            Some((point, detail)) => (point, Some(detail.to_owned())),
+            None => (place, None),
+        };
+        let (action, only) = match action.split_once('@') {
+            Some((action, only)) => (action, Some(only.parse().ok()?)),
+            None => (action, None),
+        };
+        let action = match action {
+            "kill" => Action::Kill,
+            "panic" => Action::Panic,
+            _ => return None,
+        };
+        let known = POINTS.iter().any(|(name, _)| *name == point);
+        known.then(|| Rule { point: point.to_owned(), detail, action, only, hits: AtomicU64::new(0) })
+    }
+
+    /// A test whose fault never happens would prove nothing.
+    fn misspelt(rule: &str) -> ! {
+        eprintln!("{VARIABLE}: `{rule}` is no fail point");
+        std::process::exit(2);
+    }
+
+    /// Passes a point. `detail` narrows it down to one queue, one target or one kind of step.
+    pub fn hit(point: &str, detail: &str) {
+        let here = |rule: &&Rule| rule.point == point && rule.detail.as_deref().is_none_or(|wanted| wanted == detail);
+        for rule in RULES.iter().filter(here) {
+            let hits = rule.hits.fetch_add(1, Ordering::Relaxed) + 1;
+            if rule.only.is_some_and(|only| only != hits) {
+                continue;
+            }
+            match rule.action {
+                Action::Kill => die(),
+                Action::Panic => panic!("fail point {point}"),
+            }
+        }
+    }
+
+    fn die() -> ! {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // Not reached: the signal is delivered before the call returns.
+        std::process::abort();
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn rules_are_read_and_unknown_points_are_not() {
+            let rule = parse("job.posted:acme/ABC=kill@17").unwrap();
+            assert_eq!(
+                (rule.point.as_str(), rule.detail.as_deref(), rule.only),
+                ("job.posted", Some("acme/ABC"), Some(17))
+            );
+            assert!(matches!(parse("job.posting=panic").unwrap().action, Action::Panic));
+            for wrong in ["job.posted", "job.posted=explode", "job.postet=kill", "job.posted=kill@x"] {
+                assert!(parse(wrong).is_none(), "{wrong}");
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Nothing is lost, proven by breaking everything: each fault alone, under load, with a ledger that must add up.
+
+mod broker; // the broker restarts, dies, blocks, refuses
+mod network; // the network between worker and broker breaks
+mod worker; // the worker dies between every two steps
+
+/// Worlds, nodes, workers, ledger, faults: what the tests stand on.
+#[path = "../rig/mod.rs"]
+mod rig;
+
+use rig::{fault::Fault, node::Node, trial::Trial};
+
+/// Events of a trial with one fault.
+const EVENTS: usize = 300;
+
+/// How many are published in a second.
+const RATE: u32 = 150;
+
+/// One fault in the middle of a load, on this node.
+async fn trial_on(node: &Node, fault: Fault) {
+    let mut trial = Trial::new(node, fastrand::u64(..)).await;
+    trial.start().await;
+    trial.load(EVENTS, RATE);
+    trial.under_load(40).await;
+    trial.inflict(fault).await;
+    trial.under_load(20).await;
+    trial.adds_up().await;
+}
+
+/// The same on the node that tests share: for faults that leave the broker alone.
+async fn trial(fault: Fault) {
+    trial_on(Node::shared(), fault).await;
+}
+
+/// The same on a node of its own.
+async fn trial_of_a_broker(fault: Fault) {
+    trial_on(&Node::start(), fault).await;
+}
+
+/// One test for each fault.
+macro_rules! faults {
+    ($run:path: $($name:ident => $fault:expr;)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $run($fault).await;
+            }
+        )*
+    };
+}
+use faults;

@@ -1,0 +1,32 @@
+//! The network between worker and broker breaks in every way.
+
+use crate::{
+    faults,
+    rig::{
+        fault::Fault,
+        proxy::{Direction::*, Which::*},
+    },
+    trial,
+};
+
+faults! { trial:
+    both_connections_are_cut => Fault::Cut(All);
+    the_consuming_connection_is_cut => Fault::Cut(Consume);
+    the_publishing_connection_is_cut => Fault::Cut(Publish);
+    a_delivery_is_cut_in_the_middle_of_a_frame => Fault::CutInFrame(Consume, ToWorker);
+    an_ack_is_cut_in_the_middle_of_a_frame => Fault::CutInFrame(Consume, ToBroker);
+    a_publish_is_cut_in_the_middle_of_a_frame => Fault::CutInFrame(Publish, ToBroker);
+    a_confirm_is_cut_in_the_middle_of_a_frame => Fault::CutInFrame(Publish, ToWorker);
+    the_consuming_connection_is_half_open => Fault::HalfOpen(Consume);
+    the_publishing_connection_is_half_open => Fault::HalfOpen(Publish);
+    both_connections_are_half_open => Fault::HalfOpen(All);
+    the_broker_hears_no_heartbeat_of_the_consumer => Fault::OneWay(Consume, ToBroker);
+    the_consumer_hears_no_heartbeat_of_the_broker => Fault::OneWay(Consume, ToWorker);
+    the_broker_hears_nothing_of_the_publisher => Fault::OneWay(Publish, ToBroker);
+    the_publisher_hears_nothing_of_the_broker => Fault::OneWay(Publish, ToWorker);
+    everything_is_delayed => Fault::Delayed;
+    everything_is_throttled => Fault::Throttled;
+    the_broker_cannot_be_reached_for_a_while => Fault::Unreachable;
+    the_broker_closes_the_connections => Fault::ConnectionsClosed;
+    the_broker_closes_the_publishing_channel => Fault::PublishingForbidden;
+}

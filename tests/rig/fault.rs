@@ -1,0 +1,291 @@
+//! What can break, in words that a test and a seed can use alike.
+//!
+//! A fault is inflicted under load, held for a moment, and mended where mending is somebody's job. What it explains
+//! (duplicates, copies) is noted with the trial.
+
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::{
+    harness::{asked_every, eventually},
+    proxy::{Direction, Weather, Which},
+    trial::{Trial, a_moment},
+};
+
+/// How long a fault that lasts is held.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// One kind of break.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// SIGKILL at a moment of chance.
+    Killed,
+    /// SIGKILL at a fail point, at a hit of chance.
+    KilledAt(&'static str),
+    /// SIGTERM; another worker starts.
+    Stopped,
+    /// The store's file changes.
+    Reloaded,
+    /// Connections are reset, once.
+    Cut(Which),
+    /// A frame arrives by half, then the connection is reset.
+    CutInFrame(Which, Direction),
+    /// Bytes vanish, both ways; nobody is told.
+    HalfOpen(Which),
+    /// Bytes vanish one way, heartbeats among them.
+    OneWay(Which, Direction),
+    /// Everything takes longer.
+    Delayed,
+    /// A few kilobytes in a second.
+    Throttled,
+    /// Reset, and no new connection for a while.
+    Unreachable,
+    /// The broker closes all connections.
+    ConnectionsClosed,
+    /// The broker closes the publishing channel: the permission to publish is taken, and given again.
+    PublishingForbidden,
+    /// The broker closes the consuming channel (from 4.3 on: cancels the consumer): `consumer_timeout` is over.
+    ConsumerTimeout,
+    /// Stop and start, in good order.
+    Restarted,
+    /// SIGKILL to the broker.
+    BrokerKilled,
+    /// SIGSTOP: it is there and does not answer.
+    BrokerSilent,
+    /// Publishers are blocked.
+    MemoryAlarm,
+    /// The same for want of disk.
+    DiskAlarm,
+    /// Confirms come late.
+    SlowConfirms,
+    /// A queue of ours is at its length limit and refuses publishes.
+    Full(&'static str),
+}
+
+/// Those that a seed may draw, for one worker in front of a broker of its own.
+pub const DRAWN: [Fault; 36] = [
+    Fault::Killed,
+    Fault::KilledAt("event.taken"),
+    Fault::KilledAt("event.resolved"),
+    Fault::KilledAt("publish.sent"),
+    Fault::KilledAt("event.recorded"),
+    Fault::KilledAt("event.acked"),
+    Fault::KilledAt("job.taken"),
+    Fault::KilledAt("job.posting"),
+    Fault::KilledAt("job.posted"),
+    Fault::KilledAt("job.recorded"),
+    Fault::KilledAt("job.recorded:retry"),
+    Fault::KilledAt("job.acked"),
+    Fault::Stopped,
+    Fault::Reloaded,
+    Fault::Cut(Which::All),
+    Fault::Cut(Which::Consume),
+    Fault::Cut(Which::Publish),
+    Fault::CutInFrame(Which::Consume, Direction::ToWorker),
+    Fault::CutInFrame(Which::Publish, Direction::ToBroker),
+    Fault::CutInFrame(Which::Publish, Direction::ToWorker),
+    Fault::HalfOpen(Which::Consume),
+    Fault::HalfOpen(Which::Publish),
+    Fault::OneWay(Which::Consume, Direction::ToBroker),
+    Fault::OneWay(Which::Publish, Direction::ToWorker),
+    Fault::Delayed,
+    Fault::Throttled,
+    Fault::Unreachable,
+    Fault::ConnectionsClosed,
+    Fault::PublishingForbidden,
+    Fault::Restarted,
+    Fault::BrokerKilled,
+    Fault::BrokerSilent,
+    Fault::MemoryAlarm,
+    Fault::DiskAlarm,
+    Fault::SlowConfirms,
+    Fault::Full("jobs"),
+];
+
+impl Trial<'_> {
+    /// Breaks it, under a load that flows, and mends what is not the worker's to mend.
+    pub async fn inflict(&mut self, fault: Fault) {
+        let what = format!("{fault:?}");
+        match fault {
+            Fault::Killed => {
+                self.worker_broke(&what);
+                self.workers.remove(0).kill().await;
+                self.start().await;
+            }
+            Fault::KilledAt(point) => {
+                self.worker_broke(&what);
+                // In good order, so that the one death is the one that is meant.
+                self.workers.remove(0).stop().await;
+                self.die_at(point).await;
+                self.start().await;
+            }
+            Fault::Stopped => {
+                self.story.push(what);
+                self.workers.remove(0).stop().await;
+                self.start().await;
+            }
+            Fault::Reloaded => {
+                let note = format!("revision {}", self.rng.u32(..));
+                self.story.push(what);
+                self.write_store(&note);
+            }
+            Fault::Cut(which) => {
+                self.worker_broke(&what);
+                self.proxy.cut(which);
+            }
+            Fault::CutInFrame(which, direction) => {
+                self.worker_broke(&what);
+                let before = self.proxy.frames_cut();
+                self.proxy.cut_in_frame(which, direction);
+                eventually("a frame is cut", async || (self.proxy.frames_cut() > before).then_some(())).await;
+            }
+            Fault::HalfOpen(which) => {
+                self.worker_broke(&what);
+                self.until_it_connects_anew(|proxy| proxy.vanish(which, None)).await;
+            }
+            Fault::OneWay(which, direction) => {
+                self.worker_broke(&what);
+                self.until_it_connects_anew(|proxy| proxy.vanish(which, Some(direction))).await;
+            }
+            Fault::Delayed => {
+                self.story.push(what);
+                self.proxy.weather(Which::All, Weather { delay: Duration::from_millis(60), rate: 0 });
+                tokio::time::sleep(HOLD).await;
+                self.proxy.weather(Which::All, Weather::default());
+            }
+            Fault::Throttled => {
+                // Confirms may come later than the worker waits for them.
+                self.worker_broke(&what);
+                self.proxy.weather(Which::All, Weather { delay: Duration::ZERO, rate: 8 * 1024 });
+                tokio::time::sleep(HOLD).await;
+                self.proxy.weather(Which::All, Weather::default());
+            }
+            Fault::Unreachable => {
+                self.worker_broke(&what);
+                self.proxy.down(true);
+                self.proxy.cut(Which::All);
+                a_moment(&mut self.rng, HOLD).await;
+                self.proxy.down(false);
+            }
+            Fault::ConnectionsClosed => {
+                self.worker_broke(&what);
+                self.node.ctl(&["close_all_connections", "-p", self.world.vhost(), "a test"]);
+            }
+            Fault::PublishingForbidden => self.forbid_publishing(&what).await,
+            Fault::ConsumerTimeout => self.let_consumers_time_out(&what).await,
+            Fault::Restarted => {
+                self.broker_broke(&what);
+                self.node.stop();
+                self.node.start_again();
+            }
+            Fault::BrokerKilled => {
+                self.broker_broke(&what);
+                self.node.settle();
+                self.node.kill();
+                self.node.start_again();
+            }
+            Fault::BrokerSilent => {
+                self.broker_broke(&what);
+                self.node.pause();
+                tokio::time::sleep(HOLD + HOLD.mul_f64(2.0 * self.rng.f64())).await;
+                self.node.resume();
+            }
+            Fault::MemoryAlarm => {
+                self.broker_broke(&what);
+                self.node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+                a_moment(&mut self.rng, HOLD).await;
+                self.node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+            }
+            Fault::DiskAlarm => {
+                self.broker_broke(&what);
+                self.node.ctl(&["set_disk_free_limit", "1000TB"]);
+                a_moment(&mut self.rng, HOLD).await;
+                self.node.ctl(&["set_disk_free_limit", "50MB"]);
+            }
+            Fault::SlowConfirms => {
+                self.worker_broke(&what);
+                self.proxy.weather(Which::Publish, Weather { delay: Duration::from_millis(900), rate: 0 });
+                tokio::time::sleep(HOLD).await;
+                self.proxy.weather(Which::Publish, Weather::default());
+            }
+            Fault::Full(queue) => self.fill(queue, &what).await,
+        }
+    }
+
+    /// Starts a worker that dies at a fail point, and waits for its death, or for the end of all work.
+    async fn die_at(&mut self, point: &str) {
+        let hit = self.rng.u32(1..=25);
+        self.story.push(format!("{point} at hit {hit}"));
+        self.start_armed(&format!("{point}=kill@{hit}"));
+        let mut worker = self.workers.pop().expect("just started");
+        let died = asked_every(Duration::from_millis(50), "death or nothing left to do", async || {
+            if let Some(status) = worker.has_ended() {
+                return Some(Some(status));
+            }
+            let idle = self.all_published() && self.world.waiting().await? == 0;
+            idle.then_some(None)
+        })
+        .await;
+        match died {
+            Some(status) => assert!(
+                std::os::unix::process::ExitStatusExt::signal(&status) == Some(9),
+                "{point}: {status}\n{}",
+                worker.log()
+            ),
+            None => worker.kill().await,
+        }
+    }
+
+    /// Breaks connections without telling anybody, and waits until the worker has noticed and made new ones.
+    async fn until_it_connects_anew(&mut self, break_it: impl Fn(&super::proxy::Proxy)) {
+        let before = self.proxy.accepted();
+        break_it(&self.proxy);
+        eventually("a new connection", async || (self.proxy.accepted() > before).then_some(())).await;
+    }
+
+    async fn forbid_publishing(&mut self, what: &str) {
+        self.worker_broke(what);
+        let permissions = format!("permissions/{}/guest", self.world.vhost());
+        // Upstream may go on.
+        let reduced = r#"{"configure":".*","write":"^lead\\.events$","read":".*"}"#;
+        self.node.manage(Method::PUT, &permissions, reduced).await;
+        tokio::time::sleep(HOLD).await;
+        let all = r#"{"configure":".*","write":".*","read":".*"}"#;
+        self.node.manage(Method::PUT, &permissions, all).await;
+    }
+
+    async fn let_consumers_time_out(&mut self, what: &str) {
+        self.worker_broke(what);
+        let set = |timeout: u32| {
+            self.node.ctl(&[
+                "eval",
+                &format!(
+                    "application:set_env(rabbit, channel_tick_interval, 300), application:set_env(rabbit, consumer_timeout, {timeout})."
+                ),
+            ]);
+        };
+        set(400);
+        // The timeout is read when a channel is opened.
+        self.proxy.cut(Which::Consume);
+        self.receiver("slow").set_script("200@900ms".parse().expect("a script"));
+        tokio::time::sleep(2 * HOLD).await;
+        set(1_800_000);
+        self.receiver("slow").set_script("200@120ms".parse().expect("a script"));
+        self.proxy.cut(Which::Consume);
+        self.worker_broke("and back");
+        self.excuse.breaks += 8;
+        self.excuse.duplicates *= 8;
+    }
+
+    async fn fill(&mut self, queue: &str, what: &str) {
+        self.worker_broke(what);
+        let policy = format!("policies/{}/full", self.world.vhost());
+        let full = format!(
+            r#"{{"pattern":"{queue}","apply-to":"queues","definition":{{"max-length":0,"overflow":"reject-publish"}}}}"#
+        );
+        self.node.manage(Method::PUT, &policy, &full).await;
+        tokio::time::sleep(HOLD).await;
+        self.node.manage(Method::DELETE, &policy, "").await;
+    }
+}

@@ -1,0 +1,238 @@
+//! The ledger: what upstream had confirmed, against what receivers got and what rests on the failed and rejected queues.
+//!
+//! Each confirmed event must be accounted for: rejected, without target, or, for each of its targets, delivered at least once or
+//! on the failed queue. A job that is both (it forked when something broke, and one copy fared otherwise than the other) is
+//! counted apart. Nothing may be there that nobody published.
+//!
+//! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there are
+//! none. They are bounded in sum, by what was in flight at each break, and for each job, by the number of breaks: a
+//! fork at each break that forked again at the next would grow beyond it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use leadhook::{job::webhook_id, receiver::Received, store::TargetKey};
+
+use super::harness::Message;
+
+/// One event of upstream.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// As upstream names it.
+    pub message_id: String,
+    /// What is POSTed.
+    pub body: String,
+    /// What must become of it.
+    pub due: Due,
+    /// How often it was published: more than once only where a confirm was missing.
+    pub publishes: u32,
+}
+
+/// What must become of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Due {
+    /// Delivered to each of these, or failed.
+    Targets(Vec<TargetKey>),
+    /// Nobody wants it.
+    NoTarget,
+    /// It is no usable event.
+    Rejected,
+}
+
+/// What the end looked like.
+#[derive(Default)]
+pub struct Found {
+    /// All POSTs.
+    pub posts: Vec<Arc<Received>>,
+    /// The failed queue.
+    pub failed: Vec<Message>,
+    /// The rejected queue.
+    pub rejected: Vec<Message>,
+}
+
+/// What breaks can explain.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Excuse {
+    /// How often something broke.
+    pub breaks: usize,
+    /// POSTs that may come once more, for all breaks together.
+    pub duplicates: usize,
+}
+
+/// The sums.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Account {
+    pub confirmed: usize,
+    /// (event, target) pairs.
+    pub delivered: usize,
+    pub failed: usize,
+    pub both: usize,
+    pub rejected: usize,
+    pub no_target: usize,
+    pub lost: usize,
+    pub duplicates: usize,
+    /// Most POSTs with one `webhook-id` and attempt number.
+    pub most_posts: usize,
+    /// Most messages on the failed or rejected queue for one job or event.
+    pub most_copies: usize,
+    /// All that must not be, in words.
+    pub wrong: Vec<String>,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Account { confirmed, delivered, failed, both, rejected, no_target, lost, duplicates, .. } = self;
+        write!(
+            f,
+            "confirmed {confirmed} delivered {delivered} failed {failed} both {both} rejected {rejected} \
+             no_target {no_target} lost {lost} duplicates {duplicates}"
+        )
+    }
+}
+
+/// What is known of one job.
+#[derive(Default)]
+struct Traces<'a> {
+    body: &'a str,
+    /// By attempt number.
+    posts: BTreeMap<u32, usize>,
+    delivered: bool,
+    failed: usize,
+}
+
+impl Account {
+    /// Adds it all up.
+    pub fn of(events: &[Event], found: &Found) -> Account {
+        let mut account = Account { confirmed: events.len(), ..Account::default() };
+        let mut jobs: BTreeMap<String, Traces<'_>> = BTreeMap::new();
+        let mut unusable: BTreeMap<&[u8], usize> = BTreeMap::new();
+        for event in events {
+            match &event.due {
+                Due::Targets(keys) => {
+                    for key in keys {
+                        let id = webhook_id(Some(&event.message_id), event.body.as_bytes(), key);
+                        jobs.insert(id, Traces { body: &event.body, ..Traces::default() });
+                    }
+                }
+                Due::NoTarget => account.no_target += 1,
+                Due::Rejected => {
+                    unusable.insert(event.body.as_bytes(), 0);
+                }
+            }
+        }
+        account.posts(&mut jobs, &found.posts);
+        account.failures(&mut jobs, &found.failed);
+        account.rejections(&mut unusable, &found.rejected);
+        account.judge(&jobs);
+        account
+    }
+
+    fn posts(&mut self, jobs: &mut BTreeMap<String, Traces<'_>>, posts: &[Arc<Received>]) {
+        for post in posts {
+            let id = post.webhook_id().unwrap_or_default();
+            let Some(job) = jobs.get_mut(id) else {
+                self.wrong.push(format!("a POST that nobody asked for: {id} at {}", post.path));
+                continue;
+            };
+            if post.body != job.body.as_bytes() {
+                self.wrong.push(format!("{id}: POSTed with another body"));
+            }
+            *job.posts.entry(post.attempt().unwrap_or_default()).or_default() += 1;
+            job.delivered |= post.status.is_some_and(|status| (200..300).contains(&status));
+        }
+    }
+
+    fn failures(&mut self, jobs: &mut BTreeMap<String, Traces<'_>>, failed: &[Message]) {
+        for message in failed {
+            let id = message.properties.message_id().as_ref().map(|id| id.as_str()).unwrap_or_default();
+            match jobs.get_mut(id) {
+                Some(job) if job.body.as_bytes() == message.body => job.failed += 1,
+                Some(_) => self.wrong.push(format!("{id}: failed with another body")),
+                None => self.wrong.push(format!("a failed job that nobody published: {id}")),
+            }
+        }
+    }
+
+    fn rejections(&mut self, unusable: &mut BTreeMap<&[u8], usize>, rejected: &[Message]) {
+        for message in rejected {
+            match unusable.get_mut(message.body.as_slice()) {
+                Some(count) => *count += 1,
+                None => {
+                    let reason = message.text("leadhook-reason").unwrap_or_default();
+                    self.wrong.push(format!("rejected, but usable or never published: {reason}"));
+                }
+            }
+        }
+        for count in unusable.values() {
+            self.most_copies = self.most_copies.max(*count);
+            match count {
+                0 => self.lose("an unusable event is nowhere".to_owned()),
+                _ => self.rejected += 1,
+            }
+        }
+    }
+
+    fn judge(&mut self, jobs: &BTreeMap<String, Traces<'_>>) {
+        for (id, job) in jobs {
+            match (job.delivered, job.failed > 0) {
+                (true, false) => self.delivered += 1,
+                (false, true) => self.failed += 1,
+                (true, true) => self.both += 1,
+                (false, false) => {
+                    self.lose(format!("{id}: lost after attempts {:?}; its event: {}", job.posts, job.body))
+                }
+            }
+            self.duplicates += job.posts.values().map(|count| count - 1).sum::<usize>();
+            self.most_posts = self.most_posts.max(job.posts.values().copied().max().unwrap_or_default());
+            self.most_copies = self.most_copies.max(job.failed);
+        }
+    }
+
+    fn lose(&mut self, what: String) {
+        self.lost += 1;
+        self.wrong.push(what);
+    }
+
+    /// Everything that must not be, given what broke; empty where the ledger adds up.
+    pub fn objections(&self, excuse: Excuse) -> Vec<String> {
+        let mut all = self.wrong.clone();
+        let mut bound = |what: &str, is: usize, most: usize| {
+            if is > most {
+                all.push(format!("{what}: {is}, and {excuse:?} explains at most {most}"));
+            }
+        };
+        bound("duplicates", self.duplicates, excuse.duplicates);
+        bound("POSTs of one attempt", self.most_posts, 1 + excuse.breaks);
+        bound("copies of one failed job or rejected event", self.most_copies, 1 + excuse.breaks);
+        bound("both delivered and failed", self.both, excuse.duplicates);
+        all
+    }
+
+    /// Which events are not accounted for yet.
+    pub fn is_settled(&self) -> bool {
+        self.lost == 0
+    }
+
+    /// Adds another account to this one.
+    pub fn add(&mut self, other: &Account) {
+        self.confirmed += other.confirmed;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.both += other.both;
+        self.rejected += other.rejected;
+        self.no_target += other.no_target;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.most_posts = self.most_posts.max(other.most_posts);
+        self.most_copies = self.most_copies.max(other.most_copies);
+        self.wrong.extend(other.wrong.iter().cloned());
+    }
+}
+
+/// Attempts that were seen for a job of an event at a target, for tests that look closer.
+pub fn attempts(posts: &[Arc<Received>], id: &str) -> BTreeSet<u32> {
+    posts.iter().filter(|post| post.webhook_id() == Some(id)).filter_map(|post| post.attempt()).collect()
+}

@@ -1,0 +1,11 @@
+//! What all tests on a real RabbitMQ stand on. Each test binary uses its part of it.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod fault; // what can break, each by itself or drawn by a seed
+pub mod harness; // a world per test: vhost, store, workers, receivers
+pub mod ledger; // every event accounted for
+pub mod node; // private RabbitMQ nodes
+pub mod proxy; // a network that breaks on demand
+pub mod trial; // a load of numbered events while things break
+pub mod upstream; // publishes until it is confirmed, whatever breaks
+pub mod worker; // workers as real processes

@@ -1,0 +1,372 @@
+//! A network between worker and broker that breaks on demand.
+//!
+//! Every connection is told apart by what its client says of itself (`leadhook/consume/...`, `leadhook/publish/...`), so that
+//! either can be broken alone. Ready-made proxies (toxiproxy and its ports) were looked at: none cuts inside a frame or
+//! tells connections apart.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinSet,
+};
+
+/// Which connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    Consume,
+    Publish,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    ToBroker,
+    ToWorker,
+}
+
+/// How a connection fares, in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Weather {
+    /// Each piece is held for so long.
+    pub delay: Duration,
+    /// Bytes in a second; unlimited where 0.
+    pub rate: u32,
+}
+
+/// What happens to a connection that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Flows,
+    /// Bytes vanish in this direction (in both where `None`), also the end of the stream. Nobody is told.
+    Vanishes(Option<Direction>),
+    /// The next frame of this direction is cut in its middle, then both sides are reset.
+    CutInFrame(Direction),
+    /// Reset at once.
+    Reset,
+}
+
+struct Link {
+    role: Which,
+    fate: watch::Sender<Fate>,
+}
+
+#[derive(Default)]
+struct State {
+    links: Vec<Arc<Mutex<Link>>>,
+}
+
+struct Shared {
+    broker: Mutex<SocketAddr>,
+    state: Mutex<State>,
+    consume: watch::Sender<Weather>,
+    publish: watch::Sender<Weather>,
+    /// Whether new connections are turned away.
+    down: watch::Sender<bool>,
+    accepted: AtomicUsize,
+    cut_in_frames: AtomicUsize,
+}
+
+/// A proxy in front of one broker. Ends when dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    /// Listens on a port of its own, in front of the broker of an AMQP URL.
+    pub async fn before(url: &str) -> Proxy {
+        let broker = address_of(url);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            broker: Mutex::new(broker),
+            state: Mutex::default(),
+            consume: watch::Sender::default(),
+            publish: watch::Sender::default(),
+            down: watch::Sender::new(false),
+            accepted: AtomicUsize::new(0),
+            cut_in_frames: AtomicUsize::new(0),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, shared.clone()));
+        Proxy { address, shared, _tasks: tasks }
+    }
+
+    /// The URL, by way of this proxy.
+    pub fn url(&self, url: &str) -> String {
+        url.replace(&address_of(url).to_string(), &self.address.to_string())
+    }
+
+    /// The weather for these connections, those to come included.
+    pub fn weather(&self, which: Which, weather: Weather) {
+        if which != Which::Publish {
+            self.shared.consume.send_replace(weather);
+        }
+        if which != Which::Consume {
+            self.shared.publish.send_replace(weather);
+        }
+    }
+
+    /// Resets them now.
+    pub fn cut(&self, which: Which) {
+        self.decide(which, Fate::Reset);
+    }
+
+    /// Cuts the next frame of a direction in its middle.
+    pub fn cut_in_frame(&self, which: Which, direction: Direction) {
+        self.decide(which, Fate::CutInFrame(direction));
+    }
+
+    /// How often that has happened.
+    pub fn frames_cut(&self) -> usize {
+        self.shared.cut_in_frames.load(Ordering::Relaxed)
+    }
+
+    /// Half-open: from now on bytes of the connections that stand vanish without a word, for ever.
+    pub fn vanish(&self, which: Which, direction: Option<Direction>) {
+        self.decide(which, Fate::Vanishes(direction));
+    }
+
+    /// Turns new connections away, or takes them again.
+    pub fn down(&self, down: bool) {
+        self.shared.down.send_replace(down);
+    }
+
+    /// Connections taken so far.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    fn decide(&self, which: Which, fate: Fate) {
+        let mut state = lock(&self.shared.state);
+        state.links.retain(|link| !lock(link).fate.is_closed());
+        for link in &state.links {
+            let link = lock(link);
+            if which == Which::All || link.role == which {
+                link.fate.send_replace(fate);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Host and port of an AMQP URL.
+fn address_of(url: &str) -> SocketAddr {
+    let rest = url.rsplit('@').next().expect("a URL");
+    rest.split('/').next().expect("a host").parse().expect("an address with a port")
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut links = JoinSet::new();
+    loop {
+        let Ok((worker, _)) = listener.accept().await else { continue };
+        while links.try_join_next().is_some() {}
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        if *shared.down.borrow() {
+            reset(worker);
+            continue;
+        }
+        let address = *lock(&shared.broker);
+        let Ok(broker) = TcpStream::connect(address).await else {
+            reset(worker);
+            continue;
+        };
+        let _ = (worker.set_nodelay(true), broker.set_nodelay(true));
+        links.spawn(carry(worker, broker, shared.clone()));
+    }
+}
+
+/// Closes with a reset instead of an orderly end.
+fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+async fn carry(worker: TcpStream, broker: TcpStream, shared: Arc<Shared>) {
+    let (fate, told) = watch::channel(Fate::Flows);
+    let link = Arc::new(Mutex::new(Link { role: Which::All, fate }));
+    lock(&shared.state).links.push(link.clone());
+    let (from_worker, to_worker) = worker.into_split();
+    let (from_broker, to_broker) = broker.into_split();
+    let one = Pump { shared: &shared, link: &link, told: told.clone(), direction: Direction::ToBroker };
+    let other = Pump { shared: &shared, link: &link, told, direction: Direction::ToWorker };
+    let (mut one, mut other) = (Box::pin(one.run(from_worker, to_broker)), Box::pin(other.run(from_broker, to_worker)));
+    // What one side ends ends for the other, and in the same manner.
+    let (first, rest) = tokio::select! {
+        first = &mut one => (first, other),
+        first = &mut other => (first, one),
+    };
+    if first.orderly {
+        let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
+    } else {
+        drop(rest);
+    }
+}
+
+/// One direction of a connection.
+struct Pump<'a> {
+    shared: &'a Shared,
+    link: &'a Mutex<Link>,
+    told: watch::Receiver<Fate>,
+    direction: Direction,
+}
+
+struct End {
+    orderly: bool,
+}
+
+impl Pump<'_> {
+    async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> End {
+        let mut buffer = vec![0; 16 * 1024];
+        let mut frames = Frames::new(self.direction);
+        let mut heard = Vec::new();
+        loop {
+            let fate = *self.told.borrow_and_update();
+            if fate == Fate::Reset {
+                return abort(&from, &to);
+            }
+            let read = tokio::select! {
+                read = from.read(&mut buffer) => read,
+                changed = self.told.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return abort(&from, &to),
+                },
+            };
+            let fate = *self.told.borrow();
+            let vanishes = matches!(fate, Fate::Vanishes(which) if which.is_none_or(|it| it == self.direction));
+            let bytes = match read {
+                Ok(0) | Err(_) if vanishes => {
+                    // Nobody hears of it: the other side is left alone until the fate changes, which it may never do.
+                    let _ = self.told.changed().await;
+                    continue;
+                }
+                Ok(0) => {
+                    let _ = to.shutdown().await;
+                    return End { orderly: true };
+                }
+                Err(_) => return abort(&from, &to),
+                Ok(_) if vanishes => continue,
+                Ok(read) => &buffer[..read],
+            };
+            self.listen(&mut heard, bytes);
+            if let Fate::CutInFrame(direction) = fate
+                && direction == self.direction
+                && let Some(inside) = frames.inside(bytes)
+            {
+                let _ = to.write_all(&bytes[..inside]).await;
+                let _ = to.flush().await;
+                self.shared.cut_in_frames.fetch_add(1, Ordering::Relaxed);
+                lock(self.link).fate.send_replace(Fate::Reset);
+                return abort(&from, &to);
+            }
+            frames.pass(bytes);
+            if !self.forward(&mut to, bytes).await {
+                return abort(&from, &to);
+            }
+        }
+    }
+
+    /// Which connection it is stands among the first bytes that the worker sends.
+    fn listen(&self, heard: &mut Vec<u8>, bytes: &[u8]) {
+        if self.direction == Direction::ToWorker || heard.len() > 4096 {
+            return;
+        }
+        heard.extend_from_slice(bytes);
+        let says = |what: &[u8]| heard.windows(what.len()).any(|window| window == what);
+        if says(b"leadhook/consume/") {
+            lock(self.link).role = Which::Consume;
+        } else if says(b"leadhook/publish/") {
+            lock(self.link).role = Which::Publish;
+        }
+    }
+
+    async fn forward(&self, to: &mut OwnedWriteHalf, bytes: &[u8]) -> bool {
+        let role = lock(self.link).role;
+        let weather = match role {
+            Which::Publish => *self.shared.publish.borrow(),
+            Which::Consume | Which::All => *self.shared.consume.borrow(),
+        };
+        if !weather.delay.is_zero() {
+            tokio::time::sleep(weather.delay).await;
+        }
+        if weather.rate == 0 {
+            return to.write_all(bytes).await.is_ok();
+        }
+        for piece in bytes.chunks(512) {
+            tokio::time::sleep(Duration::from_secs_f64(piece.len() as f64 / f64::from(weather.rate))).await;
+            if to.write_all(piece).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn abort(from: &OwnedReadHalf, to: &OwnedWriteHalf) -> End {
+    let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
+    let _ = (from.set_zero_linger(), to.set_zero_linger());
+    End { orderly: false }
+}
+
+/// Where frames begin and end (AMQP 0-9-1, 2.3.5: 7 bytes of head with the size in the last 4, payload, 1 byte of end).
+struct Frames {
+    head: Vec<u8>,
+    /// Bytes that are left of the frame whose head has been read, its end included.
+    left: usize,
+    /// Of the protocol header, which is no frame.
+    greeting: usize,
+}
+
+impl Frames {
+    fn new(direction: Direction) -> Frames {
+        Frames { head: Vec::new(), left: 0, greeting: if direction == Direction::ToBroker { 8 } else { 0 } }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.step(*byte);
+        }
+    }
+
+    /// The first place among these bytes that lies inside a frame's payload.
+    fn inside(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            self.step(*byte);
+            if self.left > 2 {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, byte: u8) {
+        if self.greeting > 0 {
+            self.greeting -= 1;
+        } else if self.left > 0 {
+            self.left -= 1;
+        } else {
+            self.head.push(byte);
+            if let [_, _, _, a, b, c, d] = self.head[..] {
+                self.left = u32::from_be_bytes([a, b, c, d]) as usize + 1;
+                self.head.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Upstream: publishes numbered events until each is confirmed and not returned, whatever breaks meanwhile, as the README
+//! asks of it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+
+use super::ledger::Event;
+
+/// Confirms in flight.
+const IN_FLIGHT: usize = 50;
+
+/// Longest wait for a confirm. Whoever gets none publishes again.
+const CONFIRM: Duration = Duration::from_secs(10);
+
+/// One who publishes. What it has done can be asked while it works.
+#[derive(Clone)]
+pub struct Upstream {
+    urls: Vec<String>,
+    done: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Upstream {
+    /// Will publish to the first of these brokers that takes it.
+    pub fn new(urls: Vec<String>) -> Upstream {
+        Upstream { urls, done: Arc::default() }
+    }
+
+    /// What has been confirmed so far.
+    pub fn confirmed(&self) -> Vec<Event> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many of them.
+    pub fn count(&self) -> usize {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Publishes all of them, `rate` in a second (as fast as they are confirmed where 0).
+    pub async fn publish(&self, events: Vec<Event>, rate: u32) {
+        let mut todo = events;
+        todo.reverse();
+        let mut broker = 0;
+        while !todo.is_empty() {
+            let url = &self.urls[broker % self.urls.len()];
+            broker += 1;
+            let connecting = tokio::time::timeout(CONFIRM, connect(url));
+            let Ok(Ok((connection, channel))) = connecting.await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            self.publish_on(&channel, &mut todo, rate).await;
+            let _ = tokio::time::timeout(Duration::from_millis(200), connection.close(200, "".into())).await;
+        }
+    }
+
+    /// Publishes on one channel until all is done or something is not; what is not done goes back to `todo`.
+    async fn publish_on(&self, channel: &Channel, todo: &mut Vec<Event>, rate: u32) {
+        let mut pace = tokio::time::interval(Duration::from_micros(1_000_000 / u64::from(rate.max(1))));
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        let mut under_way = FuturesUnordered::new();
+        let mut broken = false;
+        loop {
+            let room = !broken && under_way.len() < IN_FLIGHT && !todo.is_empty();
+            if under_way.is_empty() && !room {
+                return;
+            }
+            tokio::select! {
+                Some(first) = under_way.next() => {
+                    let mut ready = vec![first];
+                    while let Some(Some(next)) = under_way.next().now_or_never() {
+                        ready.push(next);
+                    }
+                    // lapin hangs a returned message on whichever confirm completes next, so one that is not good spoils all
+                    // that are there with it and come after it.
+                    broken |= ready.iter().any(|(_, ok)| !ok);
+                    let events = ready.into_iter().map(|(event, _)| event);
+                    match broken {
+                        true => todo.extend(events),
+                        false => self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(events),
+                    }
+                }
+                _ = pace.tick(), if room && rate > 0 => under_way.push(publish(channel, todo.pop())),
+                () = std::future::ready(()), if room && rate == 0 => under_way.push(publish(channel, todo.pop())),
+            }
+        }
+    }
+}
+
+async fn connect(url: &str) -> lapin::Result<(Connection, Channel)> {
+    let name = ConnectionProperties::default().with_connection_name("upstream".into());
+    let connection = Connection::connect(url, name).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok((connection, channel))
+}
+
+async fn publish(channel: &Channel, event: Option<Event>) -> (Event, bool) {
+    let mut event = event.expect("there is room only where there is an event");
+    event.publishes += 1;
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("application/json".into())
+        .with_message_id(event.message_id.as_str().into());
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let publishing = async {
+        let confirm =
+            channel.basic_publish("lead.events".into(), "lead.test".into(), options, event.body.as_bytes(), properties);
+        confirm.await?.await
+    };
+    let ok = matches!(tokio::time::timeout(CONFIRM, publishing).await, Ok(Ok(Confirmation::Ack(None))));
+    (event, ok)
+}

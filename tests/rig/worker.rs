@@ -1,0 +1,117 @@
+//! A worker as a real process: its log, its admin port, its signals.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus},
+};
+
+use super::harness::eventually;
+
+/// A worker process; killed when dropped.
+pub struct Worker {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Worker {
+    /// Starts it; what it says goes to the file `log`.
+    pub fn spawn(mut command: Command, log: PathBuf) -> Worker {
+        command.stderr(File::create(&log).expect("a log file"));
+        Worker { child: command.spawn().expect("the worker"), log }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its admin address.
+    pub async fn admin(&self) -> String {
+        eventually("the admin address in the log", async || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("admin listening"))?;
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(line["address"].as_str()?.to_owned())
+        })
+        .await
+    }
+
+    /// GET on the admin port: status and body, if it answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(format!("http://{}{path}", self.admin().await)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        eventually("the worker is ready", async || self.get("/readyz").await.filter(|(status, _)| *status == 200))
+            .await;
+    }
+
+    /// Waits until it is not.
+    pub async fn not_ready(&self) -> String {
+        let (_, body) = eventually("the worker is not ready", async || {
+            self.get("/readyz").await.filter(|(status, _)| *status == 503)
+        })
+        .await;
+        body
+    }
+
+    /// The sum of a metric over the labels that contain `with`.
+    pub async fn metric(&self, name: &str, with: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await.expect("metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// The same metric, if the worker answers.
+    pub async fn metric_if_there(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await?;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Sends a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait")
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the worker has ended", async || child.try_wait().expect("wait")).await
+    }
+
+    /// SIGTERM, and the end that must be clean.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        self.signal("KILL");
+        self.ended().await;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("--- last lines of a worker:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
