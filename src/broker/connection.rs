@@ -1,7 +1,10 @@
 //! Connecting. A connection has one role: the worker consumes on one and publishes on another, because a broker under a
 //! memory alarm stops reading from publishers, acks included.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use deadpool_lapin::{Config, Pool, PoolConfig, Runtime};
 use lapin::{Connection, ConnectionProperties};
@@ -33,14 +36,15 @@ pub enum ConnectError {
     Unconfigured,
 }
 
-/// Connects to the first broker that answers, in the order configured. `role` is shown in the management UI
-/// (`leadhook/<role>/<host>/<pid>`).
+/// Connects to the first broker that answers, in the order configured but beginning with number `first` (counted from 0,
+/// and around). Whoever found a broker useless begins with the next one: a node that was cut off from its cluster takes
+/// connections and can do nothing. `role` is shown in the management UI (`leadhook/<role>/<host>/<pid>`).
 ///
 /// # Errors
 /// The last broker's error, if none answers.
-pub async fn connect(amqp: &Amqp, role: &str) -> Result<Connection, ConnectError> {
+pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection, ConnectError> {
     let mut last = ConnectError::Unconfigured;
-    for url in &amqp.urls {
+    for url in in_turn(&amqp.urls, first) {
         let address = address(url, amqp);
         let connecting = Connection::connect(&address, properties(role));
         match tokio::time::timeout(HANDSHAKE, connecting).await {
@@ -52,9 +56,17 @@ pub async fn connect(amqp: &Amqp, role: &str) -> Result<Connection, ConnectError
     Err(last)
 }
 
+/// All of them, beginning with number `first`.
+fn in_turn<T>(all: &[T], first: usize) -> impl Iterator<Item = &T> {
+    let first = first.checked_rem(all.len()).unwrap_or(0);
+    all[first..].iter().chain(&all[..first])
+}
+
 /// One connection that several users share, made when it is first asked for and again when it is lost.
 pub struct Shared {
     pools: Vec<(String, Pool)>,
+    /// The broker that is tried first.
+    first: AtomicUsize,
 }
 
 impl Shared {
@@ -68,7 +80,7 @@ impl Shared {
             // Fails only without the tokio runtime feature, which Cargo.toml sets.
             config.create_pool(move || properties(role), Runtime::Tokio1).ok().map(|pool| (url.to_string(), pool))
         };
-        Shared { pools: amqp.urls.iter().filter_map(pool).collect() }
+        Shared { pools: amqp.urls.iter().filter_map(pool).collect(), first: AtomicUsize::new(0) }
     }
 
     /// The connection, for as long as the guard is held. Open what is needed on it and let it go.
@@ -77,9 +89,14 @@ impl Shared {
     /// The last broker's error, if none answers.
     pub async fn get(&self) -> Result<deadpool_lapin::Connection, ConnectError> {
         let mut last = ConnectError::Unconfigured;
-        for (url, pool) in &self.pools {
+        let first = self.first.load(Ordering::Relaxed);
+        for (tried, (url, pool)) in in_turn(&self.pools, first).enumerate() {
             match pool.get().await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    // Stays with it, so that all users share one connection.
+                    let _ = self.first.compare_exchange(first, first + tried, Ordering::Relaxed, Ordering::Relaxed);
+                    return Ok(connection);
+                }
                 Err(deadpool_lapin::PoolError::Backend(error)) => {
                     last = ConnectError::Refused { url: url.clone(), source: Box::new(error) };
                 }
@@ -87,6 +104,11 @@ impl Shared {
             }
         }
         Err(last)
+    }
+
+    /// The broker at hand was of no use: the next one is tried first.
+    pub fn move_on(&self) {
+        self.first.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says goodbye to the broker, if there is a connection. Bounded; failing is harmless, the socket goes anyway.
@@ -104,10 +126,14 @@ impl Shared {
 }
 
 /// The URL with our heartbeat, unless the URL asks for one itself.
+///
+/// Asked for is four fifths of `amqp.heartbeat`, in whole seconds: lapin (4.12) gives a silent connection up when two
+/// heartbeats have passed, but looks only every half heartbeat, and a silence is to be noticed within two of *ours*.
 pub fn address(url: &BrokerUrl, amqp: &Amqp) -> String {
     let mut url = url.expose().clone();
     if !url.query_pairs().any(|(key, _)| key == "heartbeat") {
-        url.query_pairs_mut().append_pair("heartbeat", &amqp.heartbeat.as_secs().max(1).to_string());
+        let asked = (amqp.heartbeat.as_secs() * 4 / 5).max(1);
+        url.query_pairs_mut().append_pair("heartbeat", &asked.to_string());
     }
     url.into()
 }
@@ -116,4 +142,16 @@ fn properties(role: &str) -> ConnectionProperties {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
     let name = format!("leadhook/{role}/{host}/{}", std::process::id());
     ConnectionProperties::default().with_connection_name(name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_are_tried_in_turn_from_any_of_them() {
+        let turn = |first| in_turn(&["a", "b", "c"], first).copied().collect::<String>();
+        assert_eq!([turn(0), turn(1), turn(2), turn(3)], ["abc", "bca", "cab", "abc"]);
+        assert_eq!(in_turn::<u8>(&[], 5).count(), 0);
+    }
 }

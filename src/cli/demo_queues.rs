@@ -43,7 +43,7 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     refuse_others(&settings.amqp)?;
     let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
     let trouble = |error: &dyn std::fmt::Display| Refusal::cannot_start(format!("the demo's queues: {error}"));
-    let connection = connection::connect(&settings.amqp, "demo").await.map_err(|error| trouble(&error))?;
+    let connection = connection::connect(&settings.amqp, "demo", 0).await.map_err(|error| trouble(&error))?;
     let done = act(args.action, &connection, &plan, &settings.amqp).await;
     // The answer is there already; a close that fails changes nothing.
     let _ = connection.close(200, "goodbye".into()).await;

@@ -74,7 +74,7 @@ fn terminal(args: &Args) -> Option<Terminal> {
 }
 
 async fn connected(amqp: &Amqp) -> Result<Connection, Refusal> {
-    connection::connect(amqp, "topology")
+    connection::connect(amqp, "topology", 0)
         .await
         .map_err(|error| Refusal::cannot_start(format!("cannot connect to the broker: {error} (amqp.urls)")))
 }

@@ -131,7 +131,7 @@ impl Visit {
         at_most: Option<u64>,
         waiting: impl FnOnce(),
     ) -> Result<Visit, VisitError> {
-        let connection = connection::connect(amqp, "desk").await?;
+        let connection = connection::connect(amqp, "desk", 0).await?;
         let guard = lock(&connection, &format!("{}.desk", amqp.prefix).into(), waiting).await?;
         let channel = connection.create_channel().await.map_err(lost)?;
         let counting = count_alone(&channel, queue, 0, OTHERS).await;
@@ -261,7 +261,7 @@ impl Visit {
 /// # Errors
 /// As [`VisitError`] says.
 pub async fn waiting(amqp: &Amqp, queue: &ShortString) -> Result<u64, VisitError> {
-    let connection = connection::connect(amqp, "desk").await?;
+    let connection = connection::connect(amqp, "desk", 0).await?;
     let channel = connection.create_channel().await.map_err(lost)?;
     let counted = count(&channel, queue).await.map_err(|error| unreadable(error, queue));
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "counted".into())).await;

@@ -30,7 +30,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let routing_keys = sheet.key("amqp.routing_keys").list(words::short_name);
     let management_url = sheet.key("amqp.management_url").optional(|key| key.text(words::management_url));
     let confirm_timeout = sheet.key("amqp.confirm_timeout").duration(100 * MILLISECOND..=5 * MINUTE);
-    let heartbeat = sheet.key("amqp.heartbeat").value(words::whole_seconds).within(SECOND..=5 * MINUTE, spoken);
+    let heartbeat = sheet.key("amqp.heartbeat").value(words::whole_seconds).within(2 * SECOND..=5 * MINUTE, spoken);
     let declare = sheet.key("topology.declare").value(words::boolean).any();
     let path = sheet.key("store.path").text(words::path);
     let settle = sheet.key("store.settle").duration(Duration::ZERO..=24 * HOUR);

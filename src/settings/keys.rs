@@ -95,7 +95,11 @@ const KEYS: &[Key] = &[
     ),
     key("amqp.management_url", "none", "management API, lets `topology check` compare arguments and policies"),
     key("amqp.confirm_timeout", "\"10s\"", "longest wait for a publisher confirm, 100ms to 5m"),
-    key("amqp.heartbeat", "\"10s\"", "heartbeat asked of the broker, whole seconds, 1s to 5m"),
+    key(
+        "amqp.heartbeat",
+        "\"10s\"",
+        "a broker that is silent for two of these counts as lost, whole seconds, 2s to 5m",
+    ),
     key("topology.declare", "true", "create missing queues; false: only verify that they exist"),
     key("store.path", "\"config/webhooks\"", "the webhook store, file or directory"),
     key(

@@ -120,7 +120,7 @@ pub struct Amqp {
     pub management_url: Option<BrokerUrl>,
     /// Longest wait for a publisher confirm before the publish counts as not done, default 10 s.
     pub confirm_timeout: Duration,
-    /// Heartbeat asked of the broker, default 10 s (a half-open connection is noticed within two).
+    /// A broker that is silent for two of these counts as lost, 2 s to 5 min, default 10 s.
     pub heartbeat: Duration,
 }
 

@@ -257,7 +257,7 @@ fn unknown_names_are_told_with_what_is_there() {
 fn values_at_and_beyond_each_bound() {
     for (key, inside, outside) in [
         ("amqp.confirm_timeout", ["'100ms'", "'5m'"], ["'99ms'", "'301s'"]),
-        ("amqp.heartbeat", ["'1s'", "'5m'"], ["'0s'", "'301s'"]),
+        ("amqp.heartbeat", ["'2s'", "'5m'"], ["'1s'", "'301s'"]),
         ("store.settle", ["'0s'", "'24h'"], ["'-1s'", "'86401s'"]),
         ("delivery.concurrency", ["1", "10000"], ["-1", "10001"]),
         ("delivery.event_prefetch", ["1", "2000"], ["0", "2001"]),

@@ -1,5 +1,7 @@
 //! One message taken from a queue of ours: what it says, and the receipt to settle it with.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lapin::{
     Acker, BasicProperties,
@@ -7,6 +9,8 @@ use lapin::{
     options::{BasicAckOptions, BasicNackOptions},
     types::{AMQPValue, ShortString},
 };
+
+use super::pulse::Holds;
 
 /// A delivery, its receipt kept outside whatever works on it: a panic there neither loses nor holds the message.
 pub struct Input {
@@ -26,9 +30,9 @@ pub struct Input {
 
 impl Input {
     /// Takes a delivery apart.
-    pub fn new(delivery: Delivery) -> Input {
+    pub fn new(delivery: Delivery, holds: Holds) -> Input {
         Input {
-            receipt: Receipt(delivery.acker),
+            receipt: Receipt { acker: delivery.acker, holds: Arc::new(holds) },
             properties: delivery.properties,
             body: Bytes::from(delivery.data),
             exchange: delivery.exchange,
@@ -69,22 +73,25 @@ pub struct NotText;
 
 /// The right to settle one message, good as long as the channel that delivered it.
 #[derive(Clone)]
-pub struct Receipt(Acker);
+pub struct Receipt {
+    acker: Acker,
+    holds: Arc<Holds>,
+}
 
 impl Receipt {
-    /// Whether the channel is still there. If not, the broker gives the message out again.
+    /// Whether the channel is still there, as far as anybody knows. If not, the broker gives the message out again.
     pub fn is_good(&self) -> bool {
-        self.0.usable()
+        !self.holds.ward().is_abandoned() && self.acker.usable()
     }
 
     /// Acks at once, unbatched: each ack that is lost with a worker forks its job. `false` when the channel is gone.
     pub async fn ack(&self) -> bool {
-        self.0.ack(BasicAckOptions::default()).await.unwrap_or(false)
+        self.is_good() && self.acker.ack(BasicAckOptions::default()).await.unwrap_or(false)
     }
 
     /// Gives the message back.
     pub async fn give_back(&self) {
         // Where it fails the channel is gone, and the message goes back by itself.
-        let _ = self.0.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await;
+        let _ = self.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await;
     }
 }

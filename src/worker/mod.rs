@@ -20,6 +20,7 @@ mod hold;
 mod input;
 mod intake;
 mod memory;
+mod pulse;
 mod record;
 mod reject;
 mod session;
@@ -96,8 +97,10 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let watching = tokio::spawn(watch_links(context.clone()));
     let mut pause = Pause::for_connecting();
     let mut started = false;
+    let mut broker = 0;
     let open = loop {
-        let ended = session::run(&context, &shutdown, &mut started).await;
+        let ended = session::run(&context, &shutdown, &mut started, broker).await;
+        broker += 1;
         context.health.set_consuming(BrokerState::Lost(ended.to_string()));
         match ended {
             session::End::Stopped(open) => break open,

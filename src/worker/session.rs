@@ -6,7 +6,7 @@ use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Context, intake, source::Source};
+use super::{Context, intake, pulse, source::Source};
 use crate::{
     admin::{BrokerState, TopologyState},
     broker::{
@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// How often the queues are counted, with passive declares only (rule 8).
-const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// How often the topology is looked after. Nothing is taken from a queue for that (rule 8).
+const TEND_EVERY: Duration = Duration::from_secs(10);
 
 /// Longest wait for the broker while declaring, and again while starting to consume. A broker that is coming up may
 /// take a request and never answer it.
@@ -54,8 +54,15 @@ impl fmt::Display for End {
 }
 
 /// Connects, makes sure of the topology and consumes until something ends it. Sets `started` once it consumes.
-pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &CancellationToken, started: &mut bool) -> End {
-    let connecting = connection::connect(&context.settings.amqp, "consume");
+///
+/// `broker` is the number of the broker to try first.
+pub(super) async fn run(
+    context: &std::sync::Arc<Context>,
+    shutdown: &CancellationToken,
+    started: &mut bool,
+    broker: usize,
+) -> End {
+    let connecting = connection::connect(&context.settings.amqp, "consume", broker);
     let connection = match shutdown.run_until_cancelled(connecting).await {
         None => return End::Stopped(None),
         Some(Err(error)) => return End::Lost { why: error.to_string(), consumed: false },
@@ -99,22 +106,48 @@ pub(super) async fn run(context: &std::sync::Arc<Context>, shutdown: &Cancellati
     }
     // Either intake ending ends the other: half a worker is a worker that lies about being ready.
     let stop = shutdown.child_token();
-    let counting = tokio::spawn(count_queues(context.clone(), stop.clone()));
-    let guard = stop.clone().drop_guard();
-    let (jobs_end, events_end) = tokio::join!(
-        stopping(&stop, intake::jobs(context, jobs, &stop)),
-        stopping(&stop, intake::events(context, events, &stop)),
-    );
-    drop(guard);
-    counting.abort();
+    let wards = [jobs.ward(), events.ward()];
+    let intakes = async {
+        let (jobs, events) = tokio::join!(
+            stopping(&stop, intake::jobs(context, jobs, &stop)),
+            stopping(&stop, intake::events(context, events, &stop)),
+        );
+        ([jobs.channel, events.channel], jobs.why.or(events.why))
+    };
+    let mut intakes = std::pin::pin!(intakes);
+    let ((channels, mut why), mut problem) = tokio::select! {
+        ended = &mut intakes => (ended, None),
+        problem = tend(context) => {
+            stop.cancel();
+            (intakes.await, Some(problem))
+        }
+        why = pulse::watch(&connection, wards.clone(), context.settings.amqp.heartbeat) => {
+            // There is nobody to give anything back to. Receipts turn bad at once, so that attempts in flight know that
+            // their jobs come again.
+            wards.iter().for_each(|ward| ward.abandon());
+            abandon(connection);
+            return End::Lost { why, consumed: true };
+        }
+    };
     if shutdown.is_cancelled() {
-        let _channels = [jobs_end.channel, events_end.channel];
-        return End::Stopped(Some(Box::new(Open { connection, _channels })));
+        return End::Stopped(Some(Box::new(Open { connection, _channels: channels })));
     }
     // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
-    let why = jobs_end.why.or(events_end.why).unwrap_or_else(|| "a consumer ended".into());
-    End::Lost { why, consumed: true }
+    match problem.take() {
+        Some(problem) => {
+            context.health.set_topology(TopologyState::Problem(problem.to_string()));
+            End::Topology(problem)
+        }
+        None => End::Lost { why: why.take().unwrap_or_else(|| "a consumer ended".into()), consumed: true },
+    }
+}
+
+/// Lets go of a connection that does not answer, without waiting for its goodbye.
+fn abandon(connection: Connection) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(SETTING_UP, connection.close(200, "starting anew".into())).await;
+    });
 }
 
 /// A quorum queue without a leader takes a consumer's request and never answers it.
@@ -130,26 +163,39 @@ async fn stopping(stop: &CancellationToken, intake: impl Future<Output = intake:
     end
 }
 
-/// Counts the messages of every queue now and then, on the publishing connection.
-async fn count_queues(context: std::sync::Arc<Context>, stop: CancellationToken) {
-    let own = format!("{}.", context.settings.amqp.prefix);
-    let mut tick = tokio::time::interval(COUNT_EVERY);
+/// Looks after the topology for as long as the session lasts: counts the messages of every queue, and declares anew what
+/// is missing where the topology is ours. Ends when a queue of ours has come to stand with other arguments: what is put
+/// there may never come back.
+async fn tend(context: &Context) -> TopologyError {
+    let mut tick = tokio::time::interval(TEND_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let counting = async {
-            let connection = context.publisher.shared().get().await.map_err(|error| error.to_string())?;
-            topology::counts(&connection, &context.plan).await.map_err(|error| error.to_string())
-        };
-        match tokio::time::timeout(COUNT_EVERY, counting).await {
-            Ok(Ok(counts)) => {
-                let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();
-                let ready: BTreeMap<_, _> = counts.iter().map(|(queue, count)| (short(queue), count.ready)).collect();
-                context.metrics.set_queue_messages(ready.iter().map(|(queue, ready)| (queue.as_str(), *ready)));
-                context.health.set_queue_counts(ready);
-                context.metrics.set_not_empty(context.health.not_empty());
-            }
-            Ok(Err(error)) => warn!(error, "cannot count the queues"),
+    loop {
+        tick.tick().await;
+        match tokio::time::timeout(TEND_EVERY, tend_once(context)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) if problem.is_foreign() => return problem,
+            Ok(Err(error)) => warn!(%error, "cannot count the queues"),
             Err(_) => warn!("counting the queues takes too long"),
         }
     }
+}
+
+/// On the publishing connection, which has time for it.
+async fn tend_once(context: &Context) -> Result<(), TopologyError> {
+    let connection = context.publisher.shared().get().await;
+    let connection = connection.map_err(|error| TopologyError::Lost(error.to_string()))?;
+    let counts = topology::counts(&connection, &context.plan).await?;
+    let own = format!("{}.", context.settings.amqp.prefix);
+    let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();
+    let ready: BTreeMap<_, _> = counts.iter().map(|(queue, count)| (short(queue), count.ready)).collect();
+    context.metrics.set_queue_messages(ready.iter().map(|(queue, ready)| (queue.as_str(), *ready)));
+    context.health.set_queue_counts(ready);
+    context.metrics.set_not_empty(context.health.not_empty());
+    if context.settings.topology.declare {
+        topology::declare(&connection, &context.plan).await?;
+        for queue in context.plan.queues().iter().filter(|queue| !counts.contains_key(queue.name.as_str())) {
+            warn!(queue = %queue.name, "a queue of ours was missing and has been declared anew");
+        }
+    }
+    Ok(())
 }

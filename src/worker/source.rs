@@ -5,6 +5,8 @@
 //! with one message at a time. As long as those were given out so often that they must run alone, nothing else is held
 //! beside them; what cannot even be read (lapin ends the connection over a string that is no UTF-8) charges only itself.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
@@ -12,7 +14,7 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 
-use super::input::Input;
+use super::{input::Input, pulse::Ward};
 
 /// The consumers of one queue. They share a channel: what one of two dying channels held would be charged once more by the
 /// other, to which the broker hands it first.
@@ -22,6 +24,7 @@ pub(super) struct Source {
     prefetch: u16,
     narrow: Consumer,
     wide: Option<Consumer>,
+    ward: Arc<Ward>,
 }
 
 impl Source {
@@ -33,12 +36,15 @@ impl Source {
     ) -> Result<Source, lapin::Error> {
         let channel = connection.create_channel().await?;
         let narrow = consume(&channel, queue, 1).await?;
-        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None })
+        let ward = Ward::new(queue);
+        ward.widen(1);
+        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward })
     }
 
     /// The next message. `None`: the broker has cancelled a consumer. The first message that was not given out `suspect`
     /// times or more opens the window.
     pub(super) async fn next(&mut self, suspect: u64) -> Option<Result<Input, lapin::Error>> {
+        let waits = self.ward.waits();
         let delivery = match &mut self.wide {
             None => self.narrow.next().await,
             Some(wide) => tokio::select! {
@@ -46,17 +52,26 @@ impl Source {
                 delivery = wide.next() => delivery,
             },
         };
+        drop(waits);
         let input = match delivery? {
-            Ok(delivery) => Input::new(delivery),
+            Ok(delivery) => Input::new(delivery, self.ward.holds()),
             Err(error) => return Some(Err(error)),
         };
         if self.wide.is_none() && self.prefetch > 1 && input.delivery_count() < suspect {
             match consume(&self.channel, &self.queue, self.prefetch - 1).await {
-                Ok(wide) => self.wide = Some(wide),
+                Ok(wide) => {
+                    self.wide = Some(wide);
+                    self.ward.widen(self.prefetch - 1);
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
         Some(Ok(input))
+    }
+
+    /// What the intake shows of itself.
+    pub(super) fn ward(&self) -> Arc<Ward> {
+        self.ward.clone()
     }
 
     /// The channel that receipts are good on.
@@ -73,7 +88,7 @@ impl Source {
         }
         for mut consumer in consumers {
             while let Some(delivery) = consumer.next().await {
-                Input::new(delivery?).receipt.give_back().await;
+                Input::new(delivery?, self.ward.holds()).receipt.give_back().await;
             }
         }
         Ok(())

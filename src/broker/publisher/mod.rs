@@ -232,5 +232,6 @@ impl Actor {
             let _ = request.reply.send(Err(PublishError::Lost(why.clone())));
         }
         self.link.send_replace(Link::Lost(why));
+        self.shared.move_on();
     }
 }

@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Argument, Queue, TopologyError, refusal::Refused};
+use super::{Argument, Count, Queue, TopologyError, refusal::Refused};
 
 /// Whether a declaration may create what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +40,12 @@ impl<'a> Asker<'a> {
         self.hear(answer.map(|_| ()))
     }
 
-    /// Only looks at a queue; the number of messages that are ready.
-    pub(super) async fn look(&mut self, name: &ShortString) -> Answer<u64> {
+    /// Only looks at a queue, and counts.
+    pub(super) async fn look(&mut self, name: &ShortString) -> Answer<Count> {
         let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
         let answer = channel.queue_declare(name.clone(), options, FieldTable::default()).await;
-        self.hear(answer.map(|queue| queue.message_count().into()))
+        self.hear(answer.map(|queue| Count { ready: queue.message_count().into(), consumers: queue.consumer_count() }))
     }
 
     /// Declares a durable topic exchange, or only looks (which sees neither type nor properties).

@@ -221,7 +221,7 @@ fn is(seen: &SeenBinding, exchange: &str, key: &str) -> bool {
 fn queue(planned: &Queue, existence: &Existence, seen: Option<&Seen>, declares: bool) -> Row {
     let row = |state, details, ready| Row { kind: Kind::Queue, name: planned.name.to_string(), state, details, ready };
     let ready = match existence {
-        Existence::Stands(Count { ready }) => Some(*ready),
+        Existence::Stands(Count { ready, .. }) => Some(*ready),
         Existence::Missing => return row(State::Missing, Vec::new(), None),
         Existence::Hidden(_) => None,
     };

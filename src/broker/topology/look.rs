@@ -16,6 +16,8 @@ use super::{
 pub struct Count {
     /// Messages that wait on it; not those that a consumer holds.
     pub ready: u64,
+    /// Consumers of it.
+    pub consumers: u32,
 }
 
 /// What a look at one thing came to.
@@ -80,18 +82,18 @@ pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<Str
     Ok(known.collect())
 }
 
-/// How many messages are ready on one queue, of the plan or not; `None` if it is missing or hidden.
+/// How full one queue is, of the plan or not; `None` if it is missing or hidden.
 ///
 /// # Errors
 /// Only when the connection is lost.
-pub async fn ready(connection: &Connection, queue: &str) -> Result<Option<u64>, TopologyError> {
+pub async fn count(connection: &Connection, queue: &str) -> Result<Option<Count>, TopologyError> {
     Ok(Asker::new(connection).look(&queue.into()).await?.ok())
 }
 
 /// Looks at one exchange.
 pub(super) async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Result<Existence, TopologyError> {
     let answer = asker.exchange(name, Mode::Passive).await?;
-    Ok(existence(answer.map(|()| 0), Thing::Exchange(name.clone())))
+    Ok(existence(answer.map(|()| Count { ready: 0, consumers: 0 }), Thing::Exchange(name.clone())))
 }
 
 async fn queues(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<String, Existence>, TopologyError> {
@@ -103,9 +105,9 @@ async fn queues(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<Stri
     Ok(seen)
 }
 
-fn existence(answer: Result<u64, Refused>, thing: Thing) -> Existence {
+fn existence(answer: Result<Count, Refused>, thing: Thing) -> Existence {
     match answer {
-        Ok(ready) => Existence::Stands(Count { ready }),
+        Ok(count) => Existence::Stands(count),
         Err(refused) => match refused.explain(&Task::Look(thing)) {
             Problem::Missing { .. } => Existence::Missing,
             problem => Existence::Hidden(problem),

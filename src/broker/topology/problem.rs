@@ -34,6 +34,16 @@ impl TopologyError {
         }
     }
 
+    /// Whether something stands under a name of the plan that is not what was planned.
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            TopologyError::Lost(_) => false,
+            TopologyError::Problems { problems, .. } => {
+                problems.iter().any(|problem| matches!(problem, Problem::Differs { .. }))
+            }
+        }
+    }
+
     /// All problems with advice, if there are any.
     pub(super) fn unless_none(problems: Vec<Problem>, plan: &Plan) -> Result<(), TopologyError> {
         if problems.is_empty() {

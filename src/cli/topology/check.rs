@@ -64,7 +64,7 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
 /// Counts what is left over, over AMQP as everything else: statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
     for rung in &mut comparison.superfluous {
-        let ready = pass(topology::ready(connection, &rung.name)).await?.map_err(lost)?;
+        let ready = pass(topology::count(connection, &rung.name)).await?.map_err(lost)?.map(|count| count.ready);
         rung.ready = ready.or(rung.ready);
     }
     Ok(())

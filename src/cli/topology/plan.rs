@@ -130,8 +130,8 @@ fn table(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Termin
             None => Cell::number("?").tone(Tone::Quiet),
             Some(counts) => match counts.get(queue.name.as_str()) {
                 None => Cell::number("-").tone(Tone::Warning),
-                Some(Count { ready: 0 }) => Cell::number(0).tone(Tone::Quiet),
-                Some(Count { ready }) => Cell::number(ready).tone(Tone::Strong),
+                Some(Count { ready: 0, .. }) => Cell::number(0).tone(Tone::Quiet),
+                Some(Count { ready, .. }) => Cell::number(ready).tone(Tone::Strong),
             },
         };
         let [name, purpose, arguments] =

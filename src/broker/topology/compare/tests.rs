@@ -5,7 +5,7 @@ use crate::broker::topology::{Problem, plan::tests::default_plan};
 
 /// Everything stands.
 fn sight(plan: &Plan) -> Sight {
-    let stands = |ready| Existence::Stands(Count { ready });
+    let stands = |ready| Existence::Stands(Count { ready, consumers: 0 });
     let queues = plan.queues().iter().map(|queue| (queue.name.to_string(), stands(7))).collect();
     Sight { exchange: stands(0), queues }
 }
