@@ -41,6 +41,11 @@ pub async fn deliver(context: &Context, input: Input) {
         true => context.memory.recall(&key).await,
         false => None,
     };
+    if known.is_some() && !input.receipt.is_good() {
+        // Gone while the memory was waited for. Whoever is given this copy next may have recorded its outcome already,
+        // and must not find that overwritten.
+        return;
+    }
     if known.is_some() {
         context.metrics.duplicate_suppressed();
         debug!(webhook_id = job.webhook_id, "settling a redelivered job from memory");

@@ -20,6 +20,8 @@ mod hold;
 mod input;
 mod intake;
 mod memory;
+#[cfg(test)]
+mod model;
 mod pulse;
 mod record;
 mod reject;

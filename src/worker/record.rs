@@ -36,9 +36,9 @@ pub async fn record(context: &Context, receipt: &Receipt, message: Outgoing) -> 
             return Recorded::InputGone;
         }
         let input = receipt.clone();
-        let error = match context.publisher.publish_if(message.clone(), move || input.is_good()).await {
-            Err(PublishError::Unwanted) => return Recorded::InputGone,
-            Ok(()) => {
+        let error = match meaning(context.publisher.publish_if(message.clone(), move || input.is_good()).await) {
+            Ok(Recorded::InputGone) => return Recorded::InputGone,
+            Ok(Recorded::Yes) => {
                 if waits.is_some() {
                     info!(queue = %message.routing_key, "recorded after all");
                 }
@@ -54,6 +54,15 @@ pub async fn record(context: &Context, receipt: &Receipt, message: Outgoing) -> 
             redeclare(context, &message.routing_key).await;
         }
         tokio::time::sleep(pause.next(fastrand::f64())).await;
+    }
+}
+
+/// What the answer to a publish means for its input (rule 5). An error is *not done*: to be done again.
+pub(super) fn meaning(answer: Result<(), PublishError>) -> Result<Recorded, PublishError> {
+    match answer {
+        Ok(()) => Ok(Recorded::Yes),
+        Err(PublishError::Unwanted) => Ok(Recorded::InputGone),
+        Err(error) => Err(error),
     }
 }
 

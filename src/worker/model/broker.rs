@@ -1,0 +1,200 @@
+//! The broker's part, and what can go wrong with it, with the network and with a process.
+
+use super::{
+    Fault, Model,
+    state::{Copy, Message, Publish, State, Task, Ticket, What},
+    task::{Spot, Visit},
+    trace::{How, Step},
+};
+
+impl Model {
+    /// Workers see that a channel is gone, and open another.
+    pub fn notice_steps(&self, state: &State, visit: Visit<'_>) {
+        for worker in (0..self.setting.workers).filter(|worker| state.stale[*worker]) {
+            let mut next = state.clone();
+            notice(&mut next, worker);
+            visit(Step::Notice { worker: worker as u8 }, next);
+        }
+    }
+
+    /// All faults that would make a difference now.
+    pub fn fault_steps(&self, state: &State, visit: Visit<'_>) {
+        let Some(faults) = state.faults.checked_sub(1) else { return };
+        let after = State { faults, ..state.clone() };
+        let workers = 0..self.setting.workers as u8;
+        for fault in self.setting.kinds {
+            match fault {
+                Fault::Kill => workers.clone().for_each(|worker| self.kill(&after, worker, visit)),
+                Fault::Cut => workers.clone().for_each(|worker| self.cut(&after, worker, visit)),
+                Fault::Lost => workers.clone().for_each(|worker| self.lost(&after, worker, visit)),
+                Fault::NotDone => self.not_done(&after, visit),
+                Fault::Restart => self.restart(&after, visit),
+                Fault::Twice => self.twice(&after, visit),
+            }
+        }
+    }
+
+    fn kill(&self, state: &State, worker: u8, visit: Visit<'_>) {
+        if !state.copies.iter().any(|copy| concerns(copy, worker)) {
+            return;
+        }
+        let mut next = state.clone();
+        next.stale[usize::from(worker)] = false;
+        for copy in next.copies.iter_mut().filter(|copy| concerns(copy, worker)) {
+            copy.excused |=
+                copy.forwarded || copy.tasks().any(|(_, task)| task.worker == worker && has_published(task));
+            for message in copy.messages.iter_mut().filter(|message| message.is_with(worker)) {
+                *message = Message { redelivered: true, holder: None };
+            }
+            copy.strays.retain(|task| task.worker != worker);
+            copy.known[usize::from(worker)] = None;
+            copy.posts[usize::from(worker)] = 0;
+        }
+        visit(Step::Kill { worker }, next);
+    }
+
+    /// With the channel goes what was sent ahead on it and never started: it comes again as redelivered.
+    fn cut(&self, state: &State, worker: u8, visit: Visit<'_>) {
+        let mut idle = Vec::new();
+        for (copy, one) in state.copies.iter().enumerate().filter(|(_, one)| matches!(one.what, What::Job { .. })) {
+            let fresh = |message: &Message| *message == Message::READY;
+            idle.extend(one.messages.iter().enumerate().filter(|(_, one)| fresh(one)).map(|(at, _)| (copy, at)));
+        }
+        let holds = |copy: &Copy| copy.messages.iter().any(|message| message.is_with(worker));
+        if state.stale[usize::from(worker)] || !state.copies.iter().any(holds) {
+            return;
+        }
+        for ahead in 0..1_u32 << idle.len() {
+            let mut next = state.clone();
+            let sent_ahead = idle.iter().enumerate().filter(|(bit, _)| ahead & 1 << bit != 0);
+            sent_ahead.for_each(|(_, (copy, at))| next.copies[*copy].messages[*at].redelivered = true);
+            self.drop_channel(&mut next, worker);
+            visit(Step::Cut { worker, ahead }, next);
+        }
+    }
+
+    /// The broker takes back what the worker's channel held. The tasks go on.
+    fn drop_channel(&self, state: &mut State, worker: u8) {
+        for copy in &mut state.copies {
+            let explains = self.cut_explains(copy.what);
+            for message in copy.messages.iter_mut().filter(|message| message.is_with(worker)) {
+                state.stale[usize::from(worker)] = true;
+                message.redelivered = true;
+                let task = message.holder.take().expect("a message that is with a worker");
+                copy.excused |= explains && has_published(&task);
+                copy.strays.push(task);
+            }
+        }
+    }
+
+    /// All confirms under way to a worker are lost.
+    fn lost(&self, state: &State, worker: u8, visit: Visit<'_>) {
+        let under_way = under_way(state, |task| task.worker == worker);
+        for how in [How::Lost, How::TimedOut].into_iter().filter(|_| !under_way.is_empty()) {
+            let mut next = state.clone();
+            // The later ones first: a task that ends is taken out of its list.
+            under_way.iter().rev().for_each(|(spot, which)| self.fail(&mut next, *spot, *which, how));
+            visit(Step::Lost { worker, how }, next);
+        }
+    }
+
+    /// One publish is not done. Where it did not even arrive, nothing has changed unless the protocol is a broken one.
+    fn not_done(&self, state: &State, visit: Visit<'_>) {
+        let never = [How::Lost, How::TimedOut, How::Nacked, How::Returned, How::Unclear];
+        let arrived = [How::Nacked, How::Unclear];
+        for (copy, one) in state.copies.iter().enumerate() {
+            for (at, task) in one.tasks() {
+                for (which, publish) in task.publishes().iter().enumerate() {
+                    let (hows, arrived) = match publish {
+                        Publish::Due(_) if task.good => (&never[..], false),
+                        Publish::There(_) => (&arrived[..], true),
+                        _ => continue,
+                    };
+                    for how in hows.iter().copied() {
+                        let mut next = state.clone();
+                        self.fail(&mut next, Spot { copy, at }, which, how);
+                        if next.copies == state.copies {
+                            continue;
+                        }
+                        let successor = self.successor(one.what, task, which);
+                        visit(Step::NotDone { worker: task.worker, next: successor, how, arrived }, next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything unacked goes back, and everyone sees it at once. Of the confirms under way each may still have come, its
+    /// ack no more.
+    fn restart(&self, state: &State, visit: Visit<'_>) {
+        let held = |copy: &Copy| copy.messages.iter().any(|message| message.holder.is_some());
+        let mut dropped = state.clone();
+        for worker in 0..self.setting.workers {
+            self.drop_channel(&mut dropped, worker as u8);
+            notice(&mut dropped, worker);
+        }
+        let under_way = under_way(&dropped, |_| true);
+        if under_way.is_empty() && !state.copies.iter().any(held) {
+            return;
+        }
+        for confirmed in 0..1_u32 << under_way.len() {
+            let mut next = dropped.clone();
+            for (bit, (spot, which)) in under_way.iter().enumerate().rev() {
+                match confirmed & 1 << bit {
+                    0 => self.fail(&mut next, *spot, *which, How::Lost),
+                    _ => self.answer(&mut next, *spot, *which, Ok(())),
+                }
+            }
+            visit(Step::Restart { confirmed }, next);
+        }
+    }
+
+    fn twice(&self, state: &State, visit: Visit<'_>) {
+        for (index, copy) in state.copies.iter().enumerate() {
+            let from_delay = matches!(copy.what, What::Job { attempt: 1.., .. });
+            if from_delay && copy.messages.contains(&Message::READY) {
+                let mut next = state.clone();
+                next.copies[index].arrivals += 1;
+                next.copies[index].messages.push(Message::READY);
+                visit(Step::Twice { what: copy.what }, next);
+            }
+        }
+    }
+
+    fn fail(&self, state: &mut State, spot: Spot, which: usize, how: How) {
+        let copy = &mut state.copies[spot.copy];
+        copy.excused |= matches!(copy.task(spot.at).publishes()[which], Publish::There(_));
+        self.answer(state, spot, which, Err(how.error()));
+    }
+}
+
+/// The worker's tasks know that their channel is gone, and there is a new one.
+fn notice(state: &mut State, worker: usize) {
+    state.stale[worker] = false;
+    let strays = state.copies.iter_mut().flat_map(|copy| &mut copy.strays);
+    strays.filter(|task| usize::from(task.worker) == worker).for_each(|task| task.good = false);
+}
+
+/// Whether a successor of this task is on the broker.
+fn has_published(task: &Task) -> bool {
+    task.publishes().iter().any(|publish| matches!(publish, Publish::There(_) | Publish::Recorded))
+}
+
+/// Whether a worker holds a copy, works on it or remembers it.
+fn concerns(copy: &Copy, worker: u8) -> bool {
+    copy.known[usize::from(worker)].is_some_and(|ticket| copy.tickets[usize::from(ticket)] != Ticket::Dropped)
+        || copy.tasks().any(|(_, task)| task.worker == worker)
+}
+
+/// All that waits for its confirm: which task's, and which one of them.
+fn under_way(state: &State, of: impl Fn(&Task) -> bool) -> Vec<(Spot, usize)> {
+    let mut found = Vec::new();
+    for (copy, one) in state.copies.iter().enumerate() {
+        for (at, task) in one.tasks().filter(|(_, task)| of(task)) {
+            let there = |publish: &Publish| matches!(publish, Publish::There(_));
+            let these = task.publishes().iter().enumerate().filter(|(_, publish)| there(publish));
+            found.extend(these.map(|(which, _)| (Spot { copy, at }, which)));
+        }
+    }
+    found
+}

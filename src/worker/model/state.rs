@@ -1,0 +1,282 @@
+//! What the model remembers: the broker's queues, the workers' tasks and memories, the receivers, and what has been
+//! proven so far. Everything is small, comparable and hashable.
+
+/// At most so many workers, events and targets; a [`super::Setting`] may use fewer.
+pub const WORKERS: usize = 2;
+pub const EVENTS: usize = 2;
+pub const TARGETS: usize = 2;
+
+/// One reachable state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct State {
+    /// All copies that are on the broker, are worked on, or may still be published.
+    pub copies: Vec<Copy>,
+    /// Whose consuming channel is gone at the broker without the worker knowing.
+    pub stale: [bool; WORKERS],
+    /// What has become of each event at each target.
+    pub ends: [[End; TARGETS]; EVENTS],
+    /// Which events rest on the rejected queue.
+    pub rejected: [bool; EVENTS],
+    /// Faults that may still happen.
+    pub faults: u8,
+    /// A rule was broken on the way here.
+    pub wrong: Option<super::checks::Wrong>,
+}
+
+/// What has become of one event at one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct End {
+    /// A job for it was on the broker.
+    pub dispatched: bool,
+    /// Its receiver answered 2xx.
+    pub delivered: bool,
+    /// Its receiver answered something else so often (counted up to what fails a job).
+    pub refused: u8,
+    /// So many copies rest on the failed queue (counted up to 2).
+    pub failed: u8,
+}
+
+/// What a copy is a copy of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum What {
+    Event(u8),
+    Job { event: u8, target: u8, attempt: u8 },
+}
+
+/// One published copy: everything that knows it by its id, which is the key of the worker's memory.
+///
+/// There can be several messages of it: a publish whose confirm was lost is done again with the same id, and the broker
+/// may dead-letter a waiting message twice.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Copy {
+    pub what: What,
+    pub messages: Vec<Message>,
+    /// Tasks whose message the broker has taken back.
+    pub strays: Vec<Task>,
+    /// What begun attempts have come to; `known` and tasks name them by index.
+    pub tickets: Vec<Ticket>,
+    /// Each worker's memory of this copy.
+    pub known: [Option<u8>; WORKERS],
+    /// How many messages of this copy were ever on the broker.
+    pub arrivals: u8,
+    /// POSTs made for it by each process that runs now.
+    pub posts: [u8; WORKERS],
+    /// A POST for this copy was answered 2xx.
+    pub delivered: bool,
+    /// A successor of it was on the broker.
+    pub forwarded: bool,
+    /// A fault has hit it that explains a second successor.
+    pub excused: bool,
+}
+
+/// One message on the events queue, a delay queue or the jobs queue.
+///
+/// A wait on a delay queue is no state of its own: a message that waits is one that nobody takes yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Message {
+    pub redelivered: bool,
+    /// Unacked, and this task works on it.
+    pub holder: Option<Task>,
+}
+
+/// What a worker does about a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Task {
+    pub worker: u8,
+    /// `Receipt::is_good`: as far as the worker knows, its channel is there.
+    pub good: bool,
+    pub stage: Stage,
+}
+
+/// Where in `deliver` or `dispatch` a task stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// `Memory::recall` waits for this ticket, or has just got it.
+    Recalling(u8),
+    /// `Memory::begin` has made this ticket; the POST comes next.
+    Posting(u8),
+    /// In `settle`, with what was decided.
+    Settling { ticket: u8, fate: Fate, publish: Publish },
+    /// In `publish_jobs` (one for each target) or `reject_event` (the first).
+    Dispatching([Publish; TARGETS]),
+}
+
+/// `Step`, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fate {
+    Delivered,
+    Retry,
+    Fail,
+}
+
+/// One successor in `record`. The number is the successor's copy; there is none for the failed and the rejected queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Publish {
+    /// There is none.
+    Nothing,
+    /// At the top of the loop. The copy has its id from the first time on.
+    Due(Option<u8>),
+    /// On its queue; the confirm is on its way.
+    There(Option<u8>),
+    /// `Recorded::Yes`
+    Recorded,
+    /// `Recorded::InputGone`
+    InputGone,
+}
+
+/// One attempt in a worker's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ticket {
+    Running,
+    Settled { fate: Fate, recorded: bool },
+    Dropped,
+}
+
+/// Where a task is found in a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Message(usize),
+    Stray(usize),
+}
+
+impl Copy {
+    pub fn new(what: What) -> Copy {
+        Copy {
+            what,
+            messages: Vec::new(),
+            strays: Vec::new(),
+            tickets: Vec::new(),
+            known: [None; WORKERS],
+            arrivals: 0,
+            posts: [0; WORKERS],
+            delivered: false,
+            forwarded: false,
+            excused: false,
+        }
+    }
+
+    /// All tasks that work on it.
+    pub fn tasks(&self) -> impl Iterator<Item = (At, &Task)> {
+        let held = self.messages.iter().enumerate();
+        let held = held.filter_map(|(index, message)| Some((At::Message(index), message.holder.as_ref()?)));
+        held.chain(self.strays.iter().enumerate().map(|(index, task)| (At::Stray(index), task)))
+    }
+
+    pub fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.messages.iter_mut().filter_map(|message| message.holder.as_mut()).chain(self.strays.iter_mut())
+    }
+
+    pub fn task(&self, at: At) -> &Task {
+        match at {
+            At::Stray(index) => &self.strays[index],
+            At::Message(index) => self.messages[index].holder.as_ref().expect("a task at this message"),
+        }
+    }
+
+    pub fn task_mut(&mut self, at: At) -> &mut Task {
+        match at {
+            At::Stray(index) => &mut self.strays[index],
+            At::Message(index) => self.messages[index].holder.as_mut().expect("a task at this message"),
+        }
+    }
+
+    /// The task is over without an ack; a message that it still held goes back.
+    pub fn leave(&mut self, at: At) {
+        match at {
+            At::Stray(index) => drop(self.strays.remove(index)),
+            At::Message(index) => self.messages[index] = Message { redelivered: true, holder: None },
+        }
+    }
+}
+
+impl Message {
+    pub const READY: Message = Message { redelivered: false, holder: None };
+
+    pub fn is_with(&self, worker: u8) -> bool {
+        self.holder.as_ref().is_some_and(|task| task.worker == worker)
+    }
+}
+
+impl Task {
+    /// Its successors: one for a job, one for each target of an event.
+    pub fn publishes(&self) -> &[Publish] {
+        match &self.stage {
+            Stage::Settling { publish, .. } => std::slice::from_ref(publish),
+            Stage::Dispatching(all) => all,
+            Stage::Recalling(_) | Stage::Posting(_) => &[],
+        }
+    }
+
+    pub fn publishes_mut(&mut self) -> &mut [Publish] {
+        match &mut self.stage {
+            Stage::Settling { publish, .. } => std::slice::from_mut(publish),
+            Stage::Dispatching(all) => all,
+            Stage::Recalling(_) | Stage::Posting(_) => &mut [],
+        }
+    }
+
+    fn ticket_mut(&mut self) -> Option<&mut u8> {
+        match &mut self.stage {
+            Stage::Recalling(ticket) | Stage::Posting(ticket) | Stage::Settling { ticket, .. } => Some(ticket),
+            Stage::Dispatching(_) => None,
+        }
+    }
+}
+
+impl Publish {
+    pub fn copy_mut(&mut self) -> Option<&mut u8> {
+        match self {
+            Publish::Due(copy) | Publish::There(copy) => copy.as_mut(),
+            Publish::Nothing | Publish::Recorded | Publish::InputGone => None,
+        }
+    }
+}
+
+impl State {
+    /// Drops what can matter no more and puts the rest in order, so that states that differ in numbering only are one.
+    pub fn tidy(&mut self) {
+        let mut wanted = vec![false; self.copies.len()];
+        for copy in &mut self.copies {
+            copy.tidy_tickets();
+            for task in copy.tasks_mut() {
+                for next in task.publishes_mut().iter_mut().filter_map(Publish::copy_mut) {
+                    wanted[usize::from(*next)] = true;
+                }
+            }
+        }
+        let mut kept: Vec<(usize, Copy)> = std::mem::take(&mut self.copies).into_iter().enumerate().collect();
+        kept.retain(|(index, copy)| wanted[*index] || !copy.messages.is_empty() || !copy.strays.is_empty());
+        kept.sort_by(|(_, one), (_, other)| one.cmp(other));
+        let mut renumbered = vec![0; wanted.len()];
+        for (new, (old, _)) in kept.iter().enumerate() {
+            renumbered[*old] = new as u8;
+        }
+        self.copies = kept.into_iter().map(|(_, copy)| copy).collect();
+        for task in self.copies.iter_mut().flat_map(Copy::tasks_mut) {
+            for next in task.publishes_mut().iter_mut().filter_map(Publish::copy_mut) {
+                *next = renumbered[usize::from(*next)];
+            }
+        }
+    }
+}
+
+impl Copy {
+    fn tidy_tickets(&mut self) {
+        self.messages.sort();
+        self.strays.sort();
+        let old = std::mem::take(&mut self.tickets);
+        let mut renumbered = vec![None; old.len()];
+        let mut tickets = Vec::new();
+        let mut keep = |index: &mut u8| {
+            let new = renumbered[usize::from(*index)].get_or_insert_with(|| {
+                tickets.push(old[usize::from(*index)]);
+                tickets.len() as u8 - 1
+            });
+            *index = *new;
+        };
+        let known = self.known.iter_mut().filter_map(Option::as_mut);
+        known.for_each(&mut keep);
+        self.tasks_mut().filter_map(Task::ticket_mut).for_each(&mut keep);
+        self.tickets = tickets;
+    }
+}

@@ -1,0 +1,174 @@
+//! The protocol as it is breaks no rule; each protocol that is broken on purpose breaks one.
+//!
+//! The figures are part of the tests: an exploration that shrinks unnoticed proves less. They change with the model.
+
+use std::{collections::HashSet, mem::discriminant};
+
+use super::{
+    Broken, EVERY_FAULT,
+    Fault::{self, Cut, Kill},
+    Kind, Model, Setting,
+    checks::{EVERYTHING, Wrong},
+    state::State,
+    trace::Step,
+};
+
+/// Answers 2xx.
+const HEALTHY: &[u16] = &[200];
+/// Never does.
+const DEAD: &[u16] = &[500];
+/// Gone for good.
+const GONE: &[u16] = &[410];
+/// Answers as it likes, each time.
+const MOODY: &[u16] = &[200, 500];
+
+/// From an event to its end.
+const EVENT: Setting =
+    Setting { events: &[Kind::Wanted], answers: &[MOODY], workers: 1, faults: 1, kinds: EVERY_FAULT };
+
+/// From a job to its end.
+const JOB: Setting = Setting { events: &[Kind::Dispatched], faults: 2, ..EVENT };
+
+/// Goes through all states of a setting, and compares how many there are and how far the farthest is.
+fn holds(setting: Setting, states: usize, depth: usize, look: impl FnMut(&Step, &State)) {
+    let model = Model { setting, broken: None, sought: EVERYTHING };
+    match model.explore(look) {
+        Ok(explored) => {
+            println!("{setting:?}: {explored}");
+            assert_eq!((explored.states, explored.depth), (states, depth), "{setting:?}");
+        }
+        Err(counter_example) => panic!("{setting:?}: {counter_example}"),
+    }
+}
+
+/// Finds the shortest way to a broken rule, and compares its length.
+fn breaks(broken: Broken, setting: Setting, wrong: &'static [Wrong], length: usize) {
+    let model = Model { setting, broken: Some(broken), sought: wrong };
+    match model.explore(|_, _| {}) {
+        Ok(explored) => panic!("{broken:?} breaks none of {wrong:?}: {explored}"),
+        Err(counter_example) => {
+            println!("{broken:?}: {counter_example}");
+            assert_eq!(counter_example.steps.len(), length, "{counter_example}");
+        }
+    }
+}
+
+#[test]
+fn a_job_survives_any_two_faults() {
+    holds(JOB, 60018, 29, |_, _| {});
+}
+
+#[test]
+fn an_event_survives_any_fault_and_every_kind_of_step_is_taken() {
+    let (mut kinds, mut forked, mut both) = (HashSet::new(), false, false);
+    holds(EVENT, 37913, 29, |step, state| {
+        kinds.insert(discriminant(step));
+        let end = &state.ends[0][0];
+        both |= end.delivered && end.failed > 0;
+        forked |= end.failed > 1;
+    });
+    assert_eq!(kinds.len(), 13);
+    // What the contract allows after a fault does happen here, so that "no fault explains it" is not said of nothing.
+    assert!(forked && both);
+}
+
+#[test]
+fn an_event_for_two_targets_survives_any_fault() {
+    holds(Setting { answers: &[HEALTHY, HEALTHY], ..EVENT }, 16253, 22, |_, _| {});
+    holds(Setting { answers: &[HEALTHY, DEAD], faults: 0, ..EVENT }, 244, 16, |_, _| {});
+    holds(Setting { answers: &[HEALTHY, DEAD], faults: 1, ..JOB }, 5753, 21, |_, _| {});
+}
+
+#[test]
+fn two_events_survive_any_fault() {
+    let two = Setting { events: &[Kind::Wanted, Kind::Wanted], answers: &[HEALTHY], ..EVENT };
+    holds(two, 23105, 23, |_, _| {});
+}
+
+#[test]
+fn two_workers_survive_any_fault() {
+    holds(Setting { workers: 2, faults: 1, ..JOB }, 23381, 21, |_, _| {});
+    holds(Setting { workers: 2, answers: &[HEALTHY], ..EVENT }, 1984, 14, |_, _| {});
+    holds(Setting { workers: 2, answers: &[DEAD], kinds: &[Kill], ..JOB }, 11133, 27, |_, _| {});
+}
+
+#[test]
+fn what_is_final_or_without_target_or_unusable_survives_any_two_faults() {
+    holds(Setting { answers: &[GONE], faults: 2, ..EVENT }, 18650, 26, |_, _| {});
+    holds(Setting { answers: &[HEALTHY], faults: 2, ..EVENT }, 3858, 19, |_, _| {});
+    holds(Setting { events: &[Kind::Unusable], faults: 2, ..EVENT }, 29, 6, |_, _| {});
+    holds(Setting { events: &[Kind::Unwanted], faults: 2, ..EVENT }, 2, 1, |_, _| {});
+}
+
+#[test]
+fn six_cuts_alone_neither_fork_a_job_nor_repeat_an_attempt() {
+    holds(Setting { faults: 6, kinds: &[Cut], ..JOB }, 1394, 28, |_, state| {
+        let end = &state.ends[0][0];
+        assert!(end.failed <= 1 && !(end.delivered && end.failed > 0), "{state:?}");
+    });
+}
+
+#[test]
+fn an_ack_before_the_confirm_loses() {
+    breaks(Broken::AckBeforeConfirm, JOB, &[Wrong::AckedTooSoon], 3);
+    breaks(Broken::AckBeforeConfirm, JOB, &[Wrong::Stuck], 4);
+    breaks(Broken::AckBeforeConfirm, EVENT, &[Wrong::Stuck], 3);
+}
+
+#[test]
+fn a_return_taken_for_a_confirm_loses() {
+    breaks(Broken::ReturnedIsDone, JOB, &[Wrong::Stuck], 3);
+    breaks(Broken::ReturnedIsDone, EVENT, &[Wrong::Lost], 2);
+}
+
+#[test]
+fn a_time_out_taken_for_a_confirm_loses() {
+    breaks(Broken::TimedOutIsDone, JOB, &[Wrong::Stuck], 3);
+    breaks(Broken::TimedOutIsDone, EVENT, &[Wrong::Lost], 2);
+}
+
+#[test]
+fn an_event_acked_for_some_of_its_jobs_loses() {
+    let setting = Setting { answers: &[HEALTHY, HEALTHY], ..EVENT };
+    breaks(Broken::AckWhenSomeAreDone, setting, &[Wrong::AckedTooSoon], 3);
+    breaks(Broken::AckWhenSomeAreDone, setting, &[Wrong::Stuck], 7);
+}
+
+#[test]
+fn an_outcome_remembered_as_recorded_when_it_was_not_loses() {
+    breaks(Broken::RememberTooMuch, Setting { kinds: &[Cut], ..JOB }, &[Wrong::Lost], 7);
+}
+
+#[test]
+fn publishing_without_the_inputs_channel_forks_for_a_cut_alone() {
+    let cut = Setting { workers: 2, faults: 1, kinds: &[Cut], ..EVENT };
+    breaks(Broken::PublishWithoutInput, cut, &[Wrong::Forked], 6);
+    breaks(Broken::PublishWithoutInput, Setting { events: JOB.events, ..cut }, &[Wrong::Forked], 8);
+}
+
+#[test]
+fn without_memory_a_cut_alone_repeats_an_attempt_and_forks() {
+    let cuts = Setting { kinds: &[Cut], faults: 1, ..JOB };
+    breaks(Broken::NoMemory, cuts, &[Wrong::PostedAgain], 6);
+    breaks(Broken::NoMemory, cuts, &[Wrong::Forked], 8);
+}
+
+#[test]
+fn giving_a_job_back_after_its_attempt_repeats_it() {
+    let nacks = Setting { kinds: &[Fault::NotDone], faults: 1, ..JOB };
+    breaks(Broken::GiveBackAfterPost, nacks, &[Wrong::PostedAgain], 5);
+    breaks(Broken::GiveBackDelivered, Setting { faults: 0, ..JOB }, &[Wrong::PostedAgain], 5);
+    breaks(Broken::GiveBackDelivered, Setting { faults: 0, ..JOB }, &[Wrong::TwoEnds], 9);
+}
+
+#[test]
+fn a_redelivery_counted_as_an_attempt_claims_what_was_never_made() {
+    breaks(Broken::CountRedelivery, Setting { kinds: &[Kill], faults: 1, ..JOB }, &[Wrong::Invented], 4);
+}
+
+/// What the code did before this model was made: two tasks that had waited for the same attempt both went on, and the one
+/// without a channel overwrote what the other had recorded.
+#[test]
+fn a_waiter_that_goes_on_without_its_channel_forks_for_three_cuts() {
+    breaks(Broken::WaiterGoesOn, Setting { kinds: &[Cut], faults: 3, ..JOB }, &[Wrong::Forked], 16);
+}
