@@ -2,10 +2,10 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down test check fmt lint doc deny ci
+.PHONY: help demo up down test test-rabbitmq4 check fmt lint doc deny ci
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: ## events through a real RabbitMQ to real receivers, with a summary that is checked
 	@scripts/demo.sh run
@@ -18,6 +18,9 @@ down: ## end what `make up` started
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop
 	@scripts/gate.sh test
+
+test-rabbitmq4: ## all tests on RabbitMQ 4.0 and 4.3, from trees that are built first (as root, 500 MB)
+	@scripts/gate.sh test4
 
 check: ## formatting, lints, docs, licences: all but the tests
 	@scripts/gate.sh fmt lint doc deny
