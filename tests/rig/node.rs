@@ -13,9 +13,14 @@ use reqwest::Method;
 
 static SHARED: LazyLock<Node> = LazyLock::new(Node::start);
 
+/// How often the test nodes try a dead letter again that found no home, in milliseconds. The broker's own pace is 180 s.
+const DEAD_LETTER_RETRY: &str = "2000";
+
 /// One node.
 pub struct Node {
-    directory: tempfile::TempDir,
+    path: PathBuf,
+    /// Unless it is a member of a cluster, which removes all its members.
+    _directory: Option<tempfile::TempDir>,
     url: String,
     management_url: String,
 }
@@ -29,15 +34,10 @@ impl Node {
     /// A node for a test that stops or kills it.
     pub fn start() -> Node {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let owner = std::process::id().to_string();
-        let path = directory.path().to_str().expect("UTF-8");
-        let output = script(&["start", path, "--owner", &owner, "--management"]);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let value = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key));
-            line.unwrap_or_else(|| panic!("{key} in {text:?} {output:?}")).to_owned()
-        };
-        Node { url: value("url="), management_url: value("management_url="), directory }
+        let said = launch("start", directory.path());
+        let path = directory.path().to_owned();
+        let (url, management_url) = (said("url"), said("management_url"));
+        Node { path, _directory: Some(directory), url, management_url }
     }
 
     /// The AMQP URL of a fresh vhost.
@@ -110,24 +110,112 @@ impl Node {
 
     /// What `rabbitmqctl` says.
     pub fn ctl_said(&self, arguments: &[&str]) -> String {
-        let output = script(&[&["ctl", self.path()], arguments].concat());
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.try_ctl(arguments).unwrap_or_else(|error| panic!("rabbitmqctl {arguments:?}: {error}"))
+    }
+
+    /// The same, for a node that may be away.
+    pub fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = run(&[&["ctl", self.path()], arguments].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// The first part of its Erlang name.
+    fn name(&self) -> String {
+        let told = std::fs::read_to_string(self.path.join("node")).expect("what the script noted");
+        told.lines().find_map(|line| line.strip_prefix("name=")).expect("a name").to_owned()
+    }
+
+    /// Its AMQP URL, with another vhost.
+    pub fn url(&self, vhost: &str) -> String {
+        self.url.replace("%2f", vhost)
+    }
+
+    /// Cuts a member off from its cluster.
+    pub fn partition(&self) {
+        script(&["partition", self.path()]);
+    }
+
+    /// Undoes that.
+    pub fn heal(&self) {
+        script(&["heal", self.path()]);
     }
 
     fn path(&self) -> &str {
-        self.directory.path().to_str().expect("UTF-8")
+        self.path.to_str().expect("UTF-8")
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        script(&["wipe", self.path()]);
+        if self._directory.is_some() {
+            script(&["wipe", self.path()]);
+        }
     }
 }
 
-fn script(arguments: &[&str]) -> Output {
+/// Three nodes that are one cluster.
+pub struct Cluster {
+    pub nodes: [Node; 3],
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts it.
+    pub fn start() -> Cluster {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let said = launch("cluster", directory.path());
+        let node = |n: usize| Node {
+            path: directory.path().join(n.to_string()),
+            _directory: None,
+            url: said(&format!("url{n}")),
+            management_url: said(&format!("management_url{n}")),
+        };
+        Cluster { nodes: [node(1), node(2), node(3)], directory }
+    }
+
+    /// The member that leads a queue.
+    pub fn leader(&self, vhost: &str, queue: &str) -> usize {
+        for node in &self.nodes {
+            let Ok(said) = node.try_ctl(&["list_queues", "-p", vhost, "--no-table-headers", "name", "leader"]) else {
+                continue;
+            };
+            let line = said.lines().find_map(|line| line.strip_prefix(&format!("{queue}\t")).map(str::to_owned));
+            if let Some(leader) = line {
+                let is_of = |node: &&Node| leader.trim().starts_with(&format!("{}@", node.name()));
+                return self.nodes.iter().position(|node| is_of(&node)).expect("a member");
+            }
+        }
+        panic!("no member knows {queue}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        script(&["wipe", self.directory.path().to_str().expect("UTF-8")]);
+    }
+}
+
+/// Starts what ends with this process; a way to ask for what was said of it.
+fn launch(command: &str, directory: &Path) -> impl Fn(&str) -> String + use<> {
+    let owner = std::process::id().to_string();
+    let path = directory.to_str().expect("UTF-8");
+    let retry = ["--dead-letter-retry", DEAD_LETTER_RETRY];
+    let output = script(&[&[command, path, "--owner", &owner, "--management"][..], &retry].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    move |key| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("{key} in {text:?}")).to_owned()
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
     let script: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/rabbitmq.sh");
-    let output = Command::new(script).args(arguments).output().expect("scripts/rabbitmq.sh");
+    Command::new(script).args(arguments).output().expect("scripts/rabbitmq.sh")
+}
+
+fn script(arguments: &[&str]) -> Output {
+    let output = run(arguments);
     assert!(output.status.success(), "rabbitmq.sh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
