@@ -1,7 +1,12 @@
 //! Nothing is lost, proven by breaking everything: each fault alone, under load, with a ledger that must add up.
 
 mod broker; // the broker restarts, dies, blocks, refuses
+mod liveness; // silence is noticed, nobody sits idle, a stop ends in an outage too
 mod network; // the network between worker and broker breaks
+mod people; // replays, reloads and stops are killed half-way
+mod poison; // panics, and a job that kills the process each time
+mod queues; // queues of ours vanish, or come back as something else
+mod receivers; // receivers misbehave in every way
 mod worker; // the worker dies between every two steps
 
 /// Worlds, nodes, workers, ledger, faults: what the tests stand on.

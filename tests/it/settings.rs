@@ -59,7 +59,7 @@ async fn what_is_asked_of_the_broker_is_a_setting() {
         (heartbeats.len() == 2).then_some(heartbeats)
     })
     .await;
-    // Four fifths, so that a silence is noticed within two of ours.
+    // Three quarters, so that a silence is noticed within two of ours.
     assert_eq!(heartbeats, [5, 5]);
     worker.stop().await;
 }

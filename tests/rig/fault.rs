@@ -136,6 +136,7 @@ impl Trial<'_> {
             }
             Fault::CutInFrame(which, direction) => {
                 self.worker_broke(&what);
+                self.all_connected().await;
                 let before = self.proxy.frames_cut();
                 self.proxy.cut_in_frame(which, direction);
                 eventually("a frame is cut", async || (self.proxy.frames_cut() > before).then_some(())).await;
@@ -237,8 +238,16 @@ impl Trial<'_> {
         }
     }
 
+    /// Waits until each worker has connections that can be told apart: the fault before may have taken them.
+    async fn all_connected(&self) {
+        for worker in &self.workers {
+            worker.ready().await;
+        }
+    }
+
     /// Breaks connections without telling anybody, and waits until the worker has noticed and made new ones.
     async fn until_it_connects_anew(&mut self, break_it: impl Fn(&super::proxy::Proxy)) {
+        self.all_connected().await;
         let before = self.proxy.accepted();
         break_it(&self.proxy);
         eventually("a new connection", async || (self.proxy.accepted() > before).then_some(())).await;

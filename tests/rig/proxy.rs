@@ -5,6 +5,7 @@
 //! tells connections apart.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -55,6 +56,8 @@ enum Fate {
     Vanishes(Option<Direction>),
     /// The next frame of this direction is cut in its middle, then both sides are reset.
     CutInFrame(Direction),
+    /// Deliveries to the worker vanish; everything else goes on.
+    Starves,
     /// Reset at once.
     Reset,
 }
@@ -140,6 +143,11 @@ impl Proxy {
     /// Half-open: from now on bytes of the connections that stand vanish without a word, for ever.
     pub fn vanish(&self, which: Which, direction: Option<Direction>) {
         self.decide(which, Fate::Vanishes(direction));
+    }
+
+    /// The connection is well, but its consumers get nothing any more.
+    pub fn starve(&self, which: Which) {
+        self.decide(which, Fate::Starves);
     }
 
     /// Turns new connections away, or takes them again.
@@ -236,7 +244,7 @@ impl Pump<'_> {
     async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> End {
         let mut buffer = vec![0; 16 * 1024];
         let mut frames = Frames::new(self.direction);
-        let mut heard = Vec::new();
+        let (mut heard, mut sieve) = (Vec::new(), Sieve::default());
         loop {
             let fate = *self.told.borrow_and_update();
             if fate == Fate::Reset {
@@ -276,8 +284,10 @@ impl Pump<'_> {
                 lock(self.link).fate.send_replace(Fate::Reset);
                 return abort(&from, &to);
             }
+            let kept =
+                (fate == Fate::Starves && self.direction == Direction::ToWorker).then(|| sieve.keep(&frames, bytes));
             frames.pass(bytes);
-            if !self.forward(&mut to, bytes).await {
+            if !self.forward(&mut to, kept.as_deref().unwrap_or(bytes)).await {
                 return abort(&from, &to);
             }
         }
@@ -367,6 +377,58 @@ impl Frames {
                 self.left = u32::from_be_bytes([a, b, c, d]) as usize + 1;
                 self.head.clear();
             }
+        }
+    }
+}
+
+/// Lets everything pass but deliveries: their method and the content that follows it on the same channel.
+#[derive(Default)]
+struct Sieve {
+    begun: bool,
+    /// A frame that is not there as a whole.
+    rest: Vec<u8>,
+    /// Channels on which content is to be dropped.
+    dropping: BTreeSet<u16>,
+}
+
+impl Sieve {
+    /// `before` tells where in a frame these bytes begin.
+    fn keep(&mut self, before: &Frames, bytes: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let mut bytes = bytes;
+        if !std::mem::replace(&mut self.begun, true) {
+            // What has begun goes on as it is.
+            let (begun, fresh) = bytes.split_at(before.left.min(bytes.len()));
+            kept.extend_from_slice(begun);
+            bytes = fresh;
+        }
+        self.rest.extend_from_slice(bytes);
+        while let [kind, c0, c1, a, b, c, d, ..] = self.rest[..] {
+            let size = u32::from_be_bytes([a, b, c, d]) as usize + 8;
+            if self.rest.len() < size {
+                break;
+            }
+            let frame: Vec<u8> = self.rest.drain(..size).collect();
+            if !self.drops(kind, u16::from_be_bytes([c0, c1]), &frame[7..]) {
+                kept.extend(frame);
+            }
+        }
+        kept
+    }
+
+    /// Frames of kind 1 are methods, 2 and 3 content; `basic.deliver` is method 60 of class 60.
+    fn drops(&mut self, kind: u8, channel: u16, payload: &[u8]) -> bool {
+        match kind {
+            1 if payload.starts_with(&[0, 60, 0, 60]) => {
+                self.dropping.insert(channel);
+                true
+            }
+            1 => {
+                self.dropping.remove(&channel);
+                false
+            }
+            2 | 3 => self.dropping.contains(&channel),
+            _ => false,
         }
     }
 }

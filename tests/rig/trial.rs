@@ -71,7 +71,7 @@ pub struct Trial<'a> {
     /// What was broken, for people.
     pub story: Vec<String>,
     /// Says nothing at its end.
-    pub quiet: bool,
+    pub silent: bool,
     receivers: BTreeMap<&'static str, Receiver>,
     bad: Option<String>,
     numbered: u32,
@@ -114,7 +114,7 @@ impl<'a> Trial<'a> {
             workers: Vec::new(),
             excuse: Excuse::default(),
             story: Vec::new(),
-            quiet: false,
+            silent: false,
             receivers,
             bad: None,
             numbered: 0,
@@ -178,9 +178,13 @@ impl<'a> Trial<'a> {
         (0..count).map(|_| self.draw_one()).collect()
     }
 
+    /// Events of these campaigns, so many of each, in this order.
+    pub fn events_of(&mut self, campaigns: &[(&str, usize)]) -> Vec<Event> {
+        let all = campaigns.iter().flat_map(|(campaign, count)| std::iter::repeat_n(*campaign, *count));
+        all.collect::<Vec<_>>().into_iter().map(|campaign| self.event_of(campaign)).collect()
+    }
+
     fn draw_one(&mut self) -> Event {
-        self.numbered += 1;
-        let n = self.numbered;
         let mut mix: Vec<(&str, u32)> = MIX.to_vec();
         if self.bad.is_some() {
             mix.push(("BAD", 3));
@@ -194,6 +198,12 @@ impl<'a> Trial<'a> {
                 here
             })
             .expect("the draw is below the sum");
+        self.event_of(campaign)
+    }
+
+    fn event_of(&mut self, campaign: &str) -> Event {
+        self.numbered += 1;
+        let n = self.numbered;
         let body = super::harness::event(campaign, n);
         let key = |name: Option<&str>| TargetKey::new("acme", Some(campaign), name);
         let (body, due) = match campaign {
@@ -207,8 +217,13 @@ impl<'a> Trial<'a> {
 
     /// Begins to publish so many events, `rate` in a second.
     pub fn load(&mut self, count: usize, rate: u32) {
-        assert!(self.publishing.is_none(), "one load at a time");
         let events = self.draw(count);
+        self.load_of(events, rate);
+    }
+
+    /// Begins to publish these.
+    pub fn load_of(&mut self, events: Vec<Event>, rate: u32) {
+        assert!(self.all_published(), "one load at a time");
         let upstream = self.upstream.clone();
         self.publishing = Some(tokio::spawn(async move { upstream.publish(events, rate).await }));
     }
@@ -333,9 +348,9 @@ impl<'a> Trial<'a> {
         let story = self.story.join("; ");
         let logs = self.world.directory.path().to_owned();
         let keep = std::env::var_os("LEADHOOK_KEEP_LOGS").map(std::path::PathBuf::from);
-        let quiet = self.quiet;
+        let silent = self.silent;
         let (account, excuse) = self.finish().await;
-        if !quiet {
+        if !silent {
             println!("{account} (excused: {} breaks, {} duplicates) {story}", excuse.breaks, excuse.duplicates);
         }
         let objections = account.objections(excuse);
@@ -343,6 +358,12 @@ impl<'a> Trial<'a> {
             let _ = std::process::Command::new("cp").arg("-r").arg(&logs).arg(keep).status();
         }
         (account, objections)
+    }
+
+    /// Waits until all is published, and nothing waits on a queue, and no attempt is in flight.
+    pub async fn quiet(&self) {
+        asked_every(Duration::from_millis(50), "all published", async || self.all_published().then_some(())).await;
+        self.idle().await;
     }
 
     /// Waits until nothing waits on a queue and no attempt is in flight.

@@ -136,7 +136,7 @@ async fn round(node: &Node, seed: u64, events: usize) -> (Account, Vec<String>, 
         ["hang", "close", "drip", "500", "reset", "garbage", "endless", "301", "200@1500ms", "429:1"];
     let mut draw = fastrand::Rng::with_seed(seed);
     let mut trial = Trial::new(node, seed).await;
-    trial.quiet = true;
+    trial.silent = true;
     trial.bad_receiver(BAD[draw.usize(..BAD.len())]).await;
     for _ in 0..draw.usize(1..=2) {
         trial.start().await;

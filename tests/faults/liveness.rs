@@ -1,0 +1,115 @@
+//! Silence is noticed, nobody sits connected and idle with work waiting, and a stop ends while the broker is away.
+
+use std::time::{Duration, Instant};
+
+use crate::rig::{
+    harness::{asked_every, eventually},
+    node::Node,
+    proxy::Which,
+    trial::Trial,
+};
+
+/// `amqp.heartbeat` of a trial.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// `shutdown.grace` of a trial.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// An idle worker: only the heartbeat can tell.
+async fn half_open(which: Which) {
+    let mut trial = Trial::new(Node::shared(), 1).await;
+    trial.start().await;
+    trial.proxy.vanish(which, None);
+    let begun = Instant::now();
+    let reasons = trial.workers[0].not_ready().await;
+    let noticed = begun.elapsed();
+    println!("{which:?}: noticed after {noticed:?}: {reasons}");
+    assert!(noticed <= 2 * HEARTBEAT, "noticed after {noticed:?}");
+    trial.workers[0].ready().await;
+    trial.load(50, 0);
+    trial.adds_up().await;
+}
+
+#[tokio::test]
+async fn a_half_open_consuming_connection_is_noticed_within_two_heartbeats() {
+    half_open(Which::Consume).await;
+}
+
+#[tokio::test]
+async fn a_half_open_publishing_connection_is_noticed_within_two_heartbeats() {
+    half_open(Which::Publish).await;
+}
+
+/// The connection is well and heartbeats flow, but deliveries do not arrive.
+#[tokio::test]
+async fn a_consumer_that_gets_nothing_while_work_waits_is_replaced() {
+    let mut trial = Trial::new(Node::shared(), 1).await;
+    trial.start().await;
+    trial.proxy.starve(Which::Consume);
+    trial.worker_broke("starved");
+    trial.load(200, 0);
+    let reasons = trial.workers[0].not_ready().await;
+    assert!(reasons.contains("its consumer gets none"), "{reasons}");
+    trial.workers[0].ready().await;
+    trial.adds_up().await;
+}
+
+/// SIGTERM under load while the broker is away; another worker takes over.
+async fn stopped_in_an_outage(signals: usize, within: Duration, break_it: impl AsyncFn(&Trial<'_>)) {
+    let node = Node::start();
+    let mut trial = Trial::new(&node, fastrand::u64(..)).await;
+    trial.start().await;
+    trial.load(300, 150);
+    trial.under_load(60).await;
+    node.settle();
+    break_it(&trial).await;
+    trial.broker_broke("an outage");
+    let begun = Instant::now();
+    for signal in 0..signals {
+        trial.workers[0].signal("TERM");
+        if signal + 1 < signals {
+            eventually("the first is heard", async || trial.workers[0].log().contains("stopping").then_some(())).await;
+        }
+    }
+    let (status, log) = trial.ended().await;
+    let took = begun.elapsed();
+    println!("{signals} signals: ended after {took:?} with {status}");
+    assert!(took <= within, "ended after {took:?}\n{log}");
+    assert!([Some(0), Some(4)].contains(&status.code()), "{status}");
+    if node.try_ctl(&["status"]).is_err() {
+        node.start_again();
+    }
+    trial.start().await;
+    trial.adds_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_broker_is_away_ends_within_the_grace_period() {
+    stopped_in_an_outage(1, GRACE, async |trial| trial.node.kill()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_connections_are_half_open_ends_within_the_grace_period() {
+    stopped_in_an_outage(1, GRACE + Duration::from_secs(5), async |trial| trial.proxy.vanish(Which::All, None)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_while_the_broker_is_away_ends_at_once() {
+    stopped_in_an_outage(2, Duration::from_secs(2), async |trial| trial.node.kill()).await;
+}
+
+/// Idle is no trouble: a worker without work keeps its connections.
+#[tokio::test]
+async fn an_idle_worker_keeps_its_connections() {
+    let mut trial = Trial::new(Node::shared(), 1).await;
+    trial.start().await;
+    let before = trial.proxy.accepted();
+    let begun = Instant::now();
+    asked_every(Duration::from_millis(200), "three heartbeats", async || {
+        (begun.elapsed() > 3 * HEARTBEAT).then_some(())
+    })
+    .await;
+    assert_eq!(trial.proxy.accepted(), before);
+    trial.load(50, 0);
+    trial.adds_up().await;
+}

@@ -1,0 +1,127 @@
+//! Queues of ours vanish or are replaced while a worker runs (settling rule 7, and the consumers of what is deleted).
+
+use lapin::{
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable},
+};
+use reqwest::Method;
+
+use crate::rig::{harness::eventually, node::Node, trial::Trial};
+
+async fn delete(trial: &Trial<'_>, queue: &str) {
+    trial.node.manage(Method::DELETE, &format!("queues/{}/leadhook.{queue}", trial.world.vhost()), "").await;
+}
+
+/// The rungs that short waits end on.
+const RUNGS: [&str; 4] = ["delay.94", "delay.110", "delay.188", "delay.219"];
+
+/// Missing from before the load on: what needs them finds nothing.
+async fn missing(queues: &[&str]) {
+    let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+    trial.start().await;
+    for queue in queues {
+        delete(&trial, queue).await;
+    }
+    trial.load(300, 0);
+    trial.quiet().await;
+    assert!(trial.workers[0].log().contains("declared anew"));
+    let account = trial.adds_up().await;
+    assert_eq!((account.duplicates, account.both), (0, 0), "nothing is POSTed twice for that");
+}
+
+#[tokio::test]
+async fn the_failed_queue_is_missing() {
+    missing(&["failed"]).await;
+}
+
+#[tokio::test]
+async fn the_rejected_queue_is_missing() {
+    missing(&["rejected"]).await;
+}
+
+#[tokio::test]
+async fn delay_queues_are_missing() {
+    missing(&RUNGS).await;
+}
+
+/// Somebody declares it anew, with other arguments.
+async fn replace(trial: &Trial<'_>, queue: &str, kind: &str) {
+    delete(trial, queue).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let name = format!("leadhook.{queue}");
+    trial.world.channel().await.queue_declare(name.as_str().into(), durable, arguments).await.expect("a foreign queue");
+}
+
+/// The worker says so, takes nothing more in, and goes on by itself when it is gone. What had been put there meanwhile is
+/// the operator's to move: `home` is where to.
+async fn foreign(queue: &str, kind: &str, home: Option<&str>) {
+    let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+    trial.start().await;
+    replace(&trial, queue, kind).await;
+    trial.load(200, 0);
+    let name = format!("leadhook.{queue}");
+    eventually("readiness names the queue", async || {
+        let (status, body) = trial.workers[0].get("/readyz").await?;
+        (status == 503 && body.contains(&name) && body.contains("topology")).then_some(())
+    })
+    .await;
+    // Attempts that were in flight end, and their outcomes are recorded.
+    eventually("the intake is closed", async || {
+        (trial.workers[0].metric_if_there("leadhook_attempts_in_flight").await? == 0.0).then_some(())
+    })
+    .await;
+    match home {
+        Some(home) => {
+            for message in trial.world.take_all(queue).await {
+                trial.world.publish_to("", home, &message.body, message.properties).await;
+            }
+        }
+        None => trial.gather().await,
+    }
+    delete(&trial, queue).await;
+    trial.workers[0].ready().await;
+    trial.quiet().await;
+    let account = trial.adds_up().await;
+    assert_eq!((account.duplicates, account.both), (0, 0), "nothing is POSTed twice for that");
+}
+
+#[tokio::test]
+async fn the_failed_queue_is_another_one_now() {
+    foreign("failed", "classic", None).await;
+}
+
+#[tokio::test]
+async fn the_rejected_queue_is_another_one_now() {
+    foreign("rejected", "quorum", None).await;
+}
+
+#[tokio::test]
+async fn a_delay_queue_is_another_one_now() {
+    foreign("delay.110", "quorum", Some("leadhook.jobs")).await;
+}
+
+/// The broker cancels the consumer of a queue that is deleted.
+async fn deleted_and_recreated(queue: &str) {
+    let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+    trial.start().await;
+    trial.load(100, 0);
+    trial.quiet().await;
+    // Empty: what lies on a queue that is deleted is gone, and that is no fault of the worker's.
+    delete(&trial, queue).await;
+    trial.load(200, 150);
+    eventually("consuming again", async || trial.workers[0].log().contains("consuming again").then_some(())).await;
+    trial.broke("the queue was deleted", 0);
+    trial.adds_up().await;
+}
+
+#[tokio::test]
+async fn the_consumer_of_jobs_is_cancelled() {
+    deleted_and_recreated("jobs").await;
+}
+
+#[tokio::test]
+async fn the_consumer_of_events_is_cancelled() {
+    deleted_and_recreated("events").await;
+}
