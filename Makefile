@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down soak test test-rabbitmq4 check fmt lint doc deny ci
+.PHONY: help demo up down soak test test-rabbitmq4 check fmt lint doc deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -41,6 +41,9 @@ doc: ## rustdoc, warnings are errors
 
 deny: ## licences, banned and vulnerable dependencies (needs cargo-deny)
 	@scripts/gate.sh deny
+
+fuzz: ## one minute of libFuzzer for each reader of foreign bytes (scripts/fuzz.sh SECONDS: longer)
+	@scripts/fuzz.sh
 
 ci: ## what CI runs: installs what is missing, then check and test
 	@.ci/run

@@ -1,0 +1,180 @@
+//! The headers of an attempt: what is ours cannot be overwritten, what is the target's arrives as it is, and nothing can
+//! begin a header line of its own.
+
+use std::time::{Duration, SystemTime};
+
+use leadhook::{
+    delivery::{
+        request::{AGENT, DeliveryRequest, headers},
+        signature::{SigningSecret, verify},
+    },
+    job::webhook_id,
+    store::{Target, TargetKey},
+};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// What the delivery itself sets, and no target.
+const OURS: [&str; 6] =
+    ["content-type", "user-agent", "webhook-id", "webhook-timestamp", "webhook-signature", "leadhook-attempt"];
+
+const SECRETS: [&str; 3] = [
+    "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==",
+];
+
+/// One attempt with its target.
+pub struct Attempt<'a> {
+    /// The job's id; ours have another form, but a message may say anything.
+    pub id: &'a str,
+    /// From 1.
+    pub number: u32,
+    /// Unix seconds.
+    pub timestamp: u64,
+    /// As the event carried it.
+    pub traceparent: Option<&'a str>,
+    /// The first so many of three secrets.
+    pub secrets: usize,
+    /// The target's headers, as far as HTTP can carry them.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// The event's bytes.
+    pub body: &'a [u8],
+}
+
+/// Lines: id, `attempt timestamp secrets`, traceparent (`-` for none), then the target's headers as `name: value`; an
+/// empty line, the body.
+pub fn input(input: &[u8]) -> &'static str {
+    let (lines, body) = super::head_and_body(input);
+    let text = |at: usize| lines.get(at).and_then(|line| std::str::from_utf8(line).ok());
+    let mut numbers = text(1).unwrap_or_default().split(' ').map(|number| number.parse::<u64>().unwrap_or(1));
+    let mut number = || numbers.next().unwrap_or_default();
+    let pairs: Vec<(&[u8], &[u8])> = lines
+        .iter()
+        .skip(3)
+        .filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii_start()))
+        })
+        .collect();
+    check(&Attempt {
+        id: text(0).unwrap_or_default(),
+        number: u32::try_from(number()).unwrap_or(u32::MAX),
+        timestamp: number(),
+        secrets: usize::try_from(number() % 4).expect("0 to 3"),
+        traceparent: text(2).filter(|text| *text != "-"),
+        headers: &pairs,
+        body,
+    })
+}
+
+/// Every rule of one attempt.
+pub fn check(attempt: &Attempt<'_>) -> &'static str {
+    ids_are_plain(attempt);
+    let target = target(attempt);
+    let made = headers(&DeliveryRequest {
+        webhook_id: attempt.id,
+        attempt: attempt.number,
+        timestamp: attempt.timestamp,
+        traceparent: attempt.traceparent,
+        body: attempt.body,
+        target: &target,
+    });
+    let visible = !attempt.id.is_empty() && attempt.id.chars().all(|c| ('!'..='~').contains(&c));
+    assert_eq!(made.is_ok(), visible, "id {:?}", attempt.id);
+    let Ok(made) = made else { return "unusable" };
+    assert_eq!(only(&made, "content-type"), "application/json");
+    assert_eq!(only(&made, "user-agent"), AGENT);
+    assert_eq!(only(&made, "webhook-id"), attempt.id);
+    assert_eq!(only(&made, "webhook-timestamp"), attempt.timestamp.to_string());
+    assert_eq!(only(&made, "leadhook-attempt"), attempt.number.to_string());
+    is_signed(attempt, &made);
+    the_rest_is_the_targets(attempt, &target, &made);
+    for (name, value) in &made {
+        let broken = value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        assert!(!broken, "{name} holds a line break");
+    }
+    if attempt.secrets > 0 { "signed" } else { "unsigned" }
+}
+
+/// The id that a job of this body gets: a fixed form, whatever the body and the upstream id are.
+fn ids_are_plain(attempt: &Attempt<'_>) {
+    let key = TargetKey::new("acme", Some("ABC"), None);
+    let id = webhook_id(Some(attempt.id), attempt.body, &key);
+    assert!(
+        id.starts_with("wh_") && id.len() == 35 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    );
+    assert_eq!(id, webhook_id(Some(attempt.id), attempt.body, &key));
+    assert_ne!(id, webhook_id(None, attempt.body, &key));
+    assert_ne!(id, webhook_id(Some(attempt.id), &[attempt.body, b" "].concat(), &key));
+    assert_ne!(id, webhook_id(Some(attempt.id), attempt.body, &TargetKey::new("acme", None, None)));
+}
+
+fn target(attempt: &Attempt<'_>) -> Target {
+    let mut headers = HeaderMap::new();
+    for (name, value) in attempt.headers {
+        if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+    }
+    let secrets = SECRETS.iter().take(attempt.secrets).map(|secret| SigningSecret::parse(secret).expect("a secret"));
+    Target {
+        key: TargetKey::new("acme", None, None),
+        organization: "acme".to_owned(),
+        url: "https://crm.acme.example/hooks".parse().expect("a URL"),
+        headers,
+        signing_secrets: secrets.collect(),
+        retry_attempts: 5,
+        timeout: Duration::from_secs(30),
+    }
+}
+
+fn only(headers: &HeaderMap, name: &str) -> String {
+    let all: Vec<_> = headers.get_all(name).iter().collect();
+    assert_eq!(all.len(), 1, "{name} stands there {} times", all.len());
+    String::from_utf8_lossy(all[0].as_bytes()).into_owned()
+}
+
+/// Signed exactly if there are secrets, and by each of them.
+fn is_signed(attempt: &Attempt<'_>, made: &HeaderMap) {
+    let signatures = made.get("webhook-signature").map(|_| only(made, "webhook-signature"));
+    assert_eq!(signatures.is_some(), attempt.secrets > 0, "signed without secrets, or not signed with them");
+    let Some(signatures) = signatures else { return };
+    assert_eq!(signatures.split(' ').count(), attempt.secrets);
+    let Some(now) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(attempt.timestamp)) else { return };
+    for secret in SECRETS.iter().take(attempt.secrets) {
+        let secret = [SigningSecret::parse(secret).expect("a secret")];
+        let timestamp = only(made, "webhook-timestamp");
+        let verdict = verify(&secret, attempt.id, &timestamp, &signatures, attempt.body, now, Duration::ZERO);
+        assert_eq!(verdict, Ok(()));
+    }
+}
+
+/// Every header of the target that is not ours, with every value, in order, still hidden; and a trace, if it is one.
+fn the_rest_is_the_targets(attempt: &Attempt<'_>, target: &Target, made: &HeaderMap) {
+    for name in made.keys().chain(target.headers.keys()).filter(|name| !OURS.contains(&name.as_str())) {
+        let wanted: Vec<_> = target.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        let sent: Vec<_> = made.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        if name == "traceparent" && wanted.is_empty() {
+            let trace = attempt.traceparent.filter(|text| is_trace(text)).map(str::as_bytes);
+            assert_eq!(sent, Vec::from_iter(trace));
+            continue;
+        }
+        assert_eq!(sent, wanted, "{name}");
+        assert!(made.get_all(name).iter().all(HeaderValue::is_sensitive), "{name} may be logged");
+    }
+    let trace = attempt.traceparent.is_some_and(is_trace);
+    assert_eq!(made.contains_key("traceparent"), trace || target.headers.contains_key("traceparent"));
+}
+
+/// W3C Trace Context, section 3.2, by position: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more only after a later version.
+fn is_trace(text: &str) -> bool {
+    let is_hex = |c: &char| matches!(c, '0'..='9' | 'a'..='f');
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() < 55 || text.len() > 256 || !text.chars().all(|c| ('!'..='~').contains(&c)) {
+        return false;
+    }
+    let fields = (0..55).all(|at| if matches!(at, 2 | 35 | 52) { chars[at] == '-' } else { is_hex(&chars[at]) });
+    let version: String = chars[..2].iter().collect();
+    fields && version != "ff" && (chars.len() == 55 || (version != "00" && chars[55] == '-'))
+}

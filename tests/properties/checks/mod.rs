@@ -1,0 +1,47 @@
+//! What must hold of everything that reads bytes from strangers: one module for each reader, and in it functions that
+//! take any input and panic when a rule is broken.
+//!
+//! The same functions run on generated inputs (`tests/properties`, in every test run) and under libFuzzer (`fuzz/`), so that
+//! a rule is written once. Each module's `input` takes bytes as a fuzzer makes them, and says in a word what they came
+//! to: the files of the committed corpus are named after that word.
+
+pub mod event;
+pub mod headers;
+pub mod job;
+pub mod retry_after;
+pub mod signature;
+pub mod store;
+
+/// Takes any bytes, checks every rule, and says what the bytes came to.
+pub type Input = fn(&[u8]) -> &'static str;
+
+/// Every reader, by the name of its fuzz target and corpus.
+pub const SUBJECTS: [(&str, Input); 6] = [
+    ("event", event::input),
+    ("headers", headers::input),
+    ("job", job::input),
+    ("retry_after", retry_after::input),
+    ("signature", signature::input),
+    ("store", store::input),
+];
+
+/// The lines before the first empty line, and the bytes after it.
+fn head_and_body(input: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let mut lines = Vec::new();
+    let mut rest = input;
+    while !rest.is_empty() {
+        let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        rest = after.get(1..).unwrap_or_default();
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    (lines, rest)
+}
+
+/// Whether a text may stand in a log line, a header and a terminal: one line, nothing that moves the cursor.
+fn is_one_plain_line(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+}
