@@ -1,6 +1,7 @@
 //! Nothing is lost, proven by breaking everything: each fault alone, under load, with a ledger that must add up.
 
 mod broker; // the broker restarts, dies, blocks, refuses
+mod cluster; // members of a cluster die, are cut off, restart
 mod network; // the network between worker and broker breaks
 mod worker; // the worker dies between every two steps
 
