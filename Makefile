@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down test test-rabbitmq4 check fmt lint doc deny ci
+.PHONY: help demo up down soak test test-rabbitmq4 check fmt lint doc deny ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -15,6 +15,11 @@ up: ## keep the demo's set-up running in .demo/, to play with
 
 down: ## end what `make up` started
 	@scripts/demo.sh down
+
+# make soak MINUTES=10 [SEED=n] [ROUNDS=n] [LANES=n]; a failing round says the seed that reproduces it.
+MINUTES ?= 10
+soak: ## faults drawn from a seed, for MINUTES=10, with a ledger at the end
+	@scripts/soak.sh --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LANES),--lanes $(LANES))
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop
 	@scripts/gate.sh test

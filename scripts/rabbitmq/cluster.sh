@@ -35,6 +35,9 @@ cluster_settings() {
 # again. Two nodes connect only if each holds the same cookie for the other's name. So before the connections are closed, both
 # in one breath, each is told another one (its own name: two equal ones would do). The tools have names of their own and
 # reach every member.
+#
+# pause_minority acts when a member loses the others: one that is started again while it is cut off serves alone up to 4.2.
+# On 4.3 it does not get up for want of a majority, `again` fails after BOOT_SECONDS, and the start goes on once it is healed.
 partition() {
     local dir=$1 others
     siblings "$dir"

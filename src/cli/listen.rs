@@ -35,6 +35,8 @@ Replies of --respond, given in turn, the last one for ever:
   drip                     200, then one byte every 200 ms for ever
   endless, endless:200     500 (or that status), then bytes without end
   close                    the connection is closed without an answer
+  reset                    half of a 200, then the connection is reset
+  garbage                  bytes that are no HTTP
 Each can be delayed (200@250ms) and repeated (500x3).
 
 Examples:

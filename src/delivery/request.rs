@@ -91,7 +91,9 @@ fn traceparent(value: &str) -> Option<HeaderValue> {
         sizes.into_iter().all(|size| fields.next().is_some_and(|field| field.len() == size && field.bytes().all(hex)));
     let version = value.get(..2)?;
     let complete = if version == "00" { fields.next().is_none() } else { version != "ff" };
-    (well_formed && complete && value.len() <= 256).then(|| HeaderValue::from_str(value).ok()).flatten()
+    // A header value may hold more than that: what a later version appends is text as well.
+    let visible = value.bytes().all(|byte| byte.is_ascii_graphic());
+    (well_formed && complete && visible && value.len() <= 256).then(|| HeaderValue::from_str(value).ok()).flatten()
 }
 
 #[cfg(test)]

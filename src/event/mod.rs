@@ -80,17 +80,26 @@ fn identifier(field: &str, value: String) -> Result<String, Rejection> {
     Err(Rejection::new(RejectReason::InvalidField, detail))
 }
 
-/// RFC 3339 section 5.6: four-digit year, seconds, and an offset; stricter than what jiff reads (RFC 9557).
+/// RFC 3339 section 5.6: four-digit year, seconds, and an offset; stricter than what jiff reads (RFC 9557,
+/// ISO 8601, offsets of more than a day).
+///
+/// The RFC sets no limit to the digits of a fraction, jiff reads nine: what is finer is cut, and plays no part.
 fn rfc3339(text: &str) -> Result<Timestamp, Rejection> {
     let bytes = text.as_bytes();
     let digits = |from: usize, to: usize| bytes.get(from..to).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
     let marks = |at: usize, marks: &[u8]| bytes.get(at).is_some_and(|byte| marks.contains(byte));
     let date = digits(0, 4) && marks(4, b"-") && digits(5, 7) && marks(7, b"-") && digits(8, 10);
     let time = marks(10, b"Tt ") && digits(11, 13) && marks(13, b":") && digits(14, 16) && marks(16, b":");
-    let offset = marks(bytes.len().wrapping_sub(1), b"Zz")
-        || (marks(bytes.len().wrapping_sub(6), b"+-") && marks(bytes.len().wrapping_sub(3), b":"));
-    let plain = date && time && digits(17, 19) && offset && !text.contains('[');
-    plain.then(|| text.parse().ok()).flatten().ok_or_else(|| {
+    let end = |before: usize| bytes.len().wrapping_sub(before);
+    let less_than_a_day = bytes.get(end(5)..end(3)).is_some_and(|hours| hours < &b"24"[..]);
+    let offset = marks(end(1), b"Zz") || (marks(end(6), b"+-") && marks(end(3), b":") && less_than_a_day);
+    // jiff takes a comma for the point of a fraction, as ISO 8601 does.
+    let plain = date && time && digits(17, 19) && offset && !text.contains(['[', ',']);
+    let read = || match digits(20, 30) && marks(19, b".") {
+        true => format!("{}{}", &text[..29], text[30..].trim_start_matches(|c: char| c.is_ascii_digit())).parse().ok(),
+        false => text.parse().ok(),
+    };
+    plain.then(read).flatten().ok_or_else(|| {
         let detail = "field \"timestamp\": expected an RFC 3339 time such as 2024-06-15T10:30:00Z";
         Rejection::new(RejectReason::InvalidField, detail)
     })

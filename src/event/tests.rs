@@ -95,6 +95,33 @@ fn extra_fields_and_odd_but_legal_times_are_kept() {
 }
 
 #[test]
+fn a_fraction_of_any_length_is_a_time_and_what_is_finer_than_nanoseconds_is_cut() {
+    for (fraction, read) in
+        [(".1", ".1"), (".123456789", ".123456789"), (".1234567890", ".123456789"), (".0000000009999", "")]
+    {
+        for offset in ["Z", "+02:00"] {
+            let event = decode(&with("10:30:00Z", &format!("10:30:00{fraction}{offset}"))).unwrap();
+            assert!(
+                event.timestamp.to_string().ends_with(&format!(":30:00{read}Z")),
+                "{fraction}: {}",
+                event.timestamp
+            );
+        }
+    }
+}
+
+#[test]
+fn times_of_other_standards_are_refused() {
+    for time in
+        ["10:30:00,5Z", "10:30:00.Z", "10:30:00+24:00", "10:30:00-25:59", "10:30:00+02", "10:30Z", "10:30:00Z[UTC]"]
+    {
+        let rejection = decode(&with("10:30:00Z", time)).expect_err(time);
+        assert!(rejection.detail.contains("RFC 3339"), "{time}: {rejection}");
+    }
+    decode(&with("10:30:00Z", "10:30:00+23:59")).unwrap();
+}
+
+#[test]
 fn organization_comes_from_body_or_header_and_both_must_agree() {
     let named = with("\"status\"", r#""organizationId": "acme", "status""#);
     let read = |body: &str, header| Event::decode(body.as_bytes(), header, 1 << 20);

@@ -147,3 +147,19 @@ fn what_upstream_said_is_kept_as_text_and_what_the_broker_said_is_not() {
     let huge = BasicProperties::default().with_headers(FieldTable::from(huge));
     assert!(upstream::encode(&huge, |_| false).unwrap().contains("dropped"));
 }
+
+#[test]
+fn what_is_nested_thousands_deep_is_kept_as_far_as_json_can_be_read() {
+    let nested = |depth| {
+        (0..depth).fold(AMQPValue::Void, |inner, level| match level % 2 {
+            0 => AMQPValue::FieldArray(vec![inner].into()),
+            _ => AMQPValue::FieldTable(BTreeMap::from([(ShortString::from("k"), inner)]).into()),
+        })
+    };
+    for depth in [32, 33, 1_000] {
+        let headers = BTreeMap::from([(ShortString::from("a"), nested(depth))]);
+        let text = upstream::encode(&BasicProperties::default().with_headers(headers.into()), |_| false).unwrap();
+        assert_eq!(text.contains("dropped"), depth > 32, "{depth}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+}

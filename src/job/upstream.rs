@@ -11,6 +11,10 @@ use serde_json::{Map, Value, json};
 /// Longest encoding kept, in bytes: all headers of a message must fit one frame (128 KiB by default).
 const MAXIMUM: usize = 32 * 1024;
 
+/// Tables and lists inside each other that are kept. Readers of JSON have limits (serde_json's is 128), and a few KiB of a
+/// header can nest thousands deep.
+const DEEPEST: usize = 32;
+
 /// Headers the broker adds and acts upon; never published again by us.
 const BROKER: [&str; 6] = [
     "x-death",
@@ -42,7 +46,7 @@ pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opti
         .iter()
         .flat_map(|table| table.inner())
         .filter(|(name, _)| !is_broker_header(name.as_str()) && !keep(name.as_str()))
-        .map(|(name, value)| (name.to_string(), value_to_json(value)))
+        .map(|(name, value)| (name.to_string(), value_to_json(value, DEEPEST)))
         .collect();
     let mut all = Map::new();
     let texts: [(&str, &Option<ShortString>); 7] = [
@@ -73,8 +77,12 @@ pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opti
     }
 }
 
-fn value_to_json(value: &AMQPValue) -> Value {
+/// `depth` is how many more tables and lists may stand inside each other.
+fn value_to_json(value: &AMQPValue, depth: usize) -> Value {
     match value {
+        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth == 0 => {
+            json!({ "dropped": format!("nested more than {DEEPEST} deep") })
+        }
         AMQPValue::Boolean(value) => json!(value),
         AMQPValue::ShortShortInt(value) => json!(value),
         AMQPValue::ShortShortUInt(value) => json!(value),
@@ -88,10 +96,12 @@ fn value_to_json(value: &AMQPValue) -> Value {
         AMQPValue::DecimalValue(value) => json!({ "scale": value.scale, "value": value.value }),
         AMQPValue::ShortString(value) => json!(value.as_str()),
         AMQPValue::LongString(value) => bytes_to_json(value.as_bytes()),
-        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_to_json).collect(),
+        AMQPValue::FieldArray(values) => {
+            values.as_slice().iter().map(|value| value_to_json(value, depth - 1)).collect()
+        }
         AMQPValue::Timestamp(value) => json!(value),
         AMQPValue::FieldTable(table) => {
-            table.inner().iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect()
+            table.inner().iter().map(|(name, value)| (name.to_string(), value_to_json(value, depth - 1))).collect()
         }
         AMQPValue::ByteArray(value) => bytes_to_json(value.as_slice()),
         AMQPValue::Void => Value::Null,

@@ -84,7 +84,7 @@ pub struct Received {
     pub body: Bytes,
     /// What the script says to this request.
     pub reply: Reply,
-    /// The status that is answered; `None` for `hang` and `close`.
+    /// The status that is answered; `None` for `hang`, `close`, `reset` and `garbage`.
     pub status: Option<u16>,
     /// Whether the signature fits; `None` when the receiver has no secrets.
     pub verified: Option<bool>,

@@ -14,6 +14,8 @@ use reqwest::StatusCode;
 /// | `drip` | `200`, then one byte every 200 ms for ever |
 /// | `endless`, `endless:200` | `500` (or the status given), then bytes without end, as fast as they are taken |
 /// | `close` | the connection is closed without an answer |
+/// | `reset` | half of a `200`, then the connection is reset |
+/// | `garbage` | bytes that are no HTTP, then the connection is closed |
 ///
 /// each of which may be followed by `@250ms` or `@2s` (the reply waits that long) and then by `x3` (given three times).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +54,17 @@ pub enum Action {
     },
     /// The connection is closed without an answer.
     Close,
+    /// A head that promises a body, half of that, then a reset.
+    Reset,
+    /// No HTTP.
+    Garbage,
 }
 
 /// Why a text is no script.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{entry}` is no reply: write a status such as 200 or 429:7 (with Retry-After), or hang, drip, endless, close; \
-     add @250ms for a delay and x3 to repeat"
+    "`{entry}` is no reply: write a status such as 200 or 429:7 (with Retry-After), or hang, drip, endless, close, \
+     reset, garbage; add @250ms for a delay and x3 to repeat"
 )]
 pub struct ScriptError {
     /// The entry that cannot be read.
@@ -103,7 +109,7 @@ impl Action {
         match self {
             Action::Answer { status, .. } | Action::Endless { status } => Some(status),
             Action::Drip => Some(200),
-            Action::Hang | Action::Close => None,
+            Action::Hang | Action::Close | Action::Reset | Action::Garbage => None,
         }
     }
 }
@@ -117,6 +123,8 @@ impl fmt::Display for Action {
             Action::Drip => f.write_str("drip"),
             Action::Endless { status } => write!(f, "endless:{status}"),
             Action::Close => f.write_str("close"),
+            Action::Reset => f.write_str("reset"),
+            Action::Garbage => f.write_str("garbage"),
         }
     }
 }
@@ -160,6 +168,8 @@ fn parse_entry(entry: &str) -> Option<(Reply, usize)> {
         ("hang", None) => Action::Hang,
         ("drip", None) => Action::Drip,
         ("close", None) => Action::Close,
+        ("reset", None) => Action::Reset,
+        ("garbage", None) => Action::Garbage,
         ("endless", None) => Action::Endless { status: 500 },
         ("endless", Some(status)) => Action::Endless { status: parse_status(status)? },
         (status, None) => Action::Answer { status: parse_status(status)?, retry_after: None },
@@ -196,8 +206,8 @@ mod tests {
     fn replies_in_turn_and_the_last_one_for_ever() {
         assert_eq!(words("500, 429:7,hang,200", 6), ["500", "429:7", "hang", "200", "200", "200"]);
         assert_eq!(
-            words("500x2,close,drip,endless,endless:200", 7),
-            ["500", "500", "close", "drip", "endless:500", "endless:200", "endless:200"]
+            words("500x2,close,drip,endless,reset,garbage,endless:200", 9),
+            ["500", "500", "close", "drip", "endless:500", "reset", "garbage", "endless:200", "endless:200"]
         );
     }
 

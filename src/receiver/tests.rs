@@ -120,6 +120,16 @@ async fn endless_and_drip_go_on() {
 }
 
 #[tokio::test]
+async fn reset_and_garbage_are_no_answers() {
+    for script in ["reset", "garbage"] {
+        let receiver = receiver(script).await;
+        let answer = async { client().post(receiver.url()).send().await?.bytes().await };
+        assert!(answer.await.is_err(), "{script}");
+        assert_eq!(receiver.received()[0].status, None, "{script}");
+    }
+}
+
+#[tokio::test]
 async fn a_delayed_reply_waits_that_long() {
     let receiver = receiver("200@120ms").await;
     let started = Instant::now();

@@ -83,6 +83,17 @@ pub(super) async fn act(stream: &mut BufReader<TcpStream>, action: Action, keep_
             }
         }
         Action::Close => Ok(false),
+        Action::Reset => {
+            stream.write_all(b"HTTP/1.1 200 Scripted\r\nContent-Length: 1000\r\n\r\nhalf of it").await?;
+            stream.flush().await?;
+            // Closing sends a reset then, instead of an orderly end.
+            stream.get_ref().set_zero_linger()?;
+            Ok(false)
+        }
+        Action::Garbage => {
+            stream.write_all(b"\x15\x03\x01 220 this is no HTTP\r\n\r\n").await?;
+            Ok(false)
+        }
     }
 }
 

@@ -27,6 +27,10 @@ const RESERVED: [&str; 11] = [
 /// Families of such names.
 const RESERVED_FAMILIES: [&str; 4] = ["content-", "leadhook-", "proxy-", "webhook-"];
 
+/// Headers of one webhook. What servers take is about a hundred in all; and far beyond any use, a map of headers cannot
+/// hold more than some ten thousand, and panics.
+const MOST: usize = 50;
+
 /// Reads `headers`: a map from names to values.
 pub(super) fn read(
     node: &Node,
@@ -37,6 +41,11 @@ pub(super) fn read(
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     let mut seen: Vec<(HeaderName, usize)> = Vec::new();
     let Some(fields) = Fields::of(node, path, problems) else { return headers };
+    let count = fields.iter().count();
+    if count > MOST {
+        problems.error(&node.place, path, format!("has {count} headers, but must have at most {MOST}"));
+        return headers;
+    }
     for (entry, path) in fields.iter() {
         let name = match name(&entry.key) {
             Ok(name) => name,

@@ -122,8 +122,25 @@ impl Problems {
     }
 
     fn push(&mut self, severity: Severity, place: Option<Place>, path: String, text: String) {
-        self.0.push(Problem { severity, place, path, text });
+        self.0.push(Problem { severity, place, path, text: on_one_line(text) });
     }
+}
+
+/// Names that a store gives (of a file, of an organization) may hold anything, and a problem goes to logs and terminals:
+/// line breaks and what moves a cursor are shown, not sent.
+fn on_one_line(text: String) -> String {
+    let moves = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if !text.contains(moves) {
+        return text;
+    }
+    text.chars().fold(String::new(), |mut line, c| {
+        if moves(c) {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
+        line
+    })
 }
 
 impl fmt::Display for Problems {

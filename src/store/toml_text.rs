@@ -27,24 +27,42 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Opti
     errors.is_empty().then(|| Node { place: lines.place(0), value })
 }
 
+/// Bytes whose characters are counted together, in advance.
+const STRETCH: usize = 1024;
+
 /// Turns offsets into places.
 struct Lines<'t> {
     file: &'t Arc<str>,
     text: &'t str,
     starts: Vec<usize>,
+    /// How many characters begin before each stretch. Counted from the line's start for every value, the columns of a
+    /// long line took as long as its length times the number of its values.
+    before: Vec<usize>,
 }
 
 impl<'t> Lines<'t> {
     fn new(file: &'t Arc<str>, text: &'t str) -> Lines<'t> {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        Lines { file, text, starts }
+        let before = text.as_bytes().chunks(STRETCH).scan(0, |sum, stretch| {
+            let before = *sum;
+            *sum += characters(stretch);
+            Some(before)
+        });
+        Lines { file, text, starts, before: before.collect() }
     }
 
     fn place(&self, offset: usize) -> Place {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts[line - 1];
-        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
-        Place { file: self.file.clone(), line, column }
+        Place { file: self.file.clone(), line, column: self.characters(offset) - self.characters(start) + 1 }
+    }
+
+    /// How many characters begin before an offset.
+    fn characters(&self, offset: usize) -> usize {
+        let bytes = self.text.as_bytes();
+        let stretch = (offset / STRETCH).min(self.before.len().saturating_sub(1));
+        let rest = bytes.get(stretch * STRETCH..offset.min(bytes.len())).unwrap_or_default();
+        self.before.get(stretch).copied().unwrap_or_default() + characters(rest)
     }
 
     fn node(&self, value: Spanned<DeValue<'_>>) -> Node {
@@ -73,6 +91,11 @@ impl<'t> Lines<'t> {
         entries.sort_by(|one, other| one.place.cmp(&other.place));
         Value::Map(entries)
     }
+}
+
+/// Every character of UTF-8 has one byte that does not continue another.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count()
 }
 
 fn integer(number: &DeInteger<'_>) -> Value {

@@ -28,7 +28,7 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Opti
         let (event, mark) = match event {
             Ok((event, span)) => (event, span.start),
             Err(error) => {
-                let at = place(file, error.marker());
+                let at = place_of_error(file, error.marker(), text);
                 tree.problems.error(&at, "", format!("is not valid YAML: {}", error.info()));
                 return None;
             }
@@ -65,6 +65,18 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Opti
 
 fn place(file: &Arc<str>, mark: &Marker) -> Place {
     Place { file: file.clone(), line: mark.line().max(1), column: mark.col() + 1 }
+}
+
+/// The parser finds what a cut file lacks on the line after the last, which no editor has: it is missing at the end.
+fn place_of_error(file: &Arc<str>, mark: &Marker, text: &str) -> Place {
+    let lines = 1 + text.bytes().filter(|byte| *byte == b'\n').count();
+    match mark.line() > lines {
+        true => {
+            let last = text.rsplit('\n').next().unwrap_or_default();
+            Place { file: file.clone(), line: lines, column: last.chars().count() + 1 }
+        }
+        false => place(file, mark),
+    }
 }
 
 fn start(file: &Arc<str>) -> Place {
@@ -189,7 +201,6 @@ impl Tree<'_> {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }
-        let path = self.path();
         match self.open.last_mut().map(|open| &mut open.shape) {
             None => self.root = Some(node),
             Some(Shape::List(nodes)) => nodes.push(node),
@@ -200,8 +211,11 @@ impl Tree<'_> {
                         lines.insert(key.clone(), place.line);
                         entries.push(Entry { key, place, node });
                     }
+                    // Only here is the path needed. Made for every value, it made reading take as long as the
+                    // keys above are, times the number of values.
                     Some(first) => {
                         let text = format!("is defined twice in this file, first on line {first}");
+                        let path = self.path().key(&key);
                         self.problems.error(&place, path, text);
                     }
                 }

@@ -1,6 +1,6 @@
 //! One message taken from a queue of ours: what it says, and the receipt to settle it with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lapin::{
@@ -71,6 +71,9 @@ impl Input {
 #[derive(Debug)]
 pub struct NotText;
 
+/// How often is looked whether the channel is still there, while an ack is on its way to the socket.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The right to settle one message, good as long as the channel that delivered it.
 #[derive(Clone)]
 pub struct Receipt {
@@ -86,12 +89,28 @@ impl Receipt {
 
     /// Acks at once, unbatched: each ack that is lost with a worker forks its job. `false` when the channel is gone.
     pub async fn ack(&self) -> bool {
-        self.is_good() && self.acker.ack(BasicAckOptions::default()).await.unwrap_or(false)
+        self.is_good() && self.sent(self.acker.ack(BasicAckOptions::default())).await
     }
 
-    /// Gives the message back.
+    /// Gives the message back. Where it fails the channel is gone, and the message goes back by itself.
     pub async fn give_back(&self) {
-        // Where it fails the channel is gone, and the message goes back by itself.
-        let _ = self.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await;
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        self.sent(self.acker.nack(options)).await;
+    }
+
+    /// Waits until it is sent, or the channel is gone. lapin (4.12) forgets what was to be sent when the connection is lost in
+    /// that moment, and whoever waits for it would wait for ever, and so would a stop (found by `make soak SEED=3`).
+    async fn sent(&self, sending: impl Future<Output = lapin::Result<bool>>) -> bool {
+        let mut sending = std::pin::pin!(sending);
+        loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut sending).await {
+                Ok(sent) => return sent.unwrap_or(false),
+                Err(_) if !self.is_good() => {
+                    tracing::debug!("an ack was never sent, its channel is gone");
+                    return false;
+                }
+                Err(_) => {}
+            }
+        }
     }
 }

@@ -42,7 +42,8 @@ async fn trial_of_a_broker(fault: Fault) {
 macro_rules! faults {
     ($run:path: $($name:ident => $fault:expr;)*) => {
         $(
-            #[tokio::test]
+            // The scripts that break brokers block a thread; receivers must answer all the same.
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 $run($fault).await;
             }

@@ -100,6 +100,8 @@ async fn every_way_of_failing_is_retried_and_ends_on_the_failed_queue() {
         check("301", "redirect"),
         check("endless", "status"),
         check("close", "broken"),
+        check("reset", "broken"),
+        check("garbage", "broken"),
     );
 }
 

@@ -12,11 +12,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
-use leadhook::{job::webhook_id, receiver::Received, store::TargetKey};
+use leadhook::{
+    job::webhook_id,
+    receiver::{Action, Received},
+    store::TargetKey,
+};
 
 use super::harness::Message;
+
+/// The timeout of every target in a trial.
+pub const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One event of upstream.
 #[derive(Clone, Debug)]
@@ -141,7 +149,7 @@ impl Account {
                 self.wrong.push(format!("{id}: POSTed with another body"));
             }
             *job.posts.entry(post.attempt().unwrap_or_default()).or_default() += 1;
-            job.delivered |= post.status.is_some_and(|status| (200..300).contains(&status));
+            job.delivered |= accepts(post);
         }
     }
 
@@ -230,6 +238,12 @@ impl Account {
         self.most_copies = self.most_copies.max(other.most_copies);
         self.wrong.extend(other.wrong.iter().cloned());
     }
+}
+
+/// Whether the receiver took it, in a manner that a worker must take for a delivery: a 2xx, before the timeout.
+fn accepts(post: &Received) -> bool {
+    let whole = matches!(post.reply.action, Action::Answer { .. } | Action::Endless { .. });
+    whole && post.reply.delay < TIMEOUT && post.status.is_some_and(|status| (200..300).contains(&status))
 }
 
 /// Attempts that were seen for a job of an event at a target, for tests that look closer.

@@ -106,6 +106,8 @@ pub struct Trial<'a> {
     pub excuse: Excuse,
     /// What was broken, for people.
     pub story: Vec<String>,
+    /// Says nothing at its end.
+    pub quiet: bool,
     receivers: BTreeMap<&'static str, Receiver>,
     bad: Option<String>,
     numbered: u32,
@@ -149,6 +151,7 @@ impl<'a> Trial<'a> {
             urls,
             excuse: Excuse::default(),
             story: Vec::new(),
+            quiet: false,
             receivers,
             bad: None,
             numbered: 0,
@@ -216,7 +219,7 @@ impl<'a> Trial<'a> {
         let n = self.numbered;
         let mut mix: Vec<(&str, u32)> = self.scale.mix.to_vec();
         if self.bad.is_some() {
-            mix.push(("BAD", 5));
+            mix.push(("BAD", 3));
         }
         let mut draw = self.rng.u32(0..mix.iter().map(|(_, weight)| weight).sum());
         let (campaign, _) = mix
@@ -379,17 +382,26 @@ impl<'a> Trial<'a> {
 
     /// The end of a trial that must add up; prints the line.
     pub async fn adds_up(self) -> Account {
+        let (account, objections) = self.judged().await;
+        assert!(objections.is_empty(), "{}", objections[..objections.len().min(20)].join("\n"));
+        account
+    }
+
+    /// The end of a trial: the account, and what is wrong with it.
+    pub async fn judged(self) -> (Account, Vec<String>) {
         let story = self.story.join("; ");
         let logs = self.world.directory.path().to_owned();
         let keep = std::env::var_os("LEADHOOK_KEEP_LOGS").map(std::path::PathBuf::from);
+        let quiet = self.quiet;
         let (account, excuse) = self.finish().await;
-        println!("{account} (excused: {} breaks, {} duplicates) {story}", excuse.breaks, excuse.duplicates);
+        if !quiet {
+            println!("{account} (excused: {} breaks, {} duplicates) {story}", excuse.breaks, excuse.duplicates);
+        }
         let objections = account.objections(excuse);
         if let (false, Some(keep)) = (objections.is_empty(), keep) {
             let _ = std::process::Command::new("cp").arg("-r").arg(&logs).arg(keep).status();
         }
-        assert!(objections.is_empty(), "{account}\n{story}\n{}", objections[..objections.len().min(20)].join("\n"));
-        account
+        (account, objections)
     }
 
     /// Waits until nothing waits on a queue and no attempt is in flight.

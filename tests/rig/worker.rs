@@ -94,7 +94,8 @@ impl Worker {
     pub async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
-        assert_eq!(status.code(), Some(0), "{}", self.log());
+        // Its last lines are shown as it is dropped.
+        assert_eq!(status.code(), Some(0), "a clean stop");
     }
 
     /// SIGKILL.
@@ -110,6 +111,11 @@ impl Drop for Worker {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let log = self.log();
+            if let Some(directory) = std::env::var_os("LEADHOOK_KEEP_LOGS") {
+                let name = self.log.file_name().unwrap_or_default();
+                let _ = std::fs::create_dir_all(&directory);
+                let _ = std::fs::write(std::path::Path::new(&directory).join(name), &log);
+            }
             let last: Vec<_> = log.lines().rev().take(40).collect();
             eprintln!("--- last lines of a worker:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }

@@ -101,6 +101,10 @@ fn a_trace_travels_on_unless_it_is_none() {
     }
     let upper = TRACE.to_uppercase();
     let longer = format!("{TRACE}-more");
+    let appended = ["é", "a\tb", "a b"].map(|appended| format!("{later}-{appended}"));
+    for invalid in &appended {
+        assert_eq!(sent(invalid), None, "{invalid:?}");
+    }
     for invalid in ["", "x", "00-é", "a\r\nb: c", &upper, &longer, &TRACE[..54], &format!("ff{}", &TRACE[2..])] {
         assert_eq!(sent(invalid), None, "{invalid:?}");
     }

@@ -12,6 +12,7 @@ fn mistakes_of_one_format() {
         ("s.yaml", "organizations:\n  a:\n    webhook: { enabled: false, timeout: 1, timeout: 1 }\n", "3:44: organizations.a.webhook.timeout: is defined twice in this file, first on line 3"),
         ("s.toml", "[organizations]\na.webhook.enabled = false\na = 5\n", "3:1: is not valid TOML: duplicate key"),
         ("s.yaml", "organizations:\n  a:\n    webhook: { enabled: false\n", "4:1: is not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'"),
+        ("s.yaml", "organizations:\n  a: { webhook: { url: \"x\"", "2:27: is not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'"),
         ("s.toml", "[organizations.a]\nwebhook = { enabled = false\n", "2:28: is not valid TOML: unclosed inline table, expected `}`"),
         ("s.yaml", "organizations: {}\n---\norganizations: {}\n", "2:1: begins a second YAML document; write one document a file"),
         ("s.yaml", "organizations:\n  a:\n    <<: {}\n", "3:5: organizations.a: uses a YAML merge key (`<<`); merge keys are not supported, write the keys out"),

@@ -162,6 +162,34 @@ organizations:
 }
 
 #[test]
+fn a_problem_is_one_line_whatever_the_store_names() {
+    let yaml = "organizations:\n  \"a\\nb\": { webhook: { enabled: false }, campaigns: { X: } }\n  \
+                c: { webhook: { enabled: false, headers: { A: { file: \"\\e[2J\\u2028\\n\" } } }, campaigns: { X: } }\n";
+    let got = broken(&[("s.yaml", yaml)]);
+    assert!(!got.iter().any(|line| line.contains(|c: char| c.is_control() || c == '\u{2028}')), "{got:#?}");
+    let all = got.join(" ");
+    assert!(all.contains(r"organization `a\nb`") && all.contains(r"the file `\u{1b}[2J\u{2028}\n`"), "{got:#?}");
+}
+
+#[test]
+fn more_headers_than_servers_take_are_refused_and_are_no_panic() {
+    for (count, refused) in [(50, false), (51, true), (40_000, true)] {
+        let headers: Vec<_> = (0..count).map(|n| format!("x-{n}: a")).collect();
+        let headers = headers.join(", ");
+        let yaml = format!(
+            "organizations: {{ acme: {{ webhook: {{ url: 'https://a.example', events: '*', headers: {{ {headers} }} }} }} }}"
+        );
+        match load_files(&[("s.yaml", &yaml)]) {
+            Ok(_) => assert!(!refused, "{count}"),
+            Err(problems) => {
+                let expected = format!("webhook.headers: has {count} headers, but must have at most 50");
+                assert!(refused && problems.to_string().ends_with(&expected), "{problems}");
+            }
+        }
+    }
+}
+
+#[test]
 fn settings_without_effect_are_warned_of() {
     let yaml = r#"
 organizations:

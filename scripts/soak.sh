@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Faults drawn from a seed, for as long as asked: soak.sh [--minutes N] [--seed N] [--rounds N] [--lanes N] [--events N]
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/tools.sh
+. "$ROOT/scripts/tools.sh"
+
+cd "$ROOT"
+need_rust
+scripts/rabbitmq.sh install
+exec cargo test --locked --quiet --test soak -- "$@"
