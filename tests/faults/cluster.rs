@@ -16,6 +16,13 @@ use crate::rig::{
 /// More than any of these tests publishes: its load ends when it has seen what it waits for.
 const PLENTY: usize = 60_000;
 
+/// Events that upstream publishes in a second around a kill. What a worker of a debug build delivers meanwhile is less, on
+/// few cores: the rest waits, and the test says how much of each there was.
+const RATE: u32 = 1_250;
+/// Events confirmed before and after a kill: enough to have everything in flight that can be.
+const BEFORE: usize = 1_500;
+const AFTER: usize = 1_000;
+
 /// Deliveries go on within this time, without help.
 const RESUMED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -38,19 +45,21 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
     trial.urls = urls(&cluster, &trial.world, leader);
     trial.start().await;
     for time in ["first", "second"] {
-        let node = &cluster.nodes[leader];
-        trial.load(PLENTY, 1_250);
-        let rates = rates(&trial, 4_000).await;
-        let (killing, before) = (SystemTime::now(), trial.upstream.confirmed().len());
-        node.kill();
-        let published = trial.upstream.begun();
-        let resumed = resumed(&trial, killing, published).await;
-        let after = trial.upstream.confirmed().len() - before;
-        trial.member_broke(&format!("{time} leader killed at {rates}, resumed after {resumed:?} ({after} confirmed)"));
-        assert!(resumed < RESUMED_WITHIN, "{}", trial.story.join("; "));
+        trial.load(PLENTY, RATE);
+        let before = rates(&trial, BEFORE).await;
+        let killing = SystemTime::now();
+        cluster.nodes[leader].kill();
+        let published = trial.upstream.latest();
+        let after = rates(&trial, AFTER).await;
+        // What waits is delivered first; without more of it the time is that of the failover and not that of a long queue.
         trial.end_load().await;
-        node.start_again();
+        let resumed = resumed(&trial, killing, published).await;
+        trial.member_broke(&format!("{time} leader killed: before {before}, after {after}, resumed in {resumed:?}"));
+        assert!(resumed < RESUMED_WITHIN, "{}", trial.story.join("; "));
+        cluster.nodes[leader].start_again();
         cluster.rejoined(leader, trial.world.vhost()).await;
+        trial.world.reconnect().await;
+        trial.idle().await;
         leader = cluster.leader(trial.world.vhost(), "leadhook.jobs");
     }
     trial.adds_up().await;
@@ -65,11 +74,11 @@ async fn a_member_is_cut_off_and_comes_back() {
     trial.urls = urls(&cluster, &trial.world, 2);
     trial.start().await;
     cluster.settle();
-    trial.load(PLENTY, 100);
+    trial.load(PLENTY, 30);
     trial.under_load(100).await;
     let cutting = SystemTime::now();
     cluster.nodes[2].partition();
-    let published = trial.upstream.begun();
+    let published = trial.upstream.latest();
     let resumed = resumed(&trial, cutting, published).await;
     assert!(resumed < RESUMED_WITHIN, "{resumed:?}");
     tokio::time::sleep(CUT_OFF_FOR.saturating_sub(cutting.elapsed().unwrap_or_default())).await;
@@ -88,12 +97,12 @@ async fn all_three_members_restart_one_after_the_other() {
     let cluster = Cluster::start();
     let mut trial = trial_of(&cluster, 0, SMALL).await;
     trial.start().await;
-    trial.load(PLENTY, 50);
+    trial.load(PLENTY, 30);
     trial.under_load(50).await;
     for (member, node) in cluster.nodes.iter().enumerate() {
         let stopping = SystemTime::now();
         node.stop();
-        let published = trial.upstream.begun();
+        let published = trial.upstream.latest();
         let resumed = resumed(&trial, stopping, published).await;
         trial.member_broke(&format!("member {member} stopped, resumed after {resumed:?}"));
         assert!(resumed < RESUMED_WITHIN, "{}", trial.story.join("; "));
@@ -127,7 +136,7 @@ fn urls(cluster: &Cluster, world: &World, first: usize) -> Vec<String> {
 async fn rates(trial: &Trial<'_>, events: usize) -> String {
     let (published, posted) = (trial.upstream.count(), trial.post_count());
     let begun = std::time::Instant::now();
-    eventually("a load", async || (trial.upstream.count() >= published + events).then_some(())).await;
+    eventually("confirms", async || (trial.upstream.count() >= published + events).then_some(())).await;
     let seconds = begun.elapsed().as_secs_f64();
     let rate = |now: usize, then: usize| ((now - then) as f64 / seconds) as usize;
     let (published, posted) = (rate(trial.upstream.count(), published), rate(trial.post_count(), posted));

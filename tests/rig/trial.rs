@@ -238,7 +238,7 @@ impl<'a> Trial<'a> {
             "PAIR" => (body, Due::Targets(vec![key(Some("one")), key(Some("two"))])),
             _ => (body, Due::Targets(vec![key(None)])),
         };
-        Event { message_id: format!("event-{n}"), body, due, publishes: 0 }
+        Event { number: n, message_id: format!("event-{n}"), body, due, publishes: 0 }
     }
 
     /// Begins to publish so many events, `rate` in a second.
@@ -390,22 +390,17 @@ impl<'a> Trial<'a> {
     /// The end of a trial: the account, and what is wrong with it.
     pub async fn judged(self) -> (Account, Vec<String>) {
         let story = self.story.join("; ");
-        let logs = self.world.directory.path().to_owned();
-        let keep = std::env::var_os("LEADHOOK_KEEP_LOGS").map(std::path::PathBuf::from);
         let quiet = self.quiet;
         let (account, excuse) = self.finish().await;
         if !quiet {
             println!("{account} (excused: {} breaks, {} duplicates) {story}", excuse.breaks, excuse.duplicates);
         }
         let objections = account.objections(excuse);
-        if let (false, Some(keep)) = (objections.is_empty(), keep) {
-            let _ = std::process::Command::new("cp").arg("-r").arg(&logs).arg(keep).status();
-        }
         (account, objections)
     }
 
     /// Waits until nothing waits on a queue and no attempt is in flight.
-    async fn idle(&self) {
+    pub async fn idle(&self) {
         asked_every(Duration::from_millis(100), "all is settled", async || {
             if self.world.waiting().await? > 0 {
                 return None;

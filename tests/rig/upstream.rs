@@ -28,8 +28,8 @@ const CONFIRM: Duration = Duration::from_secs(10);
 pub struct Upstream {
     urls: Vec<String>,
     done: Arc<Mutex<Vec<Event>>>,
-    /// Events that have been published at least once, confirmed or not.
-    begun: Arc<AtomicU32>,
+    /// The highest number of an event that has been published, confirmed or not.
+    latest: Arc<AtomicU32>,
     /// No new events.
     held: Arc<AtomicBool>,
 }
@@ -37,7 +37,7 @@ pub struct Upstream {
 impl Upstream {
     /// Will publish to the first of these brokers that takes it.
     pub fn new(urls: Vec<String>) -> Upstream {
-        Upstream { urls, done: Arc::default(), begun: Arc::default(), held: Arc::default() }
+        Upstream { urls, done: Arc::default(), latest: Arc::default(), held: Arc::default() }
     }
 
     /// What has been confirmed so far.
@@ -50,9 +50,9 @@ impl Upstream {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// How many have been published at least once, confirmed or not. They are numbered in that order, from 1.
-    pub fn begun(&self) -> u32 {
-        self.begun.load(Ordering::Relaxed)
+    /// The highest number of an event that has been published, confirmed or not. Those above it have not.
+    pub fn latest(&self) -> u32 {
+        self.latest.load(Ordering::Relaxed)
     }
 
     /// No new events in the load that runs: only what has been published is seen through to its confirm.
@@ -116,7 +116,7 @@ impl Upstream {
 
     fn next(&self, todo: &mut Vec<Event>) -> Event {
         let mut event = todo.pop().expect("there is room only where there is an event");
-        self.begun.fetch_add(u32::from(event.publishes == 0), Ordering::Relaxed);
+        self.latest.fetch_max(event.number, Ordering::Relaxed);
         event.publishes += 1;
         event
     }
