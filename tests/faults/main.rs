@@ -1,6 +1,7 @@
 //! Nothing is lost, proven by breaking everything: each fault alone, under load, with a ledger that must add up.
 
 mod broker; // the broker restarts, dies, blocks, refuses
+mod cluster; // members of a cluster die, are cut off, restart
 mod liveness; // silence is noticed, nobody sits idle, a stop ends in an outage too
 mod network; // the network between worker and broker breaks
 mod people; // replays, reloads and stops are killed half-way

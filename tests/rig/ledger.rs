@@ -29,6 +29,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// One event of upstream.
 #[derive(Clone, Debug)]
 pub struct Event {
+    /// Counted from 1, in the order of the first publishes.
+    pub number: u32,
     /// As upstream names it.
     pub message_id: String,
     /// What is POSTed.

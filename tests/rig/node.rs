@@ -7,9 +7,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::LazyLock,
+    time::Duration,
 };
 
 use reqwest::Method;
+
+use super::harness::asked_every;
 
 static SHARED: LazyLock<Node> = LazyLock::new(Node::start);
 
@@ -187,6 +190,24 @@ impl Cluster {
             }
         }
         panic!("no member knows {queue}");
+    }
+
+    /// Writes the names of young queues to disk, on each member: see [`Node::settle`].
+    pub fn settle(&self) {
+        self.nodes.iter().for_each(Node::settle);
+    }
+
+    /// Waits until a member sees all three, and a replica of each queue on each of them.
+    pub async fn rejoined(&self, member: usize, vhost: &str) {
+        let node = &self.nodes[member];
+        asked_every(Duration::from_millis(500), "a whole cluster", async || {
+            node.try_ctl(&["await_online_nodes", "3", "--timeout", "30"]).ok()?;
+            let said = node.try_ctl(&["list_queues", "-p", vhost, "--no-table-headers", "name", "online"]).ok()?;
+            let mut queues = said.lines().filter(|line| line.starts_with("leadhook.")).peekable();
+            queues.peek()?;
+            queues.all(|queue| queue.matches('@').count() == self.nodes.len()).then_some(())
+        })
+        .await;
     }
 }
 

@@ -22,10 +22,6 @@ use super::{
     upstream::Upstream,
 };
 
-/// Attempts at the same time in a worker of a trial.
-pub const SLOTS: usize = 8;
-/// Events that such a worker takes at once.
-pub const EVENTS_AHEAD: usize = 16;
 /// Retries of each target.
 pub const RETRIES: usize = 2;
 /// Most targets of an event.
@@ -35,10 +31,8 @@ const DEAD_LETTERS: usize = 32;
 /// Delay queues in use: with these waits, jitter included.
 const RUNGS_IN_USE: usize = 4;
 
-/// The settings of a worker in a trial: little in flight, short waits, and a heartbeat as short as can be.
-pub const SETTINGS: [(&str, &str); 7] = [
-    ("LEADHOOK__DELIVERY__CONCURRENCY", "8"),
-    ("LEADHOOK__DELIVERY__EVENT_PREFETCH", "16"),
+/// The settings of a worker in a trial: short waits, and a heartbeat as short as can be.
+pub const SETTINGS: [(&str, &str); 5] = [
     ("LEADHOOK__BACKOFF__INITIAL", "100ms"),
     ("LEADHOOK__BACKOFF__MAXIMUM", "400ms"),
     ("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "2s"),
@@ -55,9 +49,48 @@ const RECEIVERS: [(&str, &str, bool); 5] = [
     ("gone", "410", false),
 ];
 
-/// What is drawn for each event, out of 100; `bad` only where a trial has one.
-const MIX: [(&str, u32); 8] =
-    [("HEALTHY", 40), ("SLOW", 8), ("FLAKY", 18), ("BROKEN", 8), ("GONE", 5), ("PAIR", 8), ("OFF", 4), ("unusable", 4)];
+/// How much a trial has in flight, and of what.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Attempts at the same time in a worker.
+    pub slots: usize,
+    /// Events that such a worker takes at once.
+    pub events_ahead: usize,
+    /// What is drawn for each event, by weight; `bad` is added where a trial has one.
+    mix: [(&'static str, u32); 8],
+}
+
+/// Little in flight, and much that fails.
+pub const SMALL: Scale = Scale {
+    slots: 8,
+    events_ahead: 16,
+    mix: [
+        ("HEALTHY", 40),
+        ("SLOW", 8),
+        ("FLAKY", 18),
+        ("BROKEN", 8),
+        ("GONE", 5),
+        ("PAIR", 8),
+        ("OFF", 4),
+        ("unusable", 4),
+    ],
+};
+
+/// For a thousand events in a second: much in flight, and little of what takes more than one POST.
+pub const LARGE: Scale = Scale {
+    slots: 64,
+    events_ahead: 200,
+    mix: [
+        ("HEALTHY", 92),
+        ("SLOW", 1),
+        ("FLAKY", 1),
+        ("BROKEN", 1),
+        ("GONE", 1),
+        ("PAIR", 1),
+        ("OFF", 2),
+        ("unusable", 1),
+    ],
+};
 
 /// A trial.
 pub struct Trial<'a> {
@@ -67,6 +100,9 @@ pub struct Trial<'a> {
     pub upstream: Upstream,
     pub rng: fastrand::Rng,
     pub workers: Vec<Worker>,
+    pub scale: Scale,
+    /// The brokers that workers know, the one to try first at the front.
+    pub urls: Vec<String>,
     pub excuse: Excuse,
     /// What was broken, for people.
     pub story: Vec<String>,
@@ -75,7 +111,6 @@ pub struct Trial<'a> {
     receivers: BTreeMap<&'static str, Receiver>,
     bad: Option<String>,
     numbered: u32,
-    urls: Vec<String>,
     publishing: Option<JoinHandle<()>>,
     /// Taken from the failed and rejected queues before the end.
     found: Found,
@@ -112,13 +147,14 @@ impl<'a> Trial<'a> {
             upstream,
             rng: fastrand::Rng::with_seed(seed),
             workers: Vec::new(),
+            scale: SMALL,
+            urls,
             excuse: Excuse::default(),
             story: Vec::new(),
             silent: false,
             receivers,
             bad: None,
             numbered: 0,
-            urls,
             publishing: None,
             found: Found::default(),
         };
@@ -185,7 +221,7 @@ impl<'a> Trial<'a> {
     }
 
     fn draw_one(&mut self) -> Event {
-        let mut mix: Vec<(&str, u32)> = MIX.to_vec();
+        let mut mix: Vec<(&str, u32)> = self.scale.mix.to_vec();
         if self.bad.is_some() {
             mix.push(("BAD", 3));
         }
@@ -212,7 +248,7 @@ impl<'a> Trial<'a> {
             "PAIR" => (body, Due::Targets(vec![key(Some("one")), key(Some("two"))])),
             _ => (body, Due::Targets(vec![key(None)])),
         };
-        Event { message_id: format!("event-{n}"), body, due, publishes: 0 }
+        Event { number: n, message_id: format!("event-{n}"), body, due, publishes: 0 }
     }
 
     /// Begins to publish so many events, `rate` in a second.
@@ -228,6 +264,20 @@ impl<'a> Trial<'a> {
         self.publishing = Some(tokio::spawn(async move { upstream.publish(events, rate).await }));
     }
 
+    /// No new events from now on; waits until all that has been published is confirmed.
+    pub async fn end_load(&mut self) {
+        self.upstream.hold();
+        self.published().await;
+    }
+
+    /// Waits until upstream has nothing left to publish.
+    async fn published(&mut self) {
+        if let Some(publishing) = self.publishing.take() {
+            let publishing = tokio::time::timeout(PATIENCE, publishing).await;
+            publishing.expect("upstream has published all").expect("upstream");
+        }
+    }
+
     /// Starts a worker that is ready when this returns.
     pub async fn start(&mut self) {
         self.spawn(&[]);
@@ -241,8 +291,11 @@ impl<'a> Trial<'a> {
 
     /// Starts a worker.
     pub fn spawn(&mut self, environment: &[(&str, &str)]) {
+        let (slots, ahead) = (self.scale.slots.to_string(), self.scale.events_ahead.to_string());
         let urls = self.urls.join(",");
         let mut all = SETTINGS.to_vec();
+        all.push(("LEADHOOK__DELIVERY__CONCURRENCY", &slots));
+        all.push(("LEADHOOK__DELIVERY__EVENT_PREFETCH", &ahead));
         all.push(("LEADHOOK__AMQP__URLS", &urls));
         all.extend_from_slice(environment);
         self.workers.push(self.world.start_worker(&all));
@@ -282,13 +335,22 @@ impl<'a> Trial<'a> {
     /// Something broke that a worker or its connections had in flight: each attempt and each event in flight may come again,
     /// and go its whole way once more.
     pub fn worker_broke(&mut self, what: &str) {
-        self.broke(what, (SLOTS + EVENTS_AHEAD * MOST_TARGETS) * (RETRIES + 1) * self.workers.len().max(1));
+        let Scale { slots, events_ahead, .. } = self.scale;
+        self.broke(what, (slots + events_ahead * MOST_TARGETS) * (RETRIES + 1) * self.workers.len().max(1));
     }
 
     /// The broker broke: besides, dead letters that were under way may come twice.
     pub fn broker_broke(&mut self, what: &str) {
         self.worker_broke(what);
         self.excuse.duplicates += DEAD_LETTERS * RUNGS_IN_USE * RETRIES;
+    }
+
+    /// A member of a cluster broke. The worker may lose what it has in flight twice for that: when its connection to that member
+    /// breaks, or goes to a queue that has no leader for a moment, and once more when the session that follows meets the
+    /// election.
+    pub fn member_broke(&mut self, what: &str) {
+        self.broker_broke(what);
+        self.broker_broke("and its election");
     }
 
     /// Something broke that explains so many duplicates.
@@ -306,10 +368,7 @@ impl<'a> Trial<'a> {
 
     /// Waits until all is published and settled, stops the workers in good order, and adds up.
     pub async fn finish(mut self) -> (Account, Excuse) {
-        if let Some(publishing) = self.publishing.take() {
-            let publishing = tokio::time::timeout(PATIENCE, publishing).await;
-            publishing.expect("upstream has published all").expect("upstream");
-        }
+        self.published().await;
         self.world.reconnect().await;
         let begun = Instant::now();
         loop {
@@ -346,17 +405,12 @@ impl<'a> Trial<'a> {
     /// The end of a trial: the account, and what is wrong with it.
     pub async fn judged(self) -> (Account, Vec<String>) {
         let story = self.story.join("; ");
-        let logs = self.world.directory.path().to_owned();
-        let keep = std::env::var_os("LEADHOOK_KEEP_LOGS").map(std::path::PathBuf::from);
         let silent = self.silent;
         let (account, excuse) = self.finish().await;
         if !silent {
             println!("{account} (excused: {} breaks, {} duplicates) {story}", excuse.breaks, excuse.duplicates);
         }
         let objections = account.objections(excuse);
-        if let (false, Some(keep)) = (objections.is_empty(), keep) {
-            let _ = std::process::Command::new("cp").arg("-r").arg(&logs).arg(keep).status();
-        }
         (account, objections)
     }
 
@@ -367,7 +421,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Waits until nothing waits on a queue and no attempt is in flight.
-    async fn idle(&self) {
+    pub async fn idle(&self) {
         asked_every(Duration::from_millis(100), "all is settled", async || {
             if self.world.waiting().await? > 0 {
                 return None;

@@ -2,7 +2,10 @@
 //! asks of it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,12 +28,16 @@ const CONFIRM: Duration = Duration::from_secs(10);
 pub struct Upstream {
     urls: Vec<String>,
     done: Arc<Mutex<Vec<Event>>>,
+    /// The highest number of an event that has been published, confirmed or not.
+    latest: Arc<AtomicU32>,
+    /// No new events.
+    held: Arc<AtomicBool>,
 }
 
 impl Upstream {
     /// Will publish to the first of these brokers that takes it.
     pub fn new(urls: Vec<String>) -> Upstream {
-        Upstream { urls, done: Arc::default() }
+        Upstream { urls, done: Arc::default(), latest: Arc::default(), held: Arc::default() }
     }
 
     /// What has been confirmed so far.
@@ -43,10 +50,21 @@ impl Upstream {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// The highest number of an event that has been published, confirmed or not. Those above it have not.
+    pub fn latest(&self) -> u32 {
+        self.latest.load(Ordering::Relaxed)
+    }
+
+    /// No new events in the load that runs: only what has been published is seen through to its confirm.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
     /// Publishes all of them, `rate` in a second (as fast as they are confirmed where 0).
     pub async fn publish(&self, events: Vec<Event>, rate: u32) {
         let mut todo = events;
         todo.reverse();
+        self.held.store(false, Ordering::Relaxed);
         let mut broker = 0;
         while !todo.is_empty() {
             let url = &self.urls[broker % self.urls.len()];
@@ -68,6 +86,9 @@ impl Upstream {
         let mut under_way = FuturesUnordered::new();
         let mut broken = false;
         loop {
+            if self.held.load(Ordering::Relaxed) {
+                todo.retain(|event| event.publishes > 0);
+            }
             let room = !broken && under_way.len() < IN_FLIGHT && !todo.is_empty();
             if under_way.is_empty() && !room {
                 return;
@@ -87,10 +108,17 @@ impl Upstream {
                         false => self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(events),
                     }
                 }
-                _ = pace.tick(), if room && rate > 0 => under_way.push(publish(channel, todo.pop())),
-                () = std::future::ready(()), if room && rate == 0 => under_way.push(publish(channel, todo.pop())),
+                _ = pace.tick(), if room && rate > 0 => under_way.push(publish(channel, self.next(todo))),
+                () = std::future::ready(()), if room && rate == 0 => under_way.push(publish(channel, self.next(todo))),
             }
         }
+    }
+
+    fn next(&self, todo: &mut Vec<Event>) -> Event {
+        let mut event = todo.pop().expect("there is room only where there is an event");
+        self.latest.fetch_max(event.number, Ordering::Relaxed);
+        event.publishes += 1;
+        event
     }
 }
 
@@ -102,9 +130,7 @@ async fn connect(url: &str) -> lapin::Result<(Connection, Channel)> {
     Ok((connection, channel))
 }
 
-async fn publish(channel: &Channel, event: Option<Event>) -> (Event, bool) {
-    let mut event = event.expect("there is room only where there is an event");
-    event.publishes += 1;
+async fn publish(channel: &Channel, event: Event) -> (Event, bool) {
     let properties = BasicProperties::default()
         .with_delivery_mode(2)
         .with_content_type("application/json".into())

@@ -1,0 +1,161 @@
+//! Three brokers that are one cluster: its members die, are cut off, and restart one after the other.
+//!
+//! Upstream and the worker know all three. Each test has threads of its own for upstream and the receivers, so that the load
+//! goes on while the test waits for a script.
+
+use std::time::{Duration, SystemTime};
+
+use crate::rig::{
+    harness::{World, asked_every, eventually},
+    node::Cluster,
+    proxy::Proxy,
+    trial::{LARGE, SMALL, Scale, Trial},
+    upstream::Upstream,
+};
+
+/// More than any of these tests publishes: its load ends when it has seen what it waits for.
+const PLENTY: usize = 60_000;
+
+/// Events that upstream publishes in a second around a kill. What a worker of a debug build delivers meanwhile is less, on
+/// few cores: the rest waits, and the test says how much of each there was.
+const RATE: u32 = 1_250;
+/// Events confirmed before and after a kill: enough to have everything in flight that can be.
+const BEFORE: usize = 1_500;
+const AFTER: usize = 1_000;
+
+/// Deliveries go on within this time, without help.
+const RESUMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a member is cut off at least.
+const CUT_OFF_FOR: Duration = Duration::from_secs(10);
+
+/// SIGKILL to the node that leads the jobs, which is also the worker's own, and once more to the one that leads them then.
+///
+/// The time until deliveries resume is counted from before the signal to the first POST of an event that upstream
+/// published for the first time after the node's death.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_that_leads_the_queues_is_killed_twice() {
+    let cluster = Cluster::start();
+    let mut trial = trial_of(&cluster, 0, LARGE).await;
+    trial.start().await;
+    cluster.settle();
+    let mut leader = cluster.leader(trial.world.vhost(), "leadhook.jobs");
+    // It declared the queues; now it goes to the member that is to die.
+    trial.workers.remove(0).stop().await;
+    trial.urls = urls(&cluster, &trial.world, leader);
+    trial.start().await;
+    for time in ["first", "second"] {
+        trial.load(PLENTY, RATE);
+        let before = rates(&trial, BEFORE).await;
+        let killing = SystemTime::now();
+        cluster.nodes[leader].kill();
+        let published = trial.upstream.latest();
+        let after = rates(&trial, AFTER).await;
+        // What waits is delivered first; without more of it the time is that of the failover and not that of a long queue.
+        trial.end_load().await;
+        let resumed = resumed(&trial, killing, published).await;
+        trial.member_broke(&format!("{time} leader killed: before {before}, after {after}, resumed in {resumed:?}"));
+        assert!(resumed < RESUMED_WITHIN, "{}", trial.story.join("; "));
+        cluster.nodes[leader].start_again();
+        cluster.rejoined(leader, trial.world.vhost()).await;
+        trial.world.reconnect().await;
+        trial.idle().await;
+        leader = cluster.leader(trial.world.vhost(), "leadhook.jobs");
+    }
+    trial.adds_up().await;
+}
+
+/// The worker's member is cut off from the other two. It pauses and drops its connections (up to 4.2), or goes on to listen and
+/// confirms nothing (from 4.3 on); either way the worker goes on with another member before the cut is mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_cut_off_and_comes_back() {
+    let cluster = Cluster::start();
+    let mut trial = trial_of(&cluster, 0, SMALL).await;
+    trial.urls = urls(&cluster, &trial.world, 2);
+    trial.start().await;
+    cluster.settle();
+    trial.load(PLENTY, 30);
+    trial.under_load(100).await;
+    let cutting = SystemTime::now();
+    cluster.nodes[2].partition();
+    let published = trial.upstream.latest();
+    let resumed = resumed(&trial, cutting, published).await;
+    assert!(resumed < RESUMED_WITHIN, "{resumed:?}");
+    tokio::time::sleep(CUT_OFF_FOR.saturating_sub(cutting.elapsed().unwrap_or_default())).await;
+    trial.member_broke(&format!("cut off for {:?}, resumed after {resumed:?}", cutting.elapsed().unwrap_or_default()));
+    cluster.nodes[2].heal();
+    trial.member_broke("healed");
+    cluster.rejoined(2, trial.world.vhost()).await;
+    trial.under_load(100).await;
+    trial.end_load().await;
+    trial.adds_up().await;
+}
+
+/// Each member is stopped in good order and started again; the next one when the cluster is whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_three_members_restart_one_after_the_other() {
+    let cluster = Cluster::start();
+    let mut trial = trial_of(&cluster, 0, SMALL).await;
+    trial.start().await;
+    trial.load(PLENTY, 30);
+    trial.under_load(50).await;
+    for (member, node) in cluster.nodes.iter().enumerate() {
+        let stopping = SystemTime::now();
+        node.stop();
+        let published = trial.upstream.latest();
+        let resumed = resumed(&trial, stopping, published).await;
+        trial.member_broke(&format!("member {member} stopped, resumed after {resumed:?}"));
+        assert!(resumed < RESUMED_WITHIN, "{}", trial.story.join("; "));
+        node.start_again();
+        cluster.rejoined(member, trial.world.vhost()).await;
+    }
+    trial.under_load(50).await;
+    trial.end_load().await;
+    trial.adds_up().await;
+}
+
+/// A trial that looks at the cluster through member `eye`, with a worker and an upstream that know all three.
+async fn trial_of<'a>(cluster: &'a Cluster, eye: usize, scale: Scale) -> Trial<'a> {
+    let node = &cluster.nodes[eye];
+    let world = World::on(node).await;
+    // Nobody goes by way of it: here it is the brokers that break.
+    let proxy = Proxy::before(&world.url).await;
+    let urls = urls(cluster, &world, eye);
+    let upstream = Upstream::new(urls.clone());
+    let mut trial = Trial::with(node, world, proxy, urls, upstream, fastrand::u64(..)).await;
+    trial.scale = scale;
+    trial
+}
+
+/// All three, beginning with member `first`.
+fn urls(cluster: &Cluster, world: &World, first: usize) -> Vec<String> {
+    (first..first + 3).map(|n| cluster.nodes[n % 3].url(world.vhost())).collect()
+}
+
+/// Waits until so many more events are confirmed; what was published and delivered in a second meanwhile.
+async fn rates(trial: &Trial<'_>, events: usize) -> String {
+    let (published, posted) = (trial.upstream.count(), trial.post_count());
+    let begun = std::time::Instant::now();
+    eventually("confirms", async || (trial.upstream.count() >= published + events).then_some(())).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let rate = |now: usize, then: usize| ((now - then) as f64 / seconds) as usize;
+    let (published, posted) = (rate(trial.upstream.count(), published), rate(trial.post_count(), posted));
+    format!("{published} events/s confirmed and {posted} POSTs/s")
+}
+
+/// Waits for the first POST since `broken` of an event numbered above `published`; how long that was after `broken`.
+async fn resumed(trial: &Trial<'_>, broken: SystemTime, published: u32) -> Duration {
+    asked_every(Duration::from_millis(100), "a delivery of what was published since", async || {
+        let posts = trial.posts();
+        let new = posts.iter().filter(|post| post.at > broken && numbered(&post.body) > published);
+        new.map(|post| post.at).min()?.duration_since(broken).ok()
+    })
+    .await
+}
+
+/// The number of an event, by its lead.
+fn numbered(body: &[u8]) -> u32 {
+    let body = String::from_utf8_lossy(body);
+    let digits = body.split_once("\"lead_").and_then(|(_, rest)| rest.split_once('"')).map(|(digits, _)| digits);
+    digits.and_then(|digits| digits.parse().ok()).expect("a numbered lead")
+}
