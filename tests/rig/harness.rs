@@ -25,7 +25,7 @@ use super::node::Node;
 pub use super::worker::Worker;
 
 /// Longest wait for any state; far above what is needed, so that a slow machine does not fail a test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for a state: asks again and again until there is an answer.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {

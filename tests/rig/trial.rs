@@ -95,11 +95,12 @@ pub const LARGE: Scale = Scale {
 /// A trial.
 pub struct Trial<'a> {
     pub node: &'a Node,
+    /// Before the world, which takes their logs along when it goes.
+    pub workers: Vec<Worker>,
     pub world: World,
     pub proxy: Proxy,
     pub upstream: Upstream,
     pub rng: fastrand::Rng,
-    pub workers: Vec<Worker>,
     pub scale: Scale,
     /// The brokers that workers know, the one to try first at the front.
     pub urls: Vec<String>,
