@@ -237,8 +237,14 @@ impl Session<'_> {
             self.answer(pending, Err(error.clone()));
         }
         match error {
+            // A member that was cut off from its cluster goes on to listen, opens channels and confirms nothing (from 4.3 on).
+            // With one broker this is the same connection again.
+            PublishError::TimedOut => {
+                self.actor.shared.move_on();
+                End::FreshChannel
+            }
             // The connection stands; a fresh channel will do.
-            PublishError::TimedOut | PublishError::ChannelClosed { .. } => End::FreshChannel,
+            PublishError::ChannelClosed { .. } => End::FreshChannel,
             other => End::Lost(other.to_string()),
         }
     }
