@@ -13,6 +13,9 @@ use crate::rig::{
     upstream::Upstream,
 };
 
+/// Three brokers are enough for two cores.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// More than any of these tests publishes: its load ends when it has seen what it waits for.
 const PLENTY: usize = 60_000;
 
@@ -35,6 +38,7 @@ const CUT_OFF_FOR: Duration = Duration::from_secs(10);
 /// published for the first time after the node's death.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_that_leads_the_queues_is_killed_twice() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let cluster = Cluster::start();
     let mut trial = trial_of(&cluster, 0, LARGE).await;
     trial.start().await;
@@ -69,6 +73,7 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
 /// confirms nothing (from 4.3 on); either way the worker goes on with another member before the cut is mended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_cut_off_and_comes_back() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let cluster = Cluster::start();
     let mut trial = trial_of(&cluster, 0, SMALL).await;
     trial.urls = urls(&cluster, &trial.world, 2);
@@ -94,6 +99,7 @@ async fn a_member_is_cut_off_and_comes_back() {
 /// Each member is stopped in good order and started again; the next one when the cluster is whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_three_members_restart_one_after_the_other() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let cluster = Cluster::start();
     let mut trial = trial_of(&cluster, 0, SMALL).await;
     trial.start().await;
