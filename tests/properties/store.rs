@@ -123,7 +123,12 @@ fn webhook(said: f64) -> impl Strategy<Value = Map<String, Value>> {
         ("headers", 0.5, headers().boxed()),
         ("signing_secrets", 0.3, signing_secrets().boxed()),
         ("retry_attempts", 0.3, (0i64..12).prop_map(Value::from).boxed()),
-        ("timeout", 0.3, prop_oneof![(0i64..130).prop_map(Value::from), Just(json!("30s"))].boxed()),
+        (
+            "timeout",
+            0.3,
+            prop_oneof![select(&[-1i64, 0, 1, 60, 120, 121, 1 << 32][..]).prop_map(Value::from), Just(json!("30s"))]
+                .boxed(),
+        ),
         ("tiemout", 0.01, Just(json!(1)).boxed()),
     ])
 }
@@ -310,7 +315,7 @@ fn what_is_nested_without_end_is_refused() {
 #[test]
 fn what_grows_when_it_is_read_stays_bounded() {
     let mut aliases = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..9 {
+    for level in 1..6 {
         let last = format!("*a{}", level - 1);
         aliases.push_str(&format!("a{level}: &a{level} [{}]\n", [last.as_str(); 10].join(", ")));
     }
@@ -327,7 +332,8 @@ fn what_grows_when_it_is_read_stays_bounded() {
         (wide, "toml"),
     ];
     for (text, format) in cases {
-        assert!(check(text.as_bytes(), format).is_err(), "{text:.40}");
+        let problems = check(text.as_bytes(), format).unwrap_err().to_string();
+        assert_eq!(problems.contains("too large by aliases"), text.starts_with("a0: &a0"), "{problems:.200}");
     }
 }
 
