@@ -41,9 +41,9 @@ pub async fn deliver(context: &Context, input: Input) {
         true => context.memory.recall(&key).await,
         false => None,
     };
-    if known.is_some() && !input.receipt.is_good() {
+    if input.redelivered && !input.receipt.is_good() {
         // Gone while the memory was waited for. Whoever is given this copy next may have recorded its outcome already,
-        // and must not find that overwritten.
+        // and must not find that overwritten; and where nothing is known, an attempt now would be made again then.
         return;
     }
     if known.is_some() {

@@ -29,7 +29,10 @@ mod session;
 mod source;
 mod step;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -54,6 +57,9 @@ use crate::{
 /// How long the consuming connection outlives the last ack. A busy RabbitMQ holds acks back, and forgets those that it
 /// still holds when their channel closes: 17 of 600 on 3.10, none with this pause (measured).
 const LAST_ACKS: Duration = Duration::from_secs(1);
+
+/// Heartbeats after which a session counts as one that worked.
+const LASTING: u32 = 3;
 
 /// Everything the worker's parts share. Made by the composition root.
 pub struct Context {
@@ -101,6 +107,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let mut started = false;
     let mut broker = 0;
     let open = loop {
+        let begun = Instant::now();
         let ended = session::run(&context, &shutdown, &mut started, broker).await;
         broker += 1;
         context.health.set_consuming(BrokerState::Lost(ended.to_string()));
@@ -113,7 +120,8 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
             session::End::Topology(problem) => error!(%problem, "the topology is not as it must be, trying again"),
             session::End::Lost { why, consumed } => {
                 warn!(why, "consuming has ended, starting anew");
-                if consumed {
+                // One that ends again and again is begun ever more slowly: each end charges a delivery to all that it held.
+                if consumed && begun.elapsed() > LASTING * context.settings.amqp.heartbeat {
                     pause.reset();
                 }
             }

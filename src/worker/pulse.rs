@@ -7,12 +7,16 @@
 //!
 //! | what is seen | what it means |
 //! |---|---|
-//! | no answer within a heartbeat | half-open, or a broker that hangs |
-//! | no consumer counted, twice in a row | the broker has forgotten ours |
+//! | no answer within a heartbeat, and no delivery meanwhile | half-open, or a broker that hangs |
+//! | messages ready and no consumer, twice in a row | the broker has forgotten ours |
+//! | nothing ready and no consumer, for two heartbeats, while the intake waits in vain | the same, or a queue without a leader |
 //! | messages ready, twice in a row, while the intake has waited for one for a whole heartbeat with room in its window | deliveries do not arrive |
 //!
-//! Each ends the session: readiness says why, and another connection follows. lapin notices a silent broker by itself, but
-//! looks only every half heartbeat once two are over (`broker::connection::address`).
+//! Each ends the session: readiness says why, and another connection follows. Ending a healthy one would be worse than the
+//! trouble: all that it holds is charged a delivery, and its events are dispatched twice. So a delivery that arrives is
+//! stronger than any count: RabbitMQ answers "nothing ready, no consumer" also when a queue's leader takes longer than a
+//! quarter of a second to say (`rabbit_quorum_queue:stat`), and an answer may stand behind a window of large messages.
+//! lapin notices a silent broker by itself (`broker::connection::address`).
 
 use std::{
     sync::{
@@ -29,6 +33,9 @@ use crate::broker::topology::{self, Count};
 /// Looks in a row that must agree before a consumer counts as dead: a queue whose leader moves counts nothing for a moment.
 const AGREED: u32 = 2;
 
+/// The same where the count may only say that the leader did not answer: two heartbeats.
+const AGREED_UNSURE: u32 = 5;
+
 /// What an intake shows of itself.
 pub(super) struct Ward {
     queue: ShortString,
@@ -38,6 +45,8 @@ pub(super) struct Ward {
     held: AtomicUsize,
     /// Since when the intake waits for the next message, if it does.
     since: Mutex<Option<Instant>>,
+    /// Messages that have arrived.
+    arrived: AtomicUsize,
     /// The session has given its connection up.
     abandoned: AtomicBool,
 }
@@ -49,6 +58,7 @@ impl Ward {
             window: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             since: Mutex::default(),
+            arrived: AtomicUsize::new(0),
             abandoned: AtomicBool::new(false),
         })
     }
@@ -67,6 +77,7 @@ impl Ward {
     /// One message is held, for as long as the guard lives.
     pub(super) fn holds(self: &Arc<Ward>) -> Holds {
         self.held.fetch_add(1, Ordering::Relaxed);
+        self.arrived.fetch_add(1, Ordering::Relaxed);
         Holds(self.clone())
     }
 
@@ -115,44 +126,78 @@ impl Drop for Holds {
 /// What is wrong with one consumer, as far as one look shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
+    /// Messages wait and nobody is there.
     Forgotten,
+    /// Nobody is counted, which may only mean that nobody was asked.
+    Unsure,
+    /// Messages wait, and the intake for them.
     Starving,
 }
 
-/// Judges one look: what the broker counts, and for how long the intake has waited with room to spare.
-fn trouble(count: Count, waited: Option<Duration>, heartbeat: Duration) -> Option<Trouble> {
-    match count {
-        Count { consumers: 0, .. } => Some(Trouble::Forgotten),
-        Count { ready, .. } if ready > 0 && waited.is_some_and(|waited| waited >= heartbeat) => Some(Trouble::Starving),
-        _ => None,
+impl Trouble {
+    /// Looks in a row that must agree.
+    fn agreed(self) -> u32 {
+        match self {
+            Trouble::Forgotten | Trouble::Starving => AGREED,
+            Trouble::Unsure => AGREED_UNSURE,
+        }
     }
+}
+
+/// Judges one look: what the broker counts, for how long the intake has waited with room to spare, and whether a message
+/// has arrived since the look before.
+fn trouble(count: Count, waited: Option<Duration>, arrived: bool, heartbeat: Duration) -> Option<Trouble> {
+    let in_vain = waited.is_some_and(|waited| waited >= heartbeat);
+    match count {
+        _ if arrived => None,
+        Count { consumers: 0, ready: 0 } => in_vain.then_some(Trouble::Unsure),
+        Count { consumers: 0, .. } => Some(Trouble::Forgotten),
+        Count { ready: 0, .. } => None,
+        Count { .. } => in_vain.then_some(Trouble::Starving),
+    }
+}
+
+/// What the looks so far came to.
+#[derive(Default)]
+struct Seen {
+    trouble: Option<Trouble>,
+    times: u32,
+    arrived: usize,
 }
 
 /// Looks until something is wrong, and says what.
 pub(super) async fn watch(connection: &Connection, wards: [Arc<Ward>; 2], heartbeat: Duration) -> String {
     let mut tick = tokio::time::interval(heartbeat / 2);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut seen = [(None, 0), (None, 0)];
+    let mut seen = [Seen::default(), Seen::default()];
+    let arrived = || wards.iter().map(|ward| ward.arrived.load(Ordering::Relaxed)).sum::<usize>();
     loop {
         tick.tick().await;
         for (ward, seen) in wards.iter().zip(&mut seen) {
+            let before = arrived();
             let count = match tokio::time::timeout(heartbeat, topology::count(connection, ward.queue.as_str())).await {
                 Ok(Ok(Some(count))) => count,
                 // Missing or hidden: what that means is not for this place to say.
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => return error.to_string(),
+                // The answer stands behind what arrives.
+                Err(_) if arrived() > before => continue,
                 Err(_) => return format!("the broker has not answered for {} s", heartbeat.as_secs_f64()),
             };
-            let now = trouble(count, ward.waited(Instant::now()), heartbeat);
-            *seen = if now == seen.0 { (now, seen.1 + 1) } else { (now, 1) };
-            match *seen {
-                (Some(Trouble::Forgotten), AGREED..) => {
-                    return format!("the broker counts no consumer on {}", ward.queue);
-                }
-                (Some(Trouble::Starving), AGREED..) => {
-                    return format!("{} messages wait on {}, and its consumer gets none", count.ready, ward.queue);
-                }
-                _ => {}
+            let here = ward.arrived.load(Ordering::Relaxed);
+            let fresh = std::mem::replace(&mut seen.arrived, here) != here;
+            let now = trouble(count, ward.waited(Instant::now()), fresh, heartbeat);
+            seen.times = if now == seen.trouble { seen.times + 1 } else { 1 };
+            seen.trouble = now;
+            if let Some(trouble) = now
+                && seen.times >= trouble.agreed()
+            {
+                return match trouble {
+                    Trouble::Forgotten | Trouble::Unsure => format!("the broker counts no consumer on {}", ward.queue),
+                    Trouble::Starving => {
+                        format!("{} messages wait on {}, and its consumer gets none", count.ready, ward.queue)
+                    }
+                };
             }
         }
     }
@@ -168,12 +213,19 @@ mod tests {
     fn a_consumer_is_in_trouble_when_it_is_forgotten_or_starves() {
         let long = Some(HEARTBEAT);
         let just_now = Some(Duration::from_secs(9));
-        let count = |ready, consumers| Count { ready, consumers };
-        assert_eq!(trouble(count(0, 0), None, HEARTBEAT), Some(Trouble::Forgotten));
-        assert_eq!(trouble(count(5, 1), long, HEARTBEAT), Some(Trouble::Starving));
-        assert_eq!(trouble(count(0, 1), long, HEARTBEAT), None, "nothing to do is no trouble");
-        assert_eq!(trouble(count(5, 1), just_now, HEARTBEAT), None);
-        assert_eq!(trouble(count(5, 1), None, HEARTBEAT), None, "busy, or its window is full");
+        let look = |ready, consumers, waited| trouble(Count { ready, consumers }, waited, false, HEARTBEAT);
+        assert_eq!(look(5, 0, None), Some(Trouble::Forgotten));
+        assert_eq!(look(0, 0, long), Some(Trouble::Unsure));
+        assert_eq!(look(5, 1, long), Some(Trouble::Starving));
+        assert_eq!(look(0, 0, None), None, "busy: the leader only did not say");
+        assert_eq!(look(0, 1, long), None, "nothing to do is no trouble");
+        assert_eq!(look(5, 1, just_now), None);
+        assert_eq!(look(5, 1, None), None, "busy, or its window is full");
+        for count in
+            [Count { ready: 5, consumers: 0 }, Count { ready: 0, consumers: 0 }, Count { ready: 5, consumers: 1 }]
+        {
+            assert_eq!(trouble(count, long, true, HEARTBEAT), None, "what arrives is stronger than any count");
+        }
     }
 
     #[test]

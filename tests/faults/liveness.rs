@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::rig::{
     harness::{asked_every, eventually},
     node::Node,
-    proxy::Which,
+    proxy::{Weather, Which},
     trial::Trial,
 };
 
@@ -112,4 +112,24 @@ async fn an_idle_worker_keeps_its_connections() {
     assert_eq!(trial.proxy.accepted(), before);
     trial.load(50, 0);
     trial.adds_up().await;
+}
+
+/// Nor is slowness: answers stand behind a window of messages for longer than a heartbeat, and the messages arrive.
+#[tokio::test]
+async fn a_busy_worker_on_a_slow_line_keeps_its_connections() {
+    let mut trial = Trial::new(Node::shared(), 1).await;
+    trial.start().await;
+    let before = trial.proxy.accepted();
+    trial.proxy.weather(Which::Consume, Weather { delay: Duration::ZERO, rate: 1024 });
+    trial.load(120, 0);
+    let begun = Instant::now();
+    asked_every(Duration::from_millis(200), "five heartbeats of slowness", async || {
+        (begun.elapsed() > 5 * HEARTBEAT).then_some(())
+    })
+    .await;
+    assert!(trial.world.waiting().await > Some(0), "it was busy all the time");
+    assert_eq!(trial.proxy.accepted(), before, "{}", trial.workers[0].log());
+    trial.proxy.weather(Which::Consume, Weather::default());
+    let account = trial.adds_up().await;
+    assert_eq!((account.duplicates, account.both), (0, 0));
 }

@@ -26,6 +26,9 @@ use super::harness::Message;
 /// The timeout of every target in a trial.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Most attempts of a job in a trial.
+const MOST_ATTEMPTS: u32 = super::trial::RETRIES as u32 + 1;
+
 /// One event of upstream.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -70,6 +73,8 @@ pub struct Excuse {
     pub breaks: usize,
     /// POSTs that may come once more, for all breaks together.
     pub duplicates: usize,
+    /// Jobs that kill the process.
+    pub crash_loops: usize,
 }
 
 /// The sums.
@@ -88,6 +93,8 @@ pub struct Account {
     pub most_posts: usize,
     /// Most messages on the failed or rejected queue for one job or event.
     pub most_copies: usize,
+    /// Jobs that failed because the process died with them again and again.
+    pub crash_loops: usize,
     /// All that must not be, in words.
     pub wrong: Vec<String>,
 }
@@ -150,7 +157,11 @@ impl Account {
             if post.body != job.body.as_bytes() {
                 self.wrong.push(format!("{id}: POSTed with another body"));
             }
-            *job.posts.entry(post.attempt().unwrap_or_default()).or_default() += 1;
+            let attempt = post.attempt().unwrap_or_default();
+            if !(1..=MOST_ATTEMPTS).contains(&attempt) {
+                self.wrong.push(format!("{id}: attempt {attempt} is none that is due"));
+            }
+            *job.posts.entry(attempt).or_default() += 1;
             job.delivered |= accepts(post);
         }
     }
@@ -159,7 +170,15 @@ impl Account {
         for message in failed {
             let id = message.properties.message_id().as_ref().map(|id| id.as_str()).unwrap_or_default();
             match jobs.get_mut(id) {
-                Some(job) if job.body.as_bytes() == message.body => job.failed += 1,
+                Some(job) if job.body.as_bytes() == message.body => {
+                    job.failed += 1;
+                    // What broke here must end no job by itself: no crash loop, no delivery limit of the broker.
+                    match message.text("leadhook-reason").as_deref() {
+                        Some("exhausted" | "gone") => {}
+                        Some("crash_loop") => self.crash_loops += 1,
+                        reason => self.wrong.push(format!("{id}: failed for {reason:?}")),
+                    }
+                }
                 Some(_) => self.wrong.push(format!("{id}: failed with another body")),
                 None => self.wrong.push(format!("a failed job that nobody published: {id}")),
             }
@@ -217,6 +236,7 @@ impl Account {
         bound("duplicates", self.duplicates, excuse.duplicates);
         bound("POSTs of one attempt", self.most_posts, 1 + excuse.breaks);
         bound("copies of one failed job or rejected event", self.most_copies, 1 + excuse.breaks);
+        bound("crash loops", self.crash_loops, excuse.crash_loops);
         bound("both delivered and failed", self.both, excuse.duplicates);
         all
     }
@@ -236,6 +256,7 @@ impl Account {
         self.no_target += other.no_target;
         self.lost += other.lost;
         self.duplicates += other.duplicates;
+        self.crash_loops += other.crash_loops;
         self.most_posts = self.most_posts.max(other.most_posts);
         self.most_copies = self.most_copies.max(other.most_copies);
         self.wrong.extend(other.wrong.iter().cloned());
