@@ -142,10 +142,12 @@ impl Trial<'_> {
                 eventually("a frame is cut", async || (self.proxy.frames_cut() > before).then_some(())).await;
             }
             Fault::HalfOpen(which) => {
+                self.confirms_were_lost();
                 self.worker_broke(&what);
                 self.until_it_connects_anew(|proxy| proxy.vanish(which, None)).await;
             }
             Fault::OneWay(which, direction) => {
+                self.confirms_were_lost();
                 self.worker_broke(&what);
                 self.until_it_connects_anew(|proxy| proxy.vanish(which, Some(direction))).await;
             }
@@ -156,6 +158,7 @@ impl Trial<'_> {
                 self.proxy.weather(Which::All, Weather::default());
             }
             Fault::Throttled => {
+                self.confirms_were_lost();
                 // Confirms may come later than the worker waits for them.
                 self.worker_broke(&what);
                 self.proxy.weather(Which::All, Weather { delay: Duration::ZERO, rate: 8 * 1024 });
@@ -187,6 +190,7 @@ impl Trial<'_> {
                 self.node.start_again();
             }
             Fault::BrokerSilent => {
+                self.confirms_were_lost();
                 self.broker_broke(&what);
                 self.node.pause();
                 tokio::time::sleep(HOLD + HOLD.mul_f64(2.0 * self.rng.f64())).await;
@@ -205,6 +209,7 @@ impl Trial<'_> {
                 self.node.ctl(&["set_disk_free_limit", "50MB"]);
             }
             Fault::SlowConfirms => {
+                self.confirms_were_lost();
                 self.worker_broke(&what);
                 self.proxy.weather(Which::Publish, Weather { delay: Duration::from_millis(900), rate: 0 });
                 tokio::time::sleep(HOLD).await;

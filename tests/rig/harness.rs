@@ -198,12 +198,14 @@ impl World {
         taken
     }
 
-    /// The same for a queue that may be missing for a while.
+    /// The same for a queue that may be missing for a while. It is known before its process runs, and whoever takes from it
+    /// in that moment loses the connection (3.10), so its messages are counted first.
     pub async fn take_when_there(&self, queue: &str, count: usize) -> Vec<Message> {
         eventually(&format!("queue {queue}"), async || {
             let channel = self.connection.create_channel().await.expect("a channel");
             let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await.ok()
+            let counted = channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default());
+            (counted.await.ok()?.message_count() as usize >= count).then_some(())
         })
         .await;
         self.take(queue, count).await

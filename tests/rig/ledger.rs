@@ -5,8 +5,9 @@
 //! counted apart. Nothing may be there that nobody published.
 //!
 //! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there are
-//! none. They are bounded in sum, by what was in flight at each break, and for each job, by the number of breaks: a
-//! fork at each break that forked again at the next would grow beyond it.
+//! none. They are bounded in sum, by what was in flight at each break, and for each job, by twice the number of breaks: an
+//! event may be in flight together with a job of it that is POSTed already, and then both come again. Forks that
+//! forked again at each break would grow beyond that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -234,8 +235,8 @@ impl Account {
             }
         };
         bound("duplicates", self.duplicates, excuse.duplicates);
-        bound("POSTs of one attempt", self.most_posts, 1 + excuse.breaks);
-        bound("copies of one failed job or rejected event", self.most_copies, 1 + excuse.breaks);
+        bound("POSTs of one attempt", self.most_posts, 1 + 2 * excuse.breaks);
+        bound("copies of one failed job or rejected event", self.most_copies, 1 + 2 * excuse.breaks);
         bound("crash loops", self.crash_loops, excuse.crash_loops);
         bound("both delivered and failed", self.both, excuse.duplicates);
         all

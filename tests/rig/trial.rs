@@ -354,6 +354,12 @@ impl<'a> Trial<'a> {
         self.broker_broke("and its election");
     }
 
+    /// Publishes arrived for a while and their confirms did not. What was published goes its way meanwhile, and each of its
+    /// publishes (as a job, as retries, as failed) is made once more when the silence is noticed.
+    pub fn confirms_were_lost(&mut self) {
+        self.excuse.breaks += 1 + RETRIES / 2;
+    }
+
     /// Something broke that explains so many duplicates.
     pub fn broke(&mut self, what: &str, duplicates: usize) {
         self.story.push(what.to_owned());
