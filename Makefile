@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down soak test test-rabbitmq4 check fmt lint doc deny fuzz ci
+.PHONY: help demo up down soak reconnects test test-rabbitmq4 check fmt lint doc deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,6 +20,10 @@ down: ## end what `make up` started
 MINUTES ?= 10
 soak: ## faults drawn from a seed, for MINUTES=10, with a ledger at the end
 	@scripts/soak.sh --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LANES),--lanes $(LANES))
+
+CUTS ?= 1000
+reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (100 minutes)
+	@scripts/soak.sh --cuts $(CUTS)
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop
 	@scripts/gate.sh test

@@ -109,6 +109,8 @@ entries! {
         "Panics caught; each costs its job one attempt and is a fault of ours";
     BUILD_INFO = Info "leadhook_build_info" ["version"]
         "Always 1: the version that runs";
+    TASKS = Gauge "leadhook_tasks" []
+        "Tasks alive in this process, those of its connections included";
     RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
         "Resident memory of this process; missing where the system has no /proc";
     START_TIME = Gauge "process_start_time_seconds" []

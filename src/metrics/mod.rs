@@ -123,6 +123,7 @@ impl Metrics {
         };
         let entry = catalogue::BUILD_INFO;
         metrics.registry.register(entry.registered(), entry.help, build);
+        metrics.registry.register_collector(Box::new(process::Tasks));
         metrics.registry.register_collector(Box::new(process::ResidentMemory));
         register(&mut metrics.registry, catalogue::START_TIME, started);
         metrics.begin_at_zero();

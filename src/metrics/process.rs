@@ -26,6 +26,19 @@ impl Collector for ResidentMemory {
     }
 }
 
+/// Counts the tasks of the runtime that it is asked in: what leaks on a reconnect shows here first.
+#[derive(Debug)]
+pub(super) struct Tasks;
+
+impl Collector for Tasks {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Ok(()) };
+        let gauge = ConstGauge::new(runtime.metrics().num_alive_tasks() as u64);
+        let entry = catalogue::TASKS;
+        gauge.encode(encoder.encode_descriptor(entry.registered(), entry.help, None, gauge.metric_type())?)
+    }
+}
+
 /// `VmRSS` of a Linux `status` file, which always counts in kB of 1024 bytes (unlike `statm`, whose unit is the page).
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

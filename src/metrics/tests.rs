@@ -39,8 +39,8 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics
 }
 
-#[test]
-fn the_scrape_and_the_catalogue_agree() {
+#[tokio::test]
+async fn the_scrape_and_the_catalogue_agree() {
     let page = busy().encode();
     let mut shown = BTreeMap::new();
     for line in page.lines() {

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::rig::{
     harness::{World, asked_every, eventually},
+    load::{LARGE, SMALL, Scale},
     node::Cluster,
     proxy::Proxy,
-    trial::{LARGE, SMALL, Scale, Trial},
+    trial::Trial,
     upstream::Upstream,
 };
 

@@ -14,10 +14,13 @@ mod worker; // the worker dies between every two steps
 #[path = "../rig/mod.rs"]
 mod rig;
 
-use rig::{fault::Fault, node::Node, trial::Trial};
+use rig::{fault::Fault, harness::eventually, node::Node, trial::Trial};
 
-/// Events of a trial with one fault.
+/// Events of a trial, at the least. A fault may need longer than they last: then there are more.
 const EVENTS: usize = 300;
+
+/// More than any fault lasts.
+const PLENTY: usize = 30_000;
 
 /// How many are published in a second.
 const RATE: u32 = 150;
@@ -26,10 +29,13 @@ const RATE: u32 = 150;
 async fn trial_on(node: &Node, fault: Fault) {
     let mut trial = Trial::new(node, fastrand::u64(..)).await;
     trial.start().await;
-    trial.load(EVENTS, RATE);
+    trial.load(PLENTY, RATE);
     trial.under_load(40).await;
     trial.inflict(fault).await;
     trial.under_load(20).await;
+    let published = async || (trial.upstream.count() >= EVENTS).then_some(());
+    eventually("enough events", published).await;
+    trial.end_load().await;
     trial.adds_up().await;
 }
 

@@ -45,7 +45,7 @@ async fn a_job_that_kills_the_process_each_time_is_failed_and_its_neighbours_are
                 return Some(true);
             }
             let settled = trial.world.waiting().await? == 0
-                && worker.metric_if_there("leadhook_attempts_in_flight").await? == 0.0
+                && worker.metric_if_there("leadhook_attempts_in_flight", "").await? == 0.0
                 && worker.log().contains("crash_loop");
             settled.then_some(false)
         })

@@ -68,7 +68,7 @@ async fn foreign(queue: &str, kind: &str, home: Option<&str>) {
     .await;
     // Attempts that were in flight end, and their outcomes are recorded.
     eventually("the intake is closed", async || {
-        (trial.workers[0].metric_if_there("leadhook_attempts_in_flight").await? == 0.0).then_some(())
+        (trial.workers[0].metric_if_there("leadhook_attempts_in_flight", "").await? == 0.0).then_some(())
     })
     .await;
     match home {

@@ -3,7 +3,7 @@
 //! A fault is inflicted under load, held for a moment, and mended where mending is somebody's job. What it explains
 //! (duplicates, copies) is noted with the trial.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
@@ -15,6 +15,9 @@ use super::{
 
 /// How long a fault that lasts is held.
 const HOLD: Duration = Duration::from_secs(2);
+
+/// How often it is asked whether a fault shows.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// One kind of break.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +38,8 @@ pub enum Fault {
     HalfOpen(Which),
     /// Bytes vanish one way, heartbeats among them.
     OneWay(Which, Direction),
+    /// Deliveries vanish, on a connection that is well.
+    Starved,
     /// Everything takes longer.
     Delayed,
     /// A few kilobytes in a second.
@@ -64,7 +69,7 @@ pub enum Fault {
 }
 
 /// Those that a seed may draw, for one worker in front of a broker of its own.
-pub const DRAWN: [Fault; 36] = [
+pub const DRAWN: [Fault; 44] = [
     Fault::Killed,
     Fault::KilledAt("event.taken"),
     Fault::KilledAt("event.resolved"),
@@ -76,6 +81,7 @@ pub const DRAWN: [Fault; 36] = [
     Fault::KilledAt("job.posted"),
     Fault::KilledAt("job.recorded"),
     Fault::KilledAt("job.recorded:retry"),
+    Fault::KilledAt("job.recorded:fail"),
     Fault::KilledAt("job.acked"),
     Fault::Stopped,
     Fault::Reloaded,
@@ -87,25 +93,33 @@ pub const DRAWN: [Fault; 36] = [
     Fault::CutInFrame(Which::Publish, Direction::ToWorker),
     Fault::HalfOpen(Which::Consume),
     Fault::HalfOpen(Which::Publish),
+    Fault::HalfOpen(Which::All),
     Fault::OneWay(Which::Consume, Direction::ToBroker),
     Fault::OneWay(Which::Publish, Direction::ToWorker),
+    Fault::Starved,
     Fault::Delayed,
     Fault::Throttled,
     Fault::Unreachable,
     Fault::ConnectionsClosed,
     Fault::PublishingForbidden,
+    Fault::ConsumerTimeout,
     Fault::Restarted,
     Fault::BrokerKilled,
     Fault::BrokerSilent,
     Fault::MemoryAlarm,
     Fault::DiskAlarm,
     Fault::SlowConfirms,
-    Fault::Full("jobs"),
+    Fault::Full("jobs$"),
+    Fault::Full("delay"),
+    Fault::Full("failed$"),
+    Fault::Full("rejected$"),
+    Fault::Full("events$"),
 ];
 
 impl Trial<'_> {
-    /// Breaks it, under a load that flows, and mends what is not the worker's to mend.
+    /// Breaks it, under a load that flows, sees that it is broken, and mends what is not the worker's to mend.
     pub async fn inflict(&mut self, fault: Fault) {
+        assert!(!(self.strict && self.all_published()), "{fault:?} comes too late: there is no load");
         let what = format!("{fault:?}");
         match fault {
             Fault::Killed => {
@@ -128,11 +142,16 @@ impl Trial<'_> {
             Fault::Reloaded => {
                 let note = format!("revision {}", self.rng.u32(..));
                 self.story.push(what);
+                let before = self.metrics("leadhook_store_reloads_total", "loaded").await;
                 self.write_store(&note);
+                self.seen("the store is loaded anew", async |trial| {
+                    trial.metrics("leadhook_store_reloads_total", "loaded").await > before
+                })
+                .await;
             }
             Fault::Cut(which) => {
                 self.worker_broke(&what);
-                self.proxy.cut(which);
+                self.until_it_connects_anew(|proxy| proxy.cut(which)).await;
             }
             Fault::CutInFrame(which, direction) => {
                 self.worker_broke(&what);
@@ -151,6 +170,14 @@ impl Trial<'_> {
                 self.worker_broke(&what);
                 self.until_it_connects_anew(|proxy| proxy.vanish(which, Some(direction))).await;
             }
+            Fault::Starved => {
+                self.worker_broke(&what);
+                self.all_connected().await;
+                let before = self.proxy.accepted();
+                self.proxy.starve(Which::Consume);
+                // It shows only where there is work left to wait for.
+                self.seen("a new connection", async |trial| trial.proxy.accepted() > before).await;
+            }
             Fault::Delayed => {
                 self.story.push(what);
                 self.proxy.weather(Which::All, Weather { delay: Duration::from_millis(60), rate: 0 });
@@ -167,14 +194,20 @@ impl Trial<'_> {
             }
             Fault::Unreachable => {
                 self.worker_broke(&what);
+                self.all_connected().await;
+                let before = self.proxy.accepted();
                 self.proxy.down(true);
                 self.proxy.cut(Which::All);
                 a_moment(&mut self.rng, HOLD).await;
                 self.proxy.down(false);
+                eventually("a new connection", async || (self.proxy.accepted() > before).then_some(())).await;
             }
             Fault::ConnectionsClosed => {
                 self.worker_broke(&what);
-                self.node.ctl(&["close_all_connections", "-p", self.world.vhost(), "a test"]);
+                self.until_it_connects_anew_after(async |trial| {
+                    trial.node.ctl(&["close_all_connections", "-p", trial.world.vhost(), "a test"]);
+                })
+                .await;
             }
             Fault::PublishingForbidden => self.forbid_publishing(&what).await,
             Fault::ConsumerTimeout => self.let_consumers_time_out(&what).await,
@@ -199,13 +232,13 @@ impl Trial<'_> {
             Fault::MemoryAlarm => {
                 self.broker_broke(&what);
                 self.node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
-                a_moment(&mut self.rng, HOLD).await;
+                self.until_blocked().await;
                 self.node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
             }
             Fault::DiskAlarm => {
                 self.broker_broke(&what);
                 self.node.ctl(&["set_disk_free_limit", "100000000000000"]);
-                a_moment(&mut self.rng, HOLD).await;
+                self.until_blocked().await;
                 self.node.ctl(&["set_disk_free_limit", "50MB"]);
             }
             Fault::SlowConfirms => {
@@ -219,9 +252,36 @@ impl Trial<'_> {
         }
     }
 
-    /// Starts a worker that dies at a fail point, and waits for its death, or for the end of all work.
+    /// Waits until a fault shows its effect. Where faults are drawn it may come when there is nothing left for it to show on:
+    /// then no longer than that takes elsewhere.
+    async fn seen(&mut self, what: &str, ask: impl AsyncFn(&Self) -> bool) {
+        if self.strict {
+            asked_every(LOOK, what, async || ask(self).await.then_some(())).await;
+            return;
+        }
+        let begun = Instant::now();
+        while !ask(self).await {
+            if begun.elapsed() > 3 * HOLD {
+                self.story.push(format!("(not seen: {what})"));
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The sum of a metric over the workers that answer.
+    async fn metrics(&self, name: &str, with: &str) -> f64 {
+        let mut sum = 0.0;
+        for worker in &self.workers {
+            sum += worker.metric_if_there(name, with).await.unwrap_or_default();
+        }
+        sum
+    }
+
+    /// Starts a worker that dies at a fail point, and waits for its death; where faults are drawn, or for the end of all work.
     async fn die_at(&mut self, point: &str) {
-        let hit = self.rng.u32(1..=25);
+        // A point that is passed once for each event comes a hundred times under the load of a test, the rarest some twenty times.
+        let hit = self.rng.u32(1..=if self.strict { 5 } else { 25 });
         self.story.push(format!("{point} at hit {hit}"));
         self.start_armed(&format!("{point}=kill@{hit}"));
         let mut worker = self.workers.pop().expect("just started");
@@ -239,7 +299,11 @@ impl Trial<'_> {
                 "{point}: {status}\n{}",
                 worker.log()
             ),
-            None => worker.kill().await,
+            None => {
+                assert!(!self.strict, "{point} was never passed {hit} times\n{}", worker.log());
+                self.story.push("(never came there)".to_owned());
+                worker.kill().await;
+            }
         }
     }
 
@@ -252,25 +316,53 @@ impl Trial<'_> {
 
     /// Breaks connections without telling anybody, and waits until the worker has noticed and made new ones.
     async fn until_it_connects_anew(&mut self, break_it: impl Fn(&super::proxy::Proxy)) {
+        self.until_it_connects_anew_after(async |trial| break_it(&trial.proxy)).await;
+    }
+
+    async fn until_it_connects_anew_after(&mut self, break_it: impl AsyncFn(&Self)) {
         self.all_connected().await;
         let before = self.proxy.accepted();
-        break_it(&self.proxy);
+        break_it(self).await;
         eventually("a new connection", async || (self.proxy.accepted() > before).then_some(())).await;
+    }
+
+    /// Waits until a worker says that the broker has blocked it, which it hears when it publishes; and a moment longer.
+    async fn until_blocked(&mut self) {
+        self.seen("publishing is blocked", async |trial| {
+            for worker in &trial.workers {
+                if worker.get("/readyz").await.is_some_and(|(_, body)| body.contains("blocked")) {
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        a_moment(&mut self.rng, HOLD).await;
+    }
+
+    /// Waits until so many more publishes have failed for a reason than `before`.
+    async fn until_a_publish_fails(&mut self, reason: &str, before: f64) {
+        self.seen(&format!("a publish fails: {reason}"), async |trial| {
+            trial.metrics("leadhook_publish_failures_total", reason).await > before
+        })
+        .await;
     }
 
     async fn forbid_publishing(&mut self, what: &str) {
         self.worker_broke(what);
+        let before = self.metrics("leadhook_publish_failures_total", "channel_closed").await;
         let permissions = format!("permissions/{}/guest", self.world.vhost());
         // Upstream may go on.
         let reduced = r#"{"configure":".*","write":"^lead\\.events$","read":".*"}"#;
         self.node.manage(Method::PUT, &permissions, reduced).await;
-        tokio::time::sleep(HOLD).await;
+        self.until_a_publish_fails("channel_closed", before).await;
+        a_moment(&mut self.rng, HOLD).await;
         let all = r#"{"configure":".*","write":".*","read":".*"}"#;
         self.node.manage(Method::PUT, &permissions, all).await;
     }
 
     async fn let_consumers_time_out(&mut self, what: &str) {
-        self.worker_broke(what);
+        let before = self.sessions_lost();
         let set = |timeout: u32| {
             self.node.ctl(&[
                 "eval",
@@ -287,13 +379,17 @@ impl Trial<'_> {
         set(1_800_000);
         self.receiver("slow").set_script("200@120ms".parse().expect("a script"));
         self.proxy.cut(Which::Consume);
-        self.worker_broke("and back");
-        self.excuse.breaks += 8;
-        self.excuse.duplicates *= 8;
+        // Twice cut, and each time that the broker gave up waiting.
+        let lost = self.sessions_lost() - before;
+        assert!(lost > 1 || !self.strict, "no consumer timed out");
+        for _ in 0..=lost {
+            self.worker_broke(what);
+        }
     }
 
     async fn fill(&mut self, queue: &str, what: &str) {
         self.worker_broke(what);
+        let before = self.metrics("leadhook_publish_failures_total", "nacked").await;
         let policy = format!("policies/{}/full", self.world.vhost());
         let limit = |most: u32| {
             format!(
@@ -301,7 +397,12 @@ impl Trial<'_> {
             )
         };
         self.node.manage(Method::PUT, &policy, &limit(1)).await;
-        tokio::time::sleep(HOLD).await;
+        match queue {
+            // Whoever publishes there is upstream.
+            "events$" => tokio::time::sleep(HOLD).await,
+            _ => self.until_a_publish_fails("nacked", before).await,
+        }
+        a_moment(&mut self.rng, HOLD).await;
         // Raised, not removed: a queue that was full tells those who publish to go on when it falls below its limit, and where
         // the limit is taken away from a full queue it never does. Dead letters then wait for ever (measured on 3.10).
         self.node.manage(Method::PUT, &policy, &limit(1_000_000)).await;

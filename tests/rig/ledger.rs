@@ -5,7 +5,7 @@
 //! counted apart. Nothing may be there that nobody published.
 //!
 //! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there are
-//! none. They are bounded in sum, by what was in flight at each break, and for each job, by twice the number of breaks: an
+//! none, and no attempt follows one that was accepted. They are bounded in sum, by what was in flight at each break, and for each job, by twice the number of breaks: an
 //! event may be in flight together with a job of it that is POSTed already, and then both come again. Forks that
 //! forked again at each break would grow beyond that.
 
@@ -90,6 +90,8 @@ pub struct Account {
     pub no_target: usize,
     pub lost: usize,
     pub duplicates: usize,
+    /// POSTs with a higher attempt number than one that was accepted.
+    pub needless: usize,
     /// Most POSTs with one `webhook-id` and attempt number.
     pub most_posts: usize,
     /// Most messages on the failed or rejected queue for one job or event.
@@ -117,7 +119,8 @@ struct Traces<'a> {
     body: &'a str,
     /// By attempt number.
     posts: BTreeMap<u32, usize>,
-    delivered: bool,
+    /// The lowest attempt number that was accepted.
+    accepted: Option<u32>,
     failed: usize,
 }
 
@@ -163,7 +166,9 @@ impl Account {
                 self.wrong.push(format!("{id}: attempt {attempt} is none that is due"));
             }
             *job.posts.entry(attempt).or_default() += 1;
-            job.delivered |= accepts(post);
+            if accepts(post) {
+                job.accepted = Some(job.accepted.map_or(attempt, |before| before.min(attempt)));
+            }
         }
     }
 
@@ -207,7 +212,7 @@ impl Account {
 
     fn judge(&mut self, jobs: &BTreeMap<String, Traces<'_>>) {
         for (id, job) in jobs {
-            match (job.delivered, job.failed > 0) {
+            match (job.accepted.is_some(), job.failed > 0) {
                 (true, false) => self.delivered += 1,
                 (false, true) => self.failed += 1,
                 (true, true) => self.both += 1,
@@ -216,6 +221,8 @@ impl Account {
                 }
             }
             self.duplicates += job.posts.values().map(|count| count - 1).sum::<usize>();
+            let after = |accepted: u32| job.posts.range(accepted + 1..).map(|(_, count)| count).sum::<usize>();
+            self.needless += job.accepted.map(after).unwrap_or_default();
             self.most_posts = self.most_posts.max(job.posts.values().copied().max().unwrap_or_default());
             self.most_copies = self.most_copies.max(job.failed);
         }
@@ -238,13 +245,15 @@ impl Account {
         bound("POSTs of one attempt", self.most_posts, 1 + 2 * excuse.breaks);
         bound("copies of one failed job or rejected event", self.most_copies, 1 + 2 * excuse.breaks);
         bound("crash loops", self.crash_loops, excuse.crash_loops);
-        bound("both delivered and failed", self.both, excuse.duplicates);
+        bound("POSTs after one that was accepted", self.needless, excuse.duplicates);
+        // Two copies of a job that end differently have made some attempt twice.
+        if self.both > self.duplicates {
+            all.push(format!(
+                "{} jobs are both delivered and failed, and there are {} duplicates",
+                self.both, self.duplicates
+            ));
+        }
         all
-    }
-
-    /// Which events are not accounted for yet.
-    pub fn is_settled(&self) -> bool {
-        self.lost == 0
     }
 
     /// Adds another account to this one.
@@ -257,6 +266,7 @@ impl Account {
         self.no_target += other.no_target;
         self.lost += other.lost;
         self.duplicates += other.duplicates;
+        self.needless += other.needless;
         self.crash_loops += other.crash_loops;
         self.most_posts = self.most_posts.max(other.most_posts);
         self.most_copies = self.most_copies.max(other.most_copies);

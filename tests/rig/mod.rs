@@ -4,6 +4,7 @@
 pub mod fault; // what can break, each by itself or drawn by a seed
 pub mod harness; // a world per test: vhost, store, workers, receivers
 pub mod ledger; // every event accounted for
+pub mod load; // what is published, and to whom it goes
 pub mod node; // private RabbitMQ nodes
 pub mod proxy; // a network that breaks on demand
 pub mod trial; // a load of numbered events while things break

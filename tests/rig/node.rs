@@ -123,6 +123,30 @@ impl Node {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// How many messages each queue of a vhost holds, asked of their leaders, which know it exactly. `rabbitmqctl list_queues`
+    /// shows what it was up to five seconds ago. In the order of the names, so that delay queues come before what they
+    /// dead-letter to: nothing moves on unseen while no worker runs.
+    pub fn held(&self, vhost: &str) -> Vec<(String, String)> {
+        let ask = format!(
+            r#"Name = fun (Q) -> element(4, amqqueue:get_name(Q)) end,
+            Count = fun (Q) ->
+                case amqqueue:get_type(Q) of
+                    rabbit_quorum_queue ->
+                        case ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1) of
+                            {{ok, {{_, N}}, _}} -> N;
+                            _ -> unknown
+                        end;
+                    _ -> proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages]))
+                end
+            end,
+            All = lists:sort([{{Name(Q), Q}} || Q <- rabbit_amqqueue:list(<<"{vhost}">>)]),
+            lists:foreach(fun ({{N, Q}}) -> io:format("~ts ~p~n", [N, Count(Q)]) end, All)."#
+        );
+        let said = self.ctl_said(&["eval", &ask]);
+        let pairs = said.lines().filter_map(|line| line.split_once(' '));
+        pairs.map(|(name, count)| (name.to_owned(), count.trim().to_owned())).collect()
+    }
+
     /// The first part of its Erlang name.
     fn name(&self) -> String {
         let told = std::fs::read_to_string(self.path.join("node")).expect("what the script noted");

@@ -8,15 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leadhook::{
-    receiver::{Options, Received, Receiver},
-    store::TargetKey,
-};
+use leadhook::receiver::{Received, Receiver};
 use tokio::task::JoinHandle;
 
 use super::{
-    harness::{PATIENCE, Worker, World, asked_every, eventually, receiver_with},
-    ledger::{Account, Due, Event, Excuse, Found},
+    harness::{PATIENCE, Worker, World, asked_every, eventually},
+    ledger::{Account, Excuse, Found},
+    load::{self, MOST_TARGETS, SMALL, Scale},
     node::Node,
     proxy::Proxy,
     upstream::Upstream,
@@ -24,8 +22,6 @@ use super::{
 
 /// Retries of each target.
 pub const RETRIES: usize = 2;
-/// Most targets of an event.
-const MOST_TARGETS: usize = 2;
 /// Dead letters that the broker has under way for each delay queue (`dead_letter_worker_consumer_prefetch`).
 const DEAD_LETTERS: usize = 32;
 /// Delay queues in use: with these waits, jitter included.
@@ -39,58 +35,6 @@ pub const SETTINGS: [(&str, &str); 5] = [
     ("LEADHOOK__AMQP__HEARTBEAT", "2s"),
     ("LEADHOOK__SHUTDOWN__GRACE", "20s"),
 ];
-
-/// Receivers and how they answer; the campaign is the name in capitals.
-const RECEIVERS: [(&str, &str, bool); 5] = [
-    ("healthy", "200", false),
-    ("slow", "200@120ms", false),
-    ("flaky", "500,500,200", true),
-    ("broken", "500", false),
-    ("gone", "410", false),
-];
-
-/// How much a trial has in flight, and of what.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale {
-    /// Attempts at the same time in a worker.
-    pub slots: usize,
-    /// Events that such a worker takes at once.
-    pub events_ahead: usize,
-    /// What is drawn for each event, by weight; `bad` is added where a trial has one.
-    mix: [(&'static str, u32); 8],
-}
-
-/// Little in flight, and much that fails.
-pub const SMALL: Scale = Scale {
-    slots: 8,
-    events_ahead: 16,
-    mix: [
-        ("HEALTHY", 40),
-        ("SLOW", 8),
-        ("FLAKY", 18),
-        ("BROKEN", 8),
-        ("GONE", 5),
-        ("PAIR", 8),
-        ("OFF", 4),
-        ("unusable", 4),
-    ],
-};
-
-/// For a thousand events in a second: much in flight, and little of what takes more than one POST.
-pub const LARGE: Scale = Scale {
-    slots: 64,
-    events_ahead: 200,
-    mix: [
-        ("HEALTHY", 92),
-        ("SLOW", 1),
-        ("FLAKY", 1),
-        ("BROKEN", 1),
-        ("GONE", 1),
-        ("PAIR", 1),
-        ("OFF", 2),
-        ("unusable", 1),
-    ],
-};
 
 /// A trial.
 pub struct Trial<'a> {
@@ -109,10 +53,12 @@ pub struct Trial<'a> {
     pub story: Vec<String>,
     /// Says nothing at its end.
     pub silent: bool,
-    receivers: BTreeMap<&'static str, Receiver>,
-    bad: Option<String>,
-    numbered: u32,
-    publishing: Option<JoinHandle<()>>,
+    /// A fault must have its effect, and in the middle of a load; where faults are drawn, some come too late for that.
+    pub strict: bool,
+    pub(super) receivers: BTreeMap<&'static str, Receiver>,
+    pub(super) bad: Option<String>,
+    pub(super) numbered: u32,
+    pub(super) publishing: Option<JoinHandle<()>>,
     /// Taken from the failed and rejected queues before the end.
     found: Found,
 }
@@ -136,11 +82,6 @@ impl<'a> Trial<'a> {
         upstream: Upstream,
         seed: u64,
     ) -> Trial<'a> {
-        let mut receivers = BTreeMap::new();
-        for (name, script, per_webhook) in RECEIVERS {
-            let options = Options { script: script.parse().expect("a script"), per_webhook, ..Options::default() };
-            receivers.insert(name, receiver_with(options).await);
-        }
         let trial = Trial {
             node,
             world,
@@ -153,7 +94,8 @@ impl<'a> Trial<'a> {
             excuse: Excuse::default(),
             story: Vec::new(),
             silent: false,
-            receivers,
+            strict: true,
+            receivers: load::receivers().await,
             bad: None,
             numbered: 0,
             publishing: None,
@@ -161,108 +103,6 @@ impl<'a> Trial<'a> {
         };
         trial.write_store("");
         trial
-    }
-
-    /// A further target for a part of the events: an URL that fares badly. Its deliveries must all fail.
-    pub fn bad_target(&mut self, url: &str) {
-        self.bad = Some(url.to_owned());
-        self.write_store("");
-    }
-
-    /// A further target for a part of the events, that answers by a script for each webhook.
-    pub async fn bad_receiver(&mut self, script: &str) {
-        let options = Options { script: script.parse().expect("a script"), per_webhook: true, ..Options::default() };
-        let receiver = receiver_with(options).await;
-        let url = receiver.url();
-        self.receivers.insert("bad", receiver);
-        self.bad_target(&url);
-    }
-
-    /// A receiver of the trial.
-    pub fn receiver(&self, name: &str) -> &Receiver {
-        &self.receivers[name]
-    }
-
-    /// Writes the store; another `note` makes another revision of the same contents.
-    pub fn write_store(&self, note: &str) {
-        let mut text = format!("# {note}\ndefault_organization: acme\norganizations:\n  acme:\n    webhook:\n");
-        text += &format!(
-            "      url: {}\n      events: \"*\"\n      retry_attempts: {RETRIES}\n",
-            self.receivers["healthy"].url()
-        );
-        text += "      timeout: 1\n    campaigns:\n";
-        let bad = self.bad.as_ref().map(|url| ("bad", url.clone()));
-        let all = self.receivers.iter().filter(|(name, _)| **name != "bad").map(|(name, it)| (*name, it.url()));
-        for (name, url) in all.chain(bad) {
-            text += &format!("      {}: {{ override: true, webhook: {{ url: \"{url}\" }} }}\n", name.to_uppercase());
-        }
-        let (one, two) = (self.receivers["healthy"].url(), self.receivers["flaky"].url());
-        // A named target inherits from one of the same name only.
-        let rest = format!("events: \"*\", retry_attempts: {RETRIES}, timeout: 1");
-        text += &format!(
-            "      PAIR: {{ override: true, webhooks: [{{ name: one, url: \"{one}\", {rest} }}, {{ name: two, url: \"{two}\", {rest} }}] }}\n"
-        );
-        text += "      OFF: { override: true, webhook: { enabled: false } }\n";
-        // As a whole, as an editor does it: a worker must never read half of it.
-        let path = self.world.store_path();
-        let new = path.with_extension("new");
-        std::fs::write(&new, text).expect("the store");
-        std::fs::rename(new, path).expect("the store");
-    }
-
-    /// Draws events.
-    pub fn draw(&mut self, count: usize) -> Vec<Event> {
-        (0..count).map(|_| self.draw_one()).collect()
-    }
-
-    /// Events of these campaigns, so many of each, in this order.
-    pub fn events_of(&mut self, campaigns: &[(&str, usize)]) -> Vec<Event> {
-        let all = campaigns.iter().flat_map(|(campaign, count)| std::iter::repeat_n(*campaign, *count));
-        all.collect::<Vec<_>>().into_iter().map(|campaign| self.event_of(campaign)).collect()
-    }
-
-    fn draw_one(&mut self) -> Event {
-        let mut mix: Vec<(&str, u32)> = self.scale.mix.to_vec();
-        if self.bad.is_some() {
-            mix.push(("BAD", 3));
-        }
-        let mut draw = self.rng.u32(0..mix.iter().map(|(_, weight)| weight).sum());
-        let (campaign, _) = mix
-            .into_iter()
-            .find(|(_, weight)| {
-                let here = draw < *weight;
-                draw = draw.saturating_sub(*weight);
-                here
-            })
-            .expect("the draw is below the sum");
-        self.event_of(campaign)
-    }
-
-    fn event_of(&mut self, campaign: &str) -> Event {
-        self.numbered += 1;
-        let n = self.numbered;
-        let body = super::harness::event(campaign, n);
-        let key = |name: Option<&str>| TargetKey::new("acme", Some(campaign), name);
-        let (body, due) = match campaign {
-            "unusable" => (body.replace("\"timestamp\"", "\"timestamp\":1,\"timestamp\""), Due::Rejected),
-            "OFF" => (body, Due::NoTarget),
-            "PAIR" => (body, Due::Targets(vec![key(Some("one")), key(Some("two"))])),
-            _ => (body, Due::Targets(vec![key(None)])),
-        };
-        Event { number: n, message_id: format!("event-{n}"), body, due, publishes: 0 }
-    }
-
-    /// Begins to publish so many events, `rate` in a second.
-    pub fn load(&mut self, count: usize, rate: u32) {
-        let events = self.draw(count);
-        self.load_of(events, rate);
-    }
-
-    /// Begins to publish these.
-    pub fn load_of(&mut self, events: Vec<Event>, rate: u32) {
-        assert!(self.all_published(), "one load at a time");
-        let upstream = self.upstream.clone();
-        self.publishing = Some(tokio::spawn(async move { upstream.publish(events, rate).await }));
     }
 
     /// No new events from now on; waits until all that has been published is confirmed.
@@ -386,6 +226,7 @@ impl<'a> Trial<'a> {
             for worker in std::mem::take(&mut self.workers) {
                 worker.stop().await;
             }
+            // What was under way between two queues while they were looked at is there now.
             let left = self.left();
             if left.is_empty() {
                 break;
@@ -427,29 +268,38 @@ impl<'a> Trial<'a> {
         self.idle().await;
     }
 
-    /// Waits until nothing waits on a queue and no attempt is in flight.
+    /// Waits until nothing waits on a queue and no attempt is in flight, twice in a row: one look at queue after queue can
+    /// miss what moves from one to another.
     pub async fn idle(&self) {
+        let mut looks = 0;
         asked_every(Duration::from_millis(100), "all is settled", async || {
-            if self.world.waiting().await? > 0 {
-                return None;
-            }
-            for worker in &self.workers {
-                if worker.metric_if_there("leadhook_attempts_in_flight").await? > 0.0 {
-                    return None;
-                }
-            }
-            Some(())
+            looks = if self.is_idle().await? { looks + 1 } else { 0 };
+            (looks == 2).then_some(())
         })
         .await;
     }
 
-    /// Queues that still hold something, other than failed and rejected; all that they hold counts.
+    /// `None` if somebody does not say.
+    pub(super) async fn is_idle(&self) -> Option<bool> {
+        for worker in &self.workers {
+            if worker.metric_if_there("leadhook_attempts_in_flight", "").await? > 0.0 {
+                return Some(false);
+            }
+        }
+        Some(self.world.waiting().await? == 0)
+    }
+
+    /// Queues that still hold something, other than failed and rejected, with how much: what is ready, what somebody holds, and
+    /// what is expired and not yet where it goes.
     fn left(&self) -> Vec<String> {
-        let said =
-            self.node.ctl_said(&["list_queues", "-p", self.world.vhost(), "--no-table-headers", "name", "messages"]);
-        let lines = said.lines().filter_map(|line| line.split_once('\t'));
-        let working = lines.filter(|(name, _)| !name.ends_with(".failed") && !name.ends_with(".rejected"));
-        working.filter(|(_, messages)| messages.trim() != "0").map(|(name, n)| format!("{name} {n}")).collect()
+        let held = self.node.held(self.world.vhost()).into_iter();
+        let working = held.filter(|(name, _)| !name.ends_with(".failed") && !name.ends_with(".rejected"));
+        working.filter(|(_, messages)| messages != "0").map(|(name, n)| format!("{name} {n}")).collect()
+    }
+
+    /// How often the workers that run have lost a session.
+    pub fn sessions_lost(&self) -> usize {
+        self.workers.iter().map(|worker| worker.log().matches("consuming has ended, starting anew").count()).sum()
     }
 }
 

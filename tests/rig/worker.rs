@@ -61,15 +61,13 @@ impl Worker {
 
     /// The sum of a metric over the labels that contain `with`.
     pub async fn metric(&self, name: &str, with: &str) -> f64 {
-        let (_, text) = self.get("/metrics").await.expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        self.metric_if_there(name, with).await.expect("metrics")
     }
 
-    /// The same metric, if the worker answers.
-    pub async fn metric_if_there(&self, name: &str) -> Option<f64> {
+    /// The same, if the worker answers.
+    pub async fn metric_if_there(&self, name: &str, with: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
-        let lines = text.lines().filter(|line| line.starts_with(name));
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
         Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
@@ -77,6 +75,11 @@ impl Worker {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(sent.expect("kill").success());
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// How it ended, if it has.

@@ -20,6 +20,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod cuts; // a thousand reconnects, and what they leave behind
+
 use rig::{
     fault::{DRAWN, Fault},
     ledger::Account,
@@ -46,6 +48,9 @@ struct Asked {
     /// Events of a round
     #[arg(long, default_value_t = 1000)]
     events: usize,
+    /// Instead: so many cuts of all connections of one worker, with figures of what it holds in between
+    #[arg(long)]
+    cuts: Option<usize>,
 }
 
 /// All rounds together.
@@ -57,6 +62,9 @@ struct Course {
 
 fn main() -> ExitCode {
     let asked = Asked::parse();
+    if let Some(cuts) = asked.cuts {
+        return cuts::run(cuts);
+    }
     // Whatever panics in a round is told with the round.
     std::panic::set_hook(Box::new(|_| {}));
     let first = asked.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
@@ -87,9 +95,10 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!failed.is_empty() || account.lost > 0 || *rounds == 0))
 }
 
-/// One round after the other on one node.
+/// One round after the other on one node, and on another one after a round that was broken off: it may have left the node
+/// blocked, silent or dead.
 fn lane(course: &Course, progress: &ProgressBar, end: Instant, first: u64, rounds: u64, events: usize) {
-    let node = Node::start();
+    let mut node = Node::start();
     while Instant::now() < end {
         let number = course.next.fetch_add(1, Ordering::Relaxed);
         if number >= rounds {
@@ -101,6 +110,7 @@ fn lane(course: &Course, progress: &ProgressBar, end: Instant, first: u64, round
         let played =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(round(&node, seed, events))));
         let (account, objections, story) = played.unwrap_or_else(|panic| {
+            node = Node::start();
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned())).unwrap_or_default();
             (Account::default(), vec![format!("broken off: {what}")], String::new())
@@ -137,6 +147,7 @@ async fn round(node: &Node, seed: u64, events: usize) -> (Account, Vec<String>, 
     let mut draw = fastrand::Rng::with_seed(seed);
     let mut trial = Trial::new(node, seed).await;
     trial.silent = true;
+    trial.strict = false;
     trial.bad_receiver(BAD[draw.usize(..BAD.len())]).await;
     for _ in 0..draw.usize(1..=2) {
         trial.start().await;

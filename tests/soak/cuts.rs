@@ -1,0 +1,133 @@
+//! `make reconnects CUTS=1000`: cuts all connections of one worker again and again, and looks at what it holds in between. A day has
+//! no more reconnects than that; what each of them leaked would be there a thousand times.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::rig::{
+    harness::{asked_every, eventually},
+    node::Node,
+    proxy::Which,
+    trial::Trial,
+};
+
+/// Looks taken in all, the first after as many cuts as between two.
+const LOOKS: usize = 20;
+
+/// A session lasts longer than three heartbeats: one that does not is followed by an ever longer pause.
+const SESSION: Duration = Duration::from_millis(6_100);
+
+/// Events in each session.
+const EVENTS: usize = 20;
+
+/// Growth from the first look to the last that counts as noise: tasks, files, connections and channels.
+const NOISE: u64 = 2;
+
+/// The same of memory, in percent: what the allocator keeps.
+const MEMORY_NOISE: u64 = 10;
+
+/// What is held by and for an idle worker.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    rss_kib: u64,
+    tasks: u64,
+    threads: u64,
+    files: u64,
+    connections: u64,
+    channels: u64,
+}
+
+/// Plays it, prints a line for each look, and judges.
+pub fn run(cuts: usize) -> ExitCode {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(play(cuts))
+}
+
+async fn play(cuts: usize) -> ExitCode {
+    let node = Node::start();
+    let mut trial = Trial::new(&node, 1).await;
+    trial.silent = true;
+    trial.start().await;
+    let progress = ProgressBar::new(cuts as u64)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} cuts, {eta} to go").expect("a template"));
+    println!("  cuts  rss MiB  tasks  threads  files  connections  channels");
+    let every = (cuts / LOOKS).max(1);
+    let mut looks = Vec::new();
+    for cut in 1..=cuts {
+        let begun = Instant::now();
+        trial.load(EVENTS, 0);
+        trial.under_load(EVENTS / 2).await;
+        let before = trial.proxy.accepted();
+        trial.worker_broke("cut");
+        trial.proxy.cut(Which::All);
+        eventually("both connections anew", async || (trial.proxy.accepted() >= before + 2).then_some(())).await;
+        trial.workers[0].ready().await;
+        trial.quiet().await;
+        if cut % every == 0 {
+            let held = look(&node, &trial).await;
+            let Held { rss_kib, tasks, threads, files, connections, channels } = held;
+            let mib = rss_kib as f64 / 1024.0;
+            let said =
+                format!("{cut:>6}  {mib:>7.1}  {tasks:>5}  {threads:>7}  {files:>5}  {connections:>11}  {channels:>8}");
+            progress.suspend(|| println!("{said}"));
+            looks.push(held);
+        }
+        tokio::time::sleep(SESSION.saturating_sub(begun.elapsed())).await;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    trial.story.clear();
+    let (account, mut objections) = trial.judged().await;
+    if let (Some(first), Some(last)) = (looks.first(), looks.last()) {
+        objections.extend(grown(first, last));
+    }
+    for objection in &objections {
+        eprintln!("{objection}");
+    }
+    println!("{account}");
+    ExitCode::from(u8::from(!objections.is_empty()))
+}
+
+/// What has grown beyond noise.
+fn grown(first: &Held, last: &Held) -> Vec<String> {
+    let counts = [
+        ("tasks", first.tasks, last.tasks),
+        ("threads", first.threads, last.threads),
+        ("files", first.files, last.files),
+        ("connections", first.connections, last.connections),
+        ("channels", first.channels, last.channels),
+    ];
+    let counts = counts.into_iter().map(|(what, was, is)| (what, was, is, was + NOISE));
+    let memory = ("KiB of memory", first.rss_kib, last.rss_kib, first.rss_kib * (100 + MEMORY_NOISE) / 100);
+    let all = counts.chain([memory]).filter(|(_, _, is, most)| is > most);
+    all.map(|(what, was, is, most)| format!("{what}: {was} at first, {is} in the end, and noise explains {most}"))
+        .collect()
+}
+
+/// Counts, when nothing is in flight. The tasks of an admin request that just ended go a moment later: the least of several
+/// looks counts.
+async fn look(node: &Node, trial: &Trial<'_>) -> Held {
+    let worker = &trial.workers[0];
+    let mut tasks = f64::MAX;
+    for _ in 0..5 {
+        let now = asked_every(Duration::from_millis(100), "metrics", async || {
+            worker.metric_if_there("leadhook_tasks", "").await
+        });
+        tasks = tasks.min(now.await);
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).expect("a process");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        line.unwrap_or_default()
+    };
+    let files = std::fs::read_dir(format!("/proc/{}/fd", worker.id())).expect("its files").count() as u64;
+    let lines = |what: &[&str]| node.ctl_said(what).lines().filter(|line| !line.trim().is_empty()).count() as u64;
+    let connections = lines(&["list_connections", "--no-table-headers", "pid"]);
+    let channels = lines(&["list_channels", "--no-table-headers", "pid"]);
+    Held { rss_kib: field("VmRSS:"), tasks: tasks as u64, threads: field("Threads:"), files, connections, channels }
+}
