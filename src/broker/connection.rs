@@ -125,7 +125,7 @@ impl Shared {
     }
 }
 
-/// The URL with our heartbeat, unless the URL asks for one itself.
+/// The URL with our heartbeat, unless the URL asks for one itself (the consumers are watched by the setting all the same).
 ///
 /// Asked for are three quarters of `amqp.heartbeat`, in whole seconds: lapin (4.12) gives a silent connection up when two
 /// heartbeats have passed, but looks only every half heartbeat, and a silence is to be noticed within two of *ours*.

@@ -111,7 +111,7 @@ fn open_store(path: &Path, settings: &Settings) -> Result<Arc<LiveStore>, Exit> 
 
 /// What was resolved, without secrets.
 fn announce(settings: &Settings, store: &LiveStore) {
-    info!(version = env!("CARGO_PKG_VERSION"), "leadhook starting");
+    info!(version = failpoint::VERSION, "leadhook starting");
     for line in settings.describe() {
         info!("{line}");
     }

@@ -28,6 +28,7 @@ mod reject;
 mod session;
 mod source;
 mod step;
+mod tend;
 
 use std::{
     sync::Arc,

@@ -1,12 +1,12 @@
 //! One consume connection, from connecting to its loss or the stop.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{Context, intake, pulse, source::Source};
+use super::{Context, intake, pulse, source::Source, tend};
 use crate::{
     admin::{BrokerState, TopologyState},
     broker::{
@@ -14,9 +14,6 @@ use crate::{
         topology::{self, TopologyError},
     },
 };
-
-/// How often the topology is looked after. Nothing is taken from a queue for that (rule 8).
-const TEND_EVERY: Duration = Duration::from_secs(10);
 
 /// Longest wait for the broker while declaring, and again while starting to consume. A broker that is coming up may
 /// take a request and never answer it.
@@ -117,7 +114,7 @@ pub(super) async fn run(
     let mut intakes = std::pin::pin!(intakes);
     let ((channels, mut why), mut problem) = tokio::select! {
         ended = &mut intakes => (ended, None),
-        problem = tend(context) => {
+        problem = tend::watch(&connection, context) => {
             stop.cancel();
             (intakes.await, Some(problem))
         }
@@ -161,41 +158,4 @@ async fn stopping(stop: &CancellationToken, intake: impl Future<Output = intake:
     let end = intake.await;
     stop.cancel();
     end
-}
-
-/// Looks after the topology for as long as the session lasts: counts the messages of every queue, and declares anew what
-/// is missing where the topology is ours. Ends when a queue of ours has come to stand with other arguments: what is put
-/// there may never come back.
-async fn tend(context: &Context) -> TopologyError {
-    let mut tick = tokio::time::interval(TEND_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        match tokio::time::timeout(TEND_EVERY, tend_once(context)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(problem)) if problem.is_foreign() => return problem,
-            Ok(Err(error)) => warn!(%error, "cannot count the queues"),
-            Err(_) => warn!("counting the queues takes too long"),
-        }
-    }
-}
-
-/// On the publishing connection, which has time for it.
-async fn tend_once(context: &Context) -> Result<(), TopologyError> {
-    let connection = context.publisher.shared().get().await;
-    let connection = connection.map_err(|error| TopologyError::Lost(error.to_string()))?;
-    let counts = topology::counts(&connection, &context.plan).await?;
-    let own = format!("{}.", context.settings.amqp.prefix);
-    let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();
-    let ready: BTreeMap<_, _> = counts.iter().map(|(queue, count)| (short(queue), count.ready)).collect();
-    context.metrics.set_queue_messages(ready.iter().map(|(queue, ready)| (queue.as_str(), *ready)));
-    context.health.set_queue_counts(ready);
-    context.metrics.set_not_empty(context.health.not_empty());
-    if context.settings.topology.declare {
-        topology::declare(&connection, &context.plan).await?;
-        for queue in context.plan.queues().iter().filter(|queue| !counts.contains_key(queue.name.as_str())) {
-            warn!(queue = %queue.name, "a queue of ours was missing and has been declared anew");
-        }
-    }
-    Ok(())
 }

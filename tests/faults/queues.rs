@@ -1,12 +1,18 @@
 //! Queues of ours vanish or are replaced while a worker runs (settling rule 7, and the consumers of what is deleted).
 
+use std::time::Duration;
+
 use lapin::{
     options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable},
 };
 use reqwest::Method;
 
-use crate::rig::{harness::eventually, node::Node, trial::Trial};
+use crate::rig::{
+    harness::{asked_every, eventually},
+    node::Node,
+    trial::Trial,
+};
 
 async fn delete(trial: &Trial<'_>, queue: &str) {
     trial.node.manage(Method::DELETE, &format!("queues/{}/leadhook.{queue}", trial.world.vhost()), "").await;
@@ -41,6 +47,41 @@ async fn the_rejected_queue_is_missing() {
 #[tokio::test]
 async fn delay_queues_are_missing() {
     missing(&RUNGS).await;
+}
+
+/// A worker that has nothing to do looks all the same: on the connections that it has.
+#[tokio::test]
+async fn an_idle_worker_declares_anew_what_is_missing() {
+    let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+    trial.start().await;
+    let before = trial.proxy.accepted();
+    // The first look comes with the start; the second time it is one of those that follow.
+    for _ in 0..2 {
+        lose_and_find_again(&trial).await;
+    }
+    assert_eq!(trial.proxy.accepted(), before);
+    let log = trial.workers[0].log();
+    assert!(log.contains("a queue of ours is missing") && log.contains("leadhook.failed"), "{log}");
+    trial.load(100, 0);
+    let account = trial.adds_up().await;
+    assert_eq!((account.duplicates, account.both), (0, 0));
+}
+
+/// Deletes a queue and a binding, and waits until both are there again.
+async fn lose_and_find_again(trial: &Trial<'_>) {
+    let vhost = trial.world.vhost().to_owned();
+    delete(trial, "failed").await;
+    trial.node.manage(Method::DELETE, &format!("bindings/{vhost}/e/lead.events/q/leadhook.events/lead.*"), "").await;
+    let failed = format!("queues/{vhost}?columns=name");
+    asked_every(Duration::from_millis(200), "the failed queue", async || {
+        trial.node.manage(Method::GET, &failed, "").await.contains("leadhook.failed").then_some(())
+    })
+    .await;
+    let bindings = format!("bindings/{vhost}/e/lead.events/q/leadhook.events");
+    asked_every(Duration::from_millis(200), "the binding", async || {
+        trial.node.manage(Method::GET, &bindings, "").await.contains("lead.*").then_some(())
+    })
+    .await;
 }
 
 /// Somebody declares it anew, with other arguments.

@@ -31,6 +31,16 @@ pub enum Existence {
     Hidden(Problem),
 }
 
+impl Existence {
+    /// Its messages, if it is a queue that stands.
+    pub fn count(&self) -> Option<Count> {
+        match self {
+            Existence::Stands(count) => Some(*count),
+            Existence::Missing | Existence::Hidden(_) => None,
+        }
+    }
+}
+
 /// What a look at everything of the plan came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
@@ -47,7 +57,7 @@ pub struct Sight {
 pub async fn look(connection: &Connection, plan: &Plan) -> Result<Sight, TopologyError> {
     let mut asker = Asker::new(connection);
     let exchange = exchange(&mut asker, plan.exchange()).await?;
-    let queues = queues(&mut asker, plan.queues()).await?;
+    let queues = each(&mut asker, plan.queues()).await?;
     Ok(Sight { exchange, queues })
 }
 
@@ -69,17 +79,21 @@ pub async fn verify(connection: &Connection, plan: &Plan) -> Result<(), Topology
     TopologyError::unless_none(problems.collect(), plan)
 }
 
+/// Looks at the queues alone, by name.
+///
+/// # Errors
+/// Only when the connection is lost.
+pub async fn queues(connection: &Connection, plan: &Plan) -> Result<BTreeMap<String, Existence>, TopologyError> {
+    each(&mut Asker::new(connection), plan.queues()).await
+}
+
 /// How full the queues are; those that are missing or hidden are left out.
 ///
 /// # Errors
 /// Only when the connection is lost.
 pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<String, Count>, TopologyError> {
-    let seen = queues(&mut Asker::new(connection), plan.queues()).await?;
-    let known = seen.into_iter().filter_map(|(name, existence)| match existence {
-        Existence::Stands(count) => Some((name, count)),
-        Existence::Missing | Existence::Hidden(_) => None,
-    });
-    Ok(known.collect())
+    let seen = queues(connection, plan).await?.into_iter();
+    Ok(seen.filter_map(|(name, existence)| Some((name, existence.count()?))).collect())
 }
 
 /// How full one queue is, of the plan or not; `None` if it is missing or hidden.
@@ -96,7 +110,7 @@ pub(super) async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Resul
     Ok(existence(answer.map(|()| Count { ready: 0, consumers: 0 }), Thing::Exchange(name.clone())))
 }
 
-async fn queues(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<String, Existence>, TopologyError> {
+async fn each(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<String, Existence>, TopologyError> {
     let mut seen = BTreeMap::new();
     for queue in queues {
         let answer = asker.look(&queue.name).await?;

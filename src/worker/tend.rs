@@ -1,0 +1,54 @@
+//! Looking after the topology while a session lasts: somebody may delete a queue, unbind it, or put another in its place.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lapin::Connection;
+use tracing::warn;
+
+use super::Context;
+use crate::broker::topology::{self, Existence, TopologyError};
+
+/// How often. Nothing is taken from a queue for that (rule 8).
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Longest wait for the broker while counting, and again while declaring.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Counts the messages of every queue, and declares anew what is missing where the topology is ours, bindings included. Ends
+/// when a queue of ours has come to stand with other arguments: what is put there may never come back.
+///
+/// It asks on the consuming connection: that is never blocked by an alarm, and whoever publishes does not wait behind it.
+pub(super) async fn watch(connection: &Connection, context: &Context) -> TopologyError {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match tokio::time::timeout(LIMIT, count(connection, context)).await {
+            Ok(Ok(missing)) => missing.iter().for_each(|queue| warn!(queue, "a queue of ours is missing")),
+            Ok(Err(error)) => warn!(%error, "cannot count the queues"),
+            Err(_) => warn!("counting the queues takes too long"),
+        }
+        if !context.settings.topology.declare {
+            continue;
+        }
+        match tokio::time::timeout(LIMIT, topology::declare(connection, &context.plan)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) if problem.is_foreign() => return problem,
+            Ok(Err(error)) => warn!(%error, "cannot declare the topology"),
+            Err(_) => warn!("declaring the topology takes too long"),
+        }
+    }
+}
+
+/// Tells metrics and readiness how full the queues are. The names of those that are missing.
+async fn count(connection: &Connection, context: &Context) -> Result<Vec<String>, TopologyError> {
+    let seen = topology::queues(connection, &context.plan).await?;
+    let own = format!("{}.", context.settings.amqp.prefix);
+    let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();
+    let counts = seen.iter().filter_map(|(queue, existence)| Some((short(queue), existence.count()?.ready)));
+    let ready: BTreeMap<_, _> = counts.collect();
+    context.metrics.set_queue_messages(ready.iter().map(|(queue, ready)| (queue.as_str(), *ready)));
+    context.health.set_queue_counts(ready);
+    context.metrics.set_not_empty(context.health.not_empty());
+    Ok(seen.into_iter().filter(|(_, existence)| *existence == Existence::Missing).map(|(queue, _)| queue).collect())
+}
