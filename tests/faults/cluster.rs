@@ -17,15 +17,12 @@ use crate::rig::{
 /// Three brokers are enough for two cores.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// More than any of these tests publishes: its load ends when it has seen what it waits for.
-const PLENTY: usize = 60_000;
-
 /// Events that upstream publishes in a second around a kill. What a worker of a debug build delivers meanwhile is less, on
 /// few cores: the rest waits, and the test says how much of each there was.
-const RATE: u32 = 1_250;
+const RATE: u32 = 1_500;
 /// Events confirmed before and after a kill: enough to have everything in flight that can be.
-const BEFORE: usize = 1_000;
-const AFTER: usize = 500;
+const BEFORE: usize = 3_000;
+const AFTER: usize = 1_500;
 
 /// Deliveries go on within this time, without help.
 const RESUMED_WITHIN: Duration = Duration::from_secs(30);
@@ -50,7 +47,7 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
     trial.urls = urls(&cluster, &trial.world, leader);
     trial.start().await;
     for time in ["first", "second"] {
-        trial.load(PLENTY, RATE);
+        trial.load_on(RATE);
         let before = rates(&trial, BEFORE).await;
         let killing = SystemTime::now();
         cluster.nodes[leader].kill();
@@ -80,7 +77,7 @@ async fn a_member_is_cut_off_and_comes_back() {
     trial.urls = urls(&cluster, &trial.world, 2);
     trial.start().await;
     cluster.settle();
-    trial.load(PLENTY, 30);
+    trial.load_on(30);
     trial.under_load(100).await;
     cluster.nodes[2].partition();
     // The tool takes its time before it cuts; it ends soon after.
@@ -104,7 +101,7 @@ async fn all_three_members_restart_one_after_the_other() {
     let cluster = Cluster::start();
     let mut trial = trial_of(&cluster, 0, SMALL).await;
     trial.start().await;
-    trial.load(PLENTY, 30);
+    trial.load_on(30);
     trial.under_load(50).await;
     for (member, node) in cluster.nodes.iter().enumerate() {
         node.stop();

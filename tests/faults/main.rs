@@ -14,13 +14,10 @@ mod worker; // the worker dies between every two steps
 #[path = "../rig/mod.rs"]
 mod rig;
 
-use rig::{fault::Fault, harness::eventually, node::Node, trial::Trial};
+use rig::{fault::Fault, node::Node, trial::Trial};
 
 /// Events of a trial, at the least. A fault may need longer than they last: then there are more.
 const EVENTS: usize = 300;
-
-/// More than any fault lasts.
-const PLENTY: usize = 30_000;
 
 /// How many are published in a second.
 const RATE: u32 = 150;
@@ -29,12 +26,11 @@ const RATE: u32 = 150;
 async fn trial_on(node: &Node, fault: Fault) {
     let mut trial = Trial::new(node, fastrand::u64(..)).await;
     trial.start().await;
-    trial.load(PLENTY, RATE);
+    trial.load_on(RATE);
     trial.under_load(40).await;
     trial.inflict(fault).await;
     trial.under_load(20).await;
-    let published = async || (trial.upstream.count() >= EVENTS).then_some(());
-    eventually("enough events", published).await;
+    trial.confirmed(EVENTS).await;
     trial.end_load().await;
     trial.adds_up().await;
 }

@@ -22,6 +22,8 @@ use super::{
 
 /// Retries of each target.
 pub const RETRIES: usize = 2;
+/// Events that last longer than any fault.
+const PLENTY: usize = 60_000;
 /// Dead letters that the broker has under way for each delay queue (`dead_letter_worker_consumer_prefetch`).
 const DEAD_LETTERS: usize = 32;
 /// Delay queues in use: with these waits, jitter included.
@@ -53,8 +55,6 @@ pub struct Trial<'a> {
     pub story: Vec<String>,
     /// Says nothing at its end.
     pub silent: bool,
-    /// A fault must have its effect, and in the middle of a load; where faults are drawn, some come too late for that.
-    pub strict: bool,
     pub(super) receivers: BTreeMap<&'static str, Receiver>,
     pub(super) bad: Option<String>,
     pub(super) numbered: u32,
@@ -94,7 +94,6 @@ impl<'a> Trial<'a> {
             excuse: Excuse::default(),
             story: Vec::new(),
             silent: false,
-            strict: true,
             receivers: load::receivers().await,
             bad: None,
             numbered: 0,
@@ -103,6 +102,16 @@ impl<'a> Trial<'a> {
         };
         trial.write_store("");
         trial
+    }
+
+    /// Begins a load that lasts until [`Trial::end_load`].
+    pub fn load_on(&mut self, rate: u32) {
+        self.load(PLENTY, rate);
+    }
+
+    /// Waits until so many events are confirmed.
+    pub async fn confirmed(&self, events: usize) {
+        eventually("enough events", async || (self.upstream.count() >= events).then_some(())).await;
     }
 
     /// No new events from now on; waits until all that has been published is confirmed.

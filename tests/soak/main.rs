@@ -45,7 +45,7 @@ struct Asked {
     /// Rounds side by side, each on a RabbitMQ of its own
     #[arg(long, default_value_t = 2)]
     lanes: usize,
-    /// Events of a round
+    /// Events of a round, at the least
     #[arg(long, default_value_t = 1000)]
     events: usize,
     /// Instead: so many cuts of all connections of one worker, with figures of what it holds in between
@@ -147,18 +147,19 @@ async fn round(node: &Node, seed: u64, events: usize) -> (Account, Vec<String>, 
     let mut draw = fastrand::Rng::with_seed(seed);
     let mut trial = Trial::new(node, seed).await;
     trial.silent = true;
-    trial.strict = false;
     trial.bad_receiver(BAD[draw.usize(..BAD.len())]).await;
     for _ in 0..draw.usize(1..=2) {
         trial.start().await;
     }
     let plan: Vec<Fault> = (0..draw.usize(2..=4)).map(|_| DRAWN[draw.usize(..DRAWN.len())]).collect();
-    trial.load(events, draw.u32(150..=400));
+    trial.load_on(draw.u32(50..=120));
     let _told = Told(format!("{} workers, {plan:?}", trial.workers.len()));
     for fault in plan {
         trial.under_load(draw.usize(10..=150)).await;
         trial.inflict(fault).await;
     }
+    trial.confirmed(events).await;
+    trial.end_load().await;
     let (story, vhost) = (trial.story.join("; "), trial.world.vhost().to_owned());
     let workers = trial.workers.len();
     let (account, objections) = trial.judged().await;
