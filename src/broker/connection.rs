@@ -7,7 +7,10 @@ use std::{
 };
 
 use deadpool_lapin::{Config, Pool, PoolConfig, Runtime};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{
+    Channel, Connection, ConnectionProperties, ErrorKind,
+    protocol::{AMQPError, AMQPErrorKind},
+};
 
 use crate::settings::{Amqp, BrokerUrl};
 
@@ -54,6 +57,33 @@ pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection
         }
     }
     Err(last)
+}
+
+/// Opens a channel.
+///
+/// lapin (4.12) keeps the error of a channel that the broker closed, and answers with it whoever gets the number of that channel
+/// again; after `channel_max` channels (2047 by default) numbers come around. Such a number is passed over here.
+///
+/// # Errors
+/// The connection is lost, or no number is left.
+pub async fn channel(connection: &Connection) -> lapin::Result<Channel> {
+    let mut numbers = connection.configuration().channel_max();
+    loop {
+        match connection.create_channel().await {
+            Err(error) if numbers > 0 && is_kept(&error) => numbers -= 1,
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether it is the error of one channel, which none that is new can have made.
+fn is_kept(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(cause) if is_soft(cause))
+}
+
+/// Soft errors close the channel, hard ones the connection (AMQP 0-9-1, section 1.1).
+pub(super) fn is_soft(error: &AMQPError) -> bool {
+    matches!(error.kind(), AMQPErrorKind::Soft(_))
 }
 
 /// All of them, beginning with number `first`.

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+/// What may stand around a value (RFC 9110, section 5.6.3); other blanks are part of it.
+const OWS: [char; 2] = [' ', '\t'];
+
 /// How long the receiver asks us to wait from `now`, at most `maximum`; `None` when the header says nothing usable, so
 /// that the schedule alone decides.
 ///
@@ -15,7 +18,7 @@ use std::time::{Duration, SystemTime};
 /// | a date gone by | no wait |
 /// | `-5`, `+5`, `1e3`, `inf`, `120s`, `soon`, empty | ignored |
 pub fn parse(value: &str, now: SystemTime, maximum: Duration) -> Option<Duration> {
-    let value = value.trim();
+    let value = value.trim_matches(OWS);
     let asked = seconds(value).or_else(|| until(value, now))?;
     Some(asked.min(maximum))
 }
@@ -55,7 +58,9 @@ mod tests {
         check("120", Some(120));
         check("0", Some(0));
         check("007", Some(7));
-        check("  30 ", Some(30));
+        check("  30\t", Some(30));
+        check("\u{2001}30", None);
+        check("30\u{b}", None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::{
 
 use lapin::{Connection, types::ShortString};
 
-use crate::broker::topology::{self, Count};
+use crate::broker::topology::{Count, Counter};
 
 /// Looks in a row that must agree before a consumer counts as dead: a queue whose leader moves counts nothing for a moment.
 const AGREED: u32 = 2;
@@ -170,18 +170,22 @@ pub(super) async fn watch(connection: &Connection, wards: [Arc<Ward>; 2], heartb
     let mut tick = tokio::time::interval(heartbeat / 2);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = [Seen::default(), Seen::default()];
+    let mut counter = Counter::new(connection);
     let arrived = || wards.iter().map(|ward| ward.arrived.load(Ordering::Relaxed)).sum::<usize>();
     loop {
         tick.tick().await;
         for (ward, seen) in wards.iter().zip(&mut seen) {
             let before = arrived();
-            let count = match tokio::time::timeout(heartbeat, topology::count(connection, ward.queue.as_str())).await {
+            let count = match tokio::time::timeout(heartbeat, counter.count(ward.queue.as_str())).await {
                 Ok(Ok(Some(count))) => count,
                 // Missing or hidden: what that means is not for this place to say.
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => return error.to_string(),
-                // The answer stands behind what arrives.
-                Err(_) if arrived() > before => continue,
+                // The answer stands behind what arrives. The next question goes by a channel that waits for none.
+                Err(_) if arrived() > before => {
+                    counter = Counter::new(connection);
+                    continue;
+                }
                 Err(_) => return format!("the broker has not answered for {} s", heartbeat.as_secs_f64()),
             };
             let here = ward.arrived.load(Ordering::Relaxed);

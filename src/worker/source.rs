@@ -15,6 +15,7 @@ use lapin::{
 };
 
 use super::{input::Input, pulse::Ward};
+use crate::broker::connection;
 
 /// The consumers of one queue. They share a channel: what one of two dying channels held would be charged once more by the
 /// other, to which the broker hands it first.
@@ -34,7 +35,7 @@ impl Source {
         queue: &ShortString,
         prefetch: u16,
     ) -> Result<Source, lapin::Error> {
-        let channel = connection.create_channel().await?;
+        let channel = connection::channel(connection).await?;
         let narrow = consume(&channel, queue, 1).await?;
         let ward = Ward::new(queue);
         ward.widen(1);

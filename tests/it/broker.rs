@@ -1,7 +1,12 @@
 //! The broker goes away under an idle and under a busy worker, and queues of ours vanish.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
+use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
+use leadhook::broker::connection::channel;
 use reqwest::Method;
 
 use crate::{
@@ -156,4 +161,26 @@ async fn a_full_failed_queue_closes_the_intake_and_nothing_is_posted_twice() {
     assert_eq!(receiver.received().len(), EVENTS, "nothing is POSTed twice for that");
     worker.ready().await;
     worker.stop().await;
+}
+
+/// lapin keeps the error of a channel that the broker closed, and would answer with it whoever gets its number again.
+#[tokio::test]
+async fn the_number_of_a_channel_that_the_broker_closed_is_passed_over() {
+    const NUMBERS: u16 = 8;
+    let world = World::new().await;
+    let url = format!("{}?channel_max={NUMBERS}", world.url);
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await.expect("a connection");
+    assert_eq!(connection.configuration().channel_max(), NUMBERS);
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let closed = channel(&connection).await.expect("a channel");
+    let missing = closed.queue_declare("nowhere".into(), passive, FieldTable::default()).await;
+    assert!(missing.is_err(), "the broker has closed it");
+    let mut seen = BTreeSet::new();
+    for _ in 0..2 * NUMBERS {
+        let next = channel(&connection).await.expect("the number that is spoilt is passed over");
+        seen.insert(next.id());
+        next.close(200, "".into()).await.expect("closed");
+    }
+    let all: BTreeSet<u16> = (1..=NUMBERS).filter(|number| *number != closed.id()).collect();
+    assert_eq!(seen, all, "numbers came around, and lapin spoils that one still (else there is nothing to pass over)");
 }

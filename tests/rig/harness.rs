@@ -17,6 +17,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use leadhook::{
+    broker::connection,
     delivery::ladder::Ladder,
     receiver::{Options, Receiver},
 };
@@ -85,7 +86,7 @@ impl World {
 
     /// A channel of upstream's connection.
     pub async fn channel(&self) -> Channel {
-        self.connection.create_channel().await.expect("a channel")
+        connection::channel(&self.connection).await.expect("a channel")
     }
 
     /// Where the store lies.
@@ -157,14 +158,14 @@ impl World {
     }
 
     async fn confirming(&self) -> Channel {
-        let channel = self.connection.create_channel().await.expect("a channel");
+        let channel = connection::channel(&self.connection).await.expect("a channel");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         channel
     }
 
     /// How many messages are ready on a queue of ours (`events`, `jobs`, `failed` ...).
     pub async fn ready(&self, queue: &str) -> u32 {
-        let channel = self.connection.create_channel().await.expect("a channel");
+        let channel = connection::channel(&self.connection).await.expect("a channel");
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let counted = channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default());
         counted.await.expect("the queue").message_count()
@@ -173,13 +174,13 @@ impl World {
     /// How many messages are ready on all queues that a worker empties. `None` without an answer.
     pub async fn waiting(&self) -> Option<u32> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let mut channel = self.connection.create_channel().await.ok()?;
+        let mut channel = connection::channel(&self.connection).await.ok()?;
         let mut sum = 0;
         for queue in working_queues() {
             match channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await {
                 Ok(queue) => sum += queue.message_count(),
                 // Missing, and the question has closed the channel.
-                Err(_) => channel = self.connection.create_channel().await.ok()?,
+                Err(_) => channel = connection::channel(&self.connection).await.ok()?,
             }
         }
         let _ = channel.close(200, "counted".into()).await;
@@ -188,7 +189,7 @@ impl World {
 
     /// All that lies on a queue; nothing where there is no such queue.
     pub async fn take_all(&self, queue: &str) -> Vec<Message> {
-        let channel = self.connection.create_channel().await.expect("a channel");
+        let channel = connection::channel(&self.connection).await.expect("a channel");
         let mut taken = Vec::new();
         let name = format!("leadhook.{queue}");
         while let Ok(Some(got)) = channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await {
@@ -202,7 +203,7 @@ impl World {
     /// in that moment loses the connection (3.10), so its messages are counted first.
     pub async fn take_when_there(&self, queue: &str, count: usize) -> Vec<Message> {
         eventually(&format!("queue {queue}"), async || {
-            let channel = self.connection.create_channel().await.expect("a channel");
+            let channel = connection::channel(&self.connection).await.expect("a channel");
             let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let counted = channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default());
             (counted.await.ok()?.message_count() as usize >= count).then_some(())
@@ -213,7 +214,7 @@ impl World {
 
     /// Waits until a queue holds so many messages, and takes them.
     pub async fn take(&self, queue: &str, count: usize) -> Vec<Message> {
-        let channel = self.connection.create_channel().await.expect("a channel");
+        let channel = connection::channel(&self.connection).await.expect("a channel");
         let mut taken = Vec::new();
         eventually(&format!("{count} messages on {queue}"), async || {
             let name = format!("leadhook.{queue}");

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::{Actor, Link, PublishError, Request};
 use crate::{
-    broker::connection::{ConnectError, Shared},
+    broker::connection::{self, ConnectError, Shared, is_soft},
     failpoint,
 };
 
@@ -57,7 +57,7 @@ pub(super) struct Open {
 pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
     let connection = shared.get().await?;
     let opening = async {
-        let channel = connection.create_channel().await?;
+        let channel = connection::channel(&connection).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(channel)
     };
@@ -306,9 +306,4 @@ fn lost(error: &lapin::Error) -> PublishError {
         }
         _ => PublishError::Lost(error.to_string()),
     }
-}
-
-/// Soft errors close the channel, hard ones the connection (AMQP 0-9-1, section 1.1).
-fn is_soft(error: &lapin::protocol::AMQPError) -> bool {
-    matches!(error.kind(), lapin::protocol::AMQPErrorKind::Soft(_))
 }

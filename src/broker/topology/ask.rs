@@ -8,6 +8,7 @@ use lapin::{
 };
 
 use super::{Argument, Count, Queue, TopologyError, refusal::Refused};
+use crate::broker::connection;
 
 /// Whether a declaration may create what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,8 @@ impl<'a> Asker<'a> {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let channel = self.connection.create_channel().await.map_err(|error| TopologyError::Lost(error.to_string()))?;
+        let channel =
+            connection::channel(self.connection).await.map_err(|error| TopologyError::Lost(error.to_string()))?;
         Ok(self.channel.insert(channel).clone())
     }
 

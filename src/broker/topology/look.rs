@@ -96,12 +96,22 @@ pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<Str
     Ok(seen.filter_map(|(name, existence)| Some((name, existence.count()?))).collect())
 }
 
-/// How full one queue is, of the plan or not; `None` if it is missing or hidden.
-///
-/// # Errors
-/// Only when the connection is lost.
-pub async fn count(connection: &Connection, queue: &str) -> Result<Option<Count>, TopologyError> {
-    Ok(Asker::new(connection).look(&queue.into()).await?.ok())
+/// Counts one queue after the other, on one channel for as long as none is missing.
+pub struct Counter<'a>(Asker<'a>);
+
+impl<'a> Counter<'a> {
+    /// Asks nothing yet.
+    pub fn new(connection: &'a Connection) -> Counter<'a> {
+        Counter(Asker::new(connection))
+    }
+
+    /// How full a queue is, of the plan or not; `None` if it is missing or hidden.
+    ///
+    /// # Errors
+    /// Only when the connection is lost.
+    pub async fn count(&mut self, queue: &str) -> Result<Option<Count>, TopologyError> {
+        Ok(self.0.look(&queue.into()).await?.ok())
+    }
 }
 
 /// Looks at one exchange.

@@ -21,6 +21,6 @@ mod problem;
 mod refusal;
 
 pub use declare::{declare, declare_one};
-pub use look::{Count, Existence, Sight, count, counts, look, queues, verify};
+pub use look::{Count, Counter, Existence, Sight, counts, look, queues, verify};
 pub use plan::{Argument, Names, Plan, Queue, Role};
 pub use problem::{Problem, Property, Thing, TopologyError};

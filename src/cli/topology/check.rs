@@ -10,7 +10,7 @@ use crate::{
     broker::{
         management::{Management, ManagementError, Seen},
         topology::{
-            self, Plan,
+            self, Counter, Plan,
             compare::{self, Comparison, Kind, Row, State},
         },
     },
@@ -63,8 +63,9 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
 
 /// Counts what is left over, over AMQP as everything else: statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
+    let mut counter = Counter::new(connection);
     for rung in &mut comparison.superfluous {
-        let ready = pass(topology::count(connection, &rung.name)).await?.map_err(lost)?.map(|count| count.ready);
+        let ready = pass(counter.count(&rung.name)).await?.map_err(lost)?.map(|count| count.ready);
         rung.ready = ready.or(rung.ready);
     }
     Ok(())

@@ -38,7 +38,7 @@ pub fn check(value: &str, now: SystemTime, maximum: Duration, draw: f64) -> Opti
     let uncapped = parse(value, now, Duration::MAX);
     assert_eq!(asked, uncapped.map(|wait| wait.min(maximum)), "capped, and nothing else");
     assert_eq!(parse(&format!(" {value}\t"), now, maximum), asked, "blanks around it");
-    match (plain_seconds(value.trim()), uncapped) {
+    match (plain_seconds(value.trim_matches([' ', '\t'])), uncapped) {
         (Some(seconds), _) => assert_eq!(uncapped, Some(seconds), "seconds"),
         (None, Some(wait)) => {
             // A date, then: a second later it is a second nearer.
