@@ -24,16 +24,17 @@ const MOST_COPIED: usize = 100_000;
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Node> {
     let mut tree = Tree { problems, open: Vec::new(), anchors: HashMap::new(), copied: 0, root: None };
     let mut documents = 0;
+    let end = end(file, text);
     for event in Parser::new_from_str(text) {
         let (event, mark) = match event {
             Ok((event, span)) => (event, span.start),
             Err(error) => {
-                let at = place_of_error(file, error.marker(), text);
+                let at = place(&end, error.marker());
                 tree.problems.error(&at, "", format!("is not valid YAML: {}", error.info()));
                 return None;
             }
         };
-        let at = place(file, &mark);
+        let at = place(&end, &mark);
         let taken = match event {
             Event::DocumentStart(_) => {
                 documents += 1;
@@ -63,20 +64,19 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Opti
     Some(tree.root.unwrap_or_else(|| Node { place: start(file), value: Value::Nothing }))
 }
 
-fn place(file: &Arc<str>, mark: &Marker) -> Place {
-    Place { file: file.clone(), line: mark.line().max(1), column: mark.col() + 1 }
+/// Where something stands in the file that ends at `end`. The parser finds what a cut file lacks on the line after the
+/// last, which no editor has: it is missing at the end.
+fn place(end: &Place, mark: &Marker) -> Place {
+    match mark.line() > end.line {
+        true => end.clone(),
+        false => Place { file: end.file.clone(), line: mark.line().max(1), column: mark.col() + 1 },
+    }
 }
 
-/// The parser finds what a cut file lacks on the line after the last, which no editor has: it is missing at the end.
-fn place_of_error(file: &Arc<str>, mark: &Marker, text: &str) -> Place {
-    let lines = 1 + text.bytes().filter(|byte| *byte == b'\n').count();
-    match mark.line() > lines {
-        true => {
-            let last = text.rsplit('\n').next().unwrap_or_default();
-            Place { file: file.clone(), line: lines, column: last.chars().count() + 1 }
-        }
-        false => place(file, mark),
-    }
+fn end(file: &Arc<str>, text: &str) -> Place {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let line = 1 + text.bytes().filter(|byte| *byte == b'\n').count();
+    Place { file: file.clone(), line, column: last.chars().count() + 1 }
 }
 
 fn start(file: &Arc<str>) -> Place {
