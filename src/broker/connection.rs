@@ -155,6 +155,14 @@ impl Shared {
     }
 }
 
+/// Takes a connection away from all who share it, and says goodbye to its broker.
+pub fn discard(connection: deadpool_lapin::Connection) {
+    let connection = deadpool_lapin::Connection::take(connection);
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
+    });
+}
+
 /// The URL with our heartbeat, unless the URL asks for one itself (the consumers are watched by the setting all the same).
 ///
 /// Asked for are three quarters of `amqp.heartbeat`, in whole seconds: lapin (4.12) gives a silent connection up when two

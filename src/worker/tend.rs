@@ -31,7 +31,7 @@ pub(super) async fn watch(connection: &Connection, context: &Context) -> Topolog
         if !context.settings.topology.declare {
             continue;
         }
-        match tokio::time::timeout(LIMIT, topology::declare(connection, &context.plan)).await {
+        match tokio::time::timeout(LIMIT, topology::declare_again(connection, &context.plan)).await {
             Ok(Ok(())) => {}
             Ok(Err(problem)) if problem.is_foreign() => return problem,
             Ok(Err(error)) => warn!(%error, "cannot declare the topology"),

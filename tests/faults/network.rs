@@ -1,10 +1,12 @@
 //! The network between worker and broker breaks in every way.
 
 use crate::{
-    faults,
+    RATE, faults,
     rig::{
         fault::Fault,
+        node::Node,
         proxy::{Direction::*, Which::*},
+        trial::Trial,
     },
     trial,
 };
@@ -29,4 +31,19 @@ faults! { trial:
     the_broker_cannot_be_reached_for_a_while => Fault::Unreachable;
     the_broker_closes_the_connections => Fault::ConnectionsClosed;
     the_broker_closes_the_publishing_channel => Fault::PublishingForbidden;
+}
+
+/// lapin never uses the number of a channel again that the broker closed: in an outage that lasts they are used up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_closes_more_channels_than_a_connection_has_numbers() {
+    const NUMBERS: u32 = 8;
+    let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+    trial.urls = vec![format!("{}?channel_max={NUMBERS}", trial.urls[0])];
+    trial.start().await;
+    trial.load_on(RATE);
+    trial.under_load(40).await;
+    trial.forbid_publishing("publishing is forbidden for long", f64::from(3 * NUMBERS)).await;
+    trial.under_load(20).await;
+    trial.end_load().await;
+    trial.adds_up().await;
 }

@@ -208,7 +208,7 @@ impl Trial<'_> {
                 })
                 .await;
             }
-            Fault::PublishingForbidden => self.forbid_publishing(&what).await,
+            Fault::PublishingForbidden => self.forbid_publishing(&what, 1.0).await,
             Fault::ConsumerTimeout => self.let_consumers_time_out(&what).await,
             Fault::Restarted => {
                 self.broker_broke(&what);
@@ -317,7 +317,8 @@ impl Trial<'_> {
         .await;
     }
 
-    async fn forbid_publishing(&mut self, what: &str) {
+    /// Takes the permission to publish away until so many publishes have been refused, and gives it back.
+    pub async fn forbid_publishing(&mut self, what: &str, refusals: f64) {
         self.worker_broke(what);
         let before = self.metrics("leadhook_publish_failures_total", "channel_closed").await;
         let permissions = format!("permissions/{}/guest", self.world.vhost());
@@ -326,7 +327,10 @@ impl Trial<'_> {
         self.node.manage(Method::PUT, &permissions, reduced).await;
         // A channel that has published before is not asked again: the broker remembers what it may do.
         self.proxy.cut(Which::Publish);
-        self.until_a_publish_fails("channel_closed", before).await;
+        self.seen(&format!("{refusals} publishes are refused"), async |trial| {
+            trial.metrics("leadhook_publish_failures_total", "channel_closed").await >= before + refusals
+        })
+        .await;
         a_moment(&mut self.rng, HOLD).await;
         let all = r#"{"configure":".*","write":".*","read":".*"}"#;
         self.node.manage(Method::PUT, &permissions, all).await;

@@ -172,18 +172,22 @@ impl World {
     }
 
     /// How many messages are ready on all queues that a worker empties. `None` without an answer.
+    ///
+    /// On a connection of its own: each queue that is missing takes the number of a channel away for good (see
+    /// [`connection::channel`]), and whoever waits asks often.
     pub async fn waiting(&self) -> Option<u32> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let mut channel = connection::channel(&self.connection).await.ok()?;
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await.ok()?;
+        let mut channel = connection.create_channel().await.ok()?;
         let mut sum = 0;
         for queue in working_queues() {
             match channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await {
                 Ok(queue) => sum += queue.message_count(),
                 // Missing, and the question has closed the channel.
-                Err(_) => channel = connection::channel(&self.connection).await.ok()?,
+                Err(_) => channel = connection.create_channel().await.ok()?,
             }
         }
-        let _ = channel.close(200, "counted".into()).await;
+        let _ = connection.close(200, "counted".into()).await;
         Some(sum)
     }
 

@@ -63,7 +63,14 @@ pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
     };
     let refused = |error| ConnectError::Refused { url: "channel".into(), source: Box::new(error) };
     let silent = |_| ConnectError::Silent { url: "channel".into() };
-    let channel = tokio::time::timeout(OPENING, opening).await.map_err(silent)?.map_err(refused)?;
+    let channel = match tokio::time::timeout(OPENING, opening).await.map_err(silent)? {
+        Ok(channel) => channel,
+        Err(error) => {
+            // No channel, no use: the next one who asks gets another connection.
+            connection::discard(connection);
+            return Err(refused(error));
+        }
+    };
     let events = Box::pin(connection.events_listener());
     Ok(Open { channel, events, status: connection.status().clone() })
 }

@@ -19,6 +19,26 @@ use super::{
 /// # Errors
 /// What the broker refused, explained; or the connection is lost.
 pub async fn declare(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
+    make(connection, plan, Exchange::Compared).await
+}
+
+/// The same for what was declared before on this connection: an exchange that stands is taken for what it was. Where upstream
+/// lets nobody declare it, each comparison costs a channel.
+///
+/// # Errors
+/// As [`declare`].
+pub async fn declare_again(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
+    make(connection, plan, Exchange::Known).await
+}
+
+/// How closely the exchange of upstream is looked at where it stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exchange {
+    Compared,
+    Known,
+}
+
+async fn make(connection: &Connection, plan: &Plan, look: Exchange) -> Result<(), TopologyError> {
     let mut asker = Asker::new(connection);
     let mut problems = Vec::new();
     for planned in plan.queues() {
@@ -31,7 +51,7 @@ pub async fn declare(connection: &Connection, plan: &Plan) -> Result<(), Topolog
             }
         }
     }
-    problems.extend(exchange(&mut asker, plan.exchange()).await?);
+    problems.extend(exchange(&mut asker, plan.exchange(), look).await?);
     if problems.is_empty() {
         problems.extend(bind(&mut asker, plan).await?);
     }
@@ -55,8 +75,9 @@ async fn queue(asker: &mut Asker<'_>, queue: &Queue) -> Result<Option<Problem>, 
 
 /// The exchange belongs to upstream, who may not let us declare it. Where it stands, a declaration serves only to see its
 /// type, which a passive one does not show: being refused that is fine, and so are properties that do not matter to us.
-async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Result<Option<Problem>, TopologyError> {
+async fn exchange(asker: &mut Asker<'_>, name: &ShortString, look: Exchange) -> Result<Option<Problem>, TopologyError> {
     let stands = match look::exchange(asker, name).await? {
+        Existence::Stands(_) if look == Exchange::Known => return Ok(None),
         Existence::Stands(_) => true,
         Existence::Missing => false,
         Existence::Hidden(problem) => return Ok(Some(problem)),
