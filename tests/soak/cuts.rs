@@ -62,6 +62,7 @@ async fn play(cuts: usize) -> ExitCode {
     let mut begun = Instant::now();
     for cut in 1..=cuts {
         let (which, connections) = if cut % 2 == 1 { (Which::All, 2) } else { (Which::Publish, 1) };
+        eventually("all published", async || trial.all_published().then_some(())).await;
         trial.load(EVENTS, 0);
         trial.under_load(EVENTS / 2).await;
         let before = trial.proxy.accepted();
@@ -69,8 +70,8 @@ async fn play(cuts: usize) -> ExitCode {
         trial.proxy.cut(which);
         eventually("connections anew", async || (trial.proxy.accepted() >= before + connections).then_some(())).await;
         trial.workers[0].ready().await;
-        trial.quiet().await;
         if cut % every == 0 {
+            trial.quiet().await;
             let held = look(&node, &trial).await;
             let Held { rss_kib, tasks, threads, files, connections, channels } = held;
             let mib = rss_kib as f64 / 1024.0;
