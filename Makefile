@@ -22,7 +22,7 @@ soak: ## faults drawn from a seed, for MINUTES=10, with a ledger at the end
 	@scripts/soak.sh --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LANES),--lanes $(LANES))
 
 CUTS ?= 1000
-reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (an hour)
+reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (half an hour)
 	@scripts/soak.sh --cuts $(CUTS)
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop

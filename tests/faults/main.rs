@@ -17,10 +17,10 @@ mod rig;
 use rig::{fault::Fault, node::Node, trial::Trial};
 
 /// Events of a trial, at the least. A fault may need longer than they last: then there are more.
-const EVENTS: usize = 300;
+const EVENTS: usize = 200;
 
 /// How many are published in a second.
-const RATE: u32 = 150;
+const RATE: u32 = 80;
 
 /// One fault in the middle of a load, on this node.
 async fn trial_on(node: &Node, fault: Fault) {
