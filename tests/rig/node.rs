@@ -129,10 +129,16 @@ impl Node {
     pub fn held(&self, vhost: &str) -> Vec<(String, String)> {
         let ask = format!(
             r#"Name = fun (Q) -> element(4, amqqueue:get_name(Q)) end,
+            Ask = fun (Leader) ->
+                % What newer ones take is a name, and older ones a function.
+                try ra:leader_query(Leader, fun rabbit_fifo:query_messages_total/1)
+                catch error:function_clause -> ra:leader_query(Leader, {{rabbit_fifo, query_messages_total, []}})
+                end
+            end,
             Count = fun (Q) ->
                 case amqqueue:get_type(Q) of
                     rabbit_quorum_queue ->
-                        case ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1) of
+                        case Ask(amqqueue:get_pid(Q)) of
                             {{ok, {{_, N}}, _}} -> N;
                             _ -> unknown
                         end;
