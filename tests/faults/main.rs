@@ -17,7 +17,7 @@ mod rig;
 use rig::{fault::Fault, node::Node, trial::Trial};
 
 /// Events of a trial, at the least. A fault may need longer than they last: then there are more.
-const EVENTS: usize = 200;
+const EVENTS: usize = 150;
 
 /// How many are published in a second.
 const RATE: u32 = 80;
