@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down soak reconnects test test-rabbitmq4 check fmt lint doc deny fuzz ci
+.PHONY: help demo up down bench soak reconnects test test-rabbitmq4 check fmt lint doc deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -24,6 +24,10 @@ soak: ## faults drawn from a seed, for MINUTES=10, with a ledger at the end
 CUTS ?= 1000
 reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (half an hour)
 	@scripts/soak.sh --cuts $(CUTS)
+
+# make bench [LONG=1] [RUNS=n] ['CASES=drain,bad neighbours']
+bench: ## how fast, how late, how fair: five minutes on a private RabbitMQ, or two hours with LONG=1
+	@scripts/bench.sh $(if $(CASES),--cases '$(CASES)') $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long)
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop
 	@scripts/gate.sh test

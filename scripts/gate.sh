@@ -24,7 +24,7 @@ main() {
 
 step_fmt() { need_component rustfmt fmt && cargo fmt --check; }
 
-step_lint() { need_component clippy clippy && cargo clippy --locked --all-targets -- -D warnings; }
+step_lint() { need_component clippy clippy && cargo clippy --locked --all-targets --features bench -- -D warnings; }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 

@@ -23,6 +23,8 @@ pub mod job;
 
 pub mod delivery;
 
+pub mod fairness;
+
 pub mod poster;
 
 pub mod broker;

@@ -1,5 +1,6 @@
-//! The admin port: `/livez`, `/readyz` and `/metrics`, read only and without authentication, hence on the loopback
-//! address by default. It holds no lead data, no URL and no secret.
+//! The admin port: `/livez`, `/readyz`, `/metrics` and `/targets`, read only and without authentication, hence on the loopback
+//! address by default. It holds no lead data, no secret, and nothing of a URL
+//! but scheme, host and port.
 //!
 //! Liveness stays true while the process runs: a broker that is away is no reason to restart a worker that would only
 //! lose what it remembers. Readiness tells everything else ([`Health`]).
@@ -23,7 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::{BrokerState, Health, QueueReport, Report, StoreReport, Thresholds, TopologyState};
 
-use crate::metrics::{self, Metrics};
+use crate::{
+    metrics::{self, Metrics},
+    worker::Lanes,
+};
 
 /// How long answers that are being written may take after shutdown; a client that never ends its request is cut off.
 const LINGER: Duration = Duration::from_secs(1);
@@ -59,13 +63,15 @@ impl Admin {
         self,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        lanes: Lanes,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let router = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
-            .with_state((health, metrics));
+            .route("/targets", get(targets))
+            .with_state((health, metrics, lanes));
         let server = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         tokio::select! {
             result = server.into_future() => result,
@@ -74,13 +80,13 @@ impl Admin {
     }
 }
 
-type Shared = State<(Arc<Health>, Arc<Metrics>)>;
+type Shared = State<(Arc<Health>, Arc<Metrics>, Lanes)>;
 
 async fn livez() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State((health, _)): Shared) -> Response {
+async fn readyz(State((health, ..)): Shared) -> Response {
     let report = health.report();
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     match serde_json::to_string_pretty(&report) {
@@ -89,6 +95,12 @@ async fn readyz(State((health, _)): Shared) -> Response {
     }
 }
 
-async fn scrape(State((_, metrics)): Shared) -> Response {
+async fn scrape(State((_, metrics, lanes)): Shared) -> Response {
+    metrics.set_lanes(lanes.standings());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
+}
+
+/// How each lane stands, for `leadhook targets`.
+async fn targets(State((.., lanes)): Shared) -> Response {
+    axum::Json(lanes.view()).into_response()
 }

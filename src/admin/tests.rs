@@ -110,7 +110,8 @@ async fn the_port_answers_until_shutdown() {
     let address = admin.address();
     assert_ne!(address.port(), 0);
     let (health, metrics, shutdown) = (Arc::new(Health::new(THRESHOLDS)), Metrics::new(), CancellationToken::new());
-    let server = tokio::spawn(admin.serve(health.clone(), metrics.clone(), shutdown.clone()));
+    let lanes = crate::worker::Lanes::new(64, 64, std::time::Duration::from_secs(3600));
+    let server = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), shutdown.clone()));
 
     let reply = ask(address, "/readyz").await;
     assert_eq!((reply.status, reply.content_type.as_str()), (503, "application/json"));
@@ -136,6 +137,8 @@ async fn the_port_answers_until_shutdown() {
     let reply = ask(address, "/metrics").await;
     assert_eq!(reply.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(reply.body.contains("leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 1\n"), "{}", reply.body);
+    assert!(reply.body.contains("leadhook_lanes{standing=\"open\"} 0\n"), "{}", reply.body);
+    assert_eq!(ask(address, "/targets").await.body, "[]");
     assert_eq!(ask(address, "/").await.status, 404);
 
     // A client that never ends its request does not hold the process up.

@@ -1,5 +1,6 @@
 //! RabbitMQ: connections, topology, confirmed publishing. Each function does one thing once; nothing retries by itself.
 
+pub mod acks;
 pub mod connection;
 
 pub mod management;

@@ -144,7 +144,7 @@ fn settings_report(settings: &Settings) -> BTreeMap<String, String> {
 }
 
 fn store_report(store: &Store) -> StoreReport {
-    let campaigns = store.organizations().flat_map(|organization| organization.campaigns.values());
+    let campaigns = store.organizations().flat_map(|organization| organization.campaigns.iter());
     let overrides = campaigns.filter(|campaign| matches!(campaign.rule, CampaignRule::Override { .. })).count();
     let selecting = |kind| store.webhooks().filter(|webhook| webhook.enabled && webhook.events.contains(kind)).count();
     StoreReport {
@@ -178,7 +178,7 @@ fn store_report(store: &Store) -> StoreReport {
 /// Where an organization's target still applies beside an override.
 fn notes(store: &Store) -> Vec<String> {
     let places = store.organizations().flat_map(|organization| {
-        organization.campaigns.values().map(move |campaign| Placed { organization, campaign: Some(campaign) })
+        organization.campaigns.iter().map(move |campaign| Placed { organization, campaign: Some(campaign) })
     });
     places.filter_map(|placed| left_note(&placed)).collect()
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -17,7 +18,8 @@ use crate::{
     event::EventKind,
     settings::{Backoff, Settings},
     store::{
-        self, CampaignRule, EventSet, Misplaced, NoTarget, Origin, Placed, Resolution, Store, UnselectedEvents, Webhook,
+        self, CampaignRule, EventSet, Misplaced, NoTarget, Origin, Placed, Resolution, Store, Target, UnselectedEvents,
+        Webhook,
     },
 };
 
@@ -30,6 +32,25 @@ pub struct Question<'a> {
     pub organization: Option<&'a str>,
     /// One event, or all of them.
     pub event: Option<EventKind>,
+}
+
+/// The service's own part of the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Service<'a> {
+    /// The retry schedule.
+    pub backoff: &'a Backoff,
+    /// Attempts in flight for one organization and URL origin.
+    pub max_in_flight: usize,
+    /// When a job fails as `expired`.
+    pub maximum_age: Duration,
+}
+
+impl Service<'_> {
+    /// As the settings have it.
+    pub fn of(settings: &Settings) -> Service<'_> {
+        let delivery = &settings.delivery;
+        Service { backoff: &settings.backoff, max_in_flight: delivery.max_in_flight, maximum_age: delivery.maximum_age }
+    }
 }
 
 /// Say where an event of a campaign would go and where each value was said, or why it goes nowhere.
@@ -61,14 +82,14 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let store =
         store::load(&settings.store.path, &settings.secrets).map_err(|error| Refusal::usage(error.to_string()))?;
     let question = Question { campaign: &args.campaign, organization: args.organization.as_deref(), event: args.event };
-    let (text, exit) = explain(&store, &settings.backoff, question, args.json);
+    let (text, exit) = explain(&store, &Service::of(settings), question, args.json);
     output::print(&text).map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
     Ok(exit)
 }
 
 /// Answers as text or as one JSON object. [`Exit::Ok`] if there is a target, [`Exit::Findings`] (1) if there is none.
-pub fn explain(store: &Store, backoff: &Backoff, question: Question<'_>, json: bool) -> (String, Exit) {
-    let answer = answer(store, backoff, question);
+pub fn explain(store: &Store, service: &Service<'_>, question: Question<'_>, json: bool) -> (String, Exit) {
+    let answer = answer(store, service, question);
     let exit = if answer.targets.is_empty() { Exit::Findings } else { Exit::Ok };
     let text = if json {
         serde_json::to_string_pretty(&answer).unwrap_or_default()
@@ -117,12 +138,16 @@ struct TargetAnswer {
     events: Sourced<Vec<&'static str>>,
     retry_attempts: Sourced<u32>,
     timeout_seconds: Sourced<u64>,
+    /// The lower one of the target's own and the service's (`delivery.max_in_flight`).
+    max_in_flight: Sourced<usize>,
     /// How many; never the secrets.
     signing_secrets: Sourced<usize>,
     /// Names and origins; never the values.
     headers: BTreeMap<String, &'static str>,
     schedule: Schedule,
     jitter: f64,
+    /// From the event on, or from the last replay.
+    maximum_age_seconds: u64,
 }
 
 /// A value and where it was said.
@@ -132,7 +157,7 @@ struct Sourced<T> {
     origin: &'static str,
 }
 
-fn answer(store: &Store, backoff: &Backoff, question: Question<'_>) -> Answer {
+fn answer(store: &Store, service: &Service<'_>, question: Question<'_>) -> Answer {
     let mut answer = Answer {
         campaign: question.campaign.to_owned(),
         organization: None,
@@ -150,7 +175,7 @@ fn answer(store: &Store, backoff: &Backoff, question: Question<'_>) -> Answer {
             return answer;
         }
     };
-    answer.organization = Some(placed.organization.id.clone());
+    answer.organization = Some(placed.organization.id.to_string());
     answer.listed = placed.campaign.is_some();
     answer.overrides = overrides(&placed);
     let kinds = question.event.map_or(EventKind::ALL.to_vec(), |kind| vec![kind]);
@@ -164,7 +189,7 @@ fn answer(store: &Store, backoff: &Backoff, question: Question<'_>) -> Answer {
     answer.targets = webhooks
         .chain(&placed.organization.webhooks)
         .filter(|webhook| used.iter().any(|key| key == webhook.key.as_str()))
-        .filter_map(|webhook| target_answer(webhook, backoff))
+        .filter_map(|webhook| target_answer(webhook, service))
         .collect();
     answer.notes = notes(&placed, &used);
     answer
@@ -190,7 +215,7 @@ fn event_answer(placed: &Placed<'_>, kind: EventKind) -> EventAnswer {
     EventAnswer { event: kind.name(), targets, no_target }
 }
 
-fn target_answer(webhook: &Webhook, backoff: &Backoff) -> Option<TargetAnswer> {
+fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswer> {
     let target = webhook.target.as_ref()?;
     let origins = &webhook.origins;
     Some(TargetAnswer {
@@ -199,11 +224,21 @@ fn target_answer(webhook: &Webhook, backoff: &Backoff) -> Option<TargetAnswer> {
         events: sourced(webhook.events.iter().map(EventKind::name).collect(), origins.events),
         retry_attempts: sourced(target.retry_attempts, origins.retry_attempts),
         timeout_seconds: sourced(target.timeout.as_secs(), origins.timeout),
+        max_in_flight: max_in_flight(webhook, target, service),
         signing_secrets: sourced(target.signing_secrets.len(), origins.signing_secrets),
         headers: origins.headers.iter().map(|(name, origin)| (name.to_string(), origin.name())).collect(),
-        schedule: Schedule::new(backoff, target.retry_attempts, target.timeout),
-        jitter: backoff.jitter,
+        schedule: Schedule::new(service.backoff, target.retry_attempts, target.timeout),
+        jitter: service.backoff.jitter,
+        maximum_age_seconds: service.maximum_age.as_secs(),
     })
+}
+
+/// What the target wants, unless the service allows less.
+fn max_in_flight(webhook: &Webhook, target: &Target, service: &Service<'_>) -> Sourced<usize> {
+    match target.max_in_flight.map(|own| own as usize).filter(|own| *own <= service.max_in_flight) {
+        Some(own) => sourced(own, webhook.origins.max_in_flight),
+        None => sourced(service.max_in_flight, Origin::Default),
+    }
 }
 
 fn sourced<T>(value: T, origin: Origin) -> Sourced<T> {
@@ -336,6 +371,7 @@ impl fmt::Display for TargetAnswer {
             ("events", self.events.value.join(", "), self.events.origin),
             ("retry_attempts", self.retry_attempts.value.to_string(), self.retry_attempts.origin),
             ("timeout", timeout, self.timeout_seconds.origin),
+            ("max_in_flight", self.max_in_flight.value.to_string(), self.max_in_flight.origin),
             ("signing_secrets", self.signing_secrets.value.to_string(), self.signing_secrets.origin),
         ];
         rows.extend(self.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));
@@ -366,6 +402,11 @@ impl TargetAnswer {
             text,
             "  worst case       {} from the first attempt to the end of the last, every one timing out",
             human(self.schedule.worst_case)
+        )?;
+        writeln!(
+            text,
+            "  expires          {} after the event, however often it was parked meanwhile (delivery.maximum_age)",
+            human(Duration::from_secs(self.maximum_age_seconds))
         )?;
         f.write_str(&text)
     }

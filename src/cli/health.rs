@@ -6,6 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{cli::output::Exit, settings::Settings};
 
+/// Most bytes of an answer: about 100,000 lanes.
+const LONGEST_ANSWER: u64 = 32 << 20;
+
 /// Longest wait for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -20,23 +23,31 @@ pub struct Args {
 /// Asks `admin.listen` on this machine and prints what it says.
 pub async fn run(args: &Args, settings: &Settings) -> Exit {
     let path = if args.live { "/livez" } else { "/readyz" };
+    match ask_worker(settings, path).await {
+        Ok((status, body)) => {
+            print!("{body}");
+            if status == 200 { Exit::Ok } else { Exit::Findings }
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            Exit::Findings
+        }
+    }
+}
+
+/// The status and the body that the worker on `admin.listen` answers with.
+///
+/// # Errors
+/// None answers in time; says so in a sentence.
+pub(super) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, String), String> {
     let mut address = settings.admin.listen;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     match tokio::time::timeout(PATIENCE, ask(address, path)).await {
-        Ok(Ok((status, body))) => {
-            print!("{body}");
-            if status == 200 { Exit::Ok } else { Exit::Findings }
-        }
-        Ok(Err(error)) => {
-            eprintln!("no worker answers on {address} (admin.listen): {error}");
-            Exit::Findings
-        }
-        Err(_) => {
-            eprintln!("the worker on {address} (admin.listen) did not answer within {} s", PATIENCE.as_secs());
-            Exit::Findings
-        }
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(format!("no worker answers on {address} (admin.listen): {error}")),
+        Err(_) => Err(format!("the worker on {address} (admin.listen) did not answer within {} s", PATIENCE.as_secs())),
     }
 }
 
@@ -45,7 +56,7 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> std::io::Result<(u16,
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: leadhook\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
-    stream.take(1 << 20).read_to_string(&mut answer).await?;
+    stream.take(LONGEST_ANSWER).read_to_string(&mut answer).await?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     status.map(|status| (status, body)).ok_or_else(|| std::io::Error::other("the answer is no HTTP"))

@@ -11,6 +11,7 @@ pub mod publish;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod targets;
 pub mod topology;
 
 use std::{
@@ -66,6 +67,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Print, declare or check the exchange and the queues
     Topology(topology::Args),
+    /// Show how a running worker gets on with each target: limits, attempts in flight, parked jobs
+    Targets(targets::Args),
     /// Ask a running worker whether it is ready (for health checks)
     Health(health::Args),
     #[command(hide = true)]
@@ -77,7 +80,7 @@ pub fn main() -> ExitCode {
     let mut cli = Cli::parse();
     // As with every setting, an empty variable counts as not set.
     cli.config = cli.config.filter(|path| !path.as_os_str().is_empty());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start the async runtime: {error}");
@@ -85,6 +88,12 @@ pub fn main() -> ExitCode {
         }
     };
     runtime.block_on(dispatch(cli)).report()
+}
+
+/// Half of the cores, as far as this process may use them: each of the two connections to the broker has a thread of its own
+/// beside these, and work that is handed from one thread to another costs more than it gains (docs/PERFORMANCE.md).
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 async fn dispatch(cli: Cli) -> Exit {
@@ -117,6 +126,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Topology(args) => topology::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::DemoQueues(args) => demo_queues::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
     }

@@ -23,7 +23,7 @@ use crate::{
     poster::Poster,
     settings::{self, Settings},
     store::{LiveStore, ReloadReport},
-    worker::{self, Context, End},
+    worker::{self, Context, End, Lanes},
 };
 
 /// Runs the worker until SIGTERM or SIGINT; a second one ends the process at once.
@@ -48,7 +48,9 @@ pub async fn run(settings: Settings) -> Exit {
         }
     };
     info!(address = %admin.address(), "admin listening");
-    let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), ended.clone()));
+    let ladder = Ladder::for_backoff(&settings.backoff);
+    let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight, ladder.longest());
+    let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), ended.clone()));
     let poster = match Poster::new() {
         Ok(poster) => poster,
         Err(error) => {
@@ -59,11 +61,11 @@ pub async fn run(settings: Settings) -> Exit {
     let shutdown = CancellationToken::new();
     let reporting = report_store(&store, &health, &metrics);
     let watching = tokio::spawn(store.clone().watch(ended.clone(), reporting));
-    let ladder = Ladder::for_backoff(&settings.backoff);
     let context = Arc::new(Context {
         plan: Plan::new(&settings.amqp, &ladder),
         publisher: Publisher::start(&settings.amqp, "publish", Some(metrics.clone()), CancellationToken::new()),
         slots: Arc::new(Semaphore::new(settings.delivery.concurrency)),
+        lanes,
         store,
         ladder,
         poster,

@@ -16,6 +16,9 @@ use crate::settings::Backoff;
 /// `Retry-After` values are about a second, whatever the schedule says.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
+/// From here on rungs are so far apart that a wait is made of two of them, see [`Ladder::step_evenly`].
+const FINE: Duration = Duration::from_secs(32);
+
 /// First rung of the formula, 16 ms: 2^-6 s. Settings cannot ask for less than 50 ms (100 ms less half).
 const FIRST: i32 = -6 * 4;
 
@@ -56,6 +59,18 @@ impl Ladder {
     /// The longest rung.
     pub fn longest(&self) -> Duration {
         self.rungs.last().copied().unwrap_or(SHORT_WAIT)
+    }
+
+    /// Where a wait starts that only has to be about as long as it says, and never mind a little less: on the last rung that is
+    /// not longer, with the rest to be waited out afterwards. Many messages that were put aside in one moment, to come back
+    /// over a long time, would come back in lumps if each were rounded up to a rung: of the rungs around an hour there is
+    /// one every ten minutes. Below half a minute a second hop is not worth its cost.
+    pub fn step_evenly(&self, wait: Duration) -> Step {
+        let below = self.rungs.partition_point(|rung| *rung <= wait);
+        match below.checked_sub(1).and_then(|at| self.rungs.get(at)) {
+            Some(rung) if *rung >= FINE => Step { rung: *rung, remaining: wait - *rung },
+            Some(_) | None => self.step(wait),
+        }
     }
 
     /// Where a wait starts: the first rung that is not shorter. A wait beyond the longest rung takes the longest and

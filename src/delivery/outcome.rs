@@ -98,6 +98,8 @@ pub enum FailReason {
     ForbiddenAddress,
     /// URL or headers cannot make a request (operator).
     UnusableTarget,
+    /// It grew older than `delivery.maximum_age` (customer).
+    Expired,
     /// The target is no longer in the store (operator).
     TargetRemoved,
     /// The target was disabled (operator, customer).
@@ -243,11 +245,12 @@ impl RetryReason {
 
 impl FailReason {
     /// Every reason, in the order of the definition.
-    pub const ALL: [FailReason; 9] = [
+    pub const ALL: [FailReason; 10] = [
         FailReason::Exhausted,
         FailReason::Gone,
         FailReason::ForbiddenAddress,
         FailReason::UnusableTarget,
+        FailReason::Expired,
         FailReason::TargetRemoved,
         FailReason::TargetDisabled,
         FailReason::TargetMoved,
@@ -262,6 +265,7 @@ impl FailReason {
             FailReason::Gone => "gone",
             FailReason::ForbiddenAddress => "forbidden_address",
             FailReason::UnusableTarget => "unusable_target",
+            FailReason::Expired => "expired",
             FailReason::TargetRemoved => "target_removed",
             FailReason::TargetDisabled => "target_disabled",
             FailReason::TargetMoved => "target_moved",
@@ -278,7 +282,9 @@ impl FailReason {
     /// Who can do something about it first.
     pub fn owner(self) -> Owner {
         match self {
-            FailReason::Exhausted | FailReason::Gone | FailReason::ForbiddenAddress => Owner::Customer,
+            FailReason::Exhausted | FailReason::Gone | FailReason::ForbiddenAddress | FailReason::Expired => {
+                Owner::Customer
+            }
             FailReason::UnusableTarget
             | FailReason::TargetRemoved
             | FailReason::TargetDisabled
@@ -303,6 +309,10 @@ impl FailReason {
             }
             FailReason::UnusableTarget => {
                 "No request can be made from the target's URL and headers; correct them in the store, then replay."
+            }
+            FailReason::Expired => {
+                "The receiver took so few calls for so long that the job grew too old; \
+                 have the customer repair the endpoint or make it faster, then replay."
             }
             FailReason::TargetRemoved => {
                 "The target is no longer in the store; put it back and replay, or discard the job if it was meant to go."

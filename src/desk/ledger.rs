@@ -89,14 +89,14 @@ mod tests {
     #[test]
     fn a_copy_met_later_is_removed() {
         let mut ledger = Ledger::default();
-        ledger.confirmed(&with("a", 0).replayed());
+        ledger.confirmed(&with("a", 0).replayed(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(plan(&ledger, &[with("a", 0)]), Plan { copies: vec![0], ..Plan::default() });
     }
 
     #[test]
     fn a_job_that_failed_again_meanwhile_is_no_copy() {
         let mut ledger = Ledger::default();
-        let published = with("a", 0).replayed();
+        let published = with("a", 0).replayed(jiff::Timestamp::UNIX_EPOCH);
         ledger.confirmed(&published);
         assert_eq!(plan(&ledger, &[published]), Plan { returned: vec![0], ..Plan::default() });
         assert_eq!(plan(&ledger, &[with("a", 7)]), Plan { returned: vec![0], ..Plan::default() });

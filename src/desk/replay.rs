@@ -168,7 +168,7 @@ impl<'a> Replay<'a> {
         self.tally.not_removed += plan.copies.len() as u64 - removed;
         let (publisher, queue) = (self.publisher, self.jobs);
         let work = stream::iter(plan.groups).filter_map(async |group| {
-            let job = held.get(group.chosen)?.record.content.as_ref().ok()?.replayed();
+            let job = held.get(group.chosen)?.record.content.as_ref().ok()?.replayed(jiff::Timestamp::now());
             Some((group, job))
         });
         let done = work.map(async |(group, job)| publish_then_remove(publisher, queue, held, &group, job).await);

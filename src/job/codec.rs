@@ -24,10 +24,16 @@ pub mod header {
     pub const TARGET: &str = "leadhook-target";
     /// Attempts made.
     pub const ATTEMPT: &str = "leadhook-attempts";
-    /// Times parked.
+    /// Times parked since the last attempt.
     pub const PARKED: &str = "leadhook-parked";
+    /// Milliseconds for which it was parked altogether.
+    pub const WAITED: &str = "leadhook-waited";
+    /// Times given out without an outcome before it was put back the last time, since the last attempt.
+    pub const GIVEN_OUT: &str = "leadhook-given-out";
     /// Times replayed.
     pub const REPLAYS: &str = "leadhook-replays";
+    /// When it was replayed last, milliseconds since 1970.
+    pub const REPLAYED_AT: &str = "leadhook-replayed-at";
     /// When the event happened, milliseconds since 1970.
     pub const EVENT_TIME: &str = "leadhook-event-time";
     /// When a worker first saw the event, milliseconds since 1970.
@@ -123,7 +129,10 @@ impl Job {
             first_seen: required(read.time(header::FIRST_SEEN)?, header::FIRST_SEEN)?,
             attempt: required(read.count(header::ATTEMPT)?, header::ATTEMPT)?,
             parked: read.count(header::PARKED)?.unwrap_or_default(),
+            waited: read.duration(header::WAITED)?.unwrap_or_default(),
+            given_out: read.count(header::GIVEN_OUT)?.unwrap_or_default(),
             replays: read.count(header::REPLAYS)?.unwrap_or_default(),
+            replayed_at: read.time(header::REPLAYED_AT)?,
             due: read.time(header::DUE)?,
             remaining: read.duration(header::REMAINING)?,
             unknown_since: read.time(header::UNKNOWN_SINCE)?,
@@ -161,6 +170,9 @@ impl Job {
         insert(&mut all, header::COPY, text(&fresh_copy()));
         let optional = [
             (header::PARKED, (self.parked > 0).then(|| AMQPValue::LongLongInt(self.parked.into()))),
+            (header::WAITED, (!self.waited.is_zero()).then(|| duration(self.waited))),
+            (header::GIVEN_OUT, (self.given_out > 0).then(|| AMQPValue::LongLongInt(self.given_out.into()))),
+            (header::REPLAYED_AT, self.replayed_at.map(millis)),
             (header::REPLAYS, (self.replays > 0).then(|| AMQPValue::LongLongInt(self.replays.into()))),
             (header::DUE, self.due.map(millis)),
             (header::REMAINING, self.remaining.map(duration)),

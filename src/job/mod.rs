@@ -49,10 +49,17 @@ pub struct Job {
     pub first_seen: Timestamp,
     /// Attempts made since it was first published or last replayed.
     pub attempt: u32,
-    /// Times put back without spending an attempt.
+    /// Times put back without spending an attempt, since the last one.
     pub parked: u32,
+    /// How long it has been put back for altogether.
+    pub waited: Duration,
+    /// Times it was given out since its last attempt and came to nothing, as far as it knows. The broker counts anew when a job
+    /// is put back, and one that kills the process must not hide behind that.
+    pub given_out: u32,
     /// Times support put it back.
     pub replays: u32,
+    /// When support put it back last.
+    pub replayed_at: Option<Timestamp>,
     /// When the present wait should end; for metrics only, clocks differ.
     pub due: Option<Timestamp>,
     /// What is left of a wait beyond the longest rung.
@@ -103,7 +110,10 @@ impl Job {
             first_seen: now,
             attempt: 0,
             parked: 0,
+            waited: Duration::ZERO,
+            given_out: 0,
             replays: 0,
+            replayed_at: None,
             due: None,
             remaining: None,
             unknown_since: None,
@@ -120,23 +130,42 @@ impl Job {
         let mut next = self.clone();
         next.attempt = entry.attempt;
         next.history.push(entry);
+        next.parked = 0;
+        next.given_out = 0;
         next.unknown_since = None;
         next
     }
 
-    /// The job put back without an attempt, for as long as its wait says.
-    pub fn parked(&self, now: Timestamp) -> Job {
+    /// The job put back without an attempt, for about `wait`.
+    pub fn parked(&self, wait: Duration) -> Job {
         let mut next = self.clone();
         next.parked = next.parked.saturating_add(1);
+        next.waited = next.waited.saturating_add(wait);
+        next
+    }
+
+    /// The same for a job whose target is unknown or disabled here: from `now` on, unless it was before.
+    pub fn parked_unknown(&self, wait: Duration, now: Timestamp) -> Job {
+        let mut next = self.parked(wait);
         next.unknown_since.get_or_insert(now);
         next
     }
 
-    /// The job as support puts it back: attempts start anew, the history stays.
-    pub fn replayed(&self) -> Job {
+    /// How old the job is: since its event was first seen, or since support put it back.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        let since = self.replayed_at.unwrap_or(self.first_seen);
+        Duration::try_from(now.duration_since(since)).unwrap_or_default()
+    }
+
+    /// The job as support puts it back: attempts and age start anew, the history stays.
+    pub fn replayed(&self, now: Timestamp) -> Job {
         let mut next = self.clone();
         next.attempt = 0;
+        next.parked = 0;
+        next.waited = Duration::ZERO;
+        next.given_out = 0;
         next.replays = next.replays.saturating_add(1);
+        next.replayed_at = Some(now);
         next.due = None;
         next.remaining = None;
         next.unknown_since = None;

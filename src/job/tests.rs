@@ -50,12 +50,22 @@ fn there_and_back(job: &Job) -> Job {
 fn jobs_survive_the_wire() {
     let plain = job();
     assert_eq!(there_and_back(&plain), plain);
-    let mut worn = plain.attempted(entry(1)).parked(at(1_700_000_100)).replayed().attempted(entry(1));
+    let replayed = plain.attempted(entry(1)).replayed(at(1_700_000_200)).attempted(entry(1));
+    let mut worn = replayed.parked_unknown(Duration::from_secs(9), at(1_700_000_100));
     worn.due = Some(at(1_700_000_200));
+    worn.given_out = 7;
     worn.remaining = Some(Duration::from_millis(1500));
     worn.unknown_since = Some(at(1_700_000_300));
     assert_eq!(there_and_back(&worn), worn);
     assert_eq!((worn.attempt, worn.parked, worn.replays, worn.history.entries().len()), (1, 1, 1, 2));
+}
+
+#[test]
+fn how_often_it_was_given_out_is_forgotten_with_an_attempt_and_not_before() {
+    let job = Job { given_out: 7, ..job() };
+    assert_eq!(job.parked(Duration::ZERO).given_out, 7);
+    assert_eq!(job.attempted(entry(1)).given_out, 0);
+    assert_eq!(job.replayed(at(1_700_000_200)).given_out, 0);
 }
 
 #[test]

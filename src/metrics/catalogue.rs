@@ -83,6 +83,8 @@ entries! {
         "From the time a retry was due to the time it was made";
     IN_FLIGHT = Gauge "leadhook_attempts_in_flight" []
         "Attempts being made now";
+    LANES = Gauge "leadhook_lanes" ["standing"]
+        "Lanes (an organization's attempts to one URL origin) by how they stand: open, limited, probing, pushed_back";
     CONFIRM_SECONDS = Histogram "leadhook_publish_confirm_seconds" []
         "From a publish to the broker's confirm";
     PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]

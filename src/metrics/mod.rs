@@ -30,7 +30,10 @@ use prometheus_client::{
 
 pub use catalogue::{Entry, Kind, catalogue};
 
-use crate::delivery::outcome::{Exchange, Fault};
+use crate::{
+    delivery::outcome::{Exchange, Fault},
+    fairness::Standing,
+};
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,6 +51,7 @@ pub struct Metrics {
     event_lag: Histogram,
     due_lag: Histogram,
     in_flight: Gauge,
+    lanes: Family<[(&'static str, &'static str); 1], Gauge>,
     confirm_seconds: Histogram,
     publish_failures: Labelled,
     reconnects: Labelled,
@@ -106,6 +110,7 @@ impl Metrics {
             event_lag: register(&mut registry, catalogue::EVENT_LAG, Histogram::new(LAG_BUCKETS)),
             due_lag: register(&mut registry, catalogue::DUE_LAG, Histogram::new(LAG_BUCKETS)),
             in_flight: register(&mut registry, catalogue::IN_FLIGHT, Gauge::default()),
+            lanes: register(&mut registry, catalogue::LANES, Family::default()),
             confirm_seconds: register(&mut registry, catalogue::CONFIRM_SECONDS, Histogram::new(CONFIRM_BUCKETS)),
             publish_failures: register(&mut registry, catalogue::PUBLISH_FAILURES, Family::default()),
             reconnects: register(&mut registry, catalogue::RECONNECTS, Family::default()),
@@ -211,6 +216,13 @@ impl Metrics {
         Attempting(self.in_flight.clone())
     }
 
+    /// How many lanes stand how; all standings are named each time.
+    pub fn set_lanes(&self, standings: [(&'static str, usize); 4]) {
+        for (standing, lanes) in standings {
+            self.lanes.get_or_create(&[("standing", standing)]).set(gauge_value(lanes as u64));
+        }
+    }
+
     /// A publish was confirmed after that time.
     pub fn publish_confirmed(&self, elapsed: Duration) {
         self.confirm_seconds.observe(elapsed.as_secs_f64());
@@ -307,6 +319,7 @@ impl Metrics {
                 drop(family.get_or_create(&[(label, value)]));
             }
         }
+        self.set_lanes(Standing::ALL.map(|standing| (standing.label(), 0)));
         drop(self.jobs.get_or_create(&[("outcome", "delivered"), ("reason", "")]));
     }
 }

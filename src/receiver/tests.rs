@@ -178,6 +178,8 @@ async fn signatures_are_verified_missing_or_bad() {
             signing_secrets,
             retry_attempts: 1,
             timeout: SOON,
+            max_in_flight: None,
+            lane: "acme https://abc.example".into(),
         };
         let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let (webhook_id, attempt, traceparent, body) = ("w1", 1, None, b"{}".as_slice());

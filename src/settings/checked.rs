@@ -35,6 +35,8 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let path = sheet.key("store.path").text(words::path);
     let settle = sheet.key("store.settle").duration(Duration::ZERO..=24 * HOUR);
     let concurrency = sheet.key("delivery.concurrency").integer(1..=10_000).map(|n| n as usize);
+    let max_in_flight = sheet.key("delivery.max_in_flight").integer(1..=1_000).map(|n| n as usize);
+    let maximum_age = sheet.key("delivery.maximum_age").duration(MINUTE..=30 * 24 * HOUR);
     let event_prefetch = sheet.key("delivery.event_prefetch").integer(1..=2_000).map(|n| n as u16);
     let max_event_bytes = sheet.key("delivery.max_event_bytes").size(1 << 10..=16 << 20).map(|n| n as usize);
     let environment_prefix = sheet.key("secrets.environment_prefix").text(words::variable_prefix);
@@ -54,6 +56,9 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     if let (Some(initial), Some(maximum)) = (initial, maximum) {
         sheet.relate(&["backoff.maximum", "backoff.initial"], maximum_problem(initial, maximum));
     }
+    if let (Some(age), Some(maximum), Some(jitter)) = (maximum_age, maximum, jitter) {
+        sheet.relate(&["delivery.maximum_age", "backoff.maximum"], age_problem(age, maximum.mul_f64(1.0 + jitter)));
+    }
     if let Some(concurrency) = concurrency {
         sheet.relate(&["delivery.concurrency"], held_too_long(job_prefetch(concurrency), concurrency));
     }
@@ -72,6 +77,8 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         store: StoreSettings { path: path?, settle: settle? },
         delivery: Delivery {
             concurrency: concurrency?,
+            max_in_flight: max_in_flight?,
+            maximum_age: maximum_age?,
             event_prefetch: event_prefetch?,
             max_event_bytes: max_event_bytes?,
         },
@@ -107,6 +114,12 @@ pub(super) fn job_prefetch(concurrency: usize) -> u16 {
 
 fn maximum_problem(initial: Duration, maximum: Duration) -> Option<String> {
     (maximum < initial).then(|| format!("{} is shorter than backoff.initial ({})", spoken(maximum), spoken(initial)))
+}
+
+fn age_problem(age: Duration, longest: Duration) -> Option<String> {
+    (age < longest).then(|| {
+        format!("{} is shorter than the longest wait (backoff.maximum with jitter, {})", spoken(age), spoken(longest))
+    })
 }
 
 /// Whether the last job of a full prefetch window could wait so long that the broker's `consumer_timeout` comes near,

@@ -25,6 +25,8 @@ impl Settings {
             ("store.path", shown(&store.path)),
             ("store.settle", spoken(store.settle)),
             ("delivery.concurrency", delivery.concurrency.to_string()),
+            ("delivery.max_in_flight", delivery.max_in_flight.to_string()),
+            ("delivery.maximum_age", spoken(delivery.maximum_age)),
             ("delivery.event_prefetch", delivery.event_prefetch.to_string()),
             ("delivery.max_event_bytes", spoken_size(delivery.max_event_bytes as u64)),
             ("secrets.environment_prefix", secrets.environment_prefix.clone()),

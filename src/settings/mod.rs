@@ -177,7 +177,11 @@ pub struct StoreSettings {
 pub struct Delivery {
     /// Attempts in flight in this worker, 1 to 10000.
     pub concurrency: usize,
-    /// Events taken from the broker at once, 1 to 2000, default 200.
+    /// Attempts in flight for one organization and URL origin, 1 to 1000, default 64; a target may lower its own.
+    pub max_in_flight: usize,
+    /// Jobs older than this fail as `expired`, 1 min to 30 days, default 3 days.
+    pub maximum_age: Duration,
+    /// Events taken from the broker at once, 1 to 2000, default 500.
     pub event_prefetch: u16,
     /// Largest event body in bytes.
     pub max_event_bytes: usize,
@@ -225,7 +229,7 @@ pub struct Shutdown {
 /// `admin.*`
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Address of `/livez`, `/readyz`, `/metrics`; port 0 picks one.
+    /// Address of `/livez`, `/readyz`, `/metrics`, `/targets`; port 0 picks one.
     pub listen: SocketAddr,
     /// Failed messages from which readiness detail warns, default 10000.
     pub failed_threshold: u64,

@@ -31,6 +31,8 @@ const ROWS: &[Row] = &[
     ("store.path", "'hooks.yaml'", "hooks.yaml", |s| s.store.path.display().to_string(), "hooks.yaml"),
     ("store.settle", "'0s'", "0s", |s| format!("{:?}", s.store.settle), "0ns"),
     ("delivery.concurrency", "7", "7", |s| s.delivery.concurrency.to_string(), "7"),
+    ("delivery.max_in_flight", "9", "9", |s| s.delivery.max_in_flight.to_string(), "9"),
+    ("delivery.maximum_age", "'100h'", "100h", |s| format!("{:?}", s.delivery.maximum_age), "360000s"),
     ("delivery.event_prefetch", "8", "8", |s| s.delivery.event_prefetch.to_string(), "8"),
     ("delivery.max_event_bytes", "'64 KiB'", "64 KiB", |s| s.delivery.max_event_bytes.to_string(), "65536"),
     ("secrets.environment_prefix", "'HOOK_'", "HOOK_", |s| s.secrets.environment_prefix.clone(), "HOOK_"),
@@ -136,8 +138,10 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(s.topology.declare);
     assert_eq!(s.store.path, Path::new("config/webhooks"));
     assert_eq!(s.store.settle, Duration::from_secs(120));
-    assert_eq!(s.delivery.concurrency, 64);
-    assert_eq!(s.delivery.event_prefetch, 200);
+    assert_eq!(s.delivery.concurrency, 512);
+    assert_eq!(s.delivery.max_in_flight, 64);
+    assert_eq!(s.delivery.maximum_age, Duration::from_secs(72 * 3600));
+    assert_eq!(s.delivery.event_prefetch, 500);
     assert_eq!(s.delivery.max_event_bytes, 1024 * 1024);
     assert_eq!(s.secrets.environment_prefix, "WEBHOOK_");
     assert_eq!(s.secrets.directory, None);
@@ -260,6 +264,8 @@ fn values_at_and_beyond_each_bound() {
         ("amqp.heartbeat", ["'2s'", "'5m'"], ["'1s'", "'301s'"]),
         ("store.settle", ["'0s'", "'24h'"], ["'-1s'", "'86401s'"]),
         ("delivery.concurrency", ["1", "10000"], ["-1", "10001"]),
+        ("delivery.max_in_flight", ["1", "1000"], ["0", "1001"]),
+        ("delivery.maximum_age", ["'73m'", "'720h'"], ["'59s'", "'721h'"]),
         ("delivery.event_prefetch", ["1", "2000"], ["0", "2001"]),
         ("delivery.max_event_bytes", ["1024", "'16 MiB'"], ["1023", "'17 MiB'"]),
         ("backoff.initial", ["'100ms'", "'1h'"], ["'99ms'", "'25h'"]),
@@ -273,7 +279,9 @@ fn values_at_and_beyond_each_bound() {
     ] {
         let (section, name) = key.split_once('.').unwrap();
         for value in inside {
-            if let Err(problems) = from(&format!("[{section}]\n{name} = {value}"), &[]) {
+            // The longest wait needs an age that allows for it.
+            let age = if key == "backoff.maximum" { "\n[delivery]\nmaximum_age = '720h'" } else { "" };
+            if let Err(problems) = from(&format!("[{section}]\n{name} = {value}{age}"), &[]) {
                 panic!("{key} = {value}: {problems}");
             }
         }

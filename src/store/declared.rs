@@ -89,6 +89,7 @@ pub(super) struct DeclaredWebhook {
     pub signing_secrets: Said<Vec<SecretText>>,
     pub retry_attempts: Said<u32>,
     pub timeout: Said<Duration>,
+    pub max_in_flight: Said<Option<u32>>,
 }
 
 impl DeclaredWebhook {
@@ -105,6 +106,7 @@ impl DeclaredWebhook {
             signing_secrets: Said::Nothing,
             retry_attempts: Said::Nothing,
             timeout: Said::Nothing,
+            max_in_flight: Said::Nothing,
         }
     }
 }

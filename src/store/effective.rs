@@ -4,7 +4,7 @@
 //! nothing of the organization's headers and secrets, because that would hand its credentials to another host. The
 //! test is `credentials_never_follow_to_another_url`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
@@ -15,7 +15,7 @@ use super::{
     fields::Said,
     problem::Problems,
     secrets::SecretText,
-    target::{Target, TargetKey},
+    target::{Target, TargetKey, lane_name},
 };
 use crate::delivery::signature::SigningSecret;
 
@@ -51,18 +51,18 @@ impl Origin {
 #[derive(Debug)]
 pub struct Organization {
     /// Its id.
-    pub id: String,
+    pub id: Arc<str>,
     /// Its own webhooks; several only where they are named.
-    pub webhooks: Vec<Webhook>,
-    /// The campaigns that the store lists.
-    pub campaigns: BTreeMap<String, Campaign>,
+    pub webhooks: Box<[Webhook]>,
+    /// The campaigns that the store lists, in the order of their ids.
+    pub campaigns: Box<[Campaign]>,
 }
 
 /// One listed campaign.
 #[derive(Debug)]
 pub struct Campaign {
     /// Its id.
-    pub id: String,
+    pub id: Arc<str>,
     /// Whose settings hold for it.
     pub rule: CampaignRule,
 }
@@ -75,7 +75,7 @@ pub enum CampaignRule {
     /// Its own.
     Override {
         /// The campaign's webhooks, completed from the organization's.
-        webhooks: Vec<Webhook>,
+        webhooks: Box<[Webhook]>,
         /// What becomes of events that none of them selects.
         unselected_events: UnselectedEvents,
     },
@@ -106,39 +106,60 @@ pub struct Origins {
     /// Of `events`.
     pub events: Origin,
     /// Of each header.
-    pub headers: Vec<(HeaderName, Origin)>,
+    pub headers: Box<[(HeaderName, Origin)]>,
     /// Of `signing_secrets`; [`Origin::Default`] if there are none.
     pub signing_secrets: Origin,
     /// Of `retry_attempts`.
     pub retry_attempts: Origin,
     /// Of `timeout`.
     pub timeout: Origin,
+    /// Of `max_in_flight`; [`Origin::Default`] where the service's own limit is all.
+    pub max_in_flight: Origin,
 }
 
-/// Completes every scope. The problems say what is missing; the result is whole only if they hold no error.
-pub(super) fn organizations(declared: &Declared, problems: &mut Problems) -> BTreeMap<String, Organization> {
-    declared.organizations.iter().map(|(id, declared)| (id.clone(), organization(id, declared, problems))).collect()
+/// Completes every scope, in the order of the ids. The problems say what is missing; the result is whole only if they hold no
+/// error. Texts that many targets have in common are held once.
+pub(super) fn organizations(declared: &Declared, problems: &mut Problems) -> Box<[Organization]> {
+    declared.organizations.iter().map(|(id, declared)| organization(id, declared, problems)).collect()
 }
 
 fn organization(id: &str, declared: &DeclaredOrganization, problems: &mut Problems) -> Organization {
+    let mut tenant = Tenant { id: id.into(), lanes: HashSet::new() };
     let webhooks = declared.webhooks.all().iter().map(|own| {
-        let scope = Scope { organization: id, campaign: None, parent: None, parent_is_unusable: false };
-        scope.complete(own, problems)
+        let scope = Scope { campaign: None, parent: None, parent_is_unusable: false };
+        scope.complete(own, &mut tenant, problems)
     });
     let webhooks = webhooks.collect();
     let campaigns = declared
         .campaigns
         .iter()
-        .map(|(campaign_id, campaign)| {
-            let rule = rule(id, campaign_id, campaign, &declared.webhooks, problems);
-            (campaign_id.clone(), Campaign { id: campaign_id.clone(), rule })
+        .map(|(id, campaign)| {
+            let rule = rule(&mut tenant, id, campaign, &declared.webhooks, problems);
+            Campaign { id: id.as_str().into(), rule }
         })
         .collect();
-    Organization { id: id.to_owned(), webhooks, campaigns }
+    Organization { id: tenant.id, webhooks, campaigns }
+}
+
+/// What the targets of one organization have in common.
+struct Tenant {
+    id: Arc<str>,
+    lanes: HashSet<Arc<str>>,
+}
+
+impl Tenant {
+    fn lane(&mut self, url: &Url) -> Arc<str> {
+        let name = lane_name(&self.id, url);
+        if let Some(known) = self.lanes.get(&name) {
+            return known.clone();
+        }
+        self.lanes.insert(name.clone());
+        name
+    }
 }
 
 fn rule(
-    organization: &str,
+    tenant: &mut Tenant,
     id: &str,
     declared: &DeclaredCampaign,
     parents: &DeclaredWebhooks,
@@ -163,7 +184,7 @@ fn rule(
         .iter()
         .map(|own| {
             let parent = parent(own, parents);
-            Scope { organization, campaign: Some(id), parent, parent_is_unusable }.complete(own, problems)
+            Scope { campaign: Some(id), parent, parent_is_unusable }.complete(own, tenant, problems)
         })
         .collect();
     let unselected_events = declared.unselected_events.value().copied().unwrap_or(UnselectedEvents::Organization);
@@ -212,7 +233,6 @@ fn parent<'d>(own: &DeclaredWebhook, parents: &'d DeclaredWebhooks) -> Option<&'
 
 /// Where a webhook stands and what it inherits from.
 struct Scope<'d> {
-    organization: &'d str,
     campaign: Option<&'d str>,
     parent: Option<&'d DeclaredWebhook>,
     /// There is something to inherit from, but it is already among the problems.
@@ -220,7 +240,7 @@ struct Scope<'d> {
 }
 
 impl Scope<'_> {
-    fn complete(&self, own: &DeclaredWebhook, problems: &mut Problems) -> Webhook {
+    fn complete(&self, own: &DeclaredWebhook, tenant: &mut Tenant, problems: &mut Problems) -> Webhook {
         let (enabled, enabled_origin) = self.choose(&own.enabled, None, true);
         let (events, events_origin) =
             self.choose(&own.events, self.parent.map(|parent| &parent.events), EventSet::NONE);
@@ -228,6 +248,8 @@ impl Scope<'_> {
             self.choose(&own.retry_attempts, self.parent.map(|parent| &parent.retry_attempts), DEFAULT_RETRY_ATTEMPTS);
         let (timeout, timeout_origin) =
             self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
+        let (max_in_flight, max_in_flight_origin) =
+            self.choose(&own.max_in_flight, self.parent.map(|parent| &parent.max_in_flight), None);
         let endpoint = self.endpoint(own);
         let unclear = matches!(own.enabled, Said::Unusable) || self.parent_is_unusable;
         if enabled && !unclear {
@@ -235,26 +257,30 @@ impl Scope<'_> {
             let events = own.events.is_said() || self.parent.is_some_and(|up| up.events.is_said());
             self.require(own, "events", events, problems);
         }
-        let key = TargetKey::new(self.organization, self.campaign, own.name.as_deref());
+        let key = TargetKey::new(&tenant.id, self.campaign, own.name.as_deref());
         let target = endpoint.url.map(|url| {
+            let lane = tenant.lane(&url);
             Arc::new(Target {
                 key: key.clone(),
-                organization: self.organization.to_owned(),
+                organization: tenant.id.clone(),
                 url,
                 headers: endpoint.headers,
                 signing_secrets: endpoint.secrets.iter().filter_map(parse).collect(),
                 retry_attempts,
                 timeout,
+                max_in_flight,
+                lane,
             })
         });
         let origins = Origins {
             enabled: enabled_origin,
             url: endpoint.url_origin,
             events: events_origin,
-            headers: endpoint.header_origins,
+            headers: endpoint.header_origins.into(),
             signing_secrets: endpoint.secrets_origin,
             retry_attempts: retry_origin,
             timeout: timeout_origin,
+            max_in_flight: max_in_flight_origin,
         };
         Webhook { key, enabled, events, target, origins }
     }
@@ -339,10 +365,23 @@ impl Endpoint {
     }
 
     fn header(&mut self, name: &HeaderName, value: &HeaderValue, origin: Origin) {
-        self.headers.insert(name.clone(), value.clone());
+        let (name, value) = (&unshared_name(name), unshared_value(value));
+        self.headers.insert(name.clone(), value);
         self.header_origins.retain(|(earlier, _)| earlier != name);
         self.header_origins.push((name.clone(), origin));
     }
+}
+
+/// A copy that holds nothing of what the files were read into, see `load.rs`: a clone would share it.
+fn unshared_name(name: &HeaderName) -> HeaderName {
+    HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
+}
+
+/// Likewise.
+fn unshared_value(value: &HeaderValue) -> HeaderValue {
+    let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+    copy.set_sensitive(value.is_sensitive());
+    copy
 }
 
 /// Every secret was parsed when it was read, so none is lost here.

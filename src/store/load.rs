@@ -11,7 +11,7 @@ use super::{
     problem::Problems,
     resolve::Store,
     schema,
-    secrets::{Environment, Reading, Reference, Vault},
+    secrets::{self, Environment, Reference, Vault},
     toml_text, yaml,
 };
 use crate::settings;
@@ -37,7 +37,7 @@ pub(super) struct Attempt {
 
 /// SHA-256 over files and secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Digest(Vec<u8>);
+pub(super) struct Digest([u8; 32]);
 
 impl Digest {
     /// Short enough to read aloud: 12 hexadecimal digits.
@@ -48,6 +48,43 @@ impl Digest {
 
 /// Loads a store and remembers what it was made of.
 pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Environment) -> Attempt {
+    let reading = in_its_own_thread(|| read(path, secrets, environment));
+    let Reading { declared, mut problems, digest, references, last } = reading;
+    let organizations = effective::organizations(&declared, &mut problems);
+    problems.sort();
+    let result = if problems.has_errors() {
+        Err(problems)
+    } else {
+        let default = declared.default_organization.as_ref().map(|(id, _)| id.clone());
+        Ok(Store::new(organizations, default, digest.revision(), problems))
+    };
+    // A thread keeps some of what it frees for itself, until it ends.
+    in_its_own_thread(move || drop(declared));
+    drop(last);
+    Attempt { result, digest, references }
+}
+
+/// Documents take several times the memory of the store that comes of them. glibc serves each thread from an arena of its own: this
+/// one holds nothing that stays, so that it can be given back to the system as a whole (docs/PERFORMANCE.md has the figures).
+fn in_its_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// What the files say, and the digest of everything that was looked at.
+struct Reading {
+    declared: Declared,
+    problems: Problems,
+    digest: Digest,
+    references: Vec<Reference>,
+    /// To be freed last. glibc joins what is free, and gives it back, when a piece of at least 64 KiB is freed
+    /// (`FASTBIN_CONSOLIDATION_THRESHOLD` in its `malloc.c`); the parts of a store are smaller.
+    last: Vec<u8>,
+}
+
+/// Pieces of 128 KiB and more do not come from the arena.
+const LAST: usize = 96 * 1024;
+
+fn read(path: &Path, secrets: &settings::Secrets, environment: Environment) -> Reading {
     let mut problems = Problems::default();
     let mut vault = Vault::new(secrets, environment);
     let sources = files::read(path, &mut problems);
@@ -60,17 +97,9 @@ pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Env
         }
     }
     schema::check_whole(&declared, &path.display().to_string(), &mut problems);
-    let organizations = effective::organizations(&declared, &mut problems);
-    problems.sort();
     let digest = digest(&sources, &unread, vault.readings());
     let references = vault.readings().keys().cloned().collect();
-    let result = if problems.has_errors() {
-        Err(problems)
-    } else {
-        let default = declared.default_organization.map(|(id, _)| id);
-        Ok(Store::new(organizations, default, digest.revision(), problems))
-    };
-    Attempt { result, digest, references }
+    Reading { declared, problems, digest, references, last: Vec::with_capacity(LAST) }
 }
 
 /// The digest that an attempt would have now, if the files refer to the same things as before. Cheap enough for every
@@ -99,7 +128,7 @@ fn document(source: &Source, problems: &mut Problems) -> Option<super::document:
 }
 
 /// Every part goes in with its length, so that no two different stores can look alike.
-fn digest(sources: &[Source], unread: &str, readings: &BTreeMap<Reference, Reading>) -> Digest {
+fn digest(sources: &[Source], unread: &str, readings: &BTreeMap<Reference, secrets::Reading>) -> Digest {
     let mut context = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {
         context.update(&(bytes.len() as u64).to_be_bytes());
@@ -122,5 +151,7 @@ fn digest(sources: &[Source], unread: &str, readings: &BTreeMap<Reference, Readi
             Err(text) => add(text.as_bytes()),
         }
     }
-    Digest(context.finish().as_ref().to_vec())
+    let mut digest = Digest([0; 32]);
+    digest.0.copy_from_slice(context.finish().as_ref());
+    digest
 }

@@ -3,12 +3,7 @@
 //!
 //! The test `every_combination` in `store/tests/resolution.rs` holds the table of all cases.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use super::{
     declared::UnselectedEvents,
@@ -101,14 +96,24 @@ pub struct Placed<'s> {
 
 /// One immutable revision of the whole store.
 pub struct Store {
-    organizations: BTreeMap<String, Organization>,
-    /// From campaigns to their organizations.
-    campaigns: HashMap<String, String>,
-    /// Every target; `None` where it is disabled.
-    targets: HashMap<TargetKey, Option<Arc<Target>>>,
+    /// In the order of their ids.
+    organizations: Box<[Organization]>,
+    /// Where among them.
+    by_id: HashMap<Arc<str>, u32>,
+    /// One look says where a campaign is: each that misses the caches costs more than all the rest of a resolution.
+    campaigns: HashMap<Arc<str>, Listed>,
     default_organization: Option<String>,
     revision: String,
     warnings: Problems,
+}
+
+/// Where a campaign is listed.
+#[derive(Clone, Copy)]
+struct Listed {
+    /// Which organization.
+    organization: u32,
+    /// Which of its campaigns.
+    campaign: u32,
 }
 
 impl Store {
@@ -125,14 +130,18 @@ impl Store {
     /// Which events are selected plays no role any more: the job was accepted when the event came.
     pub fn target(&self, organization: &str, key: &TargetKey) -> TargetState {
         let (named, campaign) = key.scope();
-        let moved =
-            campaign.and_then(|campaign| self.campaigns.get(campaign)).is_some_and(|current| current != organization);
-        if named != organization || moved {
+        if named != organization {
             return TargetState::Moved;
         }
-        match self.targets.get(key) {
-            Some(Some(target)) => TargetState::Active(target.clone()),
-            Some(None) => TargetState::Disabled,
+        let webhooks = match campaign.map(|campaign| self.listed(campaign)) {
+            Some(Some((current, _))) if &*current.id != organization => return TargetState::Moved,
+            Some(Some((_, campaign))) => campaign.webhooks(),
+            Some(None) => &[],
+            None => self.organization(organization).map_or(&[][..], |organization| &organization.webhooks),
+        };
+        match webhooks.iter().find(|webhook| webhook.key == *key) {
+            Some(Webhook { enabled: true, target: Some(target), .. }) => TargetState::Active(target.clone()),
+            Some(_) => TargetState::Disabled,
             None => TargetState::Unknown,
         }
     }
@@ -140,20 +149,29 @@ impl Store {
     /// Finds the organization and the campaign of an event. A listed campaign decides its organization, and a message
     /// that says otherwise is misplaced: this protects one tenant's leads from another's URL.
     pub fn place(&self, campaign: &str, organization: Option<&str>) -> Result<Placed<'_>, Misplaced> {
-        let listed = self.campaigns.get(campaign).map(String::as_str);
-        let id = match (listed, organization) {
-            (Some(listed), Some(said)) if listed != said => return Err(Misplaced::OrganizationMismatch),
-            (Some(listed), _) => listed,
+        let unlisted = match (self.listed(campaign), organization) {
+            (Some((listed, _)), Some(said)) if &*listed.id != said => return Err(Misplaced::OrganizationMismatch),
+            (Some((organization, campaign)), _) => return Ok(Placed { organization, campaign: Some(campaign) }),
             (None, Some(said)) => said,
             (None, None) => self.default_organization.as_deref().ok_or(Misplaced::UnknownCampaign)?,
         };
-        let organization = self.organizations.get(id).ok_or(Misplaced::UnknownOrganization)?;
-        Ok(Placed { organization, campaign: organization.campaigns.get(campaign) })
+        let organization = self.organization(unlisted).ok_or(Misplaced::UnknownOrganization)?;
+        Ok(Placed { organization, campaign: None })
+    }
+
+    fn organization(&self, id: &str) -> Option<&Organization> {
+        self.organizations.get(*self.by_id.get(id)? as usize)
+    }
+
+    fn listed(&self, campaign: &str) -> Option<(&Organization, &Campaign)> {
+        let Listed { organization, campaign } = *self.campaigns.get(campaign)?;
+        let organization = self.organizations.get(organization as usize)?;
+        Some((organization, organization.campaigns.get(campaign as usize)?))
     }
 
     /// The organizations, in the order of their ids.
     pub fn organizations(&self) -> impl Iterator<Item = &Organization> {
-        self.organizations.values()
+        self.organizations.iter()
     }
 
     /// How many campaigns are listed.
@@ -168,15 +186,16 @@ impl Store {
 
     /// Every webhook of every scope that has its own.
     pub fn webhooks(&self) -> impl Iterator<Item = &Webhook> {
-        self.organizations.values().flat_map(|organization| {
-            let campaigns = organization.campaigns.values().flat_map(|campaign| campaign.webhooks());
+        self.organizations.iter().flat_map(|organization| {
+            let campaigns = organization.campaigns.iter().flat_map(|campaign| campaign.webhooks());
             organization.webhooks.iter().chain(campaigns)
         })
     }
 
     /// The longest timeout of an enabled target: `shutdown.grace` must exceed it.
     pub fn longest_timeout(&self) -> Option<Duration> {
-        self.targets.values().flatten().map(|target| target.timeout).max()
+        let enabled = self.webhooks().filter(|webhook| webhook.enabled);
+        enabled.filter_map(|webhook| webhook.target.as_ref()).map(|target| target.timeout).max()
     }
 
     /// 12 hexadecimal digits that stand for the contents of the files and of everything they refer to.
@@ -191,22 +210,17 @@ impl Store {
 
     /// Joins what was checked.
     pub(super) fn new(
-        organizations: BTreeMap<String, Organization>,
+        organizations: Box<[Organization]>,
         default_organization: Option<String>,
         revision: String,
         warnings: Problems,
     ) -> Store {
-        let campaigns = organizations
-            .values()
-            .flat_map(|organization| organization.campaigns.keys().map(|id| (id.clone(), organization.id.clone())))
-            .collect();
-        let targets = HashMap::new();
-        let mut store = Store { organizations, campaigns, targets, default_organization, revision, warnings };
-        store.targets = store
-            .webhooks()
-            .map(|webhook| (webhook.key.clone(), webhook.target.clone().filter(|_| webhook.enabled)))
-            .collect();
-        store
+        let by_id = (0..).zip(&organizations).map(|(at, organization)| (organization.id.clone(), at)).collect();
+        let campaigns = (0..).zip(&organizations).flat_map(|(organization, of)| {
+            (0..).zip(&of.campaigns).map(move |(campaign, of)| (of.id.clone(), Listed { organization, campaign }))
+        });
+        let campaigns = campaigns.collect();
+        Store { organizations, by_id, campaigns, default_organization, revision, warnings }
     }
 }
 

@@ -1,15 +1,15 @@
 //! A target: where a webhook goes, and the key by which jobs remember it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::header::HeaderMap;
 use url::Url;
 
 use crate::delivery::signature::SigningSecret;
 
-/// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets.
+/// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetKey(String);
+pub struct TargetKey(Arc<str>);
 
 impl TargetKey {
     /// The key of a scope's target.
@@ -23,12 +23,12 @@ impl TargetKey {
             key.push('#');
             key.push_str(name);
         }
-        TargetKey(key)
+        TargetKey(key.into())
     }
 
     /// A key as it stands in a job's header. Only its size is checked here: whether it exists is the store's to say.
     pub fn parse(key: &str) -> Option<TargetKey> {
-        (!key.is_empty() && key.len() <= 512).then(|| TargetKey(key.to_owned()))
+        (!key.is_empty() && key.len() <= 512).then(|| TargetKey(key.into()))
     }
 
     /// The key as text.
@@ -38,7 +38,7 @@ impl TargetKey {
 
     /// The organization and the campaign that the key names. Ids hold neither `/` nor `#`.
     pub(super) fn scope(&self) -> (&str, Option<&str>) {
-        let scope = self.0.split_once('#').map_or(self.as_str(), |(scope, _)| scope);
+        let scope = self.as_str().split_once('#').map_or(self.as_str(), |(scope, _)| scope);
         match scope.split_once('/') {
             None => (scope, None),
             Some((organization, campaign)) => (organization, Some(campaign)),
@@ -57,7 +57,7 @@ pub struct Target {
     /// Stable name of this target.
     pub key: TargetKey,
     /// The organization it belongs to.
-    pub organization: String,
+    pub organization: Arc<str>,
     /// Where to POST.
     pub url: Url,
     /// Headers to add, secrets resolved; every value is marked sensitive.
@@ -68,6 +68,15 @@ pub struct Target {
     pub retry_attempts: u32,
     /// Whole exchange, 1 to 120 s.
     pub timeout: Duration,
+    /// Most attempts in flight that it wants, if it says so, 1 to 1000. The service's own limit applies as well.
+    pub max_in_flight: Option<u32>,
+    /// The name under which attempts in flight are limited together, `<organization> <origin>`.
+    pub lane: Arc<str>,
+}
+
+/// `<organization> <origin>`: what one organization has in flight to one host is limited together.
+pub fn lane_name(organization: &str, url: &Url) -> Arc<str> {
+    format!("{organization} {}", url.origin().ascii_serialization()).into()
 }
 
 impl Target {

@@ -54,7 +54,11 @@ impl<'t> Lines<'t> {
     fn place(&self, offset: usize) -> Place {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts[line - 1];
-        Place { file: self.file.clone(), line, column: self.characters(offset) - self.characters(start) + 1 }
+        let between = match self.text.as_bytes().get(start..offset) {
+            Some(short) if short.len() <= STRETCH => characters(short),
+            _ => self.characters(offset) - self.characters(start),
+        };
+        Place { file: self.file.clone(), line, column: between + 1 }
     }
 
     /// How many characters begin before an offset.
@@ -88,7 +92,7 @@ impl<'t> Lines<'t> {
                 Entry { key: key.into_inner().into_owned(), place, node: self.node(value) }
             })
             .collect();
-        entries.sort_by(|one, other| one.place.cmp(&other.place));
+        entries.sort_by_key(|entry| (entry.place.line, entry.place.column));
         Value::Map(entries)
     }
 }

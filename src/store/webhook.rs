@@ -21,9 +21,12 @@ const RETRY_ATTEMPTS: RangeInclusive<u32> = 1..=10;
 /// Seconds for one whole exchange.
 const TIMEOUT: RangeInclusive<u32> = 1..=120;
 
+/// Attempts in flight.
+const MAX_IN_FLIGHT: RangeInclusive<u32> = 1..=1000;
+
 /// The keys of a webhook.
-pub(super) const KEYS: [&str; 7] =
-    ["enabled", "url", "events", "headers", "retry_attempts", "timeout", "signing_secrets"];
+pub(super) const KEYS: [&str; 8] =
+    ["enabled", "url", "events", "headers", "retry_attempts", "timeout", "max_in_flight", "signing_secrets"];
 
 /// Reads the one of `webhook` and `webhooks` that a scope has.
 pub(super) fn read(scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
@@ -120,6 +123,11 @@ fn block(
         Said::Unusable => Said::Unusable,
         Said::Value(seconds) => Said::Value(Duration::from_secs(seconds.into())),
     };
+    let max_in_flight = match fields.whole("max_in_flight", MAX_IN_FLIGHT, "a whole number of attempts", problems) {
+        Said::Nothing => Said::Nothing,
+        Said::Unusable => Said::Unusable,
+        Said::Value(attempts) => Said::Value(Some(attempts)),
+    };
     DeclaredWebhook {
         name,
         place,
@@ -134,6 +142,7 @@ fn block(
         signing_secrets: signing_secrets(fields, vault, problems),
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
         timeout,
+        max_in_flight,
     }
 }
 

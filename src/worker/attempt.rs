@@ -9,21 +9,21 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tracing::error;
 
-use super::Context;
+use super::{Context, lanes::Pass};
 use crate::{
     delivery::{
         outcome::{self, Exchange, Fault},
         request,
         verdict::{Verdict, verdict},
     },
-    failpoint,
+    failpoint, fairness,
     job::{HistoryEntry, Job},
     store::Target,
     worker::step::Step,
 };
 
-/// Makes the attempt and judges it.
-pub async fn attempt(context: &Context, job: &Job, target: &Target) -> Step {
+/// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent.
+pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) -> Step {
     let number = job.attempt.saturating_add(1);
     let at = Timestamp::now();
     measure_lag(context, job, at);
@@ -37,6 +37,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target) -> Step {
     context.metrics.attempt(&exchange);
     let policy = &context.settings.backoff;
     let outcome = outcome::judge(&exchange, SystemTime::now(), policy.retry_after_maximum);
+    pass.give_back(fairness::signal(&exchange, &outcome));
     let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {

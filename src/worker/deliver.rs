@@ -10,33 +10,37 @@ use super::{
     attempt::attempt,
     hold::{self, Hold, hold},
     input::Input,
+    intake::SUSPECT,
+    lanes::Entry,
     memory::{Key, Settlement},
     record::{Recorded, record},
     reject,
-    step::Step,
+    step::{Parking, Step},
 };
 use crate::{
     delivery::outcome::FailReason,
     failpoint,
     job::{Job, Malformed},
     rejection::{RejectReason, Rejection},
+    settings::spoken,
     store::{Target, TargetState},
 };
 
 /// Deliveries of one message from which it counts as a danger to the process and is failed unstarted (rule 4).
-const CRASH_LOOP: u64 = 12;
+const CRASH_LOOP: u32 = 12;
 
 /// Settles one job.
 pub async fn deliver(context: &Context, input: Input) {
     failpoint::hit("job.taken", "");
     let job = match Job::decode(&input.properties, input.body.clone()) {
-        Ok(job) => job,
-        Err(Malformed::Newer(version)) => return put_aside(context, input, version).await,
+        Ok(job) => Job { given_out: u32::try_from(input.given_out()).unwrap_or(u32::MAX), ..job },
+        Err(Malformed::Newer(version)) => return Box::pin(put_aside(context, input, version)).await,
         Err(Malformed::Broken(detail)) => {
-            return reject_job(context, input, Rejection::new(RejectReason::MalformedJob, detail)).await;
+            let rejection = Rejection::new(RejectReason::MalformedJob, detail);
+            return Box::pin(reject_job(context, input, rejection)).await;
         }
     };
-    let key = Key { copy: job.copy.clone(), attempt: job.attempt };
+    let key = Key { copy: job.copy.as_str().into(), attempt: job.attempt };
     let known = match input.redelivered {
         true => context.memory.recall(&key).await,
         false => None,
@@ -53,7 +57,7 @@ pub async fn deliver(context: &Context, input: Input) {
     let ticket = context.memory.begin(key);
     let mut settlement = match known {
         Some(settlement) => settlement,
-        None => Settlement { step: decide(context, &input, &job).await, recorded: false },
+        None => Settlement { step: decide(context, &job).await, recorded: false },
     };
     if !settlement.recorded {
         settlement.recorded = settle(context, &input, &job, &settlement.step).await == Recorded::Yes;
@@ -64,24 +68,29 @@ pub async fn deliver(context: &Context, input: Input) {
         return;
     }
     failpoint::hit("job.recorded", settlement.step.name());
-    if input.receipt.ack().await {
+    if input.receipt.ack() {
         failpoint::hit("job.acked", "");
         report(context, &job, &settlement.step);
     }
 }
 
 /// The next step of a job, with an attempt where one is due.
-async fn decide(context: &Context, input: &Input, job: &Job) -> Step {
-    if input.delivery_count() >= CRASH_LOOP {
-        let detail = format!("given out {} times without an outcome", input.delivery_count());
+async fn decide(context: &Context, job: &Job) -> Step {
+    if job.given_out >= CRASH_LOOP {
+        let detail = format!("given out {} times without an outcome", job.given_out);
         return Step::Fail { entry: None, reason: FailReason::CrashLoop, detail };
     }
     if let Some(remaining) = job.remaining {
         return Step::Wait { remaining };
     }
-    match choose(context, job, Timestamp::now()) {
-        Ok(target) => attempt(context, job, &target).await,
-        Err(step) => *step,
+    let target = match choose(context, job, Timestamp::now()) {
+        Ok(target) => target,
+        Err(step) => return *step,
+    };
+    let alone = u64::from(job.given_out) >= SUSPECT;
+    match context.lanes.enter(&target, job.parked, alone).await {
+        Entry::Go(pass) => attempt(context, job, &target, pass).await,
+        Entry::Park(reason, wait) => Step::Park { reason: Parking::Lane(reason), wait },
     }
 }
 
@@ -93,13 +102,17 @@ fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, B
     let unsettled = since.unwrap_or_default() < settle;
     let fail = |reason, detail: &str| Err(Box::new(Step::Fail { entry: None, reason, detail: detail.to_owned() }));
     let park = |reason| Err(Box::new(Step::Park { reason, wait: recheck(settle) }));
+    let maximum_age = context.settings.delivery.maximum_age;
     match context.store.current().target(&job.organization, &job.target) {
         TargetState::Active(target) if job.attempt > target.retry_attempts => {
             fail(FailReason::Exhausted, "retry_attempts has been lowered meanwhile")
         }
+        TargetState::Active(_) if job.age(now) > maximum_age => {
+            fail(FailReason::Expired, &format!("older than delivery.maximum_age ({})", spoken(maximum_age)))
+        }
         TargetState::Active(target) => Ok(target),
-        TargetState::Disabled if unsettled => park("target_disabled"),
-        TargetState::Unknown if unsettled => park("target_removed"),
+        TargetState::Disabled if unsettled => park(Parking::TargetDisabled),
+        TargetState::Unknown if unsettled => park(Parking::TargetRemoved),
         TargetState::Disabled => fail(FailReason::TargetDisabled, "the target is disabled in the store"),
         TargetState::Unknown => fail(FailReason::TargetRemoved, "the target is no longer in the store"),
         TargetState::Moved => fail(FailReason::TargetMoved, "the target belongs to another organization than the job"),
@@ -113,9 +126,13 @@ fn recheck(settle: Duration) -> Duration {
 
 /// Puts the successor on the broker, if there is one.
 async fn settle(context: &Context, input: &Input, job: &Job, step: &Step) -> Recorded {
-    match step.message(context, job, Timestamp::now()) {
-        Some(message) => record(context, &input.receipt, message).await,
-        None => Recorded::Yes,
+    match step {
+        Step::Delivered => Recorded::Yes,
+        // Most are delivered: their tasks need no room for this.
+        Step::Retry { .. } | Step::Fail { .. } | Step::Park { .. } | Step::Wait { .. } => {
+            let now = Timestamp::now();
+            Box::pin(record(context, &input.receipt, || step.message(context, job, now))).await
+        }
     }
 }
 
@@ -138,8 +155,8 @@ fn report(context: &Context, job: &Job, step: &Step) {
             warn!(webhook_id, target_key = %target, reason = reason.label(), detail, "failed");
         }
         Step::Park { reason, .. } => {
-            metrics.job_parked(reason);
-            debug!(webhook_id, target_key = %target, reason, "parked");
+            metrics.job_parked(reason.label());
+            debug!(webhook_id, target_key = %target, reason = reason.label(), "parked");
         }
         Step::Wait { .. } => {}
     }
@@ -148,7 +165,7 @@ fn report(context: &Context, job: &Job, step: &Step) {
 async fn reject_job(context: &Context, input: Input, rejection: Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
-    if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
+    if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
         warn!(reason = %rejection.reason, detail = rejection.detail, "message on the jobs queue rejected");
         context.metrics.job_rejected(rejection.reason.label());
     }
@@ -158,7 +175,9 @@ async fn put_aside(context: &Context, input: Input, version: i64) {
     let rung = context.plan.names().delay(context.ladder.step(hold::WAIT).rung);
     match hold(&input, &rung, Timestamp::now()) {
         Hold::Wait(message) => {
-            if record(context, &input.receipt, *message).await == Recorded::Yes && input.receipt.ack().await {
+            if record(context, &input.receipt, || Some((*message).clone())).await == Recorded::Yes
+                && input.receipt.ack()
+            {
                 warn!(version, "a job of a newer leadhook waits for a newer worker");
                 context.metrics.job_parked("newer_version");
             }

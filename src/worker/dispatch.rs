@@ -27,12 +27,12 @@ pub async fn dispatch(context: &Context, input: Input) {
     match outcome {
         Ok((Ok(targets), event)) => publish_jobs(context, input, &event, &targets).await,
         Ok((Err(reason), event)) => {
-            if input.receipt.ack().await {
+            if input.receipt.ack() {
                 debug!(event = %event.kind, campaign = event.campaign, reason = reason.name(), "no target");
                 context.metrics.event_without_target(reason.name());
             }
         }
-        Err(rejection) => reject_event(context, input, &rejection).await,
+        Err(rejection) => Box::pin(reject_event(context, input, &rejection)).await,
     }
 }
 
@@ -73,18 +73,22 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
 
 async fn publish_jobs(context: &Context, input: Input, event: &Event, targets: &[Arc<Target>]) {
     failpoint::hit("event.resolved", "");
-    let envelope = envelope(&input);
-    let now = Timestamp::now();
-    let recording = targets.iter().map(|target| {
+    let (envelope, now) = (envelope(&input), Timestamp::now());
+    let recording = |target: &Arc<Target>| {
         let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
-        record(context, &input.receipt, job.to_message(&context.plan.names().jobs))
-    });
-    let recorded = join_all(recording).await;
-    if recorded.contains(&Recorded::InputGone) {
+        let (receipt, jobs) = (&input.receipt, &context.plan.names().jobs);
+        async move { record(context, receipt, || Some(job.to_message(jobs))).await == Recorded::Yes }
+    };
+    let recorded = match targets {
+        // Mostly there is one, which needs no list.
+        [only] => recording(only).await,
+        several => Box::pin(join_all(several.iter().map(recording))).await.into_iter().all(|recorded| recorded),
+    };
+    if !recorded {
         return;
     }
     failpoint::hit("event.recorded", "");
-    if input.receipt.ack().await {
+    if input.receipt.ack() {
         failpoint::hit("event.acked", "");
         context.metrics.event_dispatched(targets.len());
     }
@@ -110,7 +114,7 @@ fn is_traceparent(text: &str) -> bool {
 async fn reject_event(context: &Context, input: Input, rejection: &Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.events, &input, rejection, Timestamp::now());
-    if record(context, &input.receipt, message).await == Recorded::Yes && input.receipt.ack().await {
+    if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
         warn!(reason = %rejection.reason, detail = rejection.detail, bytes = input.body.len(), "event rejected");
         context.metrics.event_rejected(rejection.reason.label());
     }

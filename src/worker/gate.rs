@@ -62,11 +62,16 @@ impl Gate {
         Gate { link, waiting: waiting.watch(), most: slots.div_ceil(2) }
     }
 
+    /// Whether new work may start now.
+    pub fn is_open(&mut self) -> bool {
+        let ready = *self.link.borrow_and_update() == Link::Ready;
+        ready && self.waiting.borrow_and_update().values().sum::<usize>() < self.most
+    }
+
     /// Waits until new work may start.
     pub async fn opened(&mut self) {
         loop {
-            let ready = *self.link.borrow_and_update() == Link::Ready;
-            if ready && self.waiting.borrow_and_update().values().sum::<usize>() < self.most {
+            if self.is_open() {
                 return;
             }
             let changed = tokio::select! {

@@ -1,16 +1,16 @@
 //! One message taken from a queue of ours: what it says, and the receipt to settle it with.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lapin::{
-    Acker, BasicProperties,
+    BasicProperties,
     message::Delivery,
-    options::{BasicAckOptions, BasicNackOptions},
     types::{AMQPValue, ShortString},
 };
 
-use super::pulse::Holds;
+use super::{acker::Acker, pulse::Holds};
+use crate::job::header;
 
 /// A delivery, its receipt kept outside whatever works on it: a panic there neither loses nor holds the message.
 pub struct Input {
@@ -30,9 +30,11 @@ pub struct Input {
 
 impl Input {
     /// Takes a delivery apart.
-    pub fn new(delivery: Delivery, holds: Holds) -> Input {
+    pub(super) fn new(delivery: Delivery, holds: Holds, acks: Acker) -> Input {
+        acks.taken(delivery.delivery_tag);
+        let held = Held { tag: delivery.delivery_tag, acker: delivery.acker, acks, holds };
         Input {
-            receipt: Receipt { acker: delivery.acker, holds: Arc::new(holds) },
+            receipt: Receipt(Arc::new(held)),
             properties: delivery.properties,
             body: Bytes::from(delivery.data),
             exchange: delivery.exchange,
@@ -49,6 +51,15 @@ impl Input {
             Some(AMQPValue::LongUInt(count)) => u64::from(*count),
             _ => 0,
         }
+    }
+
+    /// The same for a job, with what it brought along: the broker's count begins anew when a job is put back.
+    pub fn given_out(&self) -> u64 {
+        let before = match self.header(header::GIVEN_OUT) {
+            Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
+            _ => 0,
+        };
+        self.delivery_count().saturating_add(before)
     }
 
     /// A header as it came.
@@ -71,46 +82,34 @@ impl Input {
 #[derive(Debug)]
 pub struct NotText;
 
-/// How often is looked whether the channel is still there, while an ack is on its way to the socket.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// The right to settle one message, good as long as the channel that delivered it.
 #[derive(Clone)]
-pub struct Receipt {
-    acker: Acker,
-    holds: Arc<Holds>,
+pub struct Receipt(Arc<Held>);
+
+struct Held {
+    tag: u64,
+    acker: lapin::Acker,
+    acks: Acker,
+    holds: Holds,
 }
 
 impl Receipt {
     /// Whether the channel is still there, as far as anybody knows. If not, the broker gives the message out again.
     pub fn is_good(&self) -> bool {
-        !self.holds.ward().is_abandoned() && self.acker.usable()
+        !self.0.holds.ward().is_abandoned() && self.0.acker.usable()
     }
 
-    /// Acks at once, unbatched: each ack that is lost with a worker forks its job. `false` when the channel is gone.
-    pub async fn ack(&self) -> bool {
-        self.is_good() && self.sent(self.acker.ack(BasicAckOptions::default())).await
+    /// Acks at once: each ack that is lost with a worker forks its job. `false` when the channel is gone.
+    pub fn ack(&self) -> bool {
+        let good = self.is_good();
+        if good {
+            self.0.acks.ack(self.0.tag);
+        }
+        good
     }
 
     /// Gives the message back. Where it fails the channel is gone, and the message goes back by itself.
-    pub async fn give_back(&self) {
-        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        self.sent(self.acker.nack(options)).await;
-    }
-
-    /// Waits until it is sent, or the channel is gone. lapin (4.12) forgets what was to be sent when the connection is lost in
-    /// that moment, and whoever waits for it would wait for ever, and so would a stop (found by `make soak SEED=3`).
-    async fn sent(&self, sending: impl Future<Output = lapin::Result<bool>>) -> bool {
-        let mut sending = std::pin::pin!(sending);
-        loop {
-            match tokio::time::timeout(LOOK_EVERY, &mut sending).await {
-                Ok(sent) => return sent.unwrap_or(false),
-                Err(_) if !self.is_good() => {
-                    tracing::debug!("an ack was never sent, its channel is gone");
-                    return false;
-                }
-                Err(_) => {}
-            }
-        }
+    pub fn give_back(&self) {
+        self.0.acks.give_back(self.0.tag);
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Deliveries of one message from which it runs alone: it may be what kills the process (rule 4).
-const SUSPECT: u64 = 8;
+pub(super) const SUSPECT: u64 = 8;
 
 /// Longest wait for the broker when giving back; what is left goes back with the connection.
 const GIVING_BACK: Duration = Duration::from_secs(5);
@@ -56,10 +56,7 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &Cancel
     let slots = context.settings.delivery.concurrency;
     let mut gate = Gate::new(context.publisher.link(), &context.waiting, slots);
     let end = loop {
-        let slot = match stop.run_until_cancelled(context.slots.clone().acquire_owned()).await {
-            Some(Ok(slot)) => slot,
-            Some(Err(_)) | None => break None,
-        };
+        let Some(slot) = slot(context, stop).await else { break None };
         let input = match next(&mut from, stop).await {
             Ok(input) => input,
             Err(end) => break end,
@@ -67,7 +64,7 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &Cancel
         if !pass(&mut gate, &input, stop).await {
             continue;
         }
-        if input.delivery_count() < SUSPECT {
+        if input.given_out() < SUSPECT {
             start(context, input, slot);
             continue;
         }
@@ -77,7 +74,7 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &Cancel
         match stop.run_until_cancelled(context.slots.clone().acquire_many_owned(all)).await {
             Some(Ok(every_slot)) => start(context, input, every_slot),
             Some(Err(_)) | None => {
-                input.receipt.give_back().await;
+                input.receipt.give_back();
                 break None;
             }
         }
@@ -85,9 +82,25 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &Cancel
     finish(from, end).await
 }
 
+/// A slot, as soon as there is one; none at the stop.
+async fn slot(context: &Context, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    if let Ok(free) = context.slots.clone().try_acquire_owned() {
+        return Some(free);
+    }
+    stop.run_until_cancelled(context.slots.clone().acquire_owned()).await?.ok()
+}
+
 /// The next message; `Err` at the end, with the reason unless it is the stop.
 async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Option<String>> {
-    match stop.run_until_cancelled(from.next(SUSPECT)).await {
+    if stop.is_cancelled() {
+        return Err(None);
+    }
+    // What is there already needs no place among those who wait for the stop.
+    let next = match from.there() {
+        Some(there) => Some(there),
+        None => stop.run_until_cancelled(from.next(SUSPECT)).await,
+    };
+    match next {
         Some(Some(Ok(input))) => Ok(input),
         Some(Some(Err(error))) => Err(Some(error.to_string())),
         Some(None) => Err(Some("the broker cancelled the consumer".into())),
@@ -97,9 +110,9 @@ async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Opti
 
 /// Waits for the gate. `false`: the message is not to be started, and has been given back where that is possible.
 async fn pass(gate: &mut Gate, input: &Input, stop: &CancellationToken) -> bool {
-    let passed = stop.run_until_cancelled(gate.opened()).await.is_some();
+    let passed = gate.is_open() || stop.run_until_cancelled(gate.opened()).await.is_some();
     if !passed {
-        input.receipt.give_back().await;
+        input.receipt.give_back();
     }
     passed && input.receipt.is_good()
 }
@@ -118,7 +131,7 @@ async fn guarded(context: &Context, work: impl Future<Output = ()>, receipt: &Re
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");
         context.metrics.panic();
-        receipt.give_back().await;
+        receipt.give_back();
     }
 }
 

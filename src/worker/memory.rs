@@ -21,7 +21,7 @@ const FINISHED: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The copy's own id.
-    pub copy: String,
+    pub copy: Arc<str>,
     /// Attempts made before this one.
     pub attempt: u32,
 }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn key(copy: usize) -> Key {
-        Key { copy: copy.to_string(), attempt: 0 }
+        Key { copy: copy.to_string().into(), attempt: 0 }
     }
 
     fn delivered() -> Settlement {

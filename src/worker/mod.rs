@@ -12,6 +12,7 @@
 //! Attempts belong to the worker, not to a session: one that is running when the connection is lost finishes, and what
 //! it came to is used when the broker gives the job out again.
 
+mod acker;
 mod attempt;
 mod deliver;
 mod dispatch;
@@ -19,6 +20,7 @@ mod gate;
 mod hold;
 mod input;
 mod intake;
+mod lanes;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -39,6 +41,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+pub use self::lanes::Lanes;
 use self::{gate::Waiting, memory::Memory};
 use crate::{
     admin::{BrokerState, Health},
@@ -84,6 +87,8 @@ pub struct Context {
     pub waiting: Waiting,
     /// Outcomes whose ack may have been lost.
     pub memory: Memory,
+    /// Which of those slots whose attempts may take.
+    pub lanes: Lanes,
     /// Slots for attempts, as many as `delivery.concurrency`.
     pub slots: Arc<Semaphore>,
     /// Everything in flight.

@@ -4,12 +4,9 @@ use lapin::types::ShortString;
 use tracing::{info, warn};
 
 use super::{Context, input::Receipt};
-use crate::{
-    broker::{
-        pause::Pause,
-        publisher::{Outgoing, PublishError},
-    },
-    worker::gate::Waits,
+use crate::broker::{
+    pause::Pause,
+    publisher::{Outgoing, PublishError},
 };
 
 /// Longest wait for a declare. It holds the one connection that publishing needs for a fresh channel.
@@ -28,33 +25,51 @@ pub enum Recorded {
 ///
 /// A missing queue of ours is declared anew where the topology is ours to declare. Nothing is requeued meanwhile, and
 /// while it lasts this outcome counts as waiting, which in the end closes the intake.
-pub async fn record(context: &Context, receipt: &Receipt, message: Outgoing) -> Recorded {
+///
+/// `make` makes the message, anew for each try; none is nothing to be recorded, and that is done.
+pub async fn record(context: &Context, receipt: &Receipt, make: impl Fn() -> Option<Outgoing>) -> Recorded {
+    let Some(message) = make() else { return Recorded::Yes };
+    if !receipt.is_good() {
+        return Recorded::InputGone;
+    }
+    // The rest is rare and large, and would make the task of every message as large.
+    match try_to(context, receipt, Box::new(message)).await {
+        Ok(recorded) => recorded,
+        Err(error) => Box::pin(record_at_last(context, receipt, make, error)).await,
+    }
+}
+
+/// Goes on after a first try that came to nothing.
+async fn record_at_last(
+    context: &Context,
+    receipt: &Receipt,
+    make: impl Fn() -> Option<Outgoing>,
+    mut error: PublishError,
+) -> Recorded {
+    let Some(Outgoing { routing_key: queue, .. }) = make() else { return Recorded::Yes };
+    warn!(%queue, %error, "cannot record an outcome yet, trying again");
+    let _waits = context.waiting.enter(queue.as_str());
     let mut pause = Pause::for_recording();
-    let mut waits: Option<Waits> = None;
     loop {
-        if !receipt.is_good() {
-            return Recorded::InputGone;
-        }
-        let input = receipt.clone();
-        let error = match meaning(context.publisher.publish_if(message.clone(), move || input.is_good()).await) {
-            Ok(Recorded::InputGone) => return Recorded::InputGone,
-            Ok(Recorded::Yes) => {
-                if waits.is_some() {
-                    info!(queue = %message.routing_key, "recorded after all");
-                }
-                return Recorded::Yes;
-            }
-            Err(error) => error,
-        };
-        if waits.is_none() {
-            warn!(queue = %message.routing_key, %error, "cannot record an outcome yet, trying again");
-            waits = Some(context.waiting.enter(message.routing_key.as_str()));
-        }
         if let PublishError::Returned { .. } = error {
-            redeclare(context, &message.routing_key).await;
+            redeclare(context, &queue).await;
         }
         tokio::time::sleep(pause.next(fastrand::f64())).await;
+        let Some(message) = make().filter(|_| receipt.is_good()) else { return Recorded::InputGone };
+        match try_to(context, receipt, Box::new(message)).await {
+            Ok(Recorded::Yes) => {
+                info!(%queue, "recorded after all");
+                return Recorded::Yes;
+            }
+            Ok(Recorded::InputGone) => return Recorded::InputGone,
+            Err(again) => error = again,
+        }
     }
+}
+
+async fn try_to(context: &Context, receipt: &Receipt, message: Box<Outgoing>) -> Result<Recorded, PublishError> {
+    let input = receipt.clone();
+    meaning(context.publisher.publish_if(message, move || input.is_good()).await)
 }
 
 /// What the answer to a publish means for its input (rule 5). An error is *not done*: to be done again.

@@ -6,7 +6,7 @@ use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Context, intake, pulse, source::Source, tend};
+use super::{Context, input::Input, intake, pulse, source::Source, tend};
 use crate::{
     admin::{BrokerState, TopologyState},
     broker::{
@@ -84,8 +84,8 @@ pub(super) async fn run(
     let names = context.plan.names();
     let delivery = &context.settings.delivery;
     let consuming = async {
-        let jobs = Source::open(&connection, &names.jobs, delivery.job_prefetch()).await?;
-        let events = Source::open(&connection, &names.events, delivery.event_prefetch).await?;
+        let jobs = Source::open(&connection, &names.jobs, delivery.job_prefetch(), Input::given_out).await?;
+        let events = Source::open(&connection, &names.events, delivery.event_prefetch, Input::delivery_count).await?;
         Ok::<_, lapin::Error>((jobs, events))
     };
     let (jobs, events) = match shutdown.run_until_cancelled(tokio::time::timeout(SETTING_UP, consuming)).await {
@@ -128,6 +128,10 @@ pub(super) async fn run(
     };
     if shutdown.is_cancelled() {
         return End::Stopped(Some(Box::new(Open { connection, _channels: channels })));
+    }
+    if problem.is_some() {
+        // The connection is well: what is in flight may still be acked, or its events would be dispatched twice.
+        tokio::time::sleep(super::LAST_ACKS).await;
     }
     // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;

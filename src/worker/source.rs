@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use lapin::{
     Channel, Connection, Consumer,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
 
-use super::{input::Input, pulse::Ward};
+use super::{acker::Acker, input::Input, pulse::Ward};
 use crate::broker::connection;
 
 /// The consumers of one queue. They share a channel: what one of two dying channels held would be charged once more by the
@@ -26,20 +26,25 @@ pub(super) struct Source {
     narrow: Consumer,
     wide: Option<Consumer>,
     ward: Arc<Ward>,
+    acks: Acker,
+    given_out: fn(&Input) -> u64,
 }
 
 impl Source {
-    /// Begins to consume, one message at a time; `prefetch` is how many there may be in the end, 1 or more.
+    /// Begins to consume, one message at a time; `prefetch` is how many there may be in the end, 1 or more, and `given_out`
+    /// says how often a message was given out before.
     pub(super) async fn open(
         connection: &Connection,
         queue: &ShortString,
         prefetch: u16,
+        given_out: fn(&Input) -> u64,
     ) -> Result<Source, lapin::Error> {
         let channel = connection::channel(connection).await?;
         let narrow = consume(&channel, queue, 1).await?;
         let ward = Ward::new(queue);
         ward.widen(1);
-        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward })
+        let acks = Acker::new(channel.clone());
+        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward, acks, given_out })
     }
 
     /// The next message. `None`: the broker has cancelled a consumer. The first message that was not given out `suspect`
@@ -55,10 +60,10 @@ impl Source {
         };
         drop(waits);
         let input = match delivery? {
-            Ok(delivery) => Input::new(delivery, self.ward.holds()),
+            Ok(delivery) => Input::new(delivery, self.ward.holds(), self.acks.clone()),
             Err(error) => return Some(Err(error)),
         };
-        if self.wide.is_none() && self.prefetch > 1 && input.delivery_count() < suspect {
+        if self.wide.is_none() && self.prefetch > 1 && (self.given_out)(&input) < suspect {
             match consume(&self.channel, &self.queue, self.prefetch - 1).await {
                 Ok(wide) => {
                     self.wide = Some(wide);
@@ -68,6 +73,14 @@ impl Source {
             }
         }
         Some(Ok(input))
+    }
+
+    /// The next message, if it is here already and the window is open.
+    pub(super) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
+        let wide = self.wide.as_mut()?;
+        let delivery = self.narrow.next().now_or_never().or_else(|| wide.next().now_or_never())?;
+        let input = |delivery| Input::new(delivery, self.ward.holds(), self.acks.clone());
+        Some(delivery.map(|delivery| delivery.map(input)))
     }
 
     /// What the intake shows of itself.
@@ -89,7 +102,7 @@ impl Source {
         }
         for mut consumer in consumers {
             while let Some(delivery) = consumer.next().await {
-                Input::new(delivery?, self.ward.holds()).receipt.give_back().await;
+                Input::new(delivery?, self.ward.holds(), self.acks.clone()).receipt.give_back();
             }
         }
         Ok(())

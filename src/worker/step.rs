@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use super::Context;
 use crate::{
     broker::publisher::Outgoing,
-    delivery::outcome::{FailReason, RetryReason},
+    delivery::{
+        ladder,
+        outcome::{FailReason, RetryReason},
+    },
+    fairness::ParkReason,
     job::{HistoryEntry, Job},
 };
 
@@ -36,8 +40,8 @@ pub enum Step {
     },
     /// Back for later, no attempt spent.
     Park {
-        /// Why, a metric label.
-        reason: &'static str,
+        /// Why.
+        reason: Parking,
         /// Not yet rounded to a rung.
         wait: Duration,
     },
@@ -46,6 +50,28 @@ pub enum Step {
         /// What remains of it.
         remaining: Duration,
     },
+}
+
+/// Why a job is put back without an attempt; the word is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parking {
+    /// Its target is disabled in this worker's store.
+    TargetDisabled,
+    /// Its target is not in this worker's store.
+    TargetRemoved,
+    /// Its lane has no room.
+    Lane(ParkReason),
+}
+
+impl Parking {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Parking::TargetDisabled => "target_disabled",
+            Parking::TargetRemoved => "target_removed",
+            Parking::Lane(reason) => reason.label(),
+        }
+    }
 }
 
 impl Step {
@@ -65,7 +91,7 @@ impl Step {
         match self {
             Step::Delivered => None,
             Step::Retry { entry, wait, .. } => Some(delayed(context, job.attempted(entry.clone()), *wait, None, now)),
-            Step::Park { wait, .. } => Some(delayed(context, job.parked(now), *wait, None, now)),
+            Step::Park { reason, wait } => Some(parked(context, job, *reason, *wait, now)),
             Step::Wait { remaining } => Some(delayed(context, job.clone(), *remaining, job.due, now)),
             Step::Fail { entry, reason, detail } => {
                 let job = entry.as_ref().map_or_else(|| job.clone(), |entry| job.attempted(entry.clone()));
@@ -75,10 +101,27 @@ impl Step {
     }
 }
 
+fn parked(context: &Context, job: &Job, reason: Parking, wait: Duration, now: Timestamp) -> Outgoing {
+    match reason {
+        Parking::TargetDisabled | Parking::TargetRemoved => {
+            delayed(context, job.parked_unknown(wait, now), wait, None, now)
+        }
+        // No promise says when it is looked at again, but a push-back, and that is not to be cut short.
+        Parking::Lane(ParkReason::PushedBack) => delayed(context, job.parked(wait), wait, None, now),
+        Parking::Lane(ParkReason::Saturated | ParkReason::Failing) => {
+            put_on(context, job.parked(wait), context.ladder.step_evenly(wait), now.saturating_add(wait).ok())
+        }
+    }
+}
+
 /// The job on its rung; what the longest rung cannot hold travels along.
-fn delayed(context: &Context, mut job: Job, wait: Duration, due: Option<Timestamp>, now: Timestamp) -> Outgoing {
+fn delayed(context: &Context, job: Job, wait: Duration, due: Option<Timestamp>, now: Timestamp) -> Outgoing {
     let step = context.ladder.step(wait);
+    put_on(context, job, step, due.or_else(|| now.saturating_add(wait).ok()))
+}
+
+fn put_on(context: &Context, mut job: Job, step: ladder::Step, due: Option<Timestamp>) -> Outgoing {
     job.remaining = Some(step.remaining).filter(|remaining| !remaining.is_zero());
-    job.due = due.or_else(|| now.saturating_add(wait).ok());
+    job.due = due;
     job.to_message(&context.plan.names().delay(step.rung))
 }

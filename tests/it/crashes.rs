@@ -66,18 +66,27 @@ async fn a_job_that_was_given_out_eight_times_runs_alone() {
 async fn a_job_that_kills_the_process_does_not_drag_its_neighbours_along() {
     const NEIGHBOURS: usize = 30;
     let world = World::new().await;
-    let (suspect, others) = (receiver("hang").await, receiver("hang").await);
+    let (suspect, others) = (receiver("hang").await, receiver("200").await);
     world.store(&format!(
         "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      ABC: {{ override: true, webhook: {{ url: \"{}\" }} }}\n",
         suspect.url(),
         others.url(),
     ));
-    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "40")];
+    // So many slots that the neighbours may hold theirs together, and nothing is parked or times out before the first death.
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "80")];
     let worker = world.worker(&environment).await;
+    // A target that has answered before may have so many attempts in flight.
+    world.publish_many((100..100 + NEIGHBOURS as u32).map(|n| event("ABC", n))).await;
+    others.wait_for(NEIGHBOURS, PATIENCE).await.unwrap();
+    eventually("nothing in flight", async || {
+        (worker.metric("leadhook_attempts_in_flight", "").await == 0.0).then_some(())
+    })
+    .await;
+    others.set_script("hang".parse().unwrap());
     world.publish(event("SUS", 1).as_bytes()).await;
     world.publish_many((0..NEIGHBOURS as u32).map(|n| event("ABC", n))).await;
     suspect.wait_for(1, PATIENCE).await.unwrap();
-    others.wait_for(NEIGHBOURS, PATIENCE).await.unwrap();
+    others.wait_for(2 * NEIGHBOURS, PATIENCE).await.unwrap();
     worker.kill().await;
     // All of them have been given out once. The others would be delivered now, were it not for the one that kills.
     others.set_script("200".parse().unwrap());
@@ -100,9 +109,9 @@ async fn a_job_that_kills_the_process_does_not_drag_its_neighbours_along() {
     let worker = world.worker(&environment).await;
     let failed = world.take("failed", 1).await;
     assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
-    eventually("all neighbours delivered", async || (world.ready("jobs").await == 0).then_some(())).await;
+    eventually("all neighbours delivered", async || (world.waiting().await == Some(0)).then_some(())).await;
     worker.stop().await;
     let delivered = others.received().into_iter().filter(|one| one.status == Some(200));
-    assert_eq!(counts(&delivered.collect::<Vec<_>>()).len(), NEIGHBOURS);
+    assert_eq!(counts(&delivered.collect::<Vec<_>>()).len(), 2 * NEIGHBOURS);
     assert_eq!(world.ready("failed").await, 0, "none of them failed");
 }

@@ -151,14 +151,20 @@ async fn a_long_wait_never_delays_a_short_one() {
         slow.url(),
         quick.url()
     ));
-    let _worker = world.worker(&[("LEADHOOK__BACKOFF__MAXIMUM", "60s")]).await;
+    let worker = world.worker(&[("LEADHOOK__BACKOFF__MAXIMUM", "60s")]).await;
     world.publish_many((0..50).map(|n| event("SLOW", n))).await;
-    slow.wait_for(50, PATIENCE).await.unwrap();
+    eventually("all of them waiting", async || {
+        let waiting = ["retry", "parked"].map(|outcome| format!("outcome=\"{outcome}\""));
+        let count = async |with: &str| worker.metric("leadhook_jobs_total", with).await;
+        (count(&waiting[0]).await + count(&waiting[1]).await >= 50.0).then_some(())
+    })
+    .await;
+    let asked = slow.received().len();
     let begun = Instant::now();
     world.publish(event("QUICK", 1).as_bytes()).await;
     quick.wait_for(2, PATIENCE).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(20), "the short wait took {:?}", begun.elapsed());
-    assert_eq!(slow.received().len(), 50, "the long waits are still waiting");
+    assert_eq!(slow.received().len(), asked, "the long waits are still waiting");
 }
 
 #[tokio::test]

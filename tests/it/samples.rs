@@ -27,7 +27,7 @@ fn store(file: &str) -> Store {
 fn targets(store: &Store) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for organization in store.organizations() {
-        let listed = organization.campaigns.keys().map(String::as_str);
+        let listed = organization.campaigns.iter().map(|campaign| &*campaign.id);
         for campaign in listed.chain(["unlisted"]) {
             for kind in EventKind::ALL {
                 let place = format!("{} {campaign} {}", organization.id, kind.name());

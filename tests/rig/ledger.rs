@@ -5,9 +5,10 @@
 //! counted apart. Nothing may be there that nobody published.
 //!
 //! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there are
-//! none, and no attempt follows one that was accepted. They are bounded in sum, by what was in flight at each break, and for each job, by twice the number of breaks: an
-//! event may be in flight together with a job of it that is POSTed already, and then both come again. Forks that
-//! forked again at each break would grow beyond that.
+//! none, and no attempt follows one that was accepted. They are bounded in sum, by what was in flight at each break, and for
+//! each job, by twice the number of breaks: an event may be in flight together with a job of it that is POSTed already, and
+//! then both come again. Where the broker goes and the worker stays, by once more: it publishes again what the broker may have
+//! taken without its confirm having come back. Forks that forked again at each break would grow beyond that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,6 +73,8 @@ pub struct Found {
 pub struct Excuse {
     /// How often something broke.
     pub breaks: usize,
+    /// How many of these were the broker's.
+    pub outages: usize,
     /// POSTs that may come once more, for all breaks together.
     pub duplicates: usize,
     /// Jobs that kill the process.
@@ -242,7 +245,7 @@ impl Account {
             }
         };
         bound("duplicates", self.duplicates, excuse.duplicates);
-        bound("POSTs of one attempt", self.most_posts, 1 + 2 * excuse.breaks);
+        bound("POSTs of one attempt", self.most_posts, 1 + 2 * excuse.breaks + excuse.outages);
         bound("copies of one failed job or rejected event", self.most_copies, 1 + 2 * excuse.breaks);
         bound("crash loops", self.crash_loops, excuse.crash_loops);
         bound("POSTs after one that was accepted", self.needless, excuse.duplicates);

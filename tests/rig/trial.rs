@@ -189,9 +189,10 @@ impl<'a> Trial<'a> {
         self.broke(what, (slots + events_ahead * MOST_TARGETS) * (RETRIES + 1) * self.workers.len().max(1));
     }
 
-    /// The broker broke: besides, dead letters that were under way may come twice.
+    /// The broker, or the way to it, broke: besides, dead letters that were under way may come twice, and so may publishes.
     pub fn broker_broke(&mut self, what: &str) {
         self.worker_broke(what);
+        self.excuse.outages += 1;
         self.excuse.duplicates += DEAD_LETTERS * RUNGS_IN_USE * RETRIES;
     }
 

@@ -107,7 +107,7 @@ pub struct Publisher {
 
 /// One publish on its way to the task.
 struct Request {
-    message: Outgoing,
+    message: Box<Outgoing>,
     /// Asked right before it is sent: it may have waited for long.
     wanted: Box<dyn Fn() -> bool + Send>,
     reply: oneshot::Sender<Result<(), PublishError>>,
@@ -138,7 +138,7 @@ impl Publisher {
     /// # Errors
     /// Any [`PublishError`] means *not done*.
     pub async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
-        self.publish_if(message, || true).await
+        self.publish_if(Box::new(message), || true).await
     }
 
     /// The same, but only if `wanted` says so in the moment of sending: a request can wait for as long as the broker blocks
@@ -148,7 +148,7 @@ impl Publisher {
     /// Any [`PublishError`] means *not done*; [`PublishError::Unwanted`] that nothing was sent.
     pub async fn publish_if(
         &self,
-        message: Outgoing,
+        message: Box<Outgoing>,
         wanted: impl Fn() -> bool + Send + 'static,
     ) -> Result<(), PublishError> {
         let wanted = Box::new(wanted);

@@ -24,7 +24,7 @@ use lapin::{
 };
 use tokio::sync::oneshot;
 
-use super::{Actor, Link, PublishError, Request};
+use super::{Actor, Link, Outgoing, PublishError, Request};
 use crate::{
     broker::connection::{self, ConnectError, Shared, is_soft},
     failpoint,
@@ -32,6 +32,9 @@ use crate::{
 
 /// Confirms in flight on a channel; the contract asks for at least 50.
 const IN_FLIGHT: usize = 256;
+
+/// How often is looked whether a confirm is overdue; the shortest `amqp.confirm_timeout` is twice that.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest wait for a channel on a connection that stands.
 const OPENING: Duration = Duration::from_secs(10);
@@ -113,17 +116,20 @@ pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
     if blocked {
         session.block("memory or disk alarm".into());
     }
+    // A timer for each message would cost more than looking now and then.
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         if session.retiring && session.pending.is_empty() {
             return End::FreshChannel;
         }
         let room = !session.retiring && !session.blocked && session.pending.len() < IN_FLIGHT;
-        let deadline = session.deadline();
+        let waits = !session.pending.is_empty();
         let end = tokio::select! {
             biased;
             Some(first) = session.confirms.next() => session.settle(first),
             event = events.next() => session.react(event),
-            () = sleep_until(deadline) => Some(session.lose(PublishError::TimedOut)),
+            _ = look.tick(), if waits => session.is_late().then(|| session.lose(PublishError::TimedOut)),
             request = session.actor.inbox.recv(), if room => match request {
                 Some(request) => { session.start(request); None }
                 None if session.pending.is_empty() => Some(End::Closed),
@@ -133,13 +139,6 @@ pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
         if let Some(end) = end {
             return end;
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -160,14 +159,8 @@ impl Session<'_> {
         // Polled by this task alone and first in this order, which is also the order of the delivery tags.
         let confirm = async move {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let published = channel.basic_publish(
-                message.exchange,
-                message.routing_key,
-                options,
-                &message.body,
-                message.properties,
-            );
-            match published.await {
+            let Outgoing { exchange, routing_key, properties, body } = *message;
+            match channel.basic_publish(exchange, routing_key, options, &body, properties).await {
                 Ok(confirm) => {
                     failpoint::hit("publish.sent", queue.as_str());
                     (seq, confirm.await)
@@ -267,10 +260,10 @@ impl Session<'_> {
         let _ = pending.reply.send(answer);
     }
 
-    /// The oldest confirm's time. None while blocked: the broker reads nothing then, and silence means nothing.
-    fn deadline(&self) -> Option<Instant> {
-        let oldest = self.pending.values().next()?;
-        (!self.blocked).then(|| oldest.since + self.actor.confirm_timeout)
+    /// Whether the oldest confirm's time is over. Not while blocked: the broker reads nothing then, and silence means nothing.
+    fn is_late(&self) -> bool {
+        let oldest = self.pending.values().next();
+        !self.blocked && oldest.is_some_and(|oldest| oldest.since.elapsed() >= self.actor.confirm_timeout)
     }
 }
 

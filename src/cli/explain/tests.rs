@@ -32,18 +32,19 @@ fn store() -> Store {
     store::load(&path, &secrets).unwrap()
 }
 
-fn backoff() -> Backoff {
-    Backoff {
+fn service() -> Service<'static> {
+    const BACKOFF: Backoff = Backoff {
         initial: Duration::from_secs(15),
         multiplier: 2.0,
         maximum: Duration::from_secs(3600),
         jitter: 0.2,
         retry_after_maximum: Duration::from_secs(86_400),
-    }
+    };
+    Service { backoff: &BACKOFF, max_in_flight: 64, maximum_age: Duration::from_secs(3 * 86_400) }
 }
 
 fn ask(campaign: &str, organization: Option<&str>, event: Option<EventKind>) -> (String, Exit) {
-    explain(&store(), &backoff(), Question { campaign, organization, event }, false)
+    explain(&store(), &service(), Question { campaign, organization, event }, false)
 }
 
 #[test]
@@ -58,10 +59,12 @@ target acme/own
   events           lead.delivered          from the campaign
   retry_attempts   2                       from the organization
   timeout          10 s                    from the campaign
+  max_in_flight    64                      default
   signing_secrets  0                       default
   retries after    15 s, 30 s
   with jitter      12 s to 20 s, 24 s to 40 s (20 % to either side, then up to the next rung)
   worst case       1 min 30 s from the first attempt to the end of the last, every one timing out
+  expires          3 d after the event, however often it was parked meanwhile (delivery.maximum_age)
 
 note: beside the override of campaign own, the organization's target acme still applies for lead.failed; \
 `unselected_events: drop` in the campaign turns that off
@@ -89,7 +92,7 @@ fn nothing_secret_is_shown() {
     for campaign in ["listed", "own", "more", "drop", "silent", "alone"] {
         for json in [false, true] {
             let question = Question { campaign, organization: None, event: None };
-            let (text, _) = explain(&store(), &backoff(), question, json);
+            let (text, _) = explain(&store(), &service(), question, json);
             for secret in ["qu3ry", "s3cret", "MDEy", "leads\""] {
                 assert!(!text.contains(secret), "{secret} in {text}");
             }
@@ -133,7 +136,7 @@ fn without_an_event_every_event_is_answered() {
 #[test]
 fn the_same_for_programs() {
     let question = Question { campaign: "own", organization: None, event: Some(EventKind::Delivered) };
-    let (text, _) = explain(&store(), &backoff(), question, true);
+    let (text, _) = explain(&store(), &service(), question, true);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["events"][0]["targets"][0], "acme/own");
     assert_eq!(json["targets"][0]["timeout_seconds"], serde_json::json!({ "value": 10, "origin": "campaign" }));

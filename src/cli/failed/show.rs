@@ -148,6 +148,7 @@ struct ShownJob<'a> {
     first_seen: Timestamp,
     attempts: u32,
     parked: u32,
+    parked_seconds: u64,
     replays: u32,
     traceparent: Option<&'a str>,
     upstream: Option<serde_json::Value>,
@@ -177,6 +178,7 @@ impl Found<'_> {
                 first_seen: job.first_seen,
                 attempts: job.attempt,
                 parked: job.parked,
+                parked_seconds: job.waited.as_secs(),
                 replays: job.replays,
                 traceparent: job.traceparent.as_deref(),
                 upstream: job.upstream.as_deref().and_then(|text| serde_json::from_str(text).ok()),
@@ -250,8 +252,8 @@ impl Facts {
         self.add("happened", &clock(job.event_time));
         self.add("first seen", &clock(job.first_seen));
         self.add("attempts", &job.attempt.to_string());
-        if job.parked > 0 {
-            self.add("parked", &counted(job.parked.into(), "time", "times"));
+        if !job.waited.is_zero() {
+            self.add("parked", &format!("for {} altogether", human_duration(job.waited)));
         }
         if job.replays > 0 {
             self.add("replayed", &counted(job.replays.into(), "time", "times"));

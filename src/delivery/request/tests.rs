@@ -15,6 +15,8 @@ fn target(headers: &[(&'static str, &'static str)], secrets: &[&str]) -> Target 
         signing_secrets: secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect(),
         retry_attempts: 5,
         timeout: Duration::from_secs(30),
+        max_in_flight: None,
+        lane: "acme https://abc.example".into(),
     }
 }
 

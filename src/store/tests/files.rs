@@ -91,7 +91,7 @@ fn ids_stay_as_they_are_written() {
                 1e3: {}\n      true: {}\n      0x1F: {}\n";
     let store = load_files(&[("s.yaml", yaml)]).unwrap();
     for campaign in ["1e3", "true", "0x1F"] {
-        assert_eq!(store.place(campaign, None).unwrap().organization.id, "007");
+        assert_eq!(&*store.place(campaign, None).unwrap().organization.id, "007");
     }
 }
 

@@ -14,6 +14,7 @@ organizations:
       events: [lead.delivered, lead.failed]
       headers: { Authorization: "Bearer ${WEBHOOK_TOKEN}", X-Source: leads }
       retry_attempts: 3
+      max_in_flight: 9
       timeout: 20
       signing_secrets: [ "${WEBHOOK_SIGNING}" ]
     campaigns:
@@ -31,6 +32,7 @@ organizations:
           events: "*"
           headers: { X-Key: mine }
           retry_attempts: 1
+          max_in_flight: 7
           timeout: 120
           signing_secrets: [ "${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}" ]
       nothing: { override: true }
@@ -44,6 +46,7 @@ url = "https://acme.example/in"
 events = ["lead.delivered", "lead.failed"]
 headers = { Authorization = "Bearer ${WEBHOOK_TOKEN}", X-Source = "leads" }
 retry_attempts = 3
+max_in_flight = 9
 timeout = 20
 signing_secrets = ["${WEBHOOK_SIGNING}"]
 [organizations.acme.campaigns]
@@ -63,6 +66,7 @@ url = "http://all.example:8080/in?key=1"
 events = "*"
 headers = { X-Key = "mine" }
 retry_attempts = 1
+max_in_flight = 7
 timeout = 120
 signing_secrets = ["${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}"]
 [organizations.bare.webhook]
@@ -84,12 +88,13 @@ fn line(target: &Target) -> String {
     headers.sort();
     assert!(target.headers.values().all(|value| value.is_sensitive()));
     format!(
-        "{} [{}] secrets={} retries={} timeout={}",
+        "{} [{}] secrets={} retries={} timeout={}{}",
         target.url,
         headers.join(", "),
         target.signing_secrets.len(),
         target.retry_attempts,
-        target.timeout.as_secs()
+        target.timeout.as_secs(),
+        target.max_in_flight.map(|most| format!(" most={most}")).unwrap_or_default()
     )
 }
 
@@ -97,12 +102,12 @@ fn line(target: &Target) -> String {
 fn every_value_is_inherited_field_by_field() {
     #[rustfmt::skip]
     let table = [
-        ("unlisted", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20"),
-        ("no_url", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=10"),
-        ("nothing", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20"),
-        ("more_headers", "acme", "https://acme.example/in [authorization=Basic 0ther, x-campaign=5$, x-source=leads] secrets=1 retries=10 timeout=20"),
-        ("own_url", "acme", "https://abc.example/in [] secrets=0 retries=3 timeout=20"),
-        ("all_own", "acme", "http://all.example:8080/in?key=1 [x-key=mine] secrets=2 retries=1 timeout=120"),
+        ("unlisted", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20 most=9"),
+        ("no_url", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=10 most=9"),
+        ("nothing", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20 most=9"),
+        ("more_headers", "acme", "https://acme.example/in [authorization=Basic 0ther, x-campaign=5$, x-source=leads] secrets=1 retries=10 timeout=20 most=9"),
+        ("own_url", "acme", "https://abc.example/in [] secrets=0 retries=3 timeout=20 most=9"),
+        ("all_own", "acme", "http://all.example:8080/in?key=1 [x-key=mine] secrets=2 retries=1 timeout=120 most=7"),
         ("unlisted", "bare", "https://bare.example/in [] secrets=0 retries=5 timeout=30"),
     ];
     for (format, store) in both(YAML, TOML) {

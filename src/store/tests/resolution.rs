@@ -367,7 +367,7 @@ fn the_target_of_a_waiting_job() {
             let got = match store.target(organization, &TargetKey::parse(key).unwrap()) {
                 TargetState::Active(target) => {
                     assert_eq!(target.key.as_str(), key);
-                    assert_eq!(target.organization, organization);
+                    assert_eq!(&*target.organization, organization);
                     "active"
                 }
                 TargetState::Disabled => "disabled",

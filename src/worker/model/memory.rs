@@ -13,7 +13,7 @@ use super::{
 };
 use crate::worker::{
     memory::{self, Key, Memory, Settlement},
-    step::Step,
+    step::{Parking, Step},
 };
 
 /// How often each task is asked to go on: to look, to look again if it has to wait (twice), and to finish.
@@ -105,14 +105,14 @@ impl Play {
 }
 
 fn key() -> Key {
-    Key { copy: "one".to_owned(), attempt: 0 }
+    Key { copy: "one".into(), attempt: 0 }
 }
 
 /// Some step for each fate: the memory looks into none.
 fn settlement(fate: Fate, recorded: bool) -> Settlement {
     let step = match fate {
         Fate::Delivered => Step::Delivered,
-        Fate::Retry => Step::Park { reason: "retry", wait: Duration::ZERO },
+        Fate::Retry => Step::Park { reason: Parking::TargetRemoved, wait: Duration::ZERO },
         Fate::Fail => Step::Wait { remaining: Duration::ZERO },
     };
     Settlement { step, recorded }

@@ -120,12 +120,14 @@ fn target(attempt: &Attempt<'_>) -> Target {
     let secrets = SECRETS.iter().take(attempt.secrets).map(|secret| SigningSecret::parse(secret).expect("a secret"));
     Target {
         key: TargetKey::new("acme", None, None),
-        organization: "acme".to_owned(),
+        organization: "acme".into(),
         url: "https://crm.acme.example/hooks".parse().expect("a URL"),
         headers,
         signing_secrets: secrets.collect(),
         retry_attempts: 5,
         timeout: Duration::from_secs(30),
+        max_in_flight: None,
+        lane: "acme https://crm.acme.example".into(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Jobs: a message that is read as a job becomes the same message again, whatever else upstream, the broker or a forger
 //! put beside it; and one that is not read is refused by a header's name, without its value.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -147,13 +147,13 @@ fn every_successor_is_a_job(job: &Job) {
         ms: 12,
         snippet: Some("\u{0} \" \u{1F980}".to_owned()),
     };
-    for next in [job.attempted(entry.clone()), job.parked(now), job.replayed()] {
+    for next in [job.attempted(entry.clone()), job.parked_unknown(Duration::from_secs(9), now), job.replayed(now)] {
         there_and_back(&next);
         assert_eq!((&next.webhook_id, &next.body, &next.target), (&job.webhook_id, &job.body, &job.target));
     }
     let attempted = job.attempted(entry);
     assert!(attempted.history.entries().len() <= 24 && attempted.unknown_since.is_none());
-    assert_eq!((job.replayed().attempt, job.replayed().history.clone()), (0, job.history.clone()));
+    assert_eq!((job.replayed(now).attempt, job.replayed(now).history.clone()), (0, job.history.clone()));
     let failed = job.to_failed(&"leadhook.failed".into(), FailReason::Gone, "410 Gone", now);
     only_ours_travels(&failed.properties);
     let read = Job::decode(&failed.properties, failed.body).expect("a failed record is a job: replay reads it");

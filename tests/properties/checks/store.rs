@@ -174,8 +174,10 @@ fn holds_together(store: &Store) {
         for webhook in &organization.webhooks {
             is_usable(store, organization, None, webhook, &mut keys);
         }
-        for (id, campaign) in &organization.campaigns {
-            assert!(is_id(id) && *id == campaign.id, "{id:?}");
+        assert!(organization.campaigns.is_sorted_by(|one, next| one.id < next.id));
+        for campaign in &organization.campaigns {
+            let id = &campaign.id;
+            assert!(is_id(id), "{id:?}");
             assert!(campaigns.insert(id.clone()), "{id} is there twice");
             for webhook in campaign.webhooks() {
                 is_usable(store, organization, Some(id), webhook, &mut keys);
@@ -189,7 +191,7 @@ fn holds_together(store: &Store) {
     assert!(store.organizations().next().is_some(), "a store without organizations");
     assert!(store.longest_timeout().is_none_or(|longest| longest <= Duration::from_secs(120)));
     assert_eq!(store.revision().len(), 12);
-    let first = store.organizations().next().map(|organization| organization.id.as_str());
+    let first = store.organizations().next().map(|organization| &*organization.id);
     assert!(store.default_organization().is_none_or(|id| Some(id) == first && store.organizations().count() == 1));
     for kind in EventKind::ALL {
         let nowhere = store.resolve("(unlisted)", None, kind);
@@ -243,7 +245,7 @@ fn is_safe(target: &Target) {
 
 /// Events of a campaign (or of one that is not listed) find targets of its own organization, or a reason.
 fn resolves(store: &Store, organization: &Organization, campaign: Option<&Campaign>) {
-    let id = campaign.map_or("(unlisted)", |campaign| campaign.id.as_str());
+    let id = campaign.map_or("(unlisted)", |campaign| &*campaign.id);
     let placed = store.place(id, Some(&organization.id)).expect("it is in the store");
     assert_eq!((&placed.organization.id, placed.campaign.is_some()), (&organization.id, campaign.is_some()));
     if campaign.is_some() {

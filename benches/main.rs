@@ -1,0 +1,63 @@
+//! The benchmark: how fast, how late, how fair, and against what limit. `make bench`; docs/PERFORMANCE.md explains it.
+//!
+//! ```text
+//!  this program --starts--> private RabbitMQ, receivers, workers (or the ceiling), all of them processes of their own
+//!       |--publishes as upstream does
+//!       '--asks the receivers what they have seen, and /proc what everybody has cost
+//! ```
+//!
+//! Variants of a case are run in turn, again and again, so that a machine that is noisy is as noisy for one as for the other.
+
+mod cases;
+mod ceiling;
+mod clock;
+mod receiver;
+mod rig;
+mod summary;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Measures Leadhook against the barest program that does the same")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run cases, print a table, write target/bench/latest.json
+    Run(cases::Args),
+    /// The receivers of a run
+    #[command(hide = true)]
+    Receiver,
+    /// The barest program that does the same
+    #[command(hide = true)]
+    Ceiling(ceiling::Args),
+    /// Load a store and say what it costs
+    #[command(hide = true)]
+    Store(cases::StoreArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    let command = Cli::parse().command;
+    let threads = match &command {
+        Command::Ceiling(args) => args.threads,
+        // One core is enough for the receivers, and leaves the other to those who are measured.
+        Command::Receiver => 0,
+        Command::Run(_) | Command::Store(_) => 1,
+    };
+    let mut runtime = match threads {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(threads.max(1)).enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Run(args) => cases::run(args).await,
+            Command::Receiver => receiver::run().await,
+            Command::Ceiling(args) => ceiling::run(args).await,
+            Command::Store(args) => cases::measure_store(&args),
+        }
+    })
+}

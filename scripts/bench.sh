@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The benchmark, in the release profile: bench.sh [--cases A,B] [--runs N] [--long]
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/tools.sh
+. "$ROOT/scripts/tools.sh"
+
+cd "$ROOT"
+need_rust
+scripts/rabbitmq.sh install
+cargo build --locked --release --quiet --features bench
+exec target/release/bench run "$@"

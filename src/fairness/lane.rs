@@ -1,0 +1,325 @@
+//! One lane: the attempts of one organization to one URL origin.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{limit::Limit, pace::Backlog, parked::Parked, signal::Signal};
+
+/// No answer for so long, with attempts in flight, and the lane counts as silent; longer for lanes whose answers take long.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// How often a lane that is silent, or has one attempt left, starts one more although others are still in flight. Bounds how
+/// late is seen that a target answers again, whatever its timeout.
+pub const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// The so manieth part of what a target allows is kept for those: one that hangs while all of it is in flight could not be asked
+/// again until its timeouts are over.
+pub const PROBES: usize = 8;
+
+/// A job waits in the process if its turn is expected to come within this time.
+pub const MOMENT: Duration = Duration::from_millis(100);
+
+/// What an answer takes at least, in seconds.
+const SHORTEST_ANSWER: f64 = 0.000_1;
+
+/// Pause after the first 429 in a row that names none; it doubles up to [`PUSH_BACK_MOST`].
+const PUSH_BACK: Duration = Duration::from_secs(1);
+const PUSH_BACK_MOST: Duration = Duration::from_secs(30);
+
+/// Over which time the rate of answers is taken.
+const RATE_OVER: f64 = 10.0;
+
+/// How fast is forgotten what a lane could once take, in seconds.
+const FORGOTTEN_OVER: f64 = 300.0;
+
+/// How a lane stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its attempts are answered.
+    Open,
+    /// Some of its attempts fail, or have failed lately, and its limit is the lower for it.
+    Limited,
+    /// One attempt at a time, or attempts that nobody answers.
+    Probing,
+    /// It asked to be left alone.
+    PushedBack,
+}
+
+/// Why a job is parked, the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParkReason {
+    /// The lane answers, and has as many attempts in flight as it may.
+    Saturated,
+    /// The lane does not answer, or its attempts fail.
+    Failing,
+    /// The target asked to be left alone (429, `Retry-After`).
+    PushedBack,
+}
+
+/// See the module's words.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    limit: Limit,
+    /// When the attempts in flight began, the oldest first.
+    in_flight: VecDeque<Instant>,
+    /// Jobs that wait in the process for room.
+    pub(super) waiting: usize,
+    /// Has answered since the start, or since its last whole window that failed.
+    proven: bool,
+    /// When it last answered or failed, or when the first of those in flight began.
+    heard: Instant,
+    /// When the latest attempt began, in flight or not.
+    began: Option<Instant>,
+    /// Mean seconds of an answer.
+    latency: f64,
+    rate: Rate,
+    /// Answers a second that it could give: its limit over the time of an answer (Little's law). The best of late, slowly
+    /// forgotten, so that a lane in trouble is still known for what it was. Not the rate that it was seen to give: that is
+    /// low where few jobs come, and waits that follow from it would keep it low.
+    capacity: f64,
+    /// Jobs this worker has parked that are still away.
+    parked: Parked,
+    /// Not before this time.
+    closed: Option<Instant>,
+    /// When anything last happened.
+    pub(super) used: Instant,
+    /// Up to when `capacity` has faded.
+    aged: Instant,
+}
+
+impl Lane {
+    /// A lane that nothing is known of.
+    pub fn new(most: usize, now: Instant) -> Lane {
+        Lane {
+            limit: Limit::new(most - most / PROBES),
+            in_flight: VecDeque::new(),
+            waiting: 0,
+            proven: false,
+            heard: now,
+            began: None,
+            latency: 0.0,
+            rate: Rate { value: 0.0, at: now },
+            capacity: 0.0,
+            parked: Parked::new(now),
+            closed: None,
+            used: now,
+            aged: now,
+        }
+    }
+
+    /// Attempts in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The limit as it is now.
+    pub fn limit(&self) -> usize {
+        self.limit.get()
+    }
+
+    /// Answers a second, over about the last ten seconds.
+    pub fn rate(&self, now: Instant) -> f64 {
+        self.rate.now(now)
+    }
+
+    /// Has answered since its last trouble.
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// How it stands.
+    pub fn standing(&self, now: Instant) -> Standing {
+        if self.closed_for(now) > Duration::ZERO {
+            Standing::PushedBack
+        } else if self.is_silent(now) || (self.limit.is_one() && !self.proven) {
+            Standing::Probing
+        } else if self.limit.is_troubled() {
+            Standing::Limited
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// For how long it is still to be left alone.
+    pub fn closed_for(&self, now: Instant) -> Duration {
+        self.closed.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// Whether one more attempt may start; `most` is what the target allows.
+    pub(super) fn has_room(&self, most: usize, now: Instant) -> bool {
+        if self.closed_for(now) > Duration::ZERO {
+            return false;
+        }
+        let probing = self.is_silent(now) || self.limit.is_one();
+        let overdue = self.began.is_none_or(|began| now.saturating_duration_since(began) >= PROBE_EVERY);
+        let within = self.limit.get().min(most - most / PROBES);
+        let room = !self.is_silent(now) && self.in_flight.len() - self.overtaken(now) < within;
+        // What hangs counts for what the target allows, and for nothing else: what was kept for probes is used by a target that
+        // answers again.
+        self.in_flight.len() < most && (room || (probing && overdue))
+    }
+
+    /// Whether a job that finds no room is likely to have its turn within a [`MOMENT`].
+    pub(super) fn turns_soon(&self, now: Instant) -> bool {
+        let within = self.rate.now(now) * MOMENT.as_secs_f64();
+        let answers = !self.is_silent(now) && self.closed_for(now).is_zero() && (self.proven || !self.limit.is_one());
+        // Of a young lane no rate is known: as many as it works on are no long queue.
+        answers && (self.waiting as f64) < within.max(self.limit.get() as f64)
+    }
+
+    /// Why there is no room.
+    pub(super) fn why(&self, now: Instant) -> ParkReason {
+        match self.standing(now) {
+            Standing::PushedBack => ParkReason::PushedBack,
+            Standing::Probing => ParkReason::Failing,
+            Standing::Open | Standing::Limited => ParkReason::Saturated,
+        }
+    }
+
+    /// Jobs of it that this worker has parked and that are still away.
+    pub fn parked(&mut self, now: Instant) -> u64 {
+        self.parked.away(now)
+    }
+
+    /// What a job's wait is made from; `all` is the backlog of all lanes.
+    pub(super) fn backlog(&mut self, all: u64, now: Instant) -> Backlog {
+        Backlog { lane: self.parked(now) as f64, all: all as f64, rate: self.capacity }
+    }
+
+    /// A job was parked.
+    pub(super) fn park(&mut self, wait: Duration, now: Instant) {
+        self.used = now;
+        self.parked.add(wait, now);
+    }
+
+    /// An attempt begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if self.in_flight.len() == self.overtaken(now) {
+            self.heard = now;
+        }
+        self.in_flight.push_back(now);
+        self.began = Some(now);
+        self.used = now;
+    }
+
+    /// An attempt that began at `begun` has ended.
+    pub(super) fn end(&mut self, begun: Instant, signal: Signal, now: Instant) {
+        if let Some(at) = self.in_flight.iter().position(|one| *one == begun) {
+            self.in_flight.remove(at);
+        }
+        self.heard = now;
+        self.used = now;
+        match signal {
+            Signal::Answered => self.answered(begun, now),
+            Signal::Failing => self.failed(begun, now),
+            Signal::PushedBack(pause) => {
+                self.failed(begun, now);
+                self.limit.pushed_back();
+                let own = PUSH_BACK.saturating_mul(1 << (self.limit.in_a_row().saturating_sub(1)).min(16));
+                let until = now.checked_add(pause.unwrap_or(own.min(PUSH_BACK_MOST)));
+                self.closed = self.closed.max(until);
+            }
+            Signal::Nothing => {}
+        }
+    }
+
+    /// Lets the capacity fade.
+    pub(super) fn age(&mut self, now: Instant) {
+        let kept = (-now.saturating_duration_since(self.aged).as_secs_f64() / FORGOTTEN_OVER).exp();
+        self.aged = now;
+        self.capacity *= kept;
+    }
+
+    /// Whether forgetting it loses nothing.
+    pub(super) fn is_idle(&mut self, now: Instant, after: Duration) -> bool {
+        let unused = now.saturating_duration_since(self.used) >= after;
+        unused
+            && self.in_flight.is_empty()
+            && self.waiting == 0
+            && self.parked(now) == 0
+            && self.closed_for(now).is_zero()
+    }
+
+    fn answered(&mut self, begun: Instant, now: Instant) {
+        self.limit.answered(begun);
+        self.proven = true;
+        self.rate.count(now);
+        let took = now.saturating_duration_since(begun).as_secs_f64();
+        self.latency = if self.latency == 0.0 { took } else { self.latency + (took - self.latency) / 8.0 };
+        self.capacity = self.capacity.max(self.limit.get() as f64 / self.latency.max(SHORTEST_ANSWER));
+    }
+
+    fn failed(&mut self, begun: Instant, now: Instant) {
+        self.limit.failed(begun, now);
+        if self.limit.is_one() {
+            self.proven = false;
+        }
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        let quiet = now.saturating_duration_since(self.heard) >= self.patience();
+        quiet && self.in_flight.len() > self.overtaken(now)
+    }
+
+    /// How many of those in flight are given up for the limit's purposes: out for long, and overtaken by one that was answered.
+    /// They hang and will time out; a target that answers again must not wait for them.
+    fn overtaken(&self, now: Instant) -> usize {
+        let Some(alive) = self.limit.alive() else { return 0 };
+        let long_ago = now.checked_sub(self.patience());
+        self.in_flight.partition_point(|begun| *begun < alive && long_ago.is_some_and(|long_ago| *begun < long_ago))
+    }
+
+    /// How long an answer may take before its absence says something.
+    fn patience(&self) -> Duration {
+        SILENCE.max(Duration::try_from_secs_f64(4.0 * self.latency).unwrap_or(SILENCE))
+    }
+}
+
+impl ParkReason {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            ParkReason::Saturated => "saturated",
+            ParkReason::Failing => "failing",
+            ParkReason::PushedBack => "pushed_back",
+        }
+    }
+}
+
+impl Standing {
+    /// Every standing, the best first.
+    pub const ALL: [Standing; 4] = [Standing::Open, Standing::Limited, Standing::Probing, Standing::PushedBack];
+
+    /// The word in tables and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Standing::Open => "open",
+            Standing::Limited => "limited",
+            Standing::Probing => "probing",
+            Standing::PushedBack => "pushed_back",
+        }
+    }
+}
+
+/// Events a second, the latest ones counting most.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    value: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn count(&mut self, now: Instant) {
+        self.value = self.now(now) + 1.0 / RATE_OVER;
+        self.at = now;
+    }
+
+    fn now(&self, now: Instant) -> f64 {
+        self.value * (-now.saturating_duration_since(self.at).as_secs_f64() / RATE_OVER).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! For how long a job is parked.
+//!
+//! Each park costs the broker about as much as a delivery, so a backlog must not circle faster than its lane can take it; and
+//! a lane that recovers must find jobs at hand. Both follow from one rule: **what a lane has parked returns somewhat faster than
+//! its target can answer** ([`AHEAD`]), plus a little that keeps probes supplied ([`FLOOR`]). By
+//! Little's law that is a mean wait of backlog over rate. Waits are drawn evenly from (almost) nothing to twice the mean: a
+//! backlog that was parked within a moment would otherwise return within one.
+//!
+//! | bound | why |
+//! |---|---|
+//! | all lanes of a worker together return at most [`ALL`] jobs a second | any number of dead targets costs the broker the same |
+//! | a job's shortest wait doubles with each park from [`SHORTEST`] to [`LOW_MOST`] | the same job is not asked about again and again, and one lonely job still probes its target every few seconds |
+//! | no wait is longer than [`LONGEST`] or the longest rung | a wrong estimate is corrected in the end |
+
+use std::time::Duration;
+
+/// How many times the rate of its lane a backlog returns with.
+pub const AHEAD: f64 = 1.5;
+
+/// Jobs a second that a lane's backlog returns with at least.
+pub const FLOOR: f64 = 20.0;
+
+/// Jobs a second that return to one worker, all lanes together. About a twentieth of what one broker on two cores does.
+pub const ALL: f64 = 500.0;
+
+/// The shortest wait: the lowest rung that every ladder has.
+pub const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The most that a job waits at least.
+pub const LOW_MOST: Duration = Duration::from_secs(8);
+
+/// The longest wait.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What a wait is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Jobs of this lane that this worker has parked and that have not come back.
+    pub lane: f64,
+    /// The same of all lanes.
+    pub all: f64,
+    /// Answers a second that the lane can give, as far as is known.
+    pub rate: f64,
+}
+
+/// The wait of a job that was parked `parked` times since its last attempt. `draw` from 0 to 1 is the spread. Nothing is
+/// asked before `closed` is over.
+pub fn wait(backlog: Backlog, parked: u32, closed: Duration, longest: Duration, draw: f64) -> Duration {
+    let draw = draw.clamp(0.0, 1.0);
+    let low = SHORTEST.saturating_mul(1 << parked.min(16)).min(LOW_MOST);
+    let mean = (backlog.lane / (AHEAD * backlog.rate + FLOOR)).max(backlog.all / ALL);
+    let spread = Duration::try_from_secs_f64(2.0 * mean * draw).unwrap_or(LONGEST).max(low.mul_f64(draw));
+    let most = LONGEST.min(longest);
+    match closed.is_zero() {
+        true => low.saturating_add(spread).min(most),
+        // Those that a push-back sends away must not come back in one moment.
+        false => closed.saturating_add(spread.min(most)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Backlog = Backlog { lane: 0.0, all: 0.0, rate: 0.0 };
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn seconds(backlog: Backlog, parked: u32, draw: f64) -> f64 {
+        wait(backlog, parked, Duration::ZERO, HOUR, draw).as_secs_f64()
+    }
+
+    #[test]
+    fn a_lonely_job_is_asked_about_again_within_seconds() {
+        let shortest: Vec<_> = (0..6).map(|parked| seconds(NONE, parked, 0.0)).collect();
+        assert_eq!(shortest, [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]);
+        assert_eq!(seconds(NONE, 3, 1.0), 16.0);
+    }
+
+    #[test]
+    fn a_backlog_returns_somewhat_faster_than_its_lane_answers() {
+        let slow = Backlog { lane: 200_000.0, all: 200_000.0, rate: 64.0 };
+        let mean = seconds(slow, 0, 0.5);
+        assert!((1724.0..1726.0).contains(&mean), "{mean}");
+        let dead = Backlog { rate: 0.0, lane: 1_000.0, all: 1_000.0 };
+        assert!((50.0..52.0).contains(&seconds(dead, 0, 0.5)));
+    }
+
+    #[test]
+    fn all_lanes_together_are_bounded() {
+        let many = Backlog { lane: 10.0, all: 1_000_000.0, rate: 100.0 };
+        assert_eq!(seconds(many, 0, 0.5), 2001.0);
+        assert_eq!(seconds(Backlog { all: 1e12, ..many }, 0, 1.0), 3600.0);
+    }
+
+    #[test]
+    fn a_push_back_is_waited_out_and_then_spread() {
+        let closed = Duration::from_secs(60);
+        let backlog = Backlog { lane: 1_000.0, all: 1_000.0, rate: 0.0 };
+        assert_eq!(wait(backlog, 0, closed, HOUR, 0.0), closed);
+        assert_eq!(wait(backlog, 0, closed, HOUR, 0.1), closed + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_longest_rung() {
+        let longest = Duration::from_secs(5);
+        let dead = Backlog { lane: 1e6, all: 1e6, rate: 0.0 };
+        assert_eq!(wait(dead, 5, Duration::ZERO, longest, 0.9), longest);
+    }
+}

@@ -1,0 +1,74 @@
+//! What an attempt says of its target's capacity, from what the wire said and what that meant.
+
+use std::time::Duration;
+
+use crate::delivery::outcome::{Exchange, Fault, Outcome, RetryReason};
+
+/// What an attempt says of its target's capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// There was an answer: the target is there, whatever it thinks of the job.
+    Answered,
+    /// Too slow, not there, or in trouble.
+    Failing,
+    /// It asks to be left alone, for so long if it said.
+    PushedBack(Option<Duration>),
+    /// Nothing: it never came to a request, or the fault was ours.
+    Nothing,
+}
+
+/// A receiver that answers 404 has capacity; one that answers 500 has trouble; a name that does not resolve is nobody's
+/// capacity, but asking again at once helps as little.
+pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
+    match &exchange.result {
+        Ok(answer) => match (answer.status, outcome) {
+            (429, Outcome::Retry { not_before, .. }) => Signal::PushedBack(*not_before),
+            (_, Outcome::Retry { reason: RetryReason::Pushback, not_before: Some(wish) }) => {
+                Signal::PushedBack(Some(*wish))
+            }
+            (500..=599, _) => Signal::Failing,
+            _ => Signal::Answered,
+        },
+        Err(Fault::Timeout | Fault::Dns | Fault::Connect | Fault::Tls | Fault::Broken) => Signal::Failing,
+        Err(Fault::ForbiddenAddress | Fault::UnusableTarget | Fault::Panic) => Signal::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::delivery::outcome::{Answer, judge};
+
+    fn of(result: Result<(u16, Option<&str>), Fault>) -> Signal {
+        let answer = |(status, wish): (u16, Option<&str>)| Answer {
+            status,
+            retry_after: wish.map(str::to_owned),
+            snippet: None,
+        };
+        let exchange = Exchange { result: result.map(answer), elapsed: Duration::ZERO };
+        signal(&exchange, &judge(&exchange, SystemTime::now(), Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn answers_open_a_lane_and_trouble_narrows_it() {
+        for status in [200, 204, 301, 400, 404, 410] {
+            assert_eq!(of(Ok((status, None))), Signal::Answered, "{status}");
+        }
+        for status in [500, 502, 503, 504] {
+            assert_eq!(of(Ok((status, None))), Signal::Failing, "{status}");
+        }
+        for fault in Fault::ALL {
+            let ours = matches!(fault, Fault::ForbiddenAddress | Fault::UnusableTarget | Fault::Panic);
+            assert_eq!(of(Err(fault)), if ours { Signal::Nothing } else { Signal::Failing }, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_receivers_wish_closes_the_lane_up_to_the_stated_maximum() {
+        assert_eq!(of(Ok((429, None))), Signal::PushedBack(None));
+        assert_eq!(of(Ok((429, Some("7")))), Signal::PushedBack(Some(Duration::from_secs(7))));
+        assert_eq!(of(Ok((503, Some("7000")))), Signal::PushedBack(Some(Duration::from_secs(60))));
+    }
+}

@@ -1,0 +1,327 @@
+//! The lanes of one worker in a simulated world: receivers, a jobs queue, the delay ladder, and a clock that jumps from event
+//! to event. No sleeps, no dice: a draw is a fixed sequence, so each run is the same.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::{
+    delivery::ladder::{Ladder, Step},
+    settings::Backoff,
+};
+
+/// How long a worker takes for a job that it parks or begins.
+const HANDLING: f64 = 0.000_1;
+/// From a timeout or an answer of 500 to the next attempt.
+const RETRY: f64 = 15.0;
+const TIMEOUT: f64 = 30.0;
+
+/// What a receiver does at a time.
+type Receiver = fn(f64) -> Does;
+
+#[derive(Clone, Copy)]
+enum Does {
+    Answers(f64),
+    Hangs,
+    Refuses,
+}
+
+enum Event {
+    /// A job of that lane comes to the jobs queue: fresh, or back from the ladder.
+    Queued(Queued),
+    /// The worker has time for the next one.
+    Handle,
+    Ended {
+        lane: usize,
+        begun: f64,
+        signal: Signal,
+    },
+    /// A job that waited in the process has waited long enough.
+    GiveUp {
+        lane: usize,
+        id: u64,
+    },
+}
+
+#[derive(Clone, Copy)]
+struct Queued {
+    lane: usize,
+    parked: u32,
+    came: f64,
+    /// What is left of its wait.
+    remaining: Duration,
+}
+
+#[derive(Default, Clone)]
+struct Counts {
+    delivered: Vec<f64>,
+    failed: usize,
+    parks: usize,
+    /// Second halves of waits.
+    hops: usize,
+    most_in_flight: usize,
+    /// Seconds from being queued to the attempt that delivered.
+    waits: Vec<f64>,
+}
+
+struct World {
+    start: Instant,
+    now: f64,
+    lanes: Lanes,
+    names: Vec<Arc<str>>,
+    receivers: Vec<Receiver>,
+    in_flight: Vec<usize>,
+    waiting: Vec<VecDeque<(u64, Queued)>>,
+    ladder: Ladder,
+    events: BinaryHeap<Reverse<(Nanos, u64)>>,
+    pending: std::collections::HashMap<u64, Event>,
+    next: u64,
+    counts: Vec<Counts>,
+    jobs: VecDeque<Queued>,
+}
+
+type Nanos = u64;
+
+fn nanos(seconds: f64) -> Nanos {
+    (seconds * 1e9) as Nanos
+}
+
+impl World {
+    fn new(slots: usize, receivers: Vec<Receiver>) -> World {
+        let backoff = Backoff {
+            initial: Duration::from_secs(15),
+            multiplier: 2.0,
+            maximum: Duration::from_secs(3600),
+            jitter: 0.2,
+            retry_after_maximum: Duration::from_secs(86_400),
+        };
+        let ladder = Ladder::for_backoff(&backoff);
+        let count = receivers.len();
+        let start = Instant::now();
+        World {
+            start,
+            now: 0.0,
+            lanes: Lanes::new(slots, 64, ladder.longest(), start),
+            names: (0..count).map(|n| format!("org{n} https://r.example").into()).collect(),
+            receivers,
+            in_flight: vec![0; count],
+            waiting: vec![VecDeque::new(); count],
+            ladder,
+            events: BinaryHeap::new(),
+            pending: Default::default(),
+            next: 0,
+            counts: vec![Counts::default(); count],
+            jobs: VecDeque::new(),
+        }
+    }
+
+    fn at(&mut self, seconds: f64, event: Event) {
+        self.events.push(Reverse((nanos(seconds), self.next)));
+        self.pending.insert(self.next, event);
+        self.next += 1;
+    }
+
+    /// `count` jobs, evenly at `rate` a second, from `from` on.
+    fn publish(&mut self, lane: usize, from: f64, rate: f64, count: usize) {
+        for n in 0..count {
+            let came = from + n as f64 / rate;
+            self.at(came, Event::Queued(Queued { lane, parked: 0, came, remaining: Duration::ZERO }));
+        }
+    }
+
+    fn run_until(&mut self, end: f64) {
+        while let Some(Reverse((at, id))) = self.events.peek().copied() {
+            if at > nanos(end) {
+                break;
+            }
+            self.events.pop();
+            self.now = at as f64 / 1e9;
+            match self.pending.remove(&id).expect("each once") {
+                Event::Queued(job) => {
+                    self.jobs.push_back(job);
+                    if self.jobs.len() == 1 {
+                        self.at(self.now + HANDLING, Event::Handle);
+                    }
+                }
+                Event::Handle => self.handle(),
+                Event::Ended { lane, begun, signal } => self.end(lane, begun, signal),
+                Event::GiveUp { lane, id } => {
+                    let found = self.waiting[lane].iter().position(|(waiting, _)| *waiting == id);
+                    if let Some((_, job)) = found.and_then(|at| self.waiting[lane].remove(at)) {
+                        self.take(job, Turn::Last);
+                    }
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn handle(&mut self) {
+        let Some(job) = self.jobs.pop_front() else { return };
+        if !self.jobs.is_empty() {
+            self.at(self.now + HANDLING, Event::Handle);
+        }
+        match job.remaining.is_zero() {
+            true => self.take(job, Turn::Fresh),
+            false => {
+                self.counts[job.lane].hops += 1;
+                self.hop(job, self.ladder.step(job.remaining));
+            }
+        }
+    }
+
+    fn hop(&mut self, job: Queued, step: Step) {
+        self.at(self.now + step.rung.as_secs_f64(), Event::Queued(Queued { remaining: step.remaining, ..job }));
+    }
+
+    fn instant(&self, seconds: f64) -> Instant {
+        self.start + Duration::from_secs_f64(seconds)
+    }
+
+    /// A fixed sequence that fills 0 to 1 evenly (multiples of the golden ratio).
+    fn draw(&self) -> f64 {
+        (self.next as f64 * 0.618_033_988_749_895).fract()
+    }
+
+    fn take(&mut self, job: Queued, turn: Turn) {
+        let name = self.names[job.lane].clone();
+        let (now, draw) = (self.instant(self.now), self.draw());
+        if turn != Turn::Fresh {
+            self.lanes.waits_no_longer(&name);
+        }
+        let asked = Asked { lane: &name, most: 64, parked: job.parked, turn, alone: false };
+        match self.lanes.admit(asked, now, draw) {
+            Admission::Go => self.begin(job),
+            Admission::Wait => {
+                self.waiting[job.lane].push_back((self.next, job));
+                let id = self.next;
+                self.at(self.now + 0.25, Event::GiveUp { lane: job.lane, id });
+            }
+            Admission::Park { wait, .. } => {
+                self.counts[job.lane].parks += 1;
+                self.hop(Queued { parked: job.parked + 1, ..job }, self.ladder.step_evenly(wait));
+            }
+        }
+    }
+
+    fn begin(&mut self, job: Queued) {
+        self.in_flight[job.lane] += 1;
+        let counts = &mut self.counts[job.lane];
+        counts.most_in_flight = counts.most_in_flight.max(self.in_flight[job.lane]);
+        let (took, signal) = match self.receivers[job.lane](self.now) {
+            Does::Answers(seconds) => (seconds, Signal::Answered),
+            Does::Hangs => (TIMEOUT, Signal::Failing),
+            Does::Refuses => (0.000_5, Signal::Failing),
+        };
+        if signal == Signal::Answered {
+            counts.waits.push(self.now - job.came);
+        } else {
+            self.at(self.now + took + RETRY, Event::Queued(Queued { parked: 0, ..job }));
+        }
+        self.at(self.now + took, Event::Ended { lane: job.lane, begun: self.now, signal });
+    }
+
+    fn end(&mut self, lane: usize, begun: f64, signal: Signal) {
+        self.in_flight[lane] -= 1;
+        match signal {
+            Signal::Answered => self.counts[lane].delivered.push(self.now),
+            _ => self.counts[lane].failed += 1,
+        }
+        let name = self.names[lane].clone();
+        let room = self.lanes.ended(&name, self.instant(begun), signal, self.instant(self.now));
+        for _ in 0..room {
+            let Some((_, job)) = self.waiting[lane].pop_front() else { break };
+            self.take(job, Turn::Last);
+        }
+    }
+
+    fn delivered_between(&self, lane: usize, from: f64, to: f64) -> usize {
+        self.counts[lane].delivered.iter().filter(|at| (from..to).contains(*at)).count()
+    }
+}
+
+fn fast(_: f64) -> Does {
+    Does::Answers(0.002)
+}
+
+fn hangs(_: f64) -> Does {
+    Does::Hangs
+}
+
+fn takes_a_second(_: f64) -> Does {
+    Does::Answers(1.0)
+}
+
+/// Parks and what the broker does altogether: for a delivery it takes and gives out an event and a job, and takes an ack for
+/// each (6); for a park, or one more hop of it, it takes a message and an ack, moves it, and gives it out again (4).
+fn share_of_parks(world: &World) -> f64 {
+    let parks: usize = world.counts.iter().map(|counts| counts.parks + counts.hops).sum();
+    let delivered: usize = world.counts.iter().map(|counts| counts.delivered.len()).sum();
+    parks as f64 / (6 * delivered + 4 * parks) as f64
+}
+
+#[test]
+fn hanging_targets_cost_their_neighbours_nothing() {
+    let receivers = (0..100).map(|n| if n < 50 { hangs as Receiver } else { fast }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..100 {
+        world.publish(lane, lane as f64 / 5000.0, 20.0, 1200);
+    }
+    world.run_until(70.0);
+    for lane in 50..100 {
+        assert_eq!(world.counts[lane].delivered.len(), 1200);
+        assert_eq!(world.counts[lane].parks, 0, "a healthy lane parks nothing");
+        let longest = world.counts[lane].waits.iter().copied().fold(0.0, f64::max);
+        assert!(longest < 0.3, "{longest} s");
+    }
+    assert!(world.counts[..50].iter().all(|counts| counts.most_in_flight <= 10));
+}
+
+#[test]
+fn a_target_that_was_down_is_back_at_full_rate_within_seconds() {
+    let down: [Receiver; 3] = [
+        // Shorter than the timeout: all that was in flight still is.
+        |now| if (160.0..180.0).contains(&now) { Does::Hangs } else { Does::Answers(0.02) },
+        |now| if (60.0..180.0).contains(&now) { Does::Hangs } else { Does::Answers(0.02) },
+        |now| if (60.0..180.0).contains(&now) { Does::Refuses } else { Does::Answers(0.02) },
+    ];
+    for receiver in down {
+        let mut world = World::new(256, vec![receiver]);
+        world.publish(0, 0.0, 200.0, 200 * 400);
+        world.run_until(400.0);
+        let rate = world.delivered_between(0, 190.0, 195.0) as f64 / 5.0;
+        assert!(rate >= 200.0, "10 s after it answers again: {rate}/s");
+        assert!(world.counts[0].most_in_flight <= 64);
+        let backlog = 200 * 400 - world.counts[0].delivered.len();
+        assert!(backlog < 300, "{backlog} are still away");
+    }
+}
+
+#[test]
+fn a_backlog_of_a_slow_target_keeps_it_busy_and_the_broker_idle() {
+    let mut world = World::new(256, vec![takes_a_second]);
+    world.publish(0, 0.0, 10_000.0, 200_000);
+    world.run_until(3000.0);
+    let busy = world.delivered_between(0, 600.0, 3000.0) as f64 / (2400.0 * 56.0);
+    assert!(busy >= 0.85, "{busy} of what it can take");
+    let share = share_of_parks(&world);
+    assert!(share < 0.2, "{share} of the broker's operations are parks");
+}
+
+#[test]
+fn a_backlog_of_a_dead_target_leaves_the_broker_to_others() {
+    let mut world = World::new(256, vec![hangs, fast]);
+    world.publish(0, 0.0, 5_000.0, 200_000);
+    world.publish(1, 0.0, 1_000.0, 300_000);
+    world.run_until(300.0);
+    assert_eq!(world.counts[1].parks, 0);
+    assert!(world.counts[1].delivered.len() >= 299_000);
+    let share = share_of_parks(&world);
+    assert!(share < 0.2, "{share} of the broker's operations are parks");
+    let parks = world.counts[0].parks as f64;
+    assert!(parks - 200_000.0 < 300.0 * pace::ALL * 1.2, "{parks} parks");
+}

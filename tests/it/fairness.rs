@@ -1,0 +1,189 @@
+//! One bad target costs its neighbours nothing, and no target gets more than it can take.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+use leadhook::{
+    event::Event,
+    fairness::View,
+    job::{Envelope, Job},
+    receiver::{Received, Receiver},
+    store::TargetKey,
+};
+
+use crate::harness::{PATIENCE, Worker, World, event, eventually, receiver};
+
+/// How long the receivers of these tests keep each request, so that what is in flight together is seen.
+const KEPT: Duration = Duration::from_millis(300);
+
+/// A store with two organizations, whose campaigns are `BAD` and `GOOD`.
+fn two(world: &World, bad: &Receiver, good: &Receiver, more: &str) {
+    world.store(&format!(
+        "organizations:\n  bad:\n    webhook: {{ url: \"{}\", events: \"*\"{more} }}\n    campaigns: {{ BAD: {{}} }}\n  good:\n    webhook: {{ url: \"{}\", events: \"*\"{more} }}\n    campaigns: {{ GOOD: {{}} }}\n",
+        bad.url(),
+        good.url()
+    ));
+}
+
+/// Whether ever more than `most` were there within the time that each is kept.
+fn never_more_than(most: usize, received: &[Arc<Received>]) {
+    let mut times: Vec<SystemTime> = received.iter().map(|one| one.at).collect();
+    times.sort_unstable();
+    for window in times.windows(most + 1) {
+        let apart = window[most].duration_since(window[0]).unwrap();
+        // The next one may come as soon as an answer has begun.
+        assert!(apart >= KEPT - Duration::from_millis(30), "{} within {apart:?}", most + 1);
+    }
+}
+
+async fn parked(worker: &Worker, reason: &str) -> f64 {
+    worker.metric("leadhook_jobs_total", &format!("outcome=\"parked\",reason=\"{reason}\"")).await
+}
+
+#[tokio::test]
+async fn the_limit_of_attempts_in_flight_is_a_setting() {
+    let world = World::new().await;
+    let receiver = receiver("200@300ms").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[("LEADHOOK__DELIVERY__MAX_IN_FLIGHT", "2")]).await;
+    world.publish_many((0..20).map(|n| event("ABC", n))).await;
+    let received = receiver.wait_for(20, PATIENCE).await.unwrap();
+    assert_eq!(received.len(), 20);
+    never_more_than(2, &received);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_may_lower_its_own_limit() {
+    let world = World::new().await;
+    let receiver = receiver("200@300ms").await;
+    world.simple_store(&receiver.url(), "max_in_flight: 1");
+    let worker = world.worker(&[]).await;
+    world.publish_many((0..8).map(|n| event("ABC", n))).await;
+    never_more_than(1, &receiver.wait_for(8, PATIENCE).await.unwrap());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_costs_its_neighbour_nothing() {
+    const EACH: u32 = 200;
+    let world = World::new().await;
+    let (bad, good) = (receiver("hang").await, receiver("200").await);
+    two(&world, &bad, &good, ", timeout: 120");
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "20"), ("LEADHOOK__SHUTDOWN__GRACE", "121s")];
+    let worker = world.worker(&environment).await;
+    world.publish_many((0..EACH).flat_map(|n| [event("BAD", n), event("GOOD", n)])).await;
+    good.wait_for(EACH as usize, PATIENCE).await.unwrap();
+    // Nothing has timed out yet, so none of them waited for that.
+    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
+    assert!(bad.received().len() <= 10, "half of the slots at most: {}", bad.received().len());
+    eventually("the rest of the hanging ones is parked", async || {
+        (parked(&worker, "failing").await + parked(&worker, "saturated").await >= 100.0).then_some(())
+    })
+    .await;
+    worker.kill().await;
+}
+
+#[tokio::test]
+async fn what_was_parked_is_delivered_when_the_target_answers_again() {
+    const JOBS: u32 = 100;
+    let world = World::new().await;
+    let receiver = receiver("hang").await;
+    world.simple_store(&receiver.url(), "timeout: 2\nretry_attempts: 10");
+    let worker = world.worker(&[]).await;
+    world.publish_many((0..JOBS).map(|n| event("ABC", n))).await;
+    eventually("jobs are parked", async || (parked(&worker, "failing").await >= 20.0).then_some(())).await;
+    receiver.set_script("200".parse().unwrap());
+    eventually("all are delivered", async || {
+        (worker.metric("leadhook_jobs_total", "outcome=\"delivered\"").await >= f64::from(JOBS)).then_some(())
+    })
+    .await;
+    let most = receiver
+        .received()
+        .iter()
+        .filter_map(|one| one.headers.get("leadhook-attempt")?.to_str().ok()?.parse().ok())
+        .max();
+    assert!(most < Some(11), "parking spends no attempt: {most:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_back_is_meant_for_the_whole_target() {
+    let world = World::new().await;
+    let (bad, good) = (receiver("429:4,200").await, receiver("200").await);
+    two(&world, &bad, &good, "");
+    let worker = world.worker(&[]).await;
+    world.publish(event("BAD", 0).as_bytes()).await;
+    let first = bad.wait_for(1, PATIENCE).await.unwrap()[0].at;
+    eventually("the lane is closed", async || {
+        (worker.metric("leadhook_lanes", "standing=\"pushed_back\"").await == 1.0).then_some(())
+    })
+    .await;
+    world.publish_many((1..20).flat_map(|n| [event("BAD", n), event("GOOD", n)])).await;
+    good.wait_for(19, PATIENCE).await.unwrap();
+    let received = bad.wait_for(20, PATIENCE).await.unwrap();
+    let second = received[1].at.duration_since(first).unwrap();
+    assert!(second >= Duration::from_millis(3900), "asked again after {second:?}");
+    assert_eq!(parked(&worker, "pushed_back").await, 19.0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_that_grow_too_old_fail_as_expired() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let old = |n: u32, hours: i64| {
+        let body = event("ABC", n);
+        let event = Event::decode(body.as_bytes(), Some("acme"), 1 << 20).unwrap();
+        let then = Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        let target = TargetKey::new("acme", None, None);
+        let job = Job::new(&event, "acme", &target, &Envelope::default(), body.into_bytes().into(), then);
+        job.to_message(&"leadhook.jobs".into())
+    };
+    let worker = world.worker(&[("LEADHOOK__DELIVERY__MAXIMUM_AGE", "2h")]).await;
+    for message in [old(1, 1), old(2, 3)] {
+        world.publish_to("", "leadhook.jobs", &message.body, message.properties).await;
+    }
+    let failed = world.take("failed", 1).await;
+    assert_eq!(failed[0].body, event("ABC", 2).as_bytes());
+    assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("expired"));
+    assert_eq!(failed[0].text("leadhook-detail").as_deref(), Some("older than delivery.maximum_age (2h)"));
+    let delivered = receiver.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(delivered[0].body, event("ABC", 1).as_bytes());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn targets_are_shown_as_they_stand() {
+    let world = World::new().await;
+    let (bad, good) = (receiver("429:600").await, receiver("200").await);
+    two(&world, &bad, &good, "");
+    let worker = world.worker(&[]).await;
+    world.publish_many([event("BAD", 1), event("GOOD", 1)]).await;
+    bad.wait_for(1, PATIENCE).await.unwrap();
+    good.wait_for(1, PATIENCE).await.unwrap();
+    let admin = worker.admin().await;
+    let targets = |arguments: &[&str]| {
+        let mut command = world.command();
+        command.env("LEADHOOK__ADMIN__LISTEN", admin.trim_start_matches("http://")).arg("targets").args(arguments);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lanes = eventually("both targets have answered", async || {
+        let lanes: Vec<View> = serde_json::from_str(&targets(&["--json"])).unwrap();
+        lanes.iter().all(|lane| lane.in_flight == 0).then_some(lanes)
+    })
+    .await;
+    let standing: Vec<_> = lanes.iter().map(|lane| (lane.organization.as_str(), lane.standing.as_str())).collect();
+    assert_eq!(standing, [("bad", "pushed_back"), ("good", "open")]);
+    assert!((1..=600).contains(&lanes[0].pushed_back_for_seconds));
+    assert!(good.url().starts_with(&lanes[1].origin), "{}", lanes[1].origin);
+    let table = targets(&["--troubled"]);
+    assert!(table.contains("pushed_back") && !table.contains("good"), "{table}");
+    worker.stop().await;
+}
