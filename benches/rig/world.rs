@@ -65,6 +65,8 @@ impl<'b> World<'b> {
             ("LEADHOOK__AMQP__PREFIX", &prefix),
             ("LEADHOOK__AMQP__EXCHANGE", &format!("{prefix}.lead")),
             ("LEADHOOK__ADMIN__LISTEN", "127.0.0.1:0"),
+            ("LEADHOOK__EGRESS__ALLOW", "127.0.0.0/8"),
+            ("LEADHOOK__EGRESS__PLAIN_HTTP", "true"),
             ("LEADHOOK__LOG__LEVEL", "warn"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -9,9 +9,10 @@ use super::{
     output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
 };
 use crate::{
+    egress,
     event::EventKind,
     settings::{self, Settings},
-    store::{self, CampaignRule, Placed, Problem, Problems, Severity, Store},
+    store::{self, CampaignRule, Placed, Problem, Problems, Severity, Store, TargetKey},
 };
 
 /// Validate settings and webhook store, and print what they come to; all problems at once.
@@ -122,6 +123,9 @@ fn report(settings: Result<&Settings, &settings::Problems>, store: Option<Result
         }
     }
     let good = store.and_then(Result::ok);
+    if let (Ok(settings), Some(store)) = (settings, good) {
+        warnings.extend(objections(settings, store).map(|(key, text)| format!("{key}: the URL {text}")));
+    }
     if let (Ok(settings), Some(longest)) = (settings, good.and_then(Store::longest_timeout)) {
         // Each is good by itself, but they do not fit.
         errors.extend(settings::check_against_store(settings, longest).map(|problem| problem.to_string()));
@@ -173,6 +177,15 @@ fn store_report(store: &Store) -> StoreReport {
             })
             .collect(),
     }
+}
+
+/// The targets in use whose jobs are bound to fail, as far as can be seen without asking a name server.
+pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator<Item = (&'s TargetKey, String)> {
+    let in_use = store.webhooks().filter(|webhook| webhook.enabled);
+    in_use.filter_map(|webhook| {
+        let target = webhook.target.as_deref()?;
+        egress::objection(&settings.egress, &target.organization, &target.url).map(|text| (&webhook.key, text))
+    })
 }
 
 /// Where an organization's target still applies beside an override.

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use crate::{
     admin::{Admin, Health, Thresholds},
     broker::{publisher::Publisher, topology::Plan},
-    cli::output::Exit,
+    cli::{check, output::Exit},
     delivery::ladder::Ladder,
     failpoint, logging,
     metrics::Metrics,
@@ -51,10 +51,10 @@ pub async fn run(settings: Settings) -> Exit {
     let ladder = Ladder::for_backoff(&settings.backoff);
     let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight, ladder.longest());
     let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), ended.clone()));
-    let poster = match Poster::new() {
+    let poster = match Poster::new(&settings.egress, &settings.tls) {
         Ok(poster) => poster,
         Err(error) => {
-            error!(%error, "cannot set up the HTTP client");
+            error!(error = format!("{error:#}"), "cannot set up the HTTP client");
             return Exit::CannotStart;
         }
     };
@@ -121,6 +121,12 @@ fn announce(settings: &Settings, store: &LiveStore) {
     let targets = store.current().webhooks().count();
     let (revision, organizations, campaigns) = (status.revision, status.organizations, status.campaigns);
     info!(revision, organizations, campaigns, targets, "webhook store loaded");
+    let store = store.current();
+    let mut objections = check::objections(settings, &store);
+    if let Some((target, first)) = objections.next() {
+        let targets = 1 + objections.count();
+        warn!(targets, %target, first, "URLs that webhooks may not go to; `leadhook check` lists all");
+    }
 }
 
 /// Keeps readiness and metrics true about the store.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::retry_after;
+use crate::egress::Refusal;
 
 /// What one POST came to, as seen on the wire. Made by [`crate::poster`], judged by [`judge`].
 #[derive(Clone, Debug, PartialEq)]
@@ -37,15 +38,60 @@ pub enum Fault {
     /// Nobody listens, or the network is unreachable.
     Connect,
     /// TLS handshake or verification failed.
-    Tls,
+    Tls(TlsFault),
     /// The connection broke or spoke no HTTP.
     Broken,
+    /// The egress proxy could not be used: none of the target's doing, so it costs no attempt.
+    Proxy,
     /// The address is forbidden: final.
-    ForbiddenAddress,
+    ForbiddenAddress(Refusal),
+    /// The URL is `http://`, and `egress.plain_http` is off: final.
+    PlainHttp,
     /// The target's URL or headers cannot make a request: final.
     UnusableTarget,
     /// The attempt panicked: a fault of ours, costs one attempt.
     Panic,
+}
+
+/// What went wrong with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsFault {
+    /// The certificate is for another host.
+    WrongHost,
+    /// The certificate has expired, or is not valid yet.
+    Expired,
+    /// The certificate is signed by itself and by nobody else.
+    SelfSigned,
+    /// Nobody whom the worker trusts has signed the certificate.
+    UnknownCa,
+    /// The receiver wants a certificate of ours, or another one.
+    ClientCertificate,
+    /// Anything else: it speaks no TLS or too old a version, breaks off, or breaks the rules.
+    Other,
+}
+
+impl TlsFault {
+    /// Every one of them.
+    pub const ALL: [TlsFault; 6] = [
+        TlsFault::WrongHost,
+        TlsFault::Expired,
+        TlsFault::SelfSigned,
+        TlsFault::UnknownCa,
+        TlsFault::ClientCertificate,
+        TlsFault::Other,
+    ];
+
+    /// The name in metrics, logs and the history.
+    pub fn label(self) -> &'static str {
+        match self {
+            TlsFault::WrongHost => "tls_wrong_host",
+            TlsFault::Expired => "tls_expired",
+            TlsFault::SelfSigned => "tls_self_signed",
+            TlsFault::UnknownCa => "tls_unknown_ca",
+            TlsFault::ClientCertificate => "tls_client_certificate",
+            TlsFault::Other => "tls",
+        }
+    }
 }
 
 /// What an attempt means for its job.
@@ -53,6 +99,8 @@ pub enum Fault {
 pub enum Outcome {
     /// 2xx: the job is done.
     Delivered,
+    /// The attempt never left our own network: it does not count.
+    NotMade,
     /// Try again, not before `not_before` (from `Retry-After`, capped) when that is given.
     Retry {
         /// Why.
@@ -80,7 +128,7 @@ pub enum RetryReason {
     /// See [`Fault`].
     Connect,
     /// See [`Fault`].
-    Tls,
+    Tls(TlsFault),
     /// See [`Fault`].
     Broken,
     /// See [`Fault`].
@@ -96,6 +144,8 @@ pub enum FailReason {
     Gone,
     /// The URL leads to an address that may not be called (customer, operator).
     ForbiddenAddress,
+    /// The URL is `http://`, which the operator has not allowed (customer, operator).
+    PlainHttp,
     /// URL or headers cannot make a request (operator).
     UnusableTarget,
     /// It grew older than `delivery.maximum_age` (customer).
@@ -151,10 +201,12 @@ fn judge_fault(fault: Fault) -> Outcome {
         Fault::Timeout => retry(RetryReason::Timeout),
         Fault::Dns => retry(RetryReason::Dns),
         Fault::Connect => retry(RetryReason::Connect),
-        Fault::Tls => retry(RetryReason::Tls),
+        Fault::Tls(fault) => retry(RetryReason::Tls(fault)),
         Fault::Broken => retry(RetryReason::Broken),
         Fault::Panic => retry(RetryReason::Panic),
-        Fault::ForbiddenAddress => Outcome::Never(FailReason::ForbiddenAddress),
+        Fault::Proxy => Outcome::NotMade,
+        Fault::ForbiddenAddress(_) => Outcome::Never(FailReason::ForbiddenAddress),
+        Fault::PlainHttp => Outcome::Never(FailReason::PlainHttp),
         Fault::UnusableTarget => Outcome::Never(FailReason::UnusableTarget),
     }
 }
@@ -186,14 +238,21 @@ impl Exchange {
 }
 
 impl Fault {
-    /// Every fault, in the order of the definition.
-    pub const ALL: [Fault; 8] = [
+    /// Every fault that has a label of its own, in the order of the definition.
+    pub const ALL: [Fault; 15] = [
         Fault::Timeout,
         Fault::Dns,
         Fault::Connect,
-        Fault::Tls,
+        Fault::Tls(TlsFault::WrongHost),
+        Fault::Tls(TlsFault::Expired),
+        Fault::Tls(TlsFault::SelfSigned),
+        Fault::Tls(TlsFault::UnknownCa),
+        Fault::Tls(TlsFault::ClientCertificate),
+        Fault::Tls(TlsFault::Other),
         Fault::Broken,
-        Fault::ForbiddenAddress,
+        Fault::Proxy,
+        Fault::ForbiddenAddress(Refusal::Denied),
+        Fault::PlainHttp,
         Fault::UnusableTarget,
         Fault::Panic,
     ];
@@ -204,9 +263,11 @@ impl Fault {
             Fault::Timeout => "timeout",
             Fault::Dns => "dns",
             Fault::Connect => "connect",
-            Fault::Tls => "tls",
+            Fault::Tls(fault) => fault.label(),
             Fault::Broken => "broken",
-            Fault::ForbiddenAddress => "forbidden_address",
+            Fault::Proxy => "proxy",
+            Fault::ForbiddenAddress(_) => "forbidden_address",
+            Fault::PlainHttp => "plain_http",
             Fault::UnusableTarget => "unusable_target",
             Fault::Panic => "panic",
         }
@@ -215,14 +276,19 @@ impl Fault {
 
 impl RetryReason {
     /// Every reason, in the order of the definition.
-    pub const ALL: [RetryReason; 9] = [
+    pub const ALL: [RetryReason; 14] = [
         RetryReason::Status,
         RetryReason::Redirect,
         RetryReason::Pushback,
         RetryReason::Timeout,
         RetryReason::Dns,
         RetryReason::Connect,
-        RetryReason::Tls,
+        RetryReason::Tls(TlsFault::WrongHost),
+        RetryReason::Tls(TlsFault::Expired),
+        RetryReason::Tls(TlsFault::SelfSigned),
+        RetryReason::Tls(TlsFault::UnknownCa),
+        RetryReason::Tls(TlsFault::ClientCertificate),
+        RetryReason::Tls(TlsFault::Other),
         RetryReason::Broken,
         RetryReason::Panic,
     ];
@@ -236,7 +302,7 @@ impl RetryReason {
             RetryReason::Timeout => "timeout",
             RetryReason::Dns => "dns",
             RetryReason::Connect => "connect",
-            RetryReason::Tls => "tls",
+            RetryReason::Tls(fault) => fault.label(),
             RetryReason::Broken => "broken",
             RetryReason::Panic => "panic",
         }
@@ -245,10 +311,11 @@ impl RetryReason {
 
 impl FailReason {
     /// Every reason, in the order of the definition.
-    pub const ALL: [FailReason; 10] = [
+    pub const ALL: [FailReason; 11] = [
         FailReason::Exhausted,
         FailReason::Gone,
         FailReason::ForbiddenAddress,
+        FailReason::PlainHttp,
         FailReason::UnusableTarget,
         FailReason::Expired,
         FailReason::TargetRemoved,
@@ -264,6 +331,7 @@ impl FailReason {
             FailReason::Exhausted => "exhausted",
             FailReason::Gone => "gone",
             FailReason::ForbiddenAddress => "forbidden_address",
+            FailReason::PlainHttp => "plain_http",
             FailReason::UnusableTarget => "unusable_target",
             FailReason::Expired => "expired",
             FailReason::TargetRemoved => "target_removed",
@@ -282,9 +350,11 @@ impl FailReason {
     /// Who can do something about it first.
     pub fn owner(self) -> Owner {
         match self {
-            FailReason::Exhausted | FailReason::Gone | FailReason::ForbiddenAddress | FailReason::Expired => {
-                Owner::Customer
-            }
+            FailReason::Exhausted
+            | FailReason::Gone
+            | FailReason::ForbiddenAddress
+            | FailReason::PlainHttp
+            | FailReason::Expired => Owner::Customer,
             FailReason::UnusableTarget
             | FailReason::TargetRemoved
             | FailReason::TargetDisabled
@@ -306,6 +376,10 @@ impl FailReason {
             FailReason::ForbiddenAddress => {
                 "The URL leads to an address that must not be called, such as one inside our own network; \
                  get a public URL from the customer, put it into the store, then replay."
+            }
+            FailReason::PlainHttp => {
+                "The URL begins with http://, which sends leads in clear and is not allowed here; \
+                 get an https:// URL from the customer, put it into the store, then replay."
             }
             FailReason::UnusableTarget => {
                 "No request can be made from the target's URL and headers; correct them in the store, then replay."

@@ -13,6 +13,8 @@ use crate::settings::Backoff;
 pub enum Verdict {
     /// Done.
     Delivered,
+    /// Again, and it costs no attempt.
+    Again,
     /// Again, after at least this long.
     Retry {
         /// Schedule with jitter, or what the receiver asked for if that is longer; not yet rounded to a rung.
@@ -33,6 +35,7 @@ pub enum Verdict {
 pub fn verdict(outcome: &Outcome, attempt: u32, retry_attempts: u32, policy: &Backoff, draw: f64) -> Verdict {
     match *outcome {
         Outcome::Delivered => Verdict::Delivered,
+        Outcome::NotMade => Verdict::Again,
         Outcome::Never(reason) => Verdict::Failed { reason, last: None },
         Outcome::Retry { reason, .. } if attempt > retry_attempts => {
             Verdict::Failed { reason: FailReason::Exhausted, last: Some(reason) }
@@ -85,5 +88,6 @@ mod tests {
         let gone = Verdict::Failed { reason: FailReason::Gone, last: None };
         assert_eq!(verdict(&Outcome::Never(FailReason::Gone), 1, 5, &POLICY, 0.5), gone);
         assert_eq!(verdict(&Outcome::Delivered, 1, 5, &POLICY, 0.5), Verdict::Delivered);
+        assert_eq!(verdict(&Outcome::NotMade, 6, 5, &POLICY, 0.5), Verdict::Again);
     }
 }

@@ -29,8 +29,10 @@ pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
             (500..=599, _) => Signal::Failing,
             _ => Signal::Answered,
         },
-        Err(Fault::Timeout | Fault::Dns | Fault::Connect | Fault::Tls | Fault::Broken) => Signal::Failing,
-        Err(Fault::ForbiddenAddress | Fault::UnusableTarget | Fault::Panic) => Signal::Nothing,
+        Err(Fault::Timeout | Fault::Dns | Fault::Connect | Fault::Tls(_) | Fault::Broken) => Signal::Failing,
+        Err(Fault::Proxy | Fault::ForbiddenAddress(_) | Fault::PlainHttp | Fault::UnusableTarget | Fault::Panic) => {
+            Signal::Nothing
+        }
     }
 }
 
@@ -60,7 +62,8 @@ mod tests {
             assert_eq!(of(Ok((status, None))), Signal::Failing, "{status}");
         }
         for fault in Fault::ALL {
-            let ours = matches!(fault, Fault::ForbiddenAddress | Fault::UnusableTarget | Fault::Panic);
+            let ours =
+                matches!(fault.label(), "proxy" | "forbidden_address" | "plain_http" | "unusable_target" | "panic");
             assert_eq!(of(Err(fault)), if ours { Signal::Nothing } else { Signal::Failing }, "{fault}");
         }
     }

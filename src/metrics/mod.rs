@@ -350,14 +350,7 @@ pub fn attempt_class(exchange: &Exchange) -> &'static str {
             500..=599 => "5xx",
             _ => "other",
         },
-        Err(Fault::Timeout) => "timeout",
-        Err(Fault::Dns) => "dns",
-        Err(Fault::Connect) => "connect",
-        Err(Fault::Tls) => "tls",
-        Err(Fault::Broken) => "broken",
-        Err(Fault::ForbiddenAddress) => "forbidden_address",
-        Err(Fault::UnusableTarget) => "unusable_target",
-        Err(Fault::Panic) => "panic",
+        Err(fault) => fault.label(),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Kind, Metrics, attempt_class, catalogue};
-use crate::delivery::outcome::{Answer, Exchange, Fault};
+use crate::delivery::outcome::{Answer, Exchange, Fault, TlsFault};
 
 fn answered(status: u16) -> Exchange {
     Exchange { result: Ok(Answer { status, retry_after: None, snippet: None }), elapsed: Duration::from_millis(30) }
@@ -126,12 +126,7 @@ fn every_exchange_has_a_class() {
         (answered(503), "5xx"),
         (answered(700), "other"),
         (fault(Fault::Timeout), "timeout"),
-        (fault(Fault::Dns), "dns"),
-        (fault(Fault::Connect), "connect"),
-        (fault(Fault::Tls), "tls"),
-        (fault(Fault::Broken), "broken"),
-        (fault(Fault::ForbiddenAddress), "forbidden_address"),
-        (fault(Fault::UnusableTarget), "unusable_target"),
+        (fault(Fault::Tls(TlsFault::Expired)), "tls_expired"),
         (fault(Fault::Panic), "panic"),
     ] {
         assert_eq!(attempt_class(&exchange), class);

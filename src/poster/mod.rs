@@ -3,11 +3,12 @@
 //!
 //! | rule | prevents |
 //! |---|---|
-//! | one deadline over everything: name, connection, request, answer, body | a receiver that drips a byte now and then holds a slot for ever |
+//! | every address is judged right before it is dialled ([`dial`]), and the literal ones as well | webhooks into the worker's own network |
+//! | one deadline over everything: name, proxy, connection, request, answer, body | a receiver that drips a byte now and then holds a slot for ever |
 //! | no redirects | credentials and leads that travel to a host which nobody configured |
 //! | no retries of the HTTP client's own | duplicates and attempts that nobody counted |
 //! | no proxies from the environment | leads that take a way which the settings do not show |
-//! | at most 64 KiB of an answer | a body without end that eats memory or bandwidth |
+//! | at most 64 KiB of an answer's headers and 64 KiB of its body | an answer without end that eats memory or bandwidth |
 //! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
 //!
 //! A body longer than 64 KiB is cut, and the answer is judged by its status: the receiver has said what it wanted to
@@ -15,26 +16,52 @@
 //!
 //! The one thing that the client below repeats is taking a pooled connection that turns out to be closed *before any
 //! byte of the request was written*; nothing was sent then, so nothing is sent twice.
+//!
+//! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 
+mod dial;
 mod fault;
-
 mod resolver;
+mod tls;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context;
 use bytes::Bytes;
-use reqwest::{
-    Client, Response,
-    header::{HeaderMap, RETRY_AFTER},
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response,
+    header::{ACCEPT, RETRY_AFTER},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
 };
 use url::Url;
 
-use self::resolver::Resolver;
-use crate::delivery::outcome::{Answer, Exchange, Fault};
+use self::{
+    dial::{Dial, Proxy},
+    resolver::Resolver,
+};
+use crate::{
+    delivery::outcome::{Answer, Exchange, Fault},
+    egress::{self, Guard},
+    settings::{Egress, Tls},
+};
 
 /// Most bytes of an answer's body that are read.
 pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// Most bytes of an answer's status line and headers.
+pub const HEADER_LIMIT: usize = 64 * 1024;
+
+/// Most headers of an answer.
+const HEADERS: usize = 100;
 
 /// Most bytes of a snippet, counted after decoding.
 pub const SNIPPET_LIMIT: usize = 256;
@@ -51,67 +78,103 @@ const IDLE_PER_HOST: usize = 1024;
 /// its host otherwise.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
+type Client = legacy::Client<HttpsConnector<Dial>, Full<Bytes>>;
+
 /// Makes POSTs. Cheap to clone; clones share their connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Poster {
-    client: Client,
+    /// For organizations without rules of their own.
+    common: Client,
+    /// For those with: they share no connections, since each was dialled under the rules of one.
+    own: Arc<HashMap<String, Client>>,
+    plain_http: bool,
 }
 
 impl Poster {
-    /// A poster with the system's trusted certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+    /// A poster that keeps to these settings. The system's trusted certificates are read (`SSL_CERT_FILE` and `SSL_CERT_DIR` are
+    /// honoured).
     ///
     /// # Errors
-    /// When no trusted certificates can be loaded.
-    pub fn new() -> anyhow::Result<Poster> {
-        let builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .dns_resolver(Resolver)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .http2_initial_stream_window_size(BODY_LIMIT as u32)
-            .http2_max_header_list_size(BODY_LIMIT as u32)
-            .http2_keep_alive_interval(HTTP2_PING)
-            .http2_keep_alive_timeout(HTTP2_PING);
-        // The client would give up on a silent host after 30 s, whatever the target's own timeout says.
-        #[cfg(target_os = "linux")]
-        let builder = builder.tcp_user_timeout(None);
-        let client = builder.build().context("cannot set up HTTPS: are the system's CA certificates installed?")?;
-        Ok(Poster { client })
+    /// When no trusted certificates can be loaded, or `tls.ca_file` or the system's `resolv.conf` cannot be read.
+    pub fn new(egress: &Egress, tls: &Tls) -> anyhow::Result<Poster> {
+        let tls = tls::config(tls)?;
+        let resolver = Resolver::new(&egress.name_servers)?;
+        let proxy = egress.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new);
+        let client = |organization: Option<&str>| {
+            let guard = Guard::new(&egress.allow, &egress.deny, organization);
+            let proxy = proxy.clone().map(|proxy| (proxy, egress.proxy_resolves));
+            client(HttpsConnector::from((Dial::new(guard, resolver.clone(), proxy), tls.clone())))
+        };
+        let organizations = egress::organizations(egress.allow.iter().chain(&egress.deny));
+        let own = organizations.into_iter().map(|id| (id.to_owned(), client(Some(id)))).collect();
+        Ok(Poster { common: client(None), own: Arc::new(own), plain_http: egress.plain_http })
     }
 
-    /// Makes one POST and returns what came of it, at the latest after `timeout`. Dropping the future abandons the
-    /// exchange and closes its connection (of HTTP/2: its stream).
-    ///
-    /// User information in the URL becomes basic authorization, unless `headers` hold an authorization.
-    pub async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes, timeout: Duration) -> Exchange {
+    /// Makes one POST for `organization` and returns what came of it, at the latest after `timeout`. Dropping the future
+    /// abandons the exchange and closes its connection (of HTTP/2: its stream).
+    pub async fn post(
+        &self,
+        organization: &str,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Exchange {
         let started = Instant::now();
-        let result = tokio::time::timeout(timeout, self.exchange(url, headers, body)).await;
+        let result = tokio::time::timeout(timeout, self.exchange(organization, url, headers, body)).await;
         Exchange { result: result.unwrap_or(Err(Fault::Timeout)), elapsed: started.elapsed() }
     }
 
-    async fn exchange(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, Fault> {
+    async fn exchange(&self, organization: &str, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, Fault> {
         let over_tls = url.scheme() == "https";
-        let fault = |error| fault::classify(&error, over_tls);
-        let response = self.client.post(url.clone()).headers(headers).body(body).send().await.map_err(fault)?;
+        let request = request(url, headers, body).ok_or(Fault::UnusableTarget)?;
+        if !over_tls && !self.plain_http {
+            return Err(Fault::PlainHttp);
+        }
+        let client = self.own.get(organization).unwrap_or(&self.common);
+        let response = client.request(request).await;
+        let response = response.map_err(|error| fault::of_request(&error, over_tls))?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
-        let snippet = snippet(&read_start(response).await.map_err(fault)?);
+        let snippet = snippet(&read_start(response.into_body()).await.map_err(|error| fault::of_body(&error))?);
         Ok(Answer { status, retry_after, snippet })
     }
 }
 
-fn retry_after(response: &Response) -> Option<String> {
+fn client(connector: HttpsConnector<Dial>) -> Client {
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .http1_max_buf_size(HEADER_LIMIT)
+        .http1_max_headers(HEADERS)
+        .http2_initial_stream_window_size(BODY_LIMIT as u32)
+        .http2_max_header_list_size(HEADER_LIMIT as u32)
+        .http2_keep_alive_interval(HTTP2_PING)
+        .http2_keep_alive_timeout(HTTP2_PING)
+        .build(connector)
+}
+
+fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = dial::uri(url)?;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+fn retry_after(response: &Response<Incoming>) -> Option<String> {
     response.headers().get(RETRY_AFTER)?.to_str().ok().map(str::to_owned)
 }
 
 /// Reads to the end or to the limit, whichever comes first, and keeps what a snippet needs. Beyond the limit the
-/// response is dropped, which closes the connection.
-async fn read_start(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+/// body is dropped, which closes the connection.
+async fn read_start(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     let (mut start, mut read) = (Vec::new(), 0);
     while read < BODY_LIMIT {
-        let Some(chunk) = response.chunk().await? else { break };
+        let Some(frame) = body.frame().await else { break };
+        let Ok(chunk) = frame?.into_data() else { continue };
         read += chunk.len();
         let wanted = SNIPPET_LIMIT.saturating_sub(start.len()).min(chunk.len());
         start.extend_from_slice(&chunk[..wanted]);

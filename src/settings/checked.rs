@@ -4,7 +4,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Admin, Amqp, Backoff, Delivery, Log, Secrets, Settings, Shutdown, StoreSettings, Topology,
+    Admin, Amqp, Backoff, Delivery, Egress, Log, Secrets, Settings, Shutdown, StoreSettings, Tls, Topology,
     problem::{Place, Problem, Problems},
     said::{Said, Word},
     words::{self, spoken},
@@ -41,6 +41,14 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let max_event_bytes = sheet.key("delivery.max_event_bytes").size(1 << 10..=16 << 20).map(|n| n as usize);
     let environment_prefix = sheet.key("secrets.environment_prefix").text(words::variable_prefix);
     let directory = sheet.key("secrets.directory").optional(|key| key.text(words::path));
+    let allow = sheet.key("egress.allow").list_or_none(words::egress_rule);
+    let deny = sheet.key("egress.deny").list_or_none(words::egress_rule);
+    let plain_http = sheet.key("egress.plain_http").value(words::boolean).any();
+    let proxy = sheet.key("egress.proxy").optional(|key| key.text(words::proxy_url));
+    let proxy_resolves = sheet.key("egress.proxy_resolves").value(words::boolean).any();
+    let name_servers = sheet.key("egress.name_servers").optional(|key| key.list(words::name_server));
+    let ca_file = sheet.key("tls.ca_file").optional(|key| key.text(words::path));
+    let minimum_version = sheet.key("tls.minimum_version").text(words::tls_version);
     let initial = sheet.key("backoff.initial").duration(100 * MILLISECOND..=24 * HOUR);
     let multiplier = sheet.key("backoff.multiplier").number(1.0..=10.0);
     let maximum = sheet.key("backoff.maximum").duration(100 * MILLISECOND..=168 * HOUR);
@@ -63,6 +71,11 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         sheet.relate(&["delivery.concurrency"], held_too_long(job_prefetch(concurrency), concurrency));
     }
 
+    if let (Some(None), Some(true)) = (&proxy, proxy_resolves) {
+        let text = "is true, but there is no egress.proxy that could resolve names".to_owned();
+        sheet.relate(&["egress.proxy_resolves"], Some(text));
+    }
+
     Some(Settings {
         amqp: Amqp {
             urls: urls?,
@@ -83,6 +96,15 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             max_event_bytes: max_event_bytes?,
         },
         secrets: Secrets { environment_prefix: environment_prefix?, directory: directory? },
+        egress: Egress {
+            allow: allow?,
+            deny: deny?,
+            plain_http: plain_http?,
+            proxy: proxy?,
+            proxy_resolves: proxy_resolves?,
+            name_servers: name_servers?.unwrap_or_default(),
+        },
+        tls: Tls { ca_file: ca_file?, minimum_version: minimum_version? },
         backoff: Backoff {
             initial: initial?,
             multiplier: multiplier?,
@@ -201,6 +223,14 @@ impl<'a> Reader<'a> {
 
     fn list<T>(self, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         self.value(|word| words::list(word, parse)).any()
+    }
+
+    /// A list that may be empty.
+    fn list_or_none<T>(self, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+        match self.word.map(|word| &word.kind) {
+            Some(config::ValueKind::Array(values)) if values.is_empty() => Some(Vec::new()),
+            _ => self.list(parse),
+        }
     }
 
     fn duration(self, bounds: RangeInclusive<Duration>) -> Option<Duration> {

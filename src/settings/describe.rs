@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BrokerUrl, LogFormat, Settings, spoken, words::spoken_size};
+use super::{BrokerUrl, LogFormat, ProxyUrl, Settings, TlsVersion, spoken, words::spoken_size};
 
 impl Settings {
     /// One line for each key, `section.key = value`, in the order of [`super::reference`]. Holds no credentials: URLs
@@ -12,7 +12,7 @@ impl Settings {
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {
-        let Settings { amqp, topology, store, delivery, secrets, backoff, shutdown, admin, log } = self;
+        let Settings { amqp, topology, store, delivery, secrets, egress, tls, backoff, shutdown, admin, log } = self;
         vec![
             ("amqp.urls", amqp.urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ")),
             ("amqp.prefix", amqp.prefix.clone()),
@@ -31,6 +31,14 @@ impl Settings {
             ("delivery.max_event_bytes", spoken_size(delivery.max_event_bytes as u64)),
             ("secrets.environment_prefix", secrets.environment_prefix.clone()),
             ("secrets.directory", or_none(secrets.directory.as_deref().map(shown))),
+            ("egress.allow", listed(&egress.allow)),
+            ("egress.deny", listed(&egress.deny)),
+            ("egress.plain_http", egress.plain_http.to_string()),
+            ("egress.proxy", or_none(egress.proxy.as_ref().map(ProxyUrl::to_string))),
+            ("egress.proxy_resolves", egress.proxy_resolves.to_string()),
+            ("egress.name_servers", listed(&egress.name_servers)),
+            ("tls.ca_file", or_none(tls.ca_file.as_deref().map(shown))),
+            ("tls.minimum_version", version_name(tls.minimum_version).to_owned()),
             ("backoff.initial", spoken(backoff.initial)),
             ("backoff.multiplier", backoff.multiplier.to_string()),
             ("backoff.maximum", spoken(backoff.maximum)),
@@ -52,6 +60,18 @@ fn format_name(format: LogFormat) -> &'static str {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
     }
+}
+
+fn version_name(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    }
+}
+
+fn listed<T: ToString>(entries: &[T]) -> String {
+    let entries: Vec<_> = entries.iter().map(T::to_string).collect();
+    or_none((!entries.is_empty()).then(|| entries.join(", ")))
 }
 
 fn shown(path: &Path) -> String {

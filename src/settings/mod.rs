@@ -15,11 +15,13 @@ mod words;
 mod tests;
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use crate::egress::Rule;
 pub use keys::{Key, reference};
 pub use problem::{Place, Problem, Problems};
 pub use words::spoken;
@@ -95,6 +97,10 @@ pub struct Settings {
     pub delivery: Delivery,
     /// Which secrets a store may refer to.
     pub secrets: Secrets,
+    /// Where webhooks may go, and which way.
+    pub egress: Egress,
+    /// Whom to trust over TLS.
+    pub tls: Tls,
     /// The retry schedule.
     pub backoff: Backoff,
     /// Stopping.
@@ -140,8 +146,8 @@ impl BrokerUrl {
     }
 }
 
-impl std::fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or("?"))?;
         if let Some(port) = self.0.port() {
             write!(f, ":{port}")?;
@@ -150,8 +156,8 @@ impl std::fmt::Display for BrokerUrl {
     }
 }
 
-impl std::fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BrokerUrl({self})")
     }
 }
@@ -202,6 +208,71 @@ pub struct Secrets {
     pub environment_prefix: String,
     /// Files in a store must lie under this.
     pub directory: Option<PathBuf>,
+}
+
+/// `egress.*`
+#[derive(Clone, Debug, Default)]
+pub struct Egress {
+    /// What may be called although it is not public.
+    pub allow: Vec<Rule>,
+    /// What may not be called, whatever else is said.
+    pub deny: Vec<Rule>,
+    /// Whether `http://` may be called.
+    pub plain_http: bool,
+    /// The proxy that all webhooks go through.
+    pub proxy: Option<ProxyUrl>,
+    /// Whether the proxy is given names instead of addresses: it looks after itself then.
+    pub proxy_resolves: bool,
+    /// Name servers to ask instead of the system's.
+    pub name_servers: Vec<SocketAddr>,
+}
+
+/// The URL of a proxy, `http://` (with CONNECT) or `socks5://`, perhaps with credentials. `Debug` and `Display` show none.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(url::Url);
+
+impl ProxyUrl {
+    /// Wraps a parsed URL.
+    pub fn new(url: url::Url) -> ProxyUrl {
+        ProxyUrl(url)
+    }
+
+    /// The whole URL, credentials included: for connecting only, never for printing.
+    pub fn expose(&self) -> &url::Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or("?"))?;
+        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProxyUrl({self})")
+    }
+}
+
+/// `tls.*`: connections to receivers.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// A PEM file of authorities to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The oldest version to speak.
+    pub minimum_version: TlsVersion,
+}
+
+/// `tls.minimum_version`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2, RFC 5246.
+    #[default]
+    V1_2,
+    /// TLS 1.3, RFC 8446.
+    V1_3,
 }
 
 /// `backoff.*`

@@ -10,8 +10,8 @@ use config::ValueKind;
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{BrokerUrl, LogFormat, problem::Place, said::Word};
-use crate::logging;
+use super::{BrokerUrl, LogFormat, ProxyUrl, TlsVersion, problem::Place, said::Word};
+use crate::{egress::Rule, logging};
 
 /// A duration as settings are written: `500ms`, `15s`, `1h 30m`.
 pub fn spoken(duration: Duration) -> String {
@@ -140,6 +140,40 @@ pub(super) fn management_url(text: &str) -> Result<BrokerUrl, String> {
     let url: Url = text.parse().map_err(|_| WRONG)?;
     let usable = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
     if usable { Ok(BrokerUrl::new(url)) } else { Err(WRONG.to_owned()) }
+}
+
+pub(super) fn egress_rule(text: &str) -> Result<Rule, String> {
+    text.parse()
+}
+
+/// Says nothing of the value: it may hold credentials.
+pub(super) fn proxy_url(text: &str) -> Result<ProxyUrl, String> {
+    const WRONG: &str = "is not the URL of a proxy: write http://user:password@host:3128 or socks5://host:1080 (not shown: it may hold credentials)";
+    let url: Url = text.parse().map_err(|_| WRONG)?;
+    let port = url.port_or_known_default();
+    let usable = matches!(url.scheme(), "http" | "socks5")
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && port.is_some_and(|port| port != 0)
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if usable { Ok(ProxyUrl::new(url)) } else { Err(WRONG.to_owned()) }
+}
+
+/// An address, with port 53 where none is said.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let plain = text.trim().parse().map(|address| SocketAddr::new(address, 53));
+    plain.or_else(|_| text.trim().parse()).map_err(|_| {
+        format!("{text:?} is not the address of a name server: write 10.0.0.2, 10.0.0.2:53 or [fd00::2]:53")
+    })
+}
+
+pub(super) fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err(format!("{text:?} is not a version of TLS that can be the oldest: write 1.2 or 1.3")),
+    }
 }
 
 /// The longest name made from it (`<prefix>.delay.<ms>`) stays far below the 255 bytes that AMQP allows.

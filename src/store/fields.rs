@@ -138,7 +138,7 @@ impl<'n> Fields<'n> {
 }
 
 /// Whether `id` can name an organization, a campaign or a target: 1 to 128 of `A-Z a-z 0-9 . _ : -`.
-pub(super) fn is_id(id: &str) -> bool {
+pub fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
 }
 

@@ -19,7 +19,7 @@ use crate::{
     failpoint, fairness,
     job::{HistoryEntry, Job},
     store::Target,
-    worker::step::Step,
+    worker::step::{Parking, Step},
 };
 
 /// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent.
@@ -42,17 +42,30 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {
         Verdict::Delivered => Step::Delivered,
+        Verdict::Again => Step::Park { reason: Parking::Proxy, wait: after_proxy(fastrand::f64()) },
         Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
         Verdict::Failed { reason, last: Some(last) } => Step::Fail {
             entry: Some(entry("failed", last.label())),
             reason,
             detail: format!("all {number} attempts were made; the last one: {}", last.label()),
         },
-        Verdict::Failed { reason, last: None } => Step::Fail {
-            entry: Some(entry("failed", reason.label())),
-            reason,
-            detail: format!("final at attempt {number}"),
-        },
+        Verdict::Failed { reason, last: None } => {
+            Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail: final_detail(number, &exchange) }
+        }
+    }
+}
+
+/// How long a job waits for the egress proxy to work again: spread over ten seconds, so that not all come back in one moment.
+fn after_proxy(draw: f64) -> Duration {
+    Duration::from_secs(5) + Duration::from_secs(10).mul_f64(draw)
+}
+
+fn final_detail(number: u32, exchange: &Exchange) -> String {
+    match exchange.result {
+        Err(Fault::ForbiddenAddress(refusal)) => {
+            format!("final at attempt {number}: the URL leads to {}", refusal.name())
+        }
+        _ => format!("final at attempt {number}"),
     }
 }
 
@@ -69,7 +82,8 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
     match request::headers(&request) {
         Ok(headers) => {
             failpoint::hit("job.posting", target.key.as_str());
-            let exchange = context.poster.post(&target.url, headers, job.body.clone(), target.timeout).await;
+            let exchange =
+                context.poster.post(&target.organization, &target.url, headers, job.body.clone(), target.timeout).await;
             failpoint::hit("job.posted", target.key.as_str());
             exchange
         }

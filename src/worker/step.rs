@@ -61,6 +61,8 @@ pub enum Parking {
     TargetRemoved,
     /// Its lane has no room.
     Lane(ParkReason),
+    /// The egress proxy could not be used.
+    Proxy,
 }
 
 impl Parking {
@@ -70,6 +72,7 @@ impl Parking {
             Parking::TargetDisabled => "target_disabled",
             Parking::TargetRemoved => "target_removed",
             Parking::Lane(reason) => reason.label(),
+            Parking::Proxy => "proxy",
         }
     }
 }
@@ -107,7 +110,7 @@ fn parked(context: &Context, job: &Job, reason: Parking, wait: Duration, now: Ti
             delayed(context, job.parked_unknown(wait, now), wait, None, now)
         }
         // No promise says when it is looked at again, but a push-back, and that is not to be cut short.
-        Parking::Lane(ParkReason::PushedBack) => delayed(context, job.parked(wait), wait, None, now),
+        Parking::Lane(ParkReason::PushedBack) | Parking::Proxy => delayed(context, job.parked(wait), wait, None, now),
         Parking::Lane(ParkReason::Saturated | ParkReason::Failing) => {
             put_on(context, job.parked(wait), context.ladder.step_evenly(wait), now.saturating_add(wait).ok())
         }

@@ -5,6 +5,7 @@ mod crashes; // a job that kills the process: alone, then failed unstarted
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
 mod desk; // looking at failed jobs changes nothing, putting them back loses nothing
 mod docs; // the documents say what is, and nothing else
+mod egress; // where webhooks may go
 mod fairness; // bad targets cost their neighbours nothing, and no target gets more than it can take
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::egress::Refusal;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -76,7 +77,11 @@ fn retry_after_is_capped_and_nonsense_is_ignored() {
 fn forbidden_and_unusable_are_final_and_all_other_faults_are_not() {
     for fault in Fault::ALL {
         let is_final = matches!(verdict(&faulty(fault)), Outcome::Never(_));
-        assert_eq!(is_final, matches!(fault, Fault::ForbiddenAddress | Fault::UnusableTarget), "{fault}");
+        assert_eq!(
+            is_final,
+            matches!(fault, Fault::ForbiddenAddress(_) | Fault::PlainHttp | Fault::UnusableTarget),
+            "{fault}"
+        );
     }
 }
 
@@ -86,6 +91,7 @@ fn a_retried_fault_and_its_reason_share_their_name() {
         match verdict(&faulty(fault)) {
             Outcome::Retry { reason, not_before } => assert_eq!((reason.label(), not_before), (fault.label(), None)),
             Outcome::Never(reason) => assert_eq!(reason.label(), fault.label()),
+            Outcome::NotMade => assert_eq!(fault, Fault::Proxy),
             Outcome::Delivered => panic!("{fault} is no delivery"),
         }
     }
@@ -99,7 +105,7 @@ fn classes_of_answers_and_faults() {
         assert_eq!(answered(status, None).class(), class);
         assert_eq!(answered(status, None).status(), Some(status));
     }
-    assert_eq!(faulty(Fault::ForbiddenAddress).class(), "forbidden_address");
+    assert_eq!(faulty(Fault::ForbiddenAddress(Refusal::Denied)).class(), "forbidden_address");
     assert_eq!(faulty(Fault::Dns).status(), None);
 }
 
@@ -109,7 +115,7 @@ fn labels_are_distinct_snake_case_and_come_back() {
     let retries: HashSet<_> = RetryReason::ALL.map(RetryReason::label).into();
     let fails: HashSet<_> = FailReason::ALL.map(FailReason::label).into();
     let faults: HashSet<_> = Fault::ALL.map(Fault::label).into();
-    assert_eq!((retries.len(), fails.len(), faults.len()), (9, 10, 8));
+    assert_eq!((retries.len(), fails.len(), faults.len()), (14, 11, 15));
     assert!(retries.iter().chain(&fails).chain(&faults).all(|label| snake(label)));
     for reason in FailReason::ALL {
         assert_eq!(FailReason::parse(reason.label()), Some(reason));

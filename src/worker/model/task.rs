@@ -369,6 +369,7 @@ fn fate(status: u16, attempt: u8) -> Fate {
         Verdict::Delivered => Fate::Delivered,
         Verdict::Retry { .. } => Fate::Retry,
         Verdict::Failed { .. } => Fate::Fail,
+        Verdict::Again => unreachable!("an answer is an attempt"),
     }
 }
 

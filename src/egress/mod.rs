@@ -1,0 +1,165 @@
+//! Where a webhook may go. Tenants write the URLs, and the worker stands inside somebody's network: unless the operator says
+//! otherwise, only public unicast addresses are called.
+//!
+//! What is judged is the address that is about to be dialled, each one, by [`crate::poster`]; never the text of a URL.
+
+mod rule;
+mod special;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use url::{Host, Url};
+
+pub use self::{
+    rule::Rule,
+    special::{Special, special},
+};
+use crate::settings::Egress;
+
+/// Why an address may not be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// `egress.deny` names its network or host.
+    Denied,
+    /// It is none of the public internet, and `egress.allow` does not name it.
+    Special(Special),
+}
+
+impl Refusal {
+    /// For people. Names no address: inside addresses are not for everyone who reads about a failed job.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::Denied => "an address that egress.deny names",
+            Refusal::Special(special) => special.name(),
+        }
+    }
+}
+
+/// The rules that hold for one organization, or for all that have none of their own.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    allow: Vec<Rule>,
+    deny: Vec<Rule>,
+}
+
+impl Guard {
+    /// The rules for everybody, and those for `organization`.
+    pub fn new(allow: &[Rule], deny: &[Rule], organization: Option<&str>) -> Guard {
+        let holds = |rule: &&Rule| rule.organization.is_none() || rule.organization.as_deref() == organization;
+        let of = |rules: &[Rule]| rules.iter().filter(holds).cloned().collect();
+        Guard { allow: of(allow), deny: of(deny) }
+    }
+
+    /// Whether `address`, which `host` of a URL has led to (or is), may be called.
+    ///
+    /// # Errors
+    /// Why not. A denial goes before everything. An address that is not public needs a rule that names its network; inside
+    /// addresses ([`Special::is_inside`]) can be allowed by the host's name as well.
+    pub fn judge(&self, host: &str, address: IpAddr) -> Result<(), Refusal> {
+        let plain = address.to_canonical();
+        let hit = |rule: &Rule| rule.holds_address(address) || rule.holds_address(plain) || rule.names_host(host);
+        if self.deny.iter().any(hit) {
+            return Err(Refusal::Denied);
+        }
+        let Some(special) = special(address) else { return Ok(()) };
+        let allowed =
+            self.allow.iter().any(|rule| rule.holds_address(address) || (special.is_inside() && rule.names_host(host)));
+        if allowed { Ok(()) } else { Err(Refusal::Special(special)) }
+    }
+}
+
+/// What can be said against a URL of an organization before any name is resolved: that it is `http://`, or holds an address that
+/// may not be called. In words for whoever keeps the store; holds nothing of the URL.
+pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<String> {
+    if url.scheme() == "http" && !settings.plain_http {
+        let text = "begins with http://, and egress.plain_http is off: its jobs will fail as plain_http";
+        return Some(text.to_owned());
+    }
+    let address = match url.host()? {
+        Host::Ipv4(address) => IpAddr::V4(address),
+        Host::Ipv6(address) => IpAddr::V6(address),
+        Host::Domain(_) => return None,
+    };
+    let guard = Guard::new(&settings.allow, &settings.deny, Some(organization));
+    let refusal = guard.judge(url.host_str()?, address).err()?;
+    let remedy = match refusal {
+        Refusal::Denied => "",
+        Refusal::Special(_) => "; egress.allow could name it",
+    };
+    Some(format!("leads to {}: its jobs will fail as forbidden_address{remedy}", refusal.name()))
+}
+
+/// The organizations that have rules of their own.
+pub fn organizations<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> BTreeSet<&'r str> {
+    rules.into_iter().filter_map(|rule| rule.organization.as_deref()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(texts: &[&str]) -> Vec<Rule> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn judge(guard: &Guard, host: &str, address: &str) -> Result<(), Refusal> {
+        guard.judge(host, address.parse().unwrap())
+    }
+
+    #[test]
+    fn public_addresses_may_be_called_and_others_may_not() {
+        let guard = Guard::default();
+        assert_eq!(judge(&guard, "a.example", "93.184.216.34"), Ok(()));
+        assert_eq!(judge(&guard, "a.example", "10.0.0.1"), Err(Refusal::Special(Special::Private)));
+    }
+
+    #[test]
+    fn a_network_that_is_named_may_be_called_but_not_in_disguise() {
+        let guard = Guard::new(&rules(&["10.8.0.0/16"]), &[], None);
+        assert_eq!(judge(&guard, "a.example", "10.8.1.1"), Ok(()));
+        assert!(judge(&guard, "a.example", "10.9.1.1").is_err());
+        assert_eq!(judge(&guard, "a.example", "::ffff:10.8.1.1"), Err(Refusal::Special(Special::Embedded)));
+    }
+
+    #[test]
+    fn a_host_that_is_named_may_lie_inside_but_not_at_the_metadata_service() {
+        let guard = Guard::new(&rules(&["crm.internal"]), &[], None);
+        assert_eq!(judge(&guard, "crm.internal", "10.0.0.1"), Ok(()));
+        assert_eq!(judge(&guard, "crm.internal", "169.254.169.254"), Err(Refusal::Special(Special::LinkLocal)));
+        assert!(judge(&guard, "other.internal", "10.0.0.1").is_err());
+    }
+
+    #[test]
+    fn a_denial_goes_before_everything() {
+        let guard = Guard::new(&rules(&["10.0.0.0/8"]), &rules(&["10.8.0.0/16", "8.8.8.8", "*.evil.example"]), None);
+        assert_eq!(judge(&guard, "a.example", "10.9.0.1"), Ok(()));
+        for (host, address) in
+            [("a", "10.8.0.1"), ("a", "8.8.8.8"), ("b.evil.example", "1.1.1.1"), ("a", "::ffff:8.8.8.8")]
+        {
+            assert_eq!(judge(&guard, host, address), Err(Refusal::Denied), "{host} {address}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_seen_of_a_url_is_said_beforehand() {
+        let settings = |plain_http, allow: &[&str]| Egress { plain_http, allow: rules(allow), ..Egress::default() };
+        let said = |settings: &Egress, url: &str| objection(settings, "acme", &url.parse().unwrap());
+        assert!(said(&settings(false, &[]), "http://a.example").unwrap().contains("plain_http"));
+        assert_eq!(said(&settings(true, &[]), "http://a.example"), None);
+        assert!(said(&settings(false, &[]), "https://0x7f.1/").unwrap().contains("a loopback address"));
+        assert_eq!(said(&settings(false, &["127.0.0.1 for acme"]), "https://127.1/"), None);
+        assert!(said(&settings(false, &["127.0.0.1 for globex"]), "https://[::ffff:127.0.0.1]/").is_some());
+    }
+
+    #[test]
+    fn rules_for_an_organization_hold_for_it_alone() {
+        let (allow, deny) = (rules(&["10.8.0.0/16 for acme"]), rules(&["8.8.8.8 for globex"]));
+        let of = |organization| Guard::new(&allow, &deny, organization);
+        assert_eq!(judge(&of(Some("acme")), "a", "10.8.0.1"), Ok(()));
+        assert!(judge(&of(Some("globex")), "a", "10.8.0.1").is_err() && judge(&of(None), "a", "10.8.0.1").is_err());
+        assert!(
+            judge(&of(Some("globex")), "a", "8.8.8.8").is_err() && judge(&of(Some("acme")), "a", "8.8.8.8").is_ok()
+        );
+        assert_eq!(organizations(allow.iter().chain(&deny)).into_iter().collect::<Vec<_>>(), ["acme", "globex"]);
+    }
+}

@@ -1,0 +1,234 @@
+//! Through a proxy: it gets addresses that have passed the guard, and its own faults are not the receiver's.
+
+use std::sync::{Arc, Mutex};
+
+use super::{
+    names::{self, NameServer},
+    *,
+};
+use crate::settings::ProxyUrl;
+
+/// A proxy that notes what it was asked for, and answers CONNECT with a status, or tunnels to where it was told.
+struct Proxy {
+    url: ProxyUrl,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// `answer` is the whole head of the answer; with `to`, what follows is carried there.
+    async fn connect(answer: &'static str, to: Option<SocketAddr>) -> Proxy {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://us%65r:p%40ss@{}", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noting = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let noting = noting.clone();
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        if stream.read_buf(&mut head).await? == 0 {
+                            return Ok(());
+                        }
+                    }
+                    noting.lock().unwrap().push(String::from_utf8(head).unwrap());
+                    stream.write_all(answer.as_bytes()).await?;
+                    if let Some(to) = to {
+                        let mut beyond = TcpStream::connect(to).await?;
+                        tokio::io::copy_bidirectional(&mut stream, &mut beyond).await?;
+                    }
+                    io::Result::Ok(())
+                });
+            }
+        });
+        Proxy { url: ProxyUrl::new(url), asked }
+    }
+
+    /// SOCKS 5 with user and password, which answers with `code` and tunnels where that is 0.
+    async fn socks(code: u8, to: SocketAddr) -> Proxy {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("socks5://user:p%40ss@{}", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noting = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let noting = noting.clone();
+                tokio::spawn(async move {
+                    let methods = read_counted(&mut stream, 1).await?;
+                    assert!(methods.contains(&2), "{methods:?}");
+                    stream.write_all(&[5, 2]).await?;
+                    let user = read_counted(&mut stream, 1).await?;
+                    let size = stream.read_u8().await?;
+                    let mut password = vec![0; size.into()];
+                    stream.read_exact(&mut password).await?;
+                    assert_eq!((user, password), (b"user".to_vec(), b"p@ss".to_vec()));
+                    stream.write_all(&[1, 0]).await?;
+                    let mut head = [0; 4];
+                    stream.read_exact(&mut head).await?;
+                    let host = match head[3] {
+                        1 => Ipv4Addr::from(stream.read_u32().await?).to_string(),
+                        3 => {
+                            let size = stream.read_u8().await?;
+                            let mut name = vec![0; size.into()];
+                            stream.read_exact(&mut name).await?;
+                            String::from_utf8(name).unwrap()
+                        }
+                        _ => std::net::Ipv6Addr::from(stream.read_u128().await?).to_string(),
+                    };
+                    let port = stream.read_u16().await?;
+                    noting.lock().unwrap().push(format!("{} {host}:{port}", head[3]));
+                    stream.write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+                    if code == 0 {
+                        let mut beyond = TcpStream::connect(to).await?;
+                        tokio::io::copy_bidirectional(&mut stream, &mut beyond).await?;
+                    }
+                    io::Result::Ok(())
+                });
+            }
+        });
+        Proxy { url: ProxyUrl::new(url), asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// A SOCKS message that begins with its version, a count, and so many bytes.
+async fn read_counted(stream: &mut TcpStream, skip: usize) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; skip];
+    stream.read_exact(&mut head).await?;
+    let size = stream.read_u8().await?;
+    let mut bytes = vec![0; size.into()];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// Names lead to 127.0.0.1, those that begin with `inside` to 10.0.0.1.
+async fn name_server() -> NameServer {
+    NameServer::start(|name, _| {
+        let address = if name.starts_with("inside") { "10.0.0.1" } else { "127.0.0.1" };
+        vec![names::Answer::Address(address.parse().unwrap())]
+    })
+    .await
+}
+
+fn through(proxy: &Proxy, names: &NameServer, resolves: bool) -> Poster {
+    let egress = Egress {
+        allow: this_machine(),
+        plain_http: true,
+        proxy: Some(proxy.url.clone()),
+        proxy_resolves: resolves,
+        name_servers: vec![names.address],
+        ..Egress::default()
+    };
+    Poster::new(&egress, &Tls::default()).unwrap()
+}
+
+async fn via(poster: &Poster, url: &str) -> Result<Answer, Fault> {
+    poster.post("acme", &url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await.result
+}
+
+#[tokio::test]
+async fn a_connect_proxy_is_given_the_address_and_the_receiver_its_own_name() {
+    let (receiver, names) = (receiver("200").await, name_server().await);
+    let proxy = Proxy::connect("HTTP/1.1 200 Connection established\r\n\r\n", Some(receiver.address())).await;
+    let poster = through(&proxy, &names, false);
+    assert_eq!(via(&poster, "http://hooks.example:8080/in?k=1").await.unwrap().status, 200);
+    let asked = proxy.asked().remove(0);
+    assert!(asked.starts_with("CONNECT 127.0.0.1:8080 HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.to_lowercase().contains("proxy-authorization: basic dxnlcjpwqhnz"), "{asked}");
+    let received = &receiver.received()[0];
+    assert_eq!(received.header("host"), Some("hooks.example:8080"));
+    assert_eq!((received.path.as_str(), received.query.as_deref()), ("/in", Some("k=1")));
+    // Used again, as without a proxy.
+    assert_eq!(via(&poster, "http://hooks.example:8080/in").await.unwrap().status, 200);
+    assert_eq!(proxy.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_socks_proxy_is_given_the_address_and_the_receiver_its_own_name() {
+    let (receiver, names) = (receiver("200").await, name_server().await);
+    let proxy = Proxy::socks(0, receiver.address()).await;
+    assert_eq!(via(&through(&proxy, &names, false), "http://hooks.example:8080/").await.unwrap().status, 200);
+    assert_eq!(via(&through(&proxy, &names, false), "http://[::1]:8081/").await.unwrap().status, 200);
+    assert_eq!(proxy.asked(), ["1 127.0.0.1:8080", "4 ::1:8081"]);
+    assert_eq!(receiver.received()[0].header("host"), Some("hooks.example:8080"));
+}
+
+#[tokio::test]
+async fn a_proxy_resolves_only_where_that_is_said_and_literals_are_judged_even_then() {
+    let (receiver, names) = (receiver("200").await, name_server().await);
+    let ok = "HTTP/1.1 200 OK\r\n\r\n";
+    let (connect, socks) =
+        (Proxy::connect(ok, Some(receiver.address())).await, Proxy::socks(0, receiver.address()).await);
+    for proxy in [&connect, &socks] {
+        let ours = through(proxy, &names, false);
+        assert!(matches!(via(&ours, "http://inside.example:8080/").await, Err(Fault::ForbiddenAddress(_))));
+        assert!(matches!(via(&ours, "http://10.0.0.1:8080/").await, Err(Fault::ForbiddenAddress(_))));
+        assert_eq!(proxy.asked(), [""; 0], "nothing forbidden reaches a proxy");
+        let its = through(proxy, &names, true);
+        assert!(matches!(via(&its, "http://10.0.0.1:8080/").await, Err(Fault::ForbiddenAddress(_))));
+        assert_eq!(via(&its, "http://inside.example:8080/").await.unwrap().status, 200);
+    }
+    assert!(connect.asked()[0].starts_with("CONNECT inside.example:8080 "), "{:?}", connect.asked());
+    assert_eq!(socks.asked(), ["3 inside.example:8080"]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_proxy_is_not_the_receivers_fault() {
+    let names = name_server().await;
+    let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", gone.local_addr().unwrap()).parse().unwrap();
+    drop(gone);
+    let gone = Proxy { url: ProxyUrl::new(url), asked: Arc::default() };
+    assert_eq!(via(&through(&gone, &names, false), "https://hooks.example/").await, Err(Fault::Proxy));
+    for answer in [
+        "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+        "SSH-2.0-OpenSSH\r\n",
+        "",
+    ] {
+        let proxy = Proxy::connect(answer, None).await;
+        assert_eq!(
+            via(&through(&proxy, &names, false), "https://hooks.example/").await,
+            Err(Fault::Proxy),
+            "{answer:?}"
+        );
+    }
+    for code in [1, 2, 7, 8] {
+        let proxy = Proxy::socks(code, proxy_address()).await;
+        assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(Fault::Proxy), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_proxy_says_of_the_receiver_is_the_receivers_fault() {
+    let names = name_server().await;
+    for status in ["403 Forbidden", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"] {
+        let answer: &'static str = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").leak();
+        let proxy = Proxy::connect(answer, None).await;
+        let result = via(&through(&proxy, &names, false), "https://hooks.example/").await;
+        assert_eq!(result, Err(Fault::Connect), "{status}");
+    }
+    for code in [3, 4, 5, 6] {
+        let proxy = Proxy::socks(code, proxy_address()).await;
+        assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(Fault::Connect), "{code}");
+    }
+}
+
+/// Not connected to: the proxies that are given it refuse.
+fn proxy_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 1).into()
+}
+
+#[test]
+fn settings_show_no_credentials_of_a_proxy() {
+    let url = ProxyUrl::new("http://user:hunter2@proxy.example:3128".parse().unwrap());
+    for shown in [url.to_string(), format!("{url:?}")] {
+        assert!(
+            shown.contains("http://proxy.example:3128") && !shown.contains("hunter2") && !shown.contains("user"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! TLS against real servers with certificates of a test's own authority.
+
+use std::{path::PathBuf, sync::Arc};
+
+use http_body_util::BodyExt;
+use hyper_util::server::conn::auto;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    version::{TLS12, TLS13},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::settings::TlsVersion;
+
+/// An authority, and the file that makes it trusted.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
+        Authority { issuer, directory }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    fn signs(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let (params, key) = leaf(change);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+}
+
+type Identity = (rustls::pki_types::CertificateDer<'static>, PrivateKeyDer<'static>);
+
+fn leaf(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    params.use_authority_key_identifier_extension = true;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "a receiver");
+    change(&mut params);
+    (params, KeyPair::generate().unwrap())
+}
+
+/// The name of every authority here.
+fn named() -> DistinguishedName {
+    CertificateParams::default().distinguished_name
+}
+
+fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let (mut params, key) = leaf(change);
+    params.use_authority_key_identifier_extension = false;
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+}
+
+/// An HTTPS server that answers every POST with the version of HTTP it was made in.
+async fn server(
+    (certificate, key): Identity,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    alpn: &[&str],
+) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    serve(config).await
+}
+
+async fn serve(config: ServerConfig) -> SocketAddr {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+                    let (version, host) = (request.version(), request.uri().host().map(str::to_owned));
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let said = format!("{version:?} {} {}", host.unwrap_or_default(), body.len());
+                    Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(said))))
+                });
+                let serving = auto::Builder::new(TokioExecutor::new());
+                let _ = serving.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+fn trusting(authority: Option<&Authority>, minimum_version: TlsVersion) -> Poster {
+    let egress = Egress { allow: this_machine(), ..Egress::default() };
+    Poster::new(&egress, &Tls { ca_file: authority.map(Authority::file), minimum_version }).unwrap()
+}
+
+async fn said(poster: &Poster, url: &str) -> Result<String, Fault> {
+    let exchange = poster.post("acme", &url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+    exchange.result.map(|answer| answer.snippet.unwrap_or_default())
+}
+
+const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+#[tokio::test]
+async fn extra_authorities_are_trusted_and_http_2_is_used_where_offered() {
+    let authority = Authority::new();
+    let two = server(authority.signs(|_| {}), BOTH, &["h2", "http/1.1"]).await;
+    let one = server(authority.signs(|_| {}), BOTH, &["http/1.1"]).await;
+    let none = server(authority.signs(|_| {}), BOTH, &[]).await;
+    let poster = trusting(Some(&authority), TlsVersion::V1_2);
+    let url = |address: SocketAddr| format!("https://localhost:{}/", address.port());
+    for _ in 0..2 {
+        assert_eq!(said(&poster, &url(two)).await.unwrap(), "HTTP/2.0 localhost 2");
+        assert_eq!(said(&poster, &url(one)).await.unwrap(), "HTTP/1.1  2");
+        assert_eq!(said(&poster, &url(none)).await.unwrap(), "HTTP/1.1  2");
+    }
+    // A certificate for an address.
+    assert_eq!(said(&poster, &format!("https://{two}/")).await.unwrap(), "HTTP/2.0 127.0.0.1 2");
+}
+
+#[tokio::test]
+async fn each_fault_of_a_certificate_has_its_own_name() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let wrong_host = authority.signs(|params| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];
+    });
+    let expired = authority.signs(|params| {
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    });
+    let early = authority.signs(|params| {
+        (params.not_before, params.not_after) = (date_time_ymd(2100, 1, 1), date_time_ymd(2101, 1, 1));
+    });
+    let authority_itself = self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let poster = trusting(Some(&authority), TlsVersion::V1_2);
+    for (identity, expected) in [
+        (wrong_host, TlsFault::WrongHost),
+        (expired, TlsFault::Expired),
+        (early, TlsFault::Expired),
+        (self_signed(|_| {}), TlsFault::SelfSigned),
+        // It bears the name of the authority.
+        (self_signed(|params| params.distinguished_name = named()), TlsFault::SelfSigned),
+        (authority_itself, TlsFault::SelfSigned),
+        (stranger.signs(|_| {}), TlsFault::UnknownCa),
+    ] {
+        let address = server(identity, BOTH, &["h2"]).await;
+        let url = format!("https://localhost:{}/", address.port());
+        assert_eq!(said(&poster, &url).await, Err(Fault::Tls(expected)), "{expected:?}");
+    }
+    // Without the file, its authority is a stranger too.
+    let address = server(authority.signs(|_| {}), BOTH, &[]).await;
+    let url = format!("https://localhost:{}/", address.port());
+    assert_eq!(said(&trusting(None, TlsVersion::V1_2), &url).await, Err(Fault::Tls(TlsFault::UnknownCa)));
+}
+
+#[tokio::test]
+async fn versions_older_than_the_setting_are_not_spoken() {
+    let authority = Authority::new();
+    let old = server(authority.signs(|_| {}), &[&TLS12], &[]).await;
+    let url = format!("https://localhost:{}/", old.port());
+    assert!(said(&trusting(Some(&authority), TlsVersion::V1_2), &url).await.is_ok());
+    let refused = said(&trusting(Some(&authority), TlsVersion::V1_3), &url).await;
+    assert_eq!(refused, Err(Fault::Tls(TlsFault::Other)));
+}
+
+#[tokio::test]
+async fn a_receiver_that_wants_a_certificate_of_ours_is_told_apart() {
+    let authority = Authority::new();
+    for versions in [&[&TLS13][..], &[&TLS12][..]] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let (certificate, key) = authority.signs(|_| {});
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let url = format!("https://localhost:{}/", serve(config).await.port());
+        let refused = said(&trusting(Some(&authority), TlsVersion::V1_2), &url).await;
+        // Where its words are lost together with the connection, all that is known is that TLS failed or the connection broke.
+        let told = [Fault::Tls(TlsFault::ClientCertificate), Fault::Tls(TlsFault::Other), Fault::Broken];
+        assert!(refused.as_ref().is_err_and(|fault| told.contains(fault)), "{versions:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_file_without_authorities_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let refused = || {
+        let tls = Tls { ca_file: Some(path.clone()), minimum_version: TlsVersion::V1_2 };
+        format!("{:#}", Poster::new(&Egress::default(), &tls).err().unwrap())
+    };
+    assert!(refused().contains("ca.pem"));
+    std::fs::write(&path, "no certificate\n").unwrap();
+    assert!(refused().contains("holds no certificate"), "{}", refused());
+}
