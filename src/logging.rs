@@ -1,9 +1,12 @@
 //! Log lines: readable on a terminal, one JSON object a line elsewhere, always on stderr (stdout belongs to answers).
 //!
 //! Some libraries would write what must not be written: lapin logs a returned message whole, body included, and HTTP
-//! libraries log URLs and headers at their verbose levels. They are silenced *behind* the filter that a user
-//! configures, in `allowed`: a directive such as `lapin::channel=trace` is more specific than `lapin=off` and would
-//! win if both stood in the same filter.
+//! libraries log URLs and headers at their verbose levels. So no library is heard below warnings, and lapin not at all. They are
+//! silenced *behind* the filter that a user configures, in `allowed`: a directive such as `lapin::channel=trace` is more
+//! specific than `lapin=off` and would win if both stood in the same filter.
+//!
+//! Panics are said without their message unless it is a fixed text: one that was put together may hold what the code was
+//! working on.
 
 use std::io::IsTerminal;
 
@@ -53,10 +56,20 @@ pub fn check_level(level: &str) -> Result<(), String> {
 fn allowed(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
     match library {
+        "leadhook" => true,
         "lapin" | "amq_protocol" | "amq_protocol_tcp" => false,
-        "hyper" | "hyper_util" | "reqwest" | "rustls" | "h2" => *metadata.level() <= Level::WARN,
-        _ => true,
+        _ => *metadata.level() <= Level::WARN,
     }
+}
+
+/// From now on a panic is one line in the log: where, and what if that is a fixed text.
+pub fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let what =
+            panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not shown: it may hold lead data)");
+        tracing::error!(place, what, "panic");
+    }));
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
@@ -129,6 +142,7 @@ mod tests {
                 tracing::error!(target: "lapin", "body-of-a-lead");
                 tracing::debug!(target: "hyper_util::client", "header-of-a-target");
                 tracing::trace!(target: "reqwest", "url-of-a-target");
+                tracing::info!(target: "a_library_that_comes_later", "something-of-a-lead");
                 tracing::warn!(target: "rustls::conn", "certificate");
             },
         );

@@ -32,6 +32,7 @@ pub async fn run(settings: Settings) -> Exit {
         eprintln!("error: {error}");
         return Exit::Usage;
     }
+    logging::tell_panics();
     let store = match open_store(&settings.store.path, &settings) {
         Ok(store) => store,
         Err(exit) => return exit,
