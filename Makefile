@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down bench soak reconnects test test-rabbitmq4 check fmt lint doc deny fuzz ci
+.PHONY: help demo up down bench soak reconnects interop test test-rabbitmq4 check fmt lint doc deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -28,6 +28,9 @@ reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after
 # make bench [LONG=1] [RUNS=n] ['CASES=drain,bad neighbours']
 bench: ## how fast, how late, how fair: five minutes on a private RabbitMQ, or two hours with LONG=1
 	@scripts/bench.sh $(if $(CASES),--cases '$(CASES)') $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long)
+
+interop: ## signatures against the official verifiers of Python and JavaScript (installs them below target/)
+	@scripts/interop.sh
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop
 	@scripts/gate.sh test

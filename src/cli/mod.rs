@@ -13,6 +13,7 @@ pub mod sample;
 pub mod schedule;
 pub mod targets;
 pub mod topology;
+pub mod verify;
 
 use std::{
     path::PathBuf,
@@ -65,6 +66,8 @@ enum Command {
     Failed(failed::Args),
     /// Receive webhooks: print, verify, answer by script
     Listen(listen::ListenArgs),
+    /// Check the signature of a webhook that was received
+    Verify(verify::Args),
     /// Print, declare or check the exchange and the queues
     Topology(topology::Args),
     /// Show how a running worker gets on with each target: limits, attempts in flight, parked jobs
@@ -109,6 +112,9 @@ async fn dispatch(cli: Cli) -> Exit {
             Err(error) => Refusal::cannot_start(format!("{error:#}")).tell(),
         };
     }
+    if let Command::Verify(args) = &cli.command {
+        return verify::run(args).unwrap_or_else(|refusal| refusal.tell());
+    }
     let settings = match settings::load(cli.config.as_deref(), cli.store.as_deref(), settings::environment()) {
         Ok(settings) => settings,
         Err(problems) => {
@@ -128,6 +134,6 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
-        Command::Check(_) | Command::Listen(_) => Exit::Ok, // done above
+        Command::Check(_) | Command::Listen(_) | Command::Verify(_) => Exit::Ok, // done above
     }
 }

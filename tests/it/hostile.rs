@@ -133,7 +133,8 @@ async fn serve(behaviour: Behaviour, tls: Option<TlsAcceptor>) -> (SocketAddr, A
 async fn behave(behaviour: &Behaviour, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut request = Vec::new();
     // The whole request; of HTTP/2 its headers are enough, which come with the body or right before it.
-    while !request.ends_with(b"}") && !(behaviour.http2 && request.len() > 200) {
+    let whole = |request: &[u8]| request.ends_with(b"}") || (behaviour.http2 && request.len() > 200);
+    while !whole(&request) {
         if stream.read_buf(&mut request).await? == 0 {
             return Ok(());
         }

@@ -1,0 +1,84 @@
+//! `make interop`: what a worker signs, and what the official Standard Webhooks libraries of Python and JavaScript say to it, in the
+//! receivers of examples/receive. (The one of Rust is part of the tests: tests/it/deliveries.rs.)
+//!
+//!     interop PYTHON NODE DIRECTORY      the interpreters, and where the receivers lie beside their packages
+//!
+//! Exit status 1 if a receiver refuses what is signed right, or takes what is not.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    process::{Child, Command, ExitCode},
+};
+
+/// Worlds, nodes, workers: what the tests stand on.
+#[path = "../rig/mod.rs"]
+mod rig;
+
+use rig::harness::{World, event, eventually};
+
+const OLD: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
+const NEW: &str = "whsec_//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eDf3t3c29rZ2NfW1dTT0tHQz87NzMvKycjHxsXEw8LBwA==";
+const STRANGE: &str = "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4";
+
+struct Receiver {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn start(interpreter: &str, script: &Path, secret: &str) -> Receiver {
+    // Free now, and nobody else is likely to take it within the moment.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("its address").port();
+    let mut command = Command::new(interpreter);
+    command.arg(script).arg(port.to_string()).env("WEBHOOK_SECRET", secret);
+    let child = command.spawn().unwrap_or_else(|error| panic!("{interpreter}: {error}"));
+    eventually("the receiver listens", async || tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok())
+        .await;
+    Receiver { child, url: format!("http://127.0.0.1:{port}/") }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [python, node, directory] = &arguments[..] else {
+        eprintln!("interop PYTHON NODE DIRECTORY (make interop knows them)");
+        return ExitCode::from(2);
+    };
+    let mut good = true;
+    for (language, interpreter, script) in [("Python", python, "receive.py"), ("JavaScript", node, "receive.mjs")] {
+        for (secret, which, takes) in
+            [(OLD, "the old secret", true), (NEW, "the new secret", true), (STRANGE, "another secret", false)]
+        {
+            let receiver = start(interpreter, &Path::new(directory).join(script), secret).await;
+            let world = World::new().await;
+            // In the middle of a rotation: both are active.
+            world.simple_store(&receiver.url, &format!("retry_attempts: 1\nsigning_secrets: [{OLD}, {NEW}]"));
+            let worker = world.worker(&[]).await;
+            let mut events: Vec<String> = (0..5).map(|n| event("ABC", n)).collect();
+            // What is written again by a parser would be other bytes.
+            events.push(event("ABC", 5).replace("\":", "\" :  "));
+            events.push(event("ABC", 6).replace("John", "J\\u00f6hn Sm\u{ef}th \u{1f600}"));
+            let count = events.len();
+            world.publish_many(events).await;
+            eventually("all are settled", async || {
+                let settled = ["delivered", "failed"].map(|outcome| worker.metric("leadhook_jobs_total", outcome));
+                let [delivered, failed] = settled;
+                (delivered.await + failed.await >= count as f64).then_some(())
+            })
+            .await;
+            let delivered = worker.metric("leadhook_jobs_total", "delivered").await as usize;
+            worker.stop().await;
+            let expected = if takes { count } else { 0 };
+            println!("{language:10}  {which:14}  {delivered} of {count} accepted, {expected} expected");
+            good &= delivered == expected;
+        }
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
