@@ -12,6 +12,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use zeroize::Zeroizing;
 
 /// What every secret begins with.
 pub const SECRET_PREFIX: &str = "whsec_";
@@ -25,9 +26,9 @@ pub const SECRET_MAX_BYTES: usize = 64;
 /// The tolerance that receivers usually grant a timestamp, to either side.
 pub const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// One signing secret; cannot print.
+/// One signing secret; cannot print, and is wiped from memory when it is dropped.
 #[derive(Clone)]
-pub struct SigningSecret(Vec<u8>);
+pub struct SigningSecret(Zeroizing<Vec<u8>>);
 
 /// Why a text is no signing secret. Tells nothing of the secret but its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +69,7 @@ impl SigningSecret {
     /// bytes. The error never contains the text.
     pub fn parse(text: &str) -> Result<SigningSecret, SecretError> {
         let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(SecretError::Prefix)?;
-        let key = BASE64_STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?;
+        let key = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?);
         match key.len() {
             SECRET_MIN_BYTES..=SECRET_MAX_BYTES => Ok(SigningSecret(key)),
             bytes => Err(SecretError::Length { bytes }),

@@ -3,7 +3,7 @@
 //!
 //! | rule | prevents |
 //! |---|---|
-//! | every address is judged right before it is dialled ([`dial`]), and the literal ones as well | webhooks into the worker's own network |
+//! | every address is judged right before it is dialled (`dial.rs`), and the literal ones as well | webhooks into the worker's own network |
 //! | one deadline over everything: name, proxy, connection, request, answer, body | a receiver that drips a byte now and then holds a slot for ever |
 //! | no redirects | credentials and leads that travel to a host which nobody configured |
 //! | no retries of the HTTP client's own | duplicates and attempts that nobody counted |

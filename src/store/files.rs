@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +21,8 @@ pub(super) struct Source {
     pub file: Arc<str>,
     pub format: Format,
     pub bytes: Vec<u8>,
+    /// Whether every user of this machine may read it.
+    pub open_to_all: bool,
 }
 
 /// How a file is written.
@@ -68,14 +71,14 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Source> {
     for (path, format) in found {
         let name = path.display().to_string();
         match read_file(&path, left) {
-            Ok(bytes) if bytes.len() as u64 > left => {
+            Ok((bytes, _)) if bytes.len() as u64 > left => {
                 let limit = LARGEST_STORE / (1024 * 1024);
                 problems.general(format!("{name}: with this file the store is larger than {limit} MiB"));
                 return sources;
             }
-            Ok(bytes) => {
+            Ok((bytes, open_to_all)) => {
                 left -= bytes.len() as u64;
-                sources.push(Source { file: name.into(), format, bytes });
+                sources.push(Source { file: name.into(), format, bytes, open_to_all });
             }
             Err(error) => problems.general(format!("{name}: cannot be read: {}", reason(&error))),
         }
@@ -108,14 +111,15 @@ fn list(path: &Path) -> Result<Vec<(PathBuf, Format)>, String> {
     Ok(found)
 }
 
-/// At most one byte more than `limit`, so that the caller sees that it was passed.
-fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
+/// The contents, at most one byte more than `limit`, so that the caller sees that it was passed; and whether everybody may read them.
+fn read_file(path: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, metadata.permissions().mode() & 0o004 != 0))
 }
 
 /// What went wrong in words that are the same everywhere, without error numbers.

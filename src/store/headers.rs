@@ -60,6 +60,9 @@ pub(super) fn read(
             continue;
         }
         seen.push((name.clone(), entry.place.line));
+        if is_credential(name.as_str()) {
+            note_in_clear(&entry.node, &path, vault);
+        }
         let Some(secret) = secret(&entry.node, &path, vault, problems) else { continue };
         match value(&secret) {
             Ok(value) => headers.push((name, value)),
@@ -67,6 +70,19 @@ pub(super) fn read(
         }
     }
     headers
+}
+
+/// Whether a header of this name holds a credential, as far as names tell.
+fn is_credential(name: &str) -> bool {
+    let words = ["auth", "cookie", "key", "password", "secret", "signature", "token"];
+    words.iter().any(|word| name.contains(word))
+}
+
+/// Notes a secret that is a text and refers to nothing outside of the store.
+pub(super) fn note_in_clear(node: &Node, path: &KeyPath, vault: &mut Vault<'_>) {
+    if matches!(&node.value, Value::Text(text) if !text.contains("${")) {
+        vault.stands_in_clear(&node.place, path);
+    }
 }
 
 /// A text with variables, or a map that names a file: the two forms of header values and signing secrets.

@@ -11,7 +11,7 @@ use super::{
     problem::Problems,
     resolve::Store,
     schema,
-    secrets::{self, Environment, Reference, Vault},
+    secrets::{self, Environment, InClear, Reference, Vault},
     toml_text, yaml,
 };
 use crate::settings;
@@ -94,6 +94,16 @@ fn read(path: &Path, secrets: &settings::Secrets, environment: Environment) -> R
         match document(source, &mut problems) {
             Some(document) => schema::read(&document, &mut declared, &mut vault, &mut problems),
             None => declared.incomplete = true,
+        }
+    }
+    for source in sources.iter().filter(|source| source.open_to_all) {
+        if let Some(InClear { count, place, path }) = vault.in_clear(&source.file) {
+            let more = if *count == 1 { String::new() } else { format!(", the first of {count} in this file") };
+            let text = format!(
+                "is a secret in clear{more}, which every user of this machine may read; put it into \
+                 `${{VARIABLES}}` or a file of its own, or take that right away (chmod o-r)"
+            );
+            problems.warning(place, path, text);
         }
     }
     schema::check_whole(&declared, &path.display().to_string(), &mut problems);

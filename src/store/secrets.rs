@@ -11,9 +11,12 @@ use std::{
     fs::File,
     io::Read,
     path::{Component, Path},
+    sync::Arc,
 };
 
-use super::files::reason;
+use zeroize::Zeroizing;
+
+use super::{document::KeyPath, files::reason, problem::Place};
 use crate::settings;
 
 /// Largest secret file in bytes: no HTTP server takes a longer header.
@@ -22,9 +25,9 @@ const LARGEST_FILE: u64 = 64 * 1024;
 /// How a variable is looked up: the process environment, or a fixed table in tests.
 pub(super) type Environment = fn(&str) -> Option<OsString>;
 
-/// A resolved value. Has no `Debug` and no `Display` on purpose.
+/// A resolved value, wiped from memory when it is dropped. Has no `Debug` and no `Display` on purpose.
 #[derive(Clone)]
-pub(super) struct SecretText(String);
+pub(super) struct SecretText(Zeroizing<String>);
 
 impl SecretText {
     /// The value itself: for headers and signatures only.
@@ -47,23 +50,32 @@ pub(super) enum Reference {
 }
 
 /// What a reference came to: the bytes, or why there are none, in words that hold no value.
-pub(super) type Reading = Result<Vec<u8>, String>;
+pub(super) type Reading = Result<Zeroizing<Vec<u8>>, String>;
 
 /// Resolves references, each one once, and remembers all of them: they are part of the store's revision.
 pub(super) struct Vault<'s> {
     settings: &'s settings::Secrets,
     environment: Environment,
     readings: BTreeMap<Reference, Reading>,
+    in_clear: BTreeMap<Arc<str>, InClear>,
+}
+
+/// The secrets that stand in a file themselves.
+pub(super) struct InClear {
+    pub count: usize,
+    /// Where the first of them stands.
+    pub place: Place,
+    pub path: KeyPath,
 }
 
 impl<'s> Vault<'s> {
     pub(super) fn new(settings: &'s settings::Secrets, environment: Environment) -> Vault<'s> {
-        Vault { settings, environment, readings: BTreeMap::new() }
+        Vault { settings, environment, readings: BTreeMap::new(), in_clear: BTreeMap::new() }
     }
 
     /// Fills in the variables of a text. The error says what is wrong and what would be right.
     pub(super) fn fill(&mut self, text: &str) -> Result<SecretText, String> {
-        let mut filled = String::with_capacity(text.len());
+        let mut filled = Zeroizing::new(String::with_capacity(text.len()));
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
             filled.push_str(&rest[..dollar]);
@@ -87,17 +99,18 @@ impl<'s> Vault<'s> {
     /// The contents of a file under `secrets.directory`, without line breaks at the end.
     pub(super) fn file(&mut self, name: &str) -> Result<SecretText, String> {
         let bytes = self.read(Reference::File(name.to_owned())).clone()?;
-        let text = String::from_utf8(bytes).map_err(|_| format!("names the file `{name}`, which is not UTF-8 text"))?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| format!("names the file `{name}`, which is not UTF-8 text"))?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {
             return Err(format!("names the file `{name}`, which is empty"));
         }
-        Ok(SecretText(text.to_owned()))
+        Ok(SecretText(Zeroizing::new(text.to_owned())))
     }
 
     /// Looks a reference up, once.
     pub(super) fn read(&mut self, reference: Reference) -> &Reading {
-        let Vault { settings, environment, readings } = self;
+        let Vault { settings, environment, readings, .. } = self;
         readings.entry(reference).or_insert_with_key(|reference| match reference {
             Reference::Variable(name) => read_variable(name, *environment),
             Reference::File(name) => read_file(name, settings.directory.as_deref()),
@@ -109,7 +122,18 @@ impl<'s> Vault<'s> {
         &self.readings
     }
 
-    fn variable(&mut self, name: &str) -> Result<String, String> {
+    /// Notes a secret that stands in its file.
+    pub(super) fn stands_in_clear(&mut self, place: &Place, path: &KeyPath) {
+        let first = || InClear { count: 0, place: place.clone(), path: path.clone() };
+        self.in_clear.entry(place.file.clone()).or_insert_with(first).count += 1;
+    }
+
+    /// The secrets that stand in this file.
+    pub(super) fn in_clear(&self, file: &str) -> Option<&InClear> {
+        self.in_clear.get(file)
+    }
+
+    fn variable(&mut self, name: &str) -> Result<Zeroizing<String>, String> {
         let prefix = self.settings.environment_prefix.clone();
         let usable = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -123,7 +147,9 @@ impl<'s> Vault<'s> {
             ));
         }
         let bytes = self.read(Reference::Variable(name.to_owned())).clone()?;
-        String::from_utf8(bytes).map_err(|_| format!("refers to the variable `{name}`, which is not UTF-8 text"))
+        let text = std::str::from_utf8(&bytes);
+        let text = text.map_err(|_| format!("refers to the variable `{name}`, which is not UTF-8 text"))?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 }
 
@@ -131,7 +157,7 @@ fn read_variable(name: &str, environment: Environment) -> Reading {
     match environment(name) {
         None => Err(format!("refers to the variable `{name}`, which is not set")),
         Some(value) if value.is_empty() => Err(format!("refers to the variable `{name}`, which is empty")),
-        Some(value) => Ok(value.into_encoded_bytes()),
+        Some(value) => Ok(value.into_encoded_bytes().into()),
     }
 }
 
@@ -157,7 +183,7 @@ fn read_file(name: &str, directory: Option<&Path>) -> Reading {
     if !std::fs::metadata(&path).map_err(unreadable)?.is_file() {
         return Err(format!("names `{name}`, which is not a regular file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     File::open(&path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(format!("names the file `{name}`, which is larger than {} KiB", LARGEST_FILE / 1024));

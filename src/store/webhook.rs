@@ -256,6 +256,7 @@ fn signing_secrets(fields: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Pr
     let mut secrets = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
         let path = path.index(index);
+        headers::note_in_clear(node, &path, vault);
         let Some(secret) = headers::secret(node, &path, vault, problems) else { continue };
         match SigningSecret::parse(secret.expose()) {
             Ok(_) => secrets.push(secret),

@@ -65,6 +65,25 @@ async fn the_example_event_arrives_byte_for_byte() {
     }
 }
 
+/// In the middle of a rotation, by the official library of Rust; those of other languages: `make interop`.
+#[tokio::test]
+async fn the_official_verifier_takes_each_active_secret_and_no_other() {
+    const NEW: &str = "whsec_//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eDf3t3c29rZ2NfW1dTT0tHQz87NzMvKycjHxsXEw8LBwA==";
+    let world = World::new().await;
+    let receiver = receiver("500,200").await;
+    world.simple_store(&receiver.url(), &format!("signing_secrets: [{SECRET}, {NEW}]"));
+    let worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).replace("\":", "\" :  ").replace("John", "J\\u00f6hn \u{1f600}").as_bytes()).await;
+    // Each attempt is signed anew, with its own timestamp.
+    for one in receiver.wait_for(2, PATIENCE).await.unwrap() {
+        for (secret, takes) in [(SECRET, true), (NEW, true), ("whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4", false)] {
+            let verified = standardwebhooks::Webhook::new(secret).unwrap().verify(&one.body, &one.headers);
+            assert_eq!(verified.is_ok(), takes, "{verified:?}");
+        }
+    }
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn webhook_ids_are_stable_and_differ_by_target() {
     let world = World::new().await;

@@ -22,7 +22,7 @@ use self::markdown::{blocks, code, codes, commands_of, is_name, slug, table, wor
 use crate::harness::leadhook;
 
 /// The documents for users, and the map for developers.
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -31,6 +31,7 @@ const DOCUMENTS: [&str; 8] = [
     "docs/operating.md",
     "docs/failures.md",
     "docs/RELIABILITY.md",
+    "SECURITY.md",
 ];
 
 #[test]

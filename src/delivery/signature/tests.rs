@@ -116,7 +116,7 @@ proptest! {
         body in prop::collection::vec(any::<u8>(), 0..512),
         timestamp in 0u64..4_000_000_000,
     ) {
-        let secrets = [SigningSecret(key)];
+        let secrets = [SigningSecret(key.into())];
         let signatures = sign(&secrets, &id, timestamp, &body);
         let check = |body: &[u8]| {
             verify(&secrets, &id, &timestamp.to_string(), &signatures, body, at(timestamp), Duration::ZERO)

@@ -1,6 +1,6 @@
 //! Tests of the store as a whole: the same expectations over the same stores, written in YAML and in TOML.
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use tempfile::TempDir;
 
@@ -56,7 +56,10 @@ fn load_files(files: &[(&str, &str)]) -> Result<Store, Problems> {
 fn directory(files: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        fs::write(directory.path().join(name), text).unwrap();
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        // Secrets may stand in these.
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     }
     directory
 }

@@ -108,3 +108,23 @@ fn files_are_read_under_the_directory_only() {
         }
     }
 }
+
+#[test]
+fn secrets_in_clear_are_warned_of_where_everybody_may_read_them() {
+    let text = format!(
+        "organizations:\n  acme:\n    webhook:\n      url: https://a.example\n      events: \"*\"\n      headers: {{ X-Source: leads, \
+         Authorization: Bearer t0p-s3cret, X-Token: \"${{WEBHOOK_TOKEN}}\" }}\n      signing_secrets: [ {SIGNING_SECRET} ]\n"
+    );
+    let warnings = |mode: u32| {
+        let directory = directory(&[("s.yaml", text.as_str())]);
+        fs::set_permissions(directory.path().join("s.yaml"), PermissionsExt::from_mode(mode)).unwrap();
+        let store = load::attempt(directory.path(), &settings(None), ENVIRONMENT).result.unwrap();
+        lines(store.warnings())
+    };
+    assert!(warnings(0o640).is_empty());
+    let told = warnings(0o644);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("s.yaml:6:"), "{told:?}");
+    assert!(told[0].contains("headers.Authorization: is a secret in clear, the first of 2 in this file"), "{told:?}");
+    assert!(!told[0].contains("s3cret"), "{told:?}");
+}

@@ -13,8 +13,8 @@ use crate::{
 async fn the_permissions_shown_are_enough() {
     let shown = read("docs/operating.md");
     let mut lines = shown.lines().filter(|line| line.starts_with("rabbitmqctl set_permissions"));
-    let mut next = || permissions(lines.next().expect("three lines of permissions"));
-    let (declaring, verifying, platform) = (next(), next(), next());
+    let mut next = || permissions(lines.next().expect("four lines of permissions"));
+    let (declaring, verifying, platform, support) = (next(), next(), next(), next());
 
     let mut world = World::new().await;
     let vhost = world.url.rsplit('/').next().expect("a vhost").to_owned();
@@ -23,7 +23,7 @@ async fn the_permissions_shown_are_enough() {
     let node = Node::shared();
     let user = async |name: &str, permissions: &str| node.user(&format!("{name}-{vhost}"), &vhost, permissions).await;
     let (declaring, verifying) = (user("declaring", &declaring).await, user("verifying", &verifying).await);
-    let platform = user("platform", &platform).await;
+    let (platform, support) = (user("platform", &platform).await, user("support", &support).await);
 
     // The world lends its URL to the worker first, then to the platform.
     let mut run = async |worker: String, declare: &str, total: usize| {
@@ -44,7 +44,24 @@ async fn the_permissions_shown_are_enough() {
     };
     // One that fails and is tried again, and one that is delivered.
     run(declaring, "true", 2).await;
-    run(verifying, "false", 3).await;
+    run(verifying.clone(), "false", 3).await;
+    // One that fails for good, which support looks at and replays.
+    receiver.set_script("410".parse().unwrap());
+    run(verifying.clone(), "false", 4).await;
+    world.url = support;
+    for arguments in [&["failed", "list"][..], &["failed", "list", "--json"], &["failed", "replay", "--all", "--yes"]] {
+        let output = world.command().args(arguments).output().expect("the command");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("wh_") | text.contains("replayed"),
+            "{arguments:?}: {output:?}"
+        );
+    }
+    receiver.set_script("200".parse().unwrap());
+    world.url = verifying;
+    let worker = world.worker(&[("LEADHOOK__TOPOLOGY__DECLARE", "false")]).await;
+    receiver.wait_for(5, PATIENCE).await.expect("the replayed job");
+    worker.stop().await;
 }
 
 /// `configure`, `write` and `read` of a line, as the management API takes them.
