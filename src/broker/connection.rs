@@ -2,14 +2,19 @@
 //! memory alarm stops reading from publishers, acks included.
 
 use std::{
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use deadpool_lapin::{Config, Pool, PoolConfig, Runtime};
+use deadpool::{
+    Runtime,
+    managed::{self, Metrics, PoolError, RecycleError, RecycleResult},
+};
 use lapin::{
-    Channel, Connection, ConnectionProperties, ErrorKind,
+    Channel, Connection, ConnectionProperties, DefaultConnectionBuilder, ErrorKind,
     protocol::{AMQPError, AMQPErrorKind},
+    tcp::{OwnedIdentity, OwnedTLSConfig},
 };
 
 use crate::settings::{Amqp, BrokerUrl};
@@ -34,6 +39,16 @@ pub enum ConnectError {
         /// Without credentials.
         url: String,
     },
+    /// A file of `amqp.*` for TLS cannot be read.
+    #[error("{key}: {path}: {source}")]
+    Unreadable {
+        /// The setting.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// `amqp.urls` is empty.
     #[error("no broker is configured (amqp.urls)")]
     Unconfigured,
@@ -49,7 +64,7 @@ pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection
     let mut last = ConnectError::Unconfigured;
     for url in in_turn(&amqp.urls, first) {
         let address = address(url, amqp);
-        let connecting = Connection::connect(&address, properties(role));
+        let connecting = open(address, properties(role), tls(amqp)?);
         match tokio::time::timeout(HANDSHAKE, connecting).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => last = ConnectError::Refused { url: url.to_string(), source: Box::new(error) },
@@ -57,6 +72,31 @@ pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection
         }
     }
     Err(last)
+}
+
+async fn open(address: String, properties: ConnectionProperties, tls: OwnedTLSConfig) -> lapin::Result<Connection> {
+    let builder = DefaultConnectionBuilder::new()?.with_uri_str(address).with_properties(properties);
+    builder.with_tls_config(tls).connect().await
+}
+
+/// Whom to trust and who we are, for `amqps://`. Read for each connection, so that renewed certificates are used by the next.
+///
+/// # Errors
+/// [`ConnectError::Unreadable`]; what is in the files is looked at when connecting only.
+pub fn tls(amqp: &Amqp) -> Result<OwnedTLSConfig, ConnectError> {
+    let read = |key: &'static str, path: &Path| {
+        let text = std::fs::read_to_string(path);
+        text.map_err(|source| ConnectError::Unreadable { key, path: path.display().to_string(), source })
+    };
+    let identity = match (&amqp.client_certificate, &amqp.client_key) {
+        (Some(certificate), Some(key)) => Some(OwnedIdentity::PKCS8 {
+            pem: read("amqp.client_certificate", certificate)?.into_bytes(),
+            key: read("amqp.client_key", key)?.into_bytes(),
+        }),
+        _ => None,
+    };
+    let cert_chain = amqp.ca_file.as_deref().map(|path| read("amqp.ca_file", path)).transpose()?;
+    Ok(OwnedTLSConfig { identity, cert_chain })
 }
 
 /// Opens a channel.
@@ -92,9 +132,33 @@ fn in_turn<T>(all: &[T], first: usize) -> impl Iterator<Item = &T> {
     all[first..].iter().chain(&all[..first])
 }
 
+/// Makes the connections of a pool. (The manager of deadpool-lapin cannot be given certificates.)
+pub struct Opening {
+    amqp: Amqp,
+    address: String,
+    role: &'static str,
+}
+
+impl managed::Manager for Opening {
+    type Type = Connection;
+    type Error = ConnectError;
+
+    async fn create(&self) -> Result<Connection, ConnectError> {
+        let opened = open(self.address.clone(), properties(self.role), tls(&self.amqp)?).await;
+        opened.map_err(|error| ConnectError::Refused { url: String::new(), source: Box::new(error) })
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
+        if connection.status().connected() { Ok(()) } else { Err(RecycleError::message("the connection is lost")) }
+    }
+}
+
+/// A connection that is lent by a [`Shared`].
+pub type Lent = managed::Object<Opening>;
+
 /// One connection that several users share, made when it is first asked for and again when it is lost.
 pub struct Shared {
-    pools: Vec<(String, Pool)>,
+    pools: Vec<(String, managed::Pool<Opening>)>,
     /// The broker that is tried first.
     first: AtomicUsize,
 }
@@ -103,12 +167,15 @@ impl Shared {
     /// Prepares the pools, one connection each. Needs a tokio runtime; connects nothing yet.
     pub fn new(amqp: &Amqp, role: &'static str) -> Shared {
         let pool = |url: &BrokerUrl| {
-            let mut limits = PoolConfig::new(1);
-            limits.timeouts.create = Some(HANDSHAKE);
-            limits.timeouts.wait = Some(HANDSHAKE);
-            let config = Config { url: Some(address(url, amqp)), pool: Some(limits) };
-            // Fails only without the tokio runtime feature, which Cargo.toml sets.
-            config.create_pool(move || properties(role), Runtime::Tokio1).ok().map(|pool| (url.to_string(), pool))
+            let opening = Opening { amqp: amqp.clone(), address: address(url, amqp), role };
+            let pool = managed::Pool::builder(opening)
+                .max_size(1)
+                .create_timeout(Some(HANDSHAKE))
+                .wait_timeout(Some(HANDSHAKE))
+                .runtime(Runtime::Tokio1)
+                .build();
+            // Fails only without a runtime for the timeouts, which is there.
+            pool.ok().map(|pool| (url.to_string(), pool))
         };
         Shared { pools: amqp.urls.iter().filter_map(pool).collect(), first: AtomicUsize::new(0) }
     }
@@ -117,7 +184,7 @@ impl Shared {
     ///
     /// # Errors
     /// The last broker's error, if none answers.
-    pub async fn get(&self) -> Result<deadpool_lapin::Connection, ConnectError> {
+    pub async fn get(&self) -> Result<Lent, ConnectError> {
         let mut last = ConnectError::Unconfigured;
         let first = self.first.load(Ordering::Relaxed);
         for (tried, (url, pool)) in in_turn(&self.pools, first).enumerate() {
@@ -127,9 +194,10 @@ impl Shared {
                     let _ = self.first.compare_exchange(first, first + tried, Ordering::Relaxed, Ordering::Relaxed);
                     return Ok(connection);
                 }
-                Err(deadpool_lapin::PoolError::Backend(error)) => {
-                    last = ConnectError::Refused { url: url.clone(), source: Box::new(error) };
+                Err(PoolError::Backend(ConnectError::Refused { source, .. })) => {
+                    last = ConnectError::Refused { url: url.clone(), source };
                 }
+                Err(PoolError::Backend(error)) => last = error,
                 Err(_) => last = ConnectError::Silent { url: url.clone() },
             }
         }
@@ -156,8 +224,8 @@ impl Shared {
 }
 
 /// Takes a connection away from all who share it, and says goodbye to its broker.
-pub fn discard(connection: deadpool_lapin::Connection) {
-    let connection = deadpool_lapin::Connection::take(connection);
+pub fn discard(connection: Lent) {
+    let connection = Lent::take(connection);
     tokio::spawn(async move {
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
     });

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Admin, Health, Thresholds},
-    broker::{publisher::Publisher, topology::Plan},
+    broker::{connection, publisher::Publisher, topology::Plan},
     cli::{check, output::Exit},
     delivery::ladder::Ladder,
     failpoint, logging,
@@ -33,6 +33,10 @@ pub async fn run(settings: Settings) -> Exit {
         return Exit::Usage;
     }
     logging::tell_panics();
+    if let Err(error) = connection::tls(&settings.amqp) {
+        error!(%error, "settings");
+        return Exit::Usage;
+    }
     let store = match open_store(&settings.store.path, &settings) {
         Ok(store) => store,
         Err(exit) => return exit,

@@ -28,6 +28,9 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let prefix = sheet.key("amqp.prefix").text(words::prefix);
     let exchange = sheet.key("amqp.exchange").text(words::short_name);
     let routing_keys = sheet.key("amqp.routing_keys").list(words::short_name);
+    let amqp_ca_file = sheet.key("amqp.ca_file").optional(|key| key.text(words::path));
+    let client_certificate = sheet.key("amqp.client_certificate").optional(|key| key.text(words::path));
+    let client_key = sheet.key("amqp.client_key").optional(|key| key.text(words::path));
     let management_url = sheet.key("amqp.management_url").optional(|key| key.text(words::management_url));
     let confirm_timeout = sheet.key("amqp.confirm_timeout").duration(100 * MILLISECOND..=5 * MINUTE);
     let heartbeat = sheet.key("amqp.heartbeat").value(words::whole_seconds).within(2 * SECOND..=5 * MINUTE, spoken);
@@ -71,6 +74,15 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         sheet.relate(&["delivery.concurrency"], held_too_long(job_prefetch(concurrency), concurrency));
     }
 
+    match (&client_certificate, &client_key) {
+        (Some(Some(_)), Some(None)) => {
+            sheet.relate(&["amqp.client_certificate"], Some("needs amqp.client_key, the file of its key".to_owned()));
+        }
+        (Some(None), Some(Some(_))) => {
+            sheet.relate(&["amqp.client_key"], Some("needs amqp.client_certificate, whose key it is".to_owned()));
+        }
+        _ => {}
+    }
     if let (Some(None), Some(true)) = (&proxy, proxy_resolves) {
         let text = "is true, but there is no egress.proxy that could resolve names".to_owned();
         sheet.relate(&["egress.proxy_resolves"], Some(text));
@@ -82,6 +94,9 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             prefix: prefix?,
             exchange: exchange?,
             routing_keys: routing_keys?,
+            ca_file: amqp_ca_file?,
+            client_certificate: client_certificate?,
+            client_key: client_key?,
             management_url: management_url?,
             confirm_timeout: confirm_timeout?,
             heartbeat: heartbeat?,

@@ -93,6 +93,13 @@ const KEYS: &[Key] = &[
         "[\"lead.*\"]",
         "routing keys bound to the events queue; separated by commas in the environment",
     ),
+    key("amqp.ca_file", "none", "PEM file of authorities to trust besides the system's, for amqps://"),
+    key(
+        "amqp.client_certificate",
+        "none",
+        "PEM file of our certificate, for a broker that asks for one; needs amqp.client_key",
+    ),
+    key("amqp.client_key", "none", "PEM file of its key"),
     key("amqp.management_url", "none", "management API, lets `topology check` compare arguments and policies"),
     key("amqp.confirm_timeout", "\"10s\"", "longest wait for a publisher confirm, 100ms to 5m"),
     key(

@@ -122,6 +122,12 @@ pub struct Amqp {
     pub exchange: String,
     /// Which routing keys are bound to the events queue, default `["lead.*"]`.
     pub routing_keys: Vec<String>,
+    /// A PEM file of authorities to trust besides the system's, for `amqps://`.
+    pub ca_file: Option<PathBuf>,
+    /// Who we are to a broker that asks, a PEM file; with `client_key` or not at all.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key, a PEM file.
+    pub client_key: Option<PathBuf>,
     /// The management API, for `topology check`; holds credentials.
     pub management_url: Option<BrokerUrl>,
     /// Longest wait for a publisher confirm before the publish counts as not done, default 10 s.

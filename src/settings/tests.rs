@@ -18,6 +18,21 @@ const ROWS: &[Row] = &[
     ("amqp.prefix", "'hooks'", "hooks", |s| s.amqp.prefix.clone(), "hooks"),
     ("amqp.exchange", "'amq.topic'", "amq.topic", |s| s.amqp.exchange.clone(), "amq.topic"),
     ("amqp.routing_keys", "['a.*', 'b.#']", "a.*,b.#", |s| s.amqp.routing_keys.join(" "), "a.* b.#"),
+    ("amqp.ca_file", "'ca.pem'", "ca.pem", |s| format!("{:?}", s.amqp.ca_file), "Some(\"ca.pem\")"),
+    (
+        "amqp.client_certificate",
+        "'c.pem'\nclient_key = 'k.pem'",
+        "c.pem",
+        |s| format!("{:?}", s.amqp.client_certificate),
+        "Some(\"c.pem\")",
+    ),
+    (
+        "amqp.client_key",
+        "'k.pem'\nclient_certificate = 'c.pem'",
+        "k.pem",
+        |s| format!("{:?}", s.amqp.client_key),
+        "Some(\"k.pem\")",
+    ),
     (
         "amqp.management_url",
         "'https://u:p@m:15671'",
@@ -133,6 +148,8 @@ fn every_setting_arrives_from_a_file_and_from_the_environment() {
         let variable = format!("LEADHOOK__{}__{}", section.to_uppercase(), name.to_uppercase());
         // A key that makes sense only beside another is given that one.
         let beside = match *key {
+            "amqp.client_certificate" => "[amqp]\nclient_key = 'k.pem'\n",
+            "amqp.client_key" => "[amqp]\nclient_certificate = 'c.pem'\n",
             "egress.proxy_resolves" => "[egress]\nproxy = 'http://proxy:3128'\n",
             _ => "",
         };

@@ -1,5 +1,6 @@
 //! The promises of the documents on a real RabbitMQ, a real worker process and real sockets. One binary, one shared broker.
 
+mod amqps; // the broker over TLS
 mod broker; // the broker is restarted, blocked, full, or lacks a queue
 mod crashes; // a job that kills the process: alone, then failed unstarted
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
