@@ -142,6 +142,8 @@ struct TargetAnswer {
     max_in_flight: Sourced<usize>,
     /// How many; never the secrets.
     signing_secrets: Sourced<usize>,
+    /// Whether there is one.
+    client_certificate: Sourced<bool>,
     /// Names and origins; never the values.
     headers: BTreeMap<String, &'static str>,
     schedule: Schedule,
@@ -226,6 +228,7 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
         timeout_seconds: sourced(target.timeout.as_secs(), origins.timeout),
         max_in_flight: max_in_flight(webhook, target, service),
         signing_secrets: sourced(target.signing_secrets.len(), origins.signing_secrets),
+        client_certificate: sourced(target.client_certificate.is_some(), origins.client_certificate),
         headers: origins.headers.iter().map(|(name, origin)| (name.to_string(), origin.name())).collect(),
         schedule: Schedule::new(service.backoff, target.retry_attempts, target.timeout),
         jitter: service.backoff.jitter,
@@ -315,7 +318,9 @@ fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     let name = |webhook: &Webhook| webhook.key.as_str().split_once('#').map(|(_, name)| name.to_owned());
     let lender = placed.organization.webhooks.iter().find(|other| name(other) == name(webhook));
     let target = lender.and_then(|lender| lender.target.as_ref());
-    target.is_some_and(|target| !target.headers.is_empty() || !target.signing_secrets.is_empty())
+    target.is_some_and(|target| {
+        !target.headers.is_empty() || !target.signing_secrets.is_empty() || target.client_certificate.is_some()
+    })
 }
 
 /// Says for which events the organization's targets still apply beside an override.
@@ -374,6 +379,9 @@ impl fmt::Display for TargetAnswer {
             ("max_in_flight", self.max_in_flight.value.to_string(), self.max_in_flight.origin),
             ("signing_secrets", self.signing_secrets.value.to_string(), self.signing_secrets.origin),
         ];
+        if self.client_certificate.value {
+            rows.push(("client cert", "yes".to_owned(), self.client_certificate.origin));
+        }
         rows.extend(self.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));
         let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
         for (key, value, origin) in rows {

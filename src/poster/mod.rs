@@ -26,7 +26,7 @@ mod tls;
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,7 @@ use crate::{
     delivery::outcome::{Answer, Exchange, Fault},
     egress::{self, Guard},
     settings::{Egress, Tls},
+    store::Identity,
 };
 
 /// Most bytes of an answer's body that are read.
@@ -74,20 +75,63 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// for each POST; they live for [`IDLE_TIMEOUT`] only.
 const IDLE_PER_HOST: usize = 1024;
 
+/// Certificates of ours whose clients are kept.
+const IDENTITIES: usize = 1000;
+
 /// How often a shared HTTP/2 connection is asked whether it lives; one dead connection would time out every attempt of
 /// its host otherwise.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
 type Client = legacy::Client<HttpsConnector<Dial>, Full<Bytes>>;
 
+/// Where one POST goes, and as whom.
+#[derive(Clone, Copy)]
+pub struct Post<'a> {
+    /// Under whose rules.
+    pub organization: &'a str,
+    /// Where to.
+    pub url: &'a Url,
+    /// Who we are, if the receiver asks.
+    pub identity: Option<&'a Identity>,
+    /// For the whole exchange.
+    pub timeout: Duration,
+}
+
 /// Makes POSTs. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Poster {
     /// For organizations without rules of their own.
-    common: Client,
+    common: Way,
     /// For those with: they share no connections, since each was dialled under the rules of one.
-    own: Arc<HashMap<String, Client>>,
+    own: Arc<HashMap<String, Way>>,
     plain_http: bool,
+}
+
+/// The clients of one set of rules. Connections that were opened with a certificate of ours serve those who have it.
+#[derive(Clone)]
+struct Way {
+    dial: Dial,
+    tls: rustls::ClientConfig,
+    nobody: Client,
+    identified: Arc<Mutex<HashMap<[u8; 32], Client>>>,
+}
+
+impl Way {
+    fn new(dial: Dial, tls: rustls::ClientConfig) -> Way {
+        let nobody = client(HttpsConnector::from((dial.clone(), tls.clone())));
+        Way { dial, tls, nobody, identified: Arc::default() }
+    }
+
+    fn client(&self, identity: Option<&Identity>) -> Client {
+        let Some(identity) = identity else { return self.nobody.clone() };
+        let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
+        // Certificates are renewed, and the clients of old ones are in no use any more.
+        if identified.len() >= IDENTITIES && !identified.contains_key(&identity.print()) {
+            identified.clear();
+        }
+        let made = || client(HttpsConnector::from((self.dial.clone(), tls::identified(&self.tls, identity))));
+        identified.entry(identity.print()).or_insert_with(made).clone()
+    }
 }
 
 impl Poster {
@@ -100,38 +144,31 @@ impl Poster {
         let tls = tls::config(tls)?;
         let resolver = Resolver::new(&egress.name_servers)?;
         let proxy = egress.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new);
-        let client = |organization: Option<&str>| {
+        let way = |organization: Option<&str>| {
             let guard = Guard::new(&egress.allow, &egress.deny, organization);
             let proxy = proxy.clone().map(|proxy| (proxy, egress.proxy_resolves));
-            client(HttpsConnector::from((Dial::new(guard, resolver.clone(), proxy), tls.clone())))
+            Way::new(Dial::new(guard, resolver.clone(), proxy), tls.clone())
         };
         let organizations = egress::organizations(egress.allow.iter().chain(&egress.deny));
-        let own = organizations.into_iter().map(|id| (id.to_owned(), client(Some(id)))).collect();
-        Ok(Poster { common: client(None), own: Arc::new(own), plain_http: egress.plain_http })
+        let own = organizations.into_iter().map(|id| (id.to_owned(), way(Some(id)))).collect();
+        Ok(Poster { common: way(None), own: Arc::new(own), plain_http: egress.plain_http })
     }
 
-    /// Makes one POST for `organization` and returns what came of it, at the latest after `timeout`. Dropping the future
+    /// Makes one POST as [`Post`] says and returns what came of it, at the latest after `timeout`. Dropping the future
     /// abandons the exchange and closes its connection (of HTTP/2: its stream).
-    pub async fn post(
-        &self,
-        organization: &str,
-        url: &Url,
-        headers: HeaderMap,
-        body: Bytes,
-        timeout: Duration,
-    ) -> Exchange {
+    pub async fn post(&self, post: Post<'_>, headers: HeaderMap, body: Bytes) -> Exchange {
         let started = Instant::now();
-        let result = tokio::time::timeout(timeout, self.exchange(organization, url, headers, body)).await;
+        let result = tokio::time::timeout(post.timeout, self.exchange(post, headers, body)).await;
         Exchange { result: result.unwrap_or(Err(Fault::Timeout)), elapsed: started.elapsed() }
     }
 
-    async fn exchange(&self, organization: &str, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Answer, Fault> {
-        let over_tls = url.scheme() == "https";
-        let request = request(url, headers, body).ok_or(Fault::UnusableTarget)?;
+    async fn exchange(&self, post: Post<'_>, headers: HeaderMap, body: Bytes) -> Result<Answer, Fault> {
+        let over_tls = post.url.scheme() == "https";
+        let request = request(post.url, headers, body).ok_or(Fault::UnusableTarget)?;
         if !over_tls && !self.plain_http {
             return Err(Fault::PlainHttp);
         }
-        let client = self.own.get(organization).unwrap_or(&self.common);
+        let client = self.own.get(post.organization).unwrap_or(&self.common).client(post.identity);
         let response = client.request(request).await;
         let response = response.map_err(|error| fault::of_request(&error, over_tls))?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));

@@ -5,13 +5,20 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    sign::SingleCertAndKey,
 };
 use rustls_platform_verifier::Verifier;
 
-use crate::settings::{Tls, TlsVersion};
+use crate::{
+    settings::{Tls, TlsVersion},
+    store::Identity,
+};
 
 /// The certificate is signed by itself.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +45,15 @@ pub(super) fn config(tls: &Tls) -> anyhow::Result<ClientConfig> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The same as somebody.
+pub(super) fn identified(config: &ClientConfig, identity: &Identity) -> ClientConfig {
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.key()));
+    // What was resumed was opened by somebody else.
+    config.resumption = Resumption::default();
+    config
 }
 
 fn authorities(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

@@ -179,6 +179,7 @@ async fn signatures_are_verified_missing_or_bad() {
             retry_attempts: 1,
             timeout: SOON,
             max_in_flight: None,
+            client_certificate: None,
             lane: "acme https://abc.example".into(),
         };
         let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();

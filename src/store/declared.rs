@@ -1,11 +1,13 @@
 //! What the files of a store say, key by key, before anything is inherited.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::{document::KeyPath, event_set::EventSet, fields::Said, problem::Place, secrets::SecretText};
+use super::{
+    document::KeyPath, event_set::EventSet, fields::Said, identity::Identity, problem::Place, secrets::SecretText,
+};
 
 /// All files together.
 #[derive(Default)]
@@ -87,6 +89,7 @@ pub(super) struct DeclaredWebhook {
     pub events: Said<EventSet>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub signing_secrets: Said<Vec<SecretText>>,
+    pub client_certificate: Said<Arc<Identity>>,
     pub retry_attempts: Said<u32>,
     pub timeout: Said<Duration>,
     pub max_in_flight: Said<Option<u32>>,
@@ -104,6 +107,7 @@ impl DeclaredWebhook {
             events: Said::Nothing,
             headers: Vec::new(),
             signing_secrets: Said::Nothing,
+            client_certificate: Said::Nothing,
             retry_attempts: Said::Nothing,
             timeout: Said::Nothing,
             max_in_flight: Said::Nothing,

@@ -13,6 +13,7 @@ use super::{
     declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
     event_set::EventSet,
     fields::Said,
+    identity::Identity,
     problem::Problems,
     secrets::SecretText,
     target::{Target, TargetKey, lane_name},
@@ -109,6 +110,8 @@ pub struct Origins {
     pub headers: Box<[(HeaderName, Origin)]>,
     /// Of `signing_secrets`; [`Origin::Default`] if there are none.
     pub signing_secrets: Origin,
+    /// Of `client_certificate`; [`Origin::Default`] if there is none.
+    pub client_certificate: Origin,
     /// Of `retry_attempts`.
     pub retry_attempts: Origin,
     /// Of `timeout`.
@@ -266,6 +269,7 @@ impl Scope<'_> {
                 url,
                 headers: endpoint.headers,
                 signing_secrets: endpoint.secrets.iter().filter_map(parse).collect(),
+                client_certificate: endpoint.identity,
                 retry_attempts,
                 timeout,
                 max_in_flight,
@@ -278,6 +282,7 @@ impl Scope<'_> {
             events: events_origin,
             headers: endpoint.header_origins.into(),
             signing_secrets: endpoint.secrets_origin,
+            client_certificate: endpoint.identity_origin,
             retry_attempts: retry_origin,
             timeout: timeout_origin,
             max_in_flight: max_in_flight_origin,
@@ -298,7 +303,7 @@ impl Scope<'_> {
         }
     }
 
-    /// URL, headers and signing secrets: together or not at all.
+    /// URL, headers, signing secrets and the client certificate: together or not at all.
     fn endpoint(&self, own: &DeclaredWebhook) -> Endpoint {
         let mut endpoint = Endpoint::default();
         let lender = if own.url.is_said() { None } else { self.parent };
@@ -335,6 +340,8 @@ struct Endpoint {
     header_origins: Vec<(HeaderName, Origin)>,
     secrets: Vec<SecretText>,
     secrets_origin: Origin,
+    identity: Option<Arc<Identity>>,
+    identity_origin: Origin,
 }
 
 impl Default for Endpoint {
@@ -346,6 +353,8 @@ impl Default for Endpoint {
             header_origins: Vec::new(),
             secrets: Vec::new(),
             secrets_origin: Origin::Default,
+            identity: None,
+            identity_origin: Origin::Default,
         }
     }
 }
@@ -358,6 +367,9 @@ impl Endpoint {
         }
         if let Said::Value(secrets) = &block.signing_secrets {
             (self.secrets, self.secrets_origin) = (secrets.clone(), origin);
+        }
+        if let Said::Value(identity) = &block.client_certificate {
+            (self.identity, self.identity_origin) = (Some(identity.clone()), origin);
         }
         for (name, value) in &block.headers {
             self.header(name, value, origin);

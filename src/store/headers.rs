@@ -31,6 +31,9 @@ const RESERVED_FAMILIES: [&str; 4] = ["content-", "leadhook-", "proxy-", "webhoo
 /// hold more than some ten thousand, and panics.
 const MOST: usize = 50;
 
+/// Bytes of one value: common servers take 8 KiB for a header line, some for all of them.
+const LONGEST: usize = 8192;
+
 /// Reads `headers`: a map from names to values.
 pub(super) fn read(
     node: &Node,
@@ -134,6 +137,9 @@ fn name(text: &str) -> Result<HeaderName, String> {
 /// Printable ASCII and tabs: what every HTTP server takes. The value itself is never part of the message.
 fn value(secret: &SecretText) -> Result<HeaderValue, String> {
     let text = secret.expose();
+    if text.len() > LONGEST {
+        return Err(format!("has {} bytes, but must have at most {LONGEST}: servers refuse more", text.len()));
+    }
     if text.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Err(
             "contains a line break; a header value is one line (is there one at the end of a variable?)".to_owned()

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use reqwest::header::HeaderMap;
 use url::Url;
 
+use super::identity::Identity;
 use crate::delivery::signature::SigningSecret;
 
 /// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets. Cheap to clone.
@@ -64,6 +65,8 @@ pub struct Target {
     pub headers: HeaderMap,
     /// Standard Webhooks secrets, all of them active.
     pub signing_secrets: Vec<SigningSecret>,
+    /// Who we are, if the receiver asks.
+    pub client_certificate: Option<Arc<Identity>>,
     /// Retries after the first attempt, 1 to 10.
     pub retry_attempts: u32,
     /// Whole exchange, 1 to 120 s.

@@ -1,6 +1,6 @@
 //! Reads `webhook` and `webhooks`: the block that organizations and campaigns share.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -9,7 +9,7 @@ use super::{
     document::{Entry, Node, Value},
     event_set::EventSet,
     fields::{Fields, ID_RULE, Said, is_id, listed, nearest},
-    headers,
+    headers, identity,
     problem::{Place, Problems},
     secrets::{SecretText, Vault},
 };
@@ -25,8 +25,17 @@ const TIMEOUT: RangeInclusive<u32> = 1..=120;
 const MAX_IN_FLIGHT: RangeInclusive<u32> = 1..=1000;
 
 /// The keys of a webhook.
-pub(super) const KEYS: [&str; 8] =
-    ["enabled", "url", "events", "headers", "retry_attempts", "timeout", "max_in_flight", "signing_secrets"];
+pub(super) const KEYS: [&str; 9] = [
+    "enabled",
+    "url",
+    "events",
+    "headers",
+    "retry_attempts",
+    "timeout",
+    "max_in_flight",
+    "signing_secrets",
+    "client_certificate",
+];
 
 /// Reads the one of `webhook` and `webhooks` that a scope has.
 pub(super) fn read(scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
@@ -140,6 +149,14 @@ fn block(
             Some(entry) => headers::read(&entry.node, &fields.path.key("headers"), vault, problems),
         },
         signing_secrets: signing_secrets(fields, vault, problems),
+        client_certificate: match fields.get("client_certificate") {
+            None => Said::Nothing,
+            Some(entry) => {
+                let path = fields.path.key("client_certificate");
+                let read = identity::read(&entry.node, &path, vault, problems);
+                read.map_or(Said::Unusable, |identity| Said::Value(Arc::new(identity)))
+            }
+        },
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
         timeout,
         max_in_flight,

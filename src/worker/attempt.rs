@@ -18,6 +18,7 @@ use crate::{
     },
     failpoint, fairness,
     job::{HistoryEntry, Job},
+    poster::Post,
     store::Target,
     worker::step::{Parking, Step},
 };
@@ -82,8 +83,13 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
     match request::headers(&request) {
         Ok(headers) => {
             failpoint::hit("job.posting", target.key.as_str());
-            let exchange =
-                context.poster.post(&target.organization, &target.url, headers, job.body.clone(), target.timeout).await;
+            let post = Post {
+                organization: &target.organization,
+                url: &target.url,
+                identity: target.client_certificate.as_deref(),
+                timeout: target.timeout,
+            };
+            let exchange = context.poster.post(post, headers, job.body.clone()).await;
             failpoint::hit("job.posted", target.key.as_str());
             exchange
         }

@@ -16,6 +16,7 @@ fn target(headers: &[(&'static str, &'static str)], secrets: &[&str]) -> Target 
         retry_attempts: 5,
         timeout: Duration::from_secs(30),
         max_in_flight: None,
+        client_certificate: None,
         lane: "acme https://abc.example".into(),
     }
 }

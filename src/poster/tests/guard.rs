@@ -196,7 +196,7 @@ fn guarded(name_servers: &[SocketAddr]) -> Poster {
 
 async fn forbidden(poster: &Poster, url: &str) -> Result<(), String> {
     let url = url.parse().map_err(|error| format!("{url}: {error}"))?;
-    let exchange = poster.post("acme", &url, HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+    let exchange = poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
     match exchange.result {
         Err(Fault::ForbiddenAddress(_)) => Ok(()),
         other => Err(format!("{url}: {other:?}")),
@@ -278,7 +278,7 @@ async fn no_trick_of_notation_makes_an_inside_host_look_like_another() {
         format!("http://public.example%00@[::1]:{}/", watch.port),
     ] {
         let exchange =
-            poster.post("acme", &url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+            poster.post(to("acme", &url.parse().unwrap(), LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
         assert_eq!(exchange.result, Err(Fault::UnusableTarget), "{url}");
     }
     for url in [
@@ -335,7 +335,7 @@ async fn a_name_that_leads_outside_first_and_inside_later_gets_one_connection() 
         };
         let poster = Poster::new(&egress, &Tls::default()).unwrap();
         let url = format!("http://rebind.tenant.example:{port}/").parse().unwrap();
-        let post = async || poster.post("acme", &url, HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+        let post = async || poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
         assert_eq!(answer_of(post().await).status, 200, "{inside}");
         for _ in 0..3 {
             assert!(matches!(post().await.result, Err(Fault::ForbiddenAddress(_))), "{inside}");
@@ -351,8 +351,9 @@ async fn a_kept_connection_serves_only_those_whose_rules_it_was_dialled_under() 
     let egress = Egress { allow: vec!["127.0.0.0/8 for acme".parse().unwrap()], plain_http: true, ..Egress::default() };
     let poster = Poster::new(&egress, &Tls::default()).unwrap();
     let url = receiver.url().parse().unwrap();
-    let post =
-        async |organization| poster.post(organization, &url, HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+    let post = async |organization| {
+        poster.post(to(organization, &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await
+    };
     assert_eq!(answer_of(post("acme").await).status, 200);
     for other in ["globex", "", "ACME"] {
         assert!(matches!(post(other).await.result, Err(Fault::ForbiddenAddress(_))), "{other}");
@@ -367,7 +368,7 @@ async fn plain_http_needs_to_be_allowed() {
     let egress = Egress { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Egress::default() };
     let poster = Poster::new(&egress, &Tls::default()).unwrap();
     let url = format!("http://127.0.0.1:{}/", watch.port).parse().unwrap();
-    let exchange = poster.post("acme", &url, HeaderMap::new(), Bytes::new(), LONG).await;
+    let exchange = poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::new()).await;
     assert_eq!(exchange.result, Err(Fault::PlainHttp));
     assert_eq!(watch.count(), 0);
 }
@@ -386,7 +387,7 @@ async fn a_denied_host_is_not_called() {
     let poster = Poster::new(&egress, &Tls::default()).unwrap();
     let post = async |host: &str| {
         let url = format!("http://{host}:{}/", receiver.address().port()).parse().unwrap();
-        poster.post("acme", &url, HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await
+        poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await
     };
     assert_eq!(answer_of(post("good.example").await).status, 200);
     for host in ["a.evil.example", "A.b.EVIL.example."] {
@@ -401,7 +402,7 @@ async fn a_name_server_that_says_nothing_costs_no_more_than_the_timeout() {
     let poster = guarded(&[silent.local_addr().unwrap()]);
     let url = "http://slow.tenant.example/".parse().unwrap();
     let timeout = Duration::from_millis(300);
-    let exchange = poster.post("acme", &url, HeaderMap::new(), Bytes::new(), timeout).await;
+    let exchange = poster.post(to("acme", &url, timeout), HeaderMap::new(), Bytes::new()).await;
     assert_eq!(exchange.result, Err(Fault::Timeout));
     assert!(exchange.elapsed < timeout + Duration::from_secs(1), "{:?}", exchange.elapsed);
 }

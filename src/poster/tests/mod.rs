@@ -29,6 +29,10 @@ async fn receiver(script: &str) -> Receiver {
     Receiver::start(Options { script: script.parse().unwrap(), ..Options::default() }).await.unwrap()
 }
 
+fn to<'a>(organization: &'a str, url: &'a Url, timeout: Duration) -> Post<'a> {
+    Post { organization, url, identity: None, timeout }
+}
+
 fn this_machine() -> Vec<egress::Rule> {
     ["127.0.0.0/8", "::1"].map(|rule| rule.parse().unwrap()).into()
 }
@@ -41,7 +45,7 @@ fn poster() -> Poster {
 
 async fn post_within(url: &str, timeout: Duration) -> Exchange {
     let poster = poster();
-    poster.post("acme", &url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), timeout).await
+    poster.post(to("acme", &url.parse().unwrap(), timeout), HeaderMap::new(), Bytes::from_static(b"{}")).await
 }
 
 async fn post(url: &str) -> Exchange {
@@ -83,7 +87,7 @@ async fn the_request_arrives_byte_for_byte_with_the_given_headers() {
     let url = format!("{}/hooks/leads?key=1", receiver.url()).parse().unwrap();
     let headers = HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static("leadhook/0"))]);
     let body = Bytes::from_static(b"{ \"event\" : \"lead.delivered\"\n}");
-    let exchange = poster().post("acme", &url, headers, body.clone(), LONG).await;
+    let exchange = poster().post(to("acme", &url, LONG), headers, body.clone()).await;
     let answer = answer_of(exchange);
     assert_eq!((answer.status, answer.retry_after), (200, None));
     assert_eq!(answer.snippet.as_deref(), Some("scripted answer 200"));
@@ -218,7 +222,7 @@ async fn connections_are_used_again_after_a_whole_answer() {
     });
     let poster = poster();
     for _ in 0..3 {
-        let exchange = poster.post("acme", &url, HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+        let exchange = poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
         assert_eq!(answer_of(exchange).status, 200);
     }
     server.await.unwrap().unwrap();
@@ -237,7 +241,8 @@ async fn a_dropped_post_closes_its_connection() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let poster = poster();
-    let posting = tokio::spawn(async move { poster.post("acme", &url, HeaderMap::new(), Bytes::new(), LONG).await });
+    let posting =
+        tokio::spawn(async move { poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::new()).await });
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = [0; 4];
     stream.read_exact(&mut request).await.unwrap();

@@ -126,7 +126,7 @@ fn through(proxy: &Proxy, names: &NameServer, resolves: bool) -> Poster {
 }
 
 async fn via(poster: &Poster, url: &str) -> Result<Answer, Fault> {
-    poster.post("acme", &url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await.result
+    poster.post(to("acme", &url.parse().unwrap(), LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await.result
 }
 
 #[tokio::test]

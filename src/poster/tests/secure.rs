@@ -37,14 +37,21 @@ impl Authority {
         self.directory.path().join("ca.pem")
     }
 
-    fn signs(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    /// A certificate of ours, by way of PEM.
+    fn identity(&self) -> Identity {
+        let (params, key) = leaf(|_| {});
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity::parse(&certificate.pem(), &key.serialize_pem()).unwrap()
+    }
+
+    fn signs(&self, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let (params, key) = leaf(change);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 }
 
-type Identity = (rustls::pki_types::CertificateDer<'static>, PrivateKeyDer<'static>);
+type Pair = (rustls::pki_types::CertificateDer<'static>, PrivateKeyDer<'static>);
 
 fn leaf(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
@@ -60,7 +67,7 @@ fn named() -> DistinguishedName {
     CertificateParams::default().distinguished_name
 }
 
-fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Identity {
+fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Pair {
     let (mut params, key) = leaf(change);
     params.use_authority_key_identifier_extension = false;
     let certificate = params.self_signed(&key).unwrap();
@@ -69,7 +76,7 @@ fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Identity {
 
 /// An HTTPS server that answers every POST with the version of HTTP it was made in.
 async fn server(
-    (certificate, key): Identity,
+    (certificate, key): Pair,
     versions: &[&'static rustls::SupportedProtocolVersion],
     alpn: &[&str],
 ) -> SocketAddr {
@@ -113,7 +120,8 @@ fn trusting(authority: Option<&Authority>, minimum_version: TlsVersion) -> Poste
 }
 
 async fn said(poster: &Poster, url: &str) -> Result<String, Fault> {
-    let exchange = poster.post("acme", &url.parse().unwrap(), HeaderMap::new(), Bytes::from_static(b"{}"), LONG).await;
+    let exchange =
+        poster.post(to("acme", &url.parse().unwrap(), LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
     exchange.result.map(|answer| answer.snippet.unwrap_or_default())
 }
 
@@ -200,6 +208,37 @@ async fn a_receiver_that_wants_a_certificate_of_ours_is_told_apart() {
         // Where its words are lost together with the connection, all that is known is that TLS failed or the connection broke.
         let told = [Fault::Tls(TlsFault::ClientCertificate), Fault::Tls(TlsFault::Other), Fault::Broken];
         assert!(refused.as_ref().is_err_and(|fault| told.contains(fault)), "{versions:?}: {refused:?}");
+    }
+}
+
+/// A receiver that asks gets the certificate of the target, and no other target's connection serves.
+#[tokio::test]
+async fn a_target_shows_its_own_certificate_and_shares_no_connection_with_others() {
+    let authority = Authority::new();
+    for versions in [&[&TLS13][..], &[&TLS12][..]] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let (certificate, key) = authority.signs(|_| {});
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let url = format!("https://localhost:{}/", serve(config).await.port()).parse().unwrap();
+        let poster = trusting(Some(&authority), TlsVersion::V1_2);
+        let (ours, strange) = (authority.identity(), Authority::new().identity());
+        let post = async |identity: Option<&Identity>| {
+            let post = Post { identity, ..to("acme", &url, LONG) };
+            poster.post(post, HeaderMap::new(), Bytes::from_static(b"{}")).await.result.map(|answer| answer.status)
+        };
+        for _ in 0..2 {
+            assert_eq!(post(Some(&ours)).await, Ok(200));
+            assert!(post(None).await.is_err(), "a connection of somebody else served");
+            assert!(post(Some(&strange)).await.is_err(), "a certificate of a stranger was taken");
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const OTHER_KEYS: &[Line] = &[
     ("max_inflight: 3", "max_inflight = 3", "6:7", "4:1", "max_inflight: is an unknown key; did you mean `max_in_flight`?"),
     ("retryAttempts: 3", "retryAttempts = 3", "6:7", "4:1", "retryAttempts: is an unknown key; did you mean `retry_attempts`?"),
     ("time_out: 3", "time_out = 3", "6:7", "4:1", "time_out: is an unknown key; did you mean `timeout`?"),
-    ("zzz: 3", "zzz = 3", "6:7", "4:1", "zzz: is an unknown key; known keys here are `enabled`, `url`, `events`, `headers`, `retry_attempts`, `timeout`, `max_in_flight` and `signing_secrets`"),
+    ("zzz: 3", "zzz = 3", "6:7", "4:1", "zzz: is an unknown key; known keys here are `enabled`, `url`, `events`, `headers`, `retry_attempts`, `timeout`, `max_in_flight`, `signing_secrets` and `client_certificate`"),
     ("name: crm", r#"name = "crm""#, "6:7", "4:1", "name: is an unknown key; only the targets of a `webhooks` list have names"),
     ("headers: [a]", r#"headers = ["a"]"#, "6:16", "4:11", "headers: is a list, but must be a map of keys"),
     ("headers: { Host: x }", r#"headers = { Host = "x" }"#, "6:18", "4:13", "headers.Host: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),

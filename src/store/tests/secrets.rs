@@ -128,3 +128,56 @@ fn secrets_in_clear_are_warned_of_where_everybody_may_read_them() {
     assert!(told[0].contains("headers.Authorization: is a secret in clear, the first of 2 in this file"), "{told:?}");
     assert!(!told[0].contains("s3cret"), "{told:?}");
 }
+
+/// PEM of a certificate and its key, and of another key.
+fn pems() -> (String, String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem(), rcgen::KeyPair::generate().unwrap().serialize_pem())
+}
+
+#[test]
+fn client_certificates_are_checked_when_the_store_is_loaded_and_stay_with_their_url() {
+    let (certificate, key, other) = pems();
+    let secrets = tempfile::tempdir().unwrap();
+    for (name, text) in [("ours.pem", &certificate), ("ours.key", &key), ("other.key", &other)] {
+        fs::write(secrets.path().join(name), text).unwrap();
+    }
+    let load = |certificate: &str| {
+        let yaml = format!(
+            "organizations:\n  acme:\n    webhook:\n      url: https://a.example\n      events: \"*\"\n      client_certificate: \
+             {certificate}\n    campaigns:\n      same: {{ override: true, webhook: {{ timeout: 5 }} }}\n      other: {{ override: \
+             true, webhook: {{ url: https://b.example }} }}\n"
+        );
+        let directory = directory(&[("s.yaml", yaml.as_str())]);
+        let loaded = load::attempt(directory.path(), &settings(Some(secrets.path().to_owned())), ENVIRONMENT).result;
+        loaded.map_err(|problems| lines(&problems).join("\n"))
+    };
+    let store = load("{ certificate: { file: ours.pem }, key: { file: ours.key } }").unwrap();
+    let print = |campaign: &str| match store.resolve(campaign, Some("acme"), EventKind::Delivered) {
+        Resolution::Targets(targets) => targets[0].client_certificate.as_ref().map(|identity| identity.print()),
+        other => panic!("{other:?}"),
+    };
+    assert!(print("unlisted").is_some() && print("same") == print("unlisted"));
+    assert_eq!(print("other"), None, "it must not follow to another URL");
+    for (wrong, said) in [
+        ("{ certificate: { file: ours.pem } }", "lacks `key`"),
+        ("{ certificate: { file: ours.pem }, key: { file: other.key } }", "a key of another certificate"),
+        ("{ certificate: { file: ours.key }, key: { file: ours.key } }", "holds no certificate in PEM"),
+        ("{ certificate: { file: ours.pem }, key: { file: ours.pem } }", "holds no private key in PEM"),
+        ("{ certificate: { file: ours.pem }, kei: { file: ours.key } }", "did you mean `key`?"),
+        ("{ certificate: { file: ../ours.pem }, key: { file: ours.key } }", "without `..`"),
+        ("ours.pem", "must be a map of keys"),
+    ] {
+        let problem = load(wrong).err().unwrap();
+        assert!(problem.contains(said) && problem.contains("client_certificate"), "{wrong}: {problem}");
+        assert!(!problem.contains(key.lines().nth(1).unwrap()), "{problem}");
+    }
+}
+
+#[test]
+fn header_values_are_bounded() {
+    let value = |bytes: usize| header(&format!("'{}'", "x".repeat(bytes)), None);
+    assert!(value(8192).is_ok());
+    assert!(value(8193).unwrap_err().contains("has 8193 bytes, but must have at most 8192"));
+}

@@ -127,6 +127,7 @@ fn target(attempt: &Attempt<'_>) -> Target {
         retry_attempts: 5,
         timeout: Duration::from_secs(30),
         max_in_flight: None,
+        client_certificate: None,
         lane: "acme https://crm.acme.example".into(),
     }
 }

@@ -1,0 +1,83 @@
+//! Who we are to a receiver that asks: a certificate and its key, `client_certificate` of a webhook.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::{
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+
+use super::{document::KeyPath, document::Node, fields::Fields, headers, problem::Problems, secrets::Vault};
+
+/// A certificate with its chain, and its key. Cannot print.
+pub struct Identity {
+    key: Arc<CertifiedKey>,
+    print: [u8; 32],
+}
+
+impl Identity {
+    /// Reads both from PEM.
+    ///
+    /// # Errors
+    /// What is wrong with them, without anything of what they hold.
+    pub fn parse(certificate: &str, key: &str) -> Result<Identity, &'static str> {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|_| "holds a certificate that is no PEM")?;
+        if chain.is_empty() {
+            return Err("holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)");
+        }
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_| "holds no private key in PEM, or an encrypted one (`-----BEGIN PRIVATE KEY-----`)")?;
+        let mut whole: Vec<u8> = chain.iter().flat_map(|certificate| certificate.to_vec()).collect();
+        whole.extend_from_slice(key.secret_der());
+        let print = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
+        zeroize::Zeroize::zeroize(&mut whole);
+        let key = CertifiedKey::from_der(chain, key, &default_provider())
+            .map_err(|_| "holds a key of another certificate, or of a kind that is not known")?;
+        Ok(Identity { key: Arc::new(key), print })
+    }
+
+    /// For TLS.
+    pub fn key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
+    }
+
+    /// The same for the same certificate and key, and for no others.
+    pub fn print(&self) -> [u8; 32] {
+        self.print
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(hidden)")
+    }
+}
+
+/// Reads `client_certificate: { certificate: ..., key: ... }`, each a text or a file as secrets are.
+pub(super) fn read(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<Identity> {
+    let fields = Fields::of(node, path, problems)?;
+    fields.expect(&["certificate", "key"], |_| None, problems);
+    let mut part = |key: &str, problems: &mut Problems| match fields.get(key) {
+        Some(entry) => {
+            if key == "key" {
+                headers::note_in_clear(&entry.node, &path.key(key), vault);
+            }
+            headers::secret(&entry.node, &path.key(key), vault, problems)
+        }
+        None => {
+            problems.error(
+                &node.place,
+                path,
+                format!("lacks `{key}`; write {{ certificate: {{ file: NAME }}, key: {{ file: NAME }} }}"),
+            );
+            None
+        }
+    };
+    let (certificate, key) = (part("certificate", problems), part("key", problems));
+    let (certificate, key) = (certificate?, key?);
+    let parsed = Identity::parse(certificate.expose(), key.expose());
+    parsed.map_err(|text| problems.error(&node.place, path, text)).ok()
+}
