@@ -29,7 +29,7 @@ reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after
 bench: ## how fast, how late, how fair: five minutes on a private RabbitMQ, or two hours with LONG=1
 	@scripts/bench.sh $(if $(CASES),--cases '$(CASES)') $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long)
 
-interop: ## signatures against the official verifiers of Python and JavaScript (installs them below target/)
+interop: ## signatures against the verifiers of Python and JavaScript, and httpbin (installs them below target/)
 	@scripts/interop.sh
 
 test: ## all tests, on private RabbitMQ nodes that they start and stop

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a worker signs against the official verifiers of Python and JavaScript, which are installed below target/ first.
+# What a worker signs against the official verifiers of Python and JavaScript, and its answers to httpbin; all of them are installed
+# below target/ first.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,9 +15,9 @@ scripts/rabbitmq.sh install
 HERE=$ROOT/target/interop
 mkdir -p "$HERE"
 if ! [ -x "$HERE/python/bin/python" ]; then
-    say "== installing standardwebhooks for Python"
+    say "== installing standardwebhooks and httpbin for Python"
     python3 -m venv "$HERE/python"
-    "$HERE/python/bin/pip" install --quiet --disable-pip-version-check standardwebhooks
+    "$HERE/python/bin/pip" install --quiet --disable-pip-version-check standardwebhooks httpbin
 fi
 # Node looks for packages beside the script, so it is run from a copy.
 if ! [ -d "$HERE/receive/node_modules/standardwebhooks" ]; then

@@ -1,5 +1,6 @@
 //! `make interop`: what a worker signs, and what the official Standard Webhooks libraries of Python and JavaScript say to it, in the
-//! receivers of examples/receive. (The one of Rust is part of the tests: tests/it/deliveries.rs.)
+//! receivers of examples/receive. (The one of Rust is part of the tests: tests/it/deliveries.rs.) And what a worker makes of the
+//! answers of httpbin, an HTTP server that others have made for testing clients.
 //!
 //!     interop PYTHON NODE DIRECTORY      the interpreters, and where the receivers lie beside their packages
 //!
@@ -8,7 +9,7 @@
 use std::{
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    process::{Child, Command, ExitCode},
+    process::{Child, Command, ExitCode, Stdio},
 };
 
 /// Worlds, nodes, workers: what the tests stand on.
@@ -80,5 +81,89 @@ async fn main() -> ExitCode {
             good &= delivered == expected;
         }
     }
+    good &= httpbin(python).await;
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Campaign, path of httpbin, and what becomes of a job: `delivered`, or the reason of its attempts.
+const ANSWERS: [(&str, &str, &str); 13] = [
+    ("post", "/post", "delivered"),
+    ("anything", "/anything", "delivered"),
+    ("no-content", "/status/204", "delivered"),
+    ("headers", "/response-headers?X-Many=1&X-More=2", "delivered"),
+    ("slow", "/delay/1", "delivered"),
+    ("too-slow", "/delay/9", "timeout"),
+    ("not-there", "/status/404", "status"),
+    ("not-allowed", "/gzip", "status"),
+    ("gone", "/status/410", "gone"),
+    ("pushback", "/status/429", "pushback"),
+    ("error", "/status/500", "status"),
+    ("redirect", "/redirect-to?url=/post&status_code=307", "redirect"),
+    ("random", "/status/201,202,500,503", ""),
+];
+
+/// Seconds.
+const TIMEOUT: u64 = 3;
+
+async fn httpbin(python: &str) -> bool {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("its address").port();
+    let server = "import sys; from httpbin import app; app.run(port=int(sys.argv[1]), threaded=True)";
+    let mut command = Command::new(python);
+    command.args(["-c", server, &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().expect("python");
+    let _server = Receiver { child, url: String::new() };
+    eventually("httpbin listens", async || tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok())
+        .await;
+
+    let world = World::new().await;
+    let mut store = format!(
+        "organizations:\n  acme:\n    webhook: {{ url: \"http://127.0.0.1:{port}/post\", events: \"*\", retry_attempts: 1, timeout: \
+         {TIMEOUT} }}\n    campaigns:\n"
+    );
+    for (campaign, path, _) in ANSWERS {
+        store.push_str(&format!(
+            "      {campaign}: {{ override: true, webhook: {{ url: \"http://127.0.0.1:{port}{path}\", events: \"*\" }} }}\n"
+        ));
+    }
+    world.store(&store);
+    let worker = world.worker(&[]).await;
+    world.publish_many((0..50).map(|n| event("post", n))).await;
+    let settled = async || {
+        let [delivered, failed] = ["delivered", "failed"].map(|outcome| worker.metric("leadhook_jobs_total", outcome));
+        (delivered.await + failed.await) as usize
+    };
+    eventually("the first are delivered", async || (settled().await >= 50).then_some(())).await;
+    let level = worker.metric("process_resident_memory_bytes", "").await;
+    let events: Vec<_> = ANSWERS.iter().flat_map(|(campaign, ..)| (100..104).map(|n| event(campaign, n))).collect();
+    let count = 50 + events.len();
+    world.publish_many(events).await;
+    let mut peak = level;
+    eventually("all are settled", async || {
+        peak = peak.max(worker.metric("process_resident_memory_bytes", "").await);
+        (settled().await >= count).then_some(())
+    })
+    .await;
+    worker.stop().await;
+
+    let mut good = true;
+    let failed = world.take_all("failed").await;
+    for (campaign, path, expected) in ANSWERS {
+        let mine = failed.iter().filter(|record| record.text("leadhook-campaign").as_deref() == Some(campaign));
+        let entries: Vec<_> = mine.flat_map(|record| record.history()).collect();
+        let longest = entries.iter().map(|entry| entry.ms).max().unwrap_or_default();
+        let as_expected = match expected {
+            "delivered" => entries.is_empty(),
+            "" => true,
+            reason => entries.len() >= 4 && entries.iter().all(|entry| entry.reason == reason),
+        } && longest <= (TIMEOUT + 1) * 1000;
+        println!(
+            "httpbin     {campaign:12}  {path:45}  {expected:10}  {} failed attempts, the longest {longest} ms{}",
+            entries.len(),
+            if as_expected { "" } else { "  WRONG" }
+        );
+        good &= as_expected;
+    }
+    let more = (peak - level) / f64::from(1 << 20);
+    println!("httpbin     {more:.1} MiB more than {:.1} MiB", level / f64::from(1 << 20));
+    good && more < 20.0
 }
