@@ -23,11 +23,45 @@ pub fn case(scale: Scale) -> Case {
     let events = if scale.long { 50_000 } else { 30_000 };
     let variant = |name: &str, who: Who| {
         Variant::new(name, move |broker| {
-            Box::pin(drain(broker, who, Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1 }, &[]))
+            Box::pin(drain(
+                broker,
+                who,
+                Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more: "" },
+                &[],
+            ))
         })
     };
     let variants = vec![variant("ceiling", Who::Ceiling(&[])), variant("worker", Who::Worker)];
     Case { name: "drain", runs: [3, 7], variants }
+}
+
+/// *security*: what the address guard and signing cost. The guard cannot be switched off: the baseline lets everything pass by one
+/// rule. Run by name only.
+pub fn security(scale: Scale) -> Case {
+    let events = if scale.long { 50_000 } else { 30_000 };
+    const OPEN: &[(&str, &str)] = &[("LEADHOOK__EGRESS__ALLOW", "0.0.0.0/0")];
+    // A company's list: none of them is met, so each is looked at.
+    const STRICT: &[(&str, &str)] = &[
+        ("LEADHOOK__EGRESS__ALLOW", "10.8.0.0/16,crm.internal.example,127.0.0.0/8"),
+        (
+            "LEADHOOK__EGRESS__DENY",
+            "203.0.113.0/24,198.51.100.7,*.evil.example,evil.example,2001:db8::/32,192.0.2.0/24,198.18.0.0/15,8.8.8.8",
+        ),
+    ];
+    const SIGNED: &str =
+        ", signing_secrets: [whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3, whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4]";
+    let variant = |name: &str, environment: &'static [(&str, &str)], more: &'static str| {
+        Variant::new(name, move |broker| {
+            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more };
+            Box::pin(drain(broker, Who::Worker, load, environment))
+        })
+    };
+    let variants = vec![
+        variant("open, unsigned", OPEN, ""),
+        variant("guarded", STRICT, ""),
+        variant("guarded, signed twice", STRICT, SIGNED),
+    ];
+    Case { name: "security", runs: [5, 7], variants }
 }
 
 /// *ceiling*: the layouts that were tried for the ceiling, each in its turn. Run by name only.
@@ -46,7 +80,7 @@ pub fn layouts(scale: Scale) -> Case {
     ];
     let variant = |(name, layout)| {
         Variant::new(name, move |broker| {
-            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1 };
+            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more: "" };
             Box::pin(drain(broker, Who::Ceiling(layout), load, &[]))
         })
     };
@@ -66,12 +100,14 @@ pub struct Load {
     pub bytes: usize,
     /// By how many workers.
     pub workers: usize,
+    /// More of each webhook in the store.
+    pub more: &'static str,
 }
 
 /// Fills the queue, then starts whoever drains it. The time is the receivers': from the first request to the last.
 pub async fn drain(broker: &Broker, who: Who, load: Load, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Sample>> {
     let world = World::new(broker, environment).await?;
-    world.write_store(&vec![Target::Does("ok".to_owned()); load.targets], "")?;
+    world.write_store(&vec![Target::Does("ok".to_owned()); load.targets], load.more)?;
     let mut upstream = world.upstream().await?;
     for n in 0..load.events {
         upstream.publish(&event(&format!("c{}", n as usize % load.targets), n, load.bytes)).await?;

@@ -5,7 +5,7 @@ use super::{
     drain::{Load, Who, drain},
 };
 
-const PLAIN: Load = Load { events: 20_000, first: 20_000, targets: 20, bytes: 400, workers: 1 };
+const PLAIN: Load = Load { events: 20_000, first: 20_000, targets: 20, bytes: 400, workers: 1, more: "" };
 
 /// One case for each thing that grows; its smallest form is the baseline.
 pub fn cases(scale: Scale) -> Vec<Case> {
