@@ -38,16 +38,23 @@ async fn a_restart_while_idle_is_survived() {
 
 #[tokio::test]
 async fn a_restart_while_busy_loses_nothing() {
-    const EVENTS: usize = 500;
+    const EVENTS: usize = 300;
     let node = Node::start();
     let mut world = World::on(&node).await;
-    let receiver = receiver("200@30ms").await;
+    let receiver = receiver("200@100ms").await;
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "8")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
+    // Events whose acks die with the broker come again and are dispatched again (DESIGN.md: a job may double): not what is
+    // asked here. Their acks are written out before the broker answers what follows them.
+    eventually("all events dispatched", async || {
+        (worker.metric("leadhook_events_total", "dispatched").await == EVENTS as f64).then_some(())
+    })
+    .await;
     receiver.wait_for(30, PATIENCE).await.unwrap();
     node.settle();
     node.kill();
+    assert!(counts(&receiver.received()).len() < EVENTS, "busy when the broker died");
     worker.not_ready().await;
     node.start_again();
     worker.ready().await;
