@@ -9,7 +9,7 @@ use super::{
     Context,
     attempt::attempt,
     hold::{self, Hold, hold},
-    input::Input,
+    input::{Input, Receipt},
     intake::SUSPECT,
     lanes::Entry,
     memory::{Key, Settlement},
@@ -40,12 +40,14 @@ pub async fn deliver(context: &Context, input: Input) {
             return Box::pin(reject_job(context, input, rejection)).await;
         }
     };
+    // All that is needed of the message from here on: its headers are let go of before the wait for the receiver.
+    let Input { receipt, redelivered, .. } = input;
     let key = Key { copy: job.copy.as_str().into(), attempt: job.attempt };
-    let known = match input.redelivered {
+    let known = match redelivered {
         true => context.memory.recall(&key).await,
         false => None,
     };
-    if input.redelivered && !input.receipt.is_good() {
+    if redelivered && !receipt.is_good() {
         // Gone while the memory was waited for. Whoever is given this copy next may have recorded its outcome already,
         // and must not find that overwritten; and where nothing is known, an attempt now would be made again then.
         return;
@@ -60,7 +62,7 @@ pub async fn deliver(context: &Context, input: Input) {
         None => Settlement { step: decide(context, &job).await, recorded: false },
     };
     if !settlement.recorded {
-        settlement.recorded = settle(context, &input, &job, &settlement.step).await == Recorded::Yes;
+        settlement.recorded = settle(context, &receipt, &job, &settlement.step).await == Recorded::Yes;
     }
     // Remembered before the ack: an ack that is lost brings this copy back.
     ticket.finish(settlement.clone());
@@ -68,7 +70,7 @@ pub async fn deliver(context: &Context, input: Input) {
         return;
     }
     failpoint::hit("job.recorded", settlement.step.name());
-    if input.receipt.ack() {
+    if receipt.ack() {
         failpoint::hit("job.acked", "");
         report(context, &job, &settlement.step);
     }
@@ -125,13 +127,13 @@ fn recheck(settle: Duration) -> Duration {
 }
 
 /// Puts the successor on the broker, if there is one.
-async fn settle(context: &Context, input: &Input, job: &Job, step: &Step) -> Recorded {
+async fn settle(context: &Context, receipt: &Receipt, job: &Job, step: &Step) -> Recorded {
     match step {
         Step::Delivered => Recorded::Yes,
         // Most are delivered: their tasks need no room for this.
         Step::Retry { .. } | Step::Fail { .. } | Step::Park { .. } | Step::Wait { .. } => {
             let now = Timestamp::now();
-            Box::pin(record(context, &input.receipt, || step.message(context, job, now))).await
+            Box::pin(record(context, receipt, || step.message(context, job, now))).await
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Taking messages from a consumer and starting work on them: slots, the gate, and jobs that must run alone.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use lapin::Channel;
@@ -45,7 +45,8 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &Canc
         let context = context.clone();
         context.tasks.clone().spawn(async move {
             let receipt = input.receipt.clone();
-            guarded(&context, dispatch(&context, input), &receipt).await;
+            let ended = AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await;
+            of_no_panic(ended, &context, &receipt);
         });
     };
     finish(from, end).await
@@ -121,14 +122,18 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
     let context = context.clone();
     context.tasks.clone().spawn(async move {
         let receipt = input.receipt.clone();
-        guarded(&context, deliver(&context, input), &receipt).await;
+        let ended = AssertUnwindSafe(deliver(&context, input)).catch_unwind().await;
+        of_no_panic(ended, &context, &receipt);
         drop(slot);
     });
 }
 
 /// A panic outside an attempt is a bug of ours: the message goes back, and its delivery count says when to stop trying.
-async fn guarded(context: &Context, work: impl Future<Output = ()>, receipt: &Receipt) {
-    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+///
+/// Takes what `catch_unwind` returned and not the future: a future handed on has room for it in both tasks, and there is one for
+/// each message.
+fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Receipt) {
+    if ended.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");
         context.metrics.panic();
         receipt.give_back();

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::step::Step;
 
-/// Finished copies remembered; below 1 KiB each.
+/// Finished copies remembered; mostly delivered, and those take below 200 bytes each.
 const FINISHED: usize = 10_000;
 
 /// Which copy, and which attempt of it.
@@ -35,7 +35,24 @@ pub struct Settlement {
     pub recorded: bool,
 }
 
-type Outcome = watch::Receiver<Option<Settlement>>;
+/// What is known of one.
+enum Known {
+    /// What it comes to is told here.
+    Running(watch::Receiver<Option<Settlement>>),
+    /// As nearly all do: there is nothing more to it.
+    Delivered,
+    /// Boxed: thousands are kept.
+    Otherwise(Box<Settlement>),
+}
+
+impl Known {
+    fn finished(settlement: &Settlement) -> Known {
+        match settlement {
+            Settlement { step: Step::Delivered, recorded: true } => Known::Delivered,
+            other => Known::Otherwise(Box::new(other.clone())),
+        }
+    }
+}
 
 /// See the module's words.
 #[derive(Clone, Default)]
@@ -43,7 +60,7 @@ pub struct Memory(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    known: HashMap<Key, Outcome>,
+    known: HashMap<Key, Known>,
     finished: VecDeque<Key>,
 }
 
@@ -52,13 +69,17 @@ impl Memory {
     pub fn begin(&self, key: Key) -> Ticket {
         let (sender, outcome) = watch::channel(None);
         // A copy that was recalled is listed as finished already.
-        let again = self.lock().known.insert(key.clone(), outcome).is_some();
+        let again = self.lock().known.insert(key.clone(), Known::Running(outcome)).is_some();
         Ticket { memory: self.clone(), key, sender, again, finished: false }
     }
 
     /// What this process did with a redelivered copy: waits for an attempt that is still running.
     pub async fn recall(&self, key: &Key) -> Option<Settlement> {
-        let mut outcome = self.lock().known.get(key).cloned()?;
+        let mut outcome = match self.lock().known.get(key)? {
+            Known::Running(outcome) => outcome.clone(),
+            Known::Delivered => return Some(Settlement { step: Step::Delivered, recorded: true }),
+            Known::Otherwise(settlement) => return Some(Settlement::clone(settlement)),
+        };
         let settled = outcome.wait_for(Option::is_some).await.ok()?;
         settled.clone()
     }
@@ -81,9 +102,10 @@ impl Ticket {
     /// Remembers what it came to.
     pub fn finish(mut self, settlement: Settlement) {
         self.finished = true;
-        self.sender.send_replace(Some(settlement));
         let mut inner = self.memory.lock();
-        // Keeps the value alive past the sender: the receiver in `known` holds it.
+        inner.known.insert(self.key.clone(), Known::finished(&settlement));
+        // For those who wait already.
+        self.sender.send_replace(Some(settlement));
         if !self.again {
             inner.finished.push_back(self.key.clone());
         }
@@ -105,6 +127,8 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn key(copy: usize) -> Key {
@@ -122,6 +146,16 @@ mod tests {
         assert_eq!(memory.recall(&key(1)).await, Some(delivered()));
         assert_eq!(memory.recall(&Key { attempt: 1, ..key(1) }).await, None);
         assert_eq!(memory.recall(&key(2)).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_still_lacks_its_successor_is_recalled_so() {
+        let memory = Memory::default();
+        let unrecorded = Settlement { step: Step::Wait { remaining: Duration::from_secs(7) }, recorded: false };
+        memory.begin(key(1)).finish(unrecorded.clone());
+        assert_eq!(memory.recall(&key(1)).await, Some(unrecorded));
+        memory.begin(key(2)).finish(Settlement { recorded: false, ..delivered() });
+        assert_eq!(memory.recall(&key(2)).await, Some(Settlement { recorded: false, ..delivered() }));
     }
 
     #[tokio::test]
