@@ -173,3 +173,23 @@ fn what_is_nested_thousands_deep_is_kept_as_far_as_json_can_be_read() {
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
     }
 }
+
+/// The broker ends a connection over a message whose headers are longer than a frame (128 KiB by default), and its input would come
+/// again and again.
+#[test]
+fn the_longest_headers_of_a_job_fit_a_frame() {
+    let mut longest = Job { upstream: Some("u".repeat(32 * 1024)), campaign: "c".repeat(255), ..job() };
+    for attempt in 1..100 {
+        let answer = Answer { status: 500, retry_after: None, snippet: Some("\u{1}".repeat(256)) };
+        let exchange = Exchange { result: Ok(answer), elapsed: Duration::from_secs(300) };
+        longest =
+            longest.attempted(HistoryEntry::new(at(1_700_000_002), attempt, "failed", "forbidden_address", &exchange));
+    }
+    let message = longest.to_message(&"leadhook.jobs".into());
+    let headers = message.properties.headers().clone().unwrap();
+    // A name and its length, a type, a value and its length (AMQP 0-9-1, section 4.2.5.5).
+    let length_of = |value: &AMQPValue| value.as_long_string().map_or(8, |text| 4 + text.as_bytes().len());
+    let length: usize = headers.inner().iter().map(|(name, value)| 2 + name.as_str().len() + length_of(value)).sum();
+    assert!(length > 70_000, "{length}: this was to be the longest");
+    assert!(length + 4096 < 128 * 1024, "{length}");
+}

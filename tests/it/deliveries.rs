@@ -138,3 +138,23 @@ async fn events_without_target_are_counted_with_their_reason() {
     }
     assert_eq!(receiver.received().len(), 1);
 }
+
+/// AMQP cuts bodies into frames and headers not. Whoever asks the broker for shorter frames than its own gets nothing any more as soon
+/// as there is one with longer headers (3.10, 4.0, 4.3): the worker must not.
+#[tokio::test]
+async fn headers_that_fill_a_frame_are_no_obstacle() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    let long = "x".repeat(120_000);
+    let properties = || BasicProperties::default().with_headers(headers(&[("x-long", &long)]));
+    world.publish_with(event("ABC", 1).as_bytes(), properties()).await;
+    world.publish_with(b"nonsense", properties()).await;
+    world.publish_with(event("ABC", 2).as_bytes(), BasicProperties::default()).await;
+    receiver.wait_for(2, PATIENCE).await.unwrap();
+    let rejected = world.take_when_there("rejected", 1).await;
+    let upstream = rejected[0].text("leadhook-upstream").unwrap();
+    assert!(upstream.contains("bytes of upstream headers"), "{upstream}");
+    worker.stop().await;
+}
