@@ -50,6 +50,14 @@ impl Guard {
         Guard { allow: of(allow), deny: of(deny) }
     }
 
+    /// Whether `egress.deny` names the host itself: all that can be judged where a proxy looks names up.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`].
+    pub fn judge_name(&self, host: &str) -> Result<(), Refusal> {
+        if self.deny.iter().any(|rule| rule.names_host(host)) { Err(Refusal::Denied) } else { Ok(()) }
+    }
+
     /// Whether `address`, which `host` of a URL has led to (or is), may be called.
     ///
     /// # Errors
@@ -138,6 +146,8 @@ mod tests {
         {
             assert_eq!(judge(&guard, host, address), Err(Refusal::Denied), "{host} {address}");
         }
+        assert_eq!(guard.judge_name("b.evil.example."), Err(Refusal::Denied));
+        assert_eq!(guard.judge_name("evil.example"), Ok(()));
     }
 
     #[test]

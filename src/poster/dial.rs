@@ -235,6 +235,7 @@ impl Service<Uri> for Dial {
                 Way::Proxy { proxy, resolves } => {
                     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
                     if resolves && literal(&host).is_none() {
+                        guard.judge_name(&host).map_err(super::resolver::Forbidden)?;
                         return proxy.connect(&host, None, port).await;
                     }
                     let addresses = resolver.addresses(&host, &guard).await?;

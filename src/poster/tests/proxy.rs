@@ -119,8 +119,8 @@ fn through(proxy: &Proxy, names: &NameServer, resolves: bool) -> Poster {
         plain_http: true,
         proxy: Some(proxy.url.clone()),
         proxy_resolves: resolves,
+        deny: vec!["*.denied.example".parse().unwrap()],
         name_servers: vec![names.address],
-        ..Egress::default()
     };
     Poster::new(&egress, &Tls::default()).unwrap()
 }
@@ -157,7 +157,7 @@ async fn a_socks_proxy_is_given_the_address_and_the_receiver_its_own_name() {
 }
 
 #[tokio::test]
-async fn a_proxy_resolves_only_where_that_is_said_and_literals_are_judged_even_then() {
+async fn a_proxy_resolves_only_where_that_is_said_and_not_all_then() {
     let (receiver, names) = (receiver("200").await, name_server().await);
     let ok = "HTTP/1.1 200 OK\r\n\r\n";
     let (connect, socks) =
@@ -168,7 +168,9 @@ async fn a_proxy_resolves_only_where_that_is_said_and_literals_are_judged_even_t
         assert!(matches!(via(&ours, "http://10.0.0.1:8080/").await, Err(Fault::ForbiddenAddress(_))));
         assert_eq!(proxy.asked(), [""; 0], "nothing forbidden reaches a proxy");
         let its = through(proxy, &names, true);
-        assert!(matches!(via(&its, "http://10.0.0.1:8080/").await, Err(Fault::ForbiddenAddress(_))));
+        for forbidden in ["http://10.0.0.1:8080/", "http://a.denied.example:8080/"] {
+            assert!(matches!(via(&its, forbidden).await, Err(Fault::ForbiddenAddress(_))), "{forbidden}");
+        }
         assert_eq!(via(&its, "http://inside.example:8080/").await.unwrap().status, 200);
     }
     assert!(connect.asked()[0].starts_with("CONNECT inside.example:8080 "), "{:?}", connect.asked());
