@@ -413,7 +413,7 @@ impl TargetAnswer {
         )?;
         writeln!(
             text,
-            "  expires          {} after the event, however often it was parked meanwhile (delivery.maximum_age)",
+            "  expires          {} after the event was first seen, however often it was parked meanwhile (delivery.maximum_age)",
             human(Duration::from_secs(self.maximum_age_seconds))
         )?;
         f.write_str(&text)

@@ -1,14 +1,25 @@
 //! One lane: the attempts of one organization to one URL origin.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::{limit::Limit, pace::Backlog, parked::Parked, signal::Signal};
+use super::{
+    limit::Limit,
+    parked::Parked,
+    quota::{Own, Quota},
+    signal::Signal,
+    standing::{ParkReason, Standing},
+};
+use crate::store::TargetKey;
 
 /// No answer for so long, with attempts in flight, and the lane counts as silent; longer for lanes whose answers take long.
 pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// No answer for so long (or four times its usual time), with attempts in flight, and a lane counts among those whose answers are
+/// uncertain, which share a part of the slots: long before it is silent, since a busy one that hangs takes its whole limit by then.
+pub const DOUBT: Duration = Duration::from_millis(250);
 
 /// How often a lane that is silent, or has one attempt left, starts one more although others are still in flight. Bounds how
 /// late is seen that a target answers again, whatever its timeout.
@@ -34,30 +45,6 @@ const RATE_OVER: f64 = 10.0;
 /// How fast is forgotten what a lane could once take, in seconds.
 const FORGOTTEN_OVER: f64 = 300.0;
 
-/// How a lane stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Its attempts are answered.
-    Open,
-    /// Some of its attempts fail, or have failed lately, and its limit is the lower for it.
-    Limited,
-    /// One attempt at a time, or attempts that nobody answers.
-    Probing,
-    /// It asked to be left alone.
-    PushedBack,
-}
-
-/// Why a job is parked, the metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParkReason {
-    /// The lane answers, and has as many attempts in flight as it may.
-    Saturated,
-    /// The lane does not answer, or its attempts fail.
-    Failing,
-    /// The target asked to be left alone (429, `Retry-After`).
-    PushedBack,
-}
-
 /// See the module's words.
 #[derive(Clone, Debug)]
 pub struct Lane {
@@ -66,7 +53,12 @@ pub struct Lane {
     in_flight: VecDeque<Instant>,
     /// Jobs that wait in the process for room.
     pub(super) waiting: usize,
-    /// Has answered since the start, or since its last whole window that failed.
+    /// The most in flight in this round; it began at that time, and ends with an attempt that began after it.
+    peak: usize,
+    round: Instant,
+    /// Those of targets that allow less than the lane.
+    quotas: HashMap<TargetKey, Quota>,
+    /// Has answered since the start, since its last whole window that failed, and since it was last in [`DOUBT`].
     proven: bool,
     /// When it last answered or failed, or when the first of those in flight began.
     heard: Instant,
@@ -83,6 +75,10 @@ pub struct Lane {
     parked: Parked,
     /// Not before this time.
     closed: Option<Instant>,
+    /// Push-backs since the last answer; those of one round count as one.
+    pushed_back: u32,
+    /// When the latest of them came. Attempts begun before say nothing new.
+    pushed_back_at: Option<Instant>,
     /// When anything last happened.
     pub(super) used: Instant,
     /// Up to when `capacity` has faded.
@@ -96,6 +92,9 @@ impl Lane {
             limit: Limit::new(most - most / PROBES),
             in_flight: VecDeque::new(),
             waiting: 0,
+            peak: 0,
+            round: now,
+            quotas: HashMap::new(),
             proven: false,
             heard: now,
             began: None,
@@ -104,6 +103,8 @@ impl Lane {
             capacity: 0.0,
             parked: Parked::new(now),
             closed: None,
+            pushed_back: 0,
+            pushed_back_at: None,
             used: now,
             aged: now,
         }
@@ -129,6 +130,18 @@ impl Lane {
         self.proven
     }
 
+    /// Nothing is known against it.
+    pub fn is_unblemished(&self) -> bool {
+        !self.limit.is_troubled() && self.limit.in_a_row() == 0
+    }
+
+    /// A proven lane that gives no answer for a while has to prove itself again. Returns whether it just lost that.
+    pub(super) fn is_doubted(&mut self, now: Instant) -> bool {
+        let doubted = self.proven && self.is_quiet(self.usually(DOUBT), now);
+        self.proven &= !doubted;
+        doubted
+    }
+
     /// How it stands.
     pub fn standing(&self, now: Instant) -> Standing {
         if self.closed_for(now) > Duration::ZERO {
@@ -147,7 +160,7 @@ impl Lane {
         self.closed.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// Whether one more attempt may start; `most` is what the target allows.
+    /// Whether one more attempt may start; `most` is what a target may have in flight.
     pub(super) fn has_room(&self, most: usize, now: Instant) -> bool {
         if self.closed_for(now) > Duration::ZERO {
             return false;
@@ -161,12 +174,43 @@ impl Lane {
         self.in_flight.len() < most && (room || (probing && overdue))
     }
 
-    /// Whether a job that finds no room is likely to have its turn within a [`MOMENT`].
+    /// Whether a job that finds no room in the lane is likely to have its turn within a [`MOMENT`].
     pub(super) fn turns_soon(&self, now: Instant) -> bool {
-        let within = self.rate.now(now) * MOMENT.as_secs_f64();
-        let answers = !self.is_silent(now) && self.closed_for(now).is_zero() && (self.proven || !self.limit.is_one());
-        // Of a young lane no rate is known: as many as it works on are no long queue.
-        answers && (self.waiting as f64) < within.max(self.limit.get() as f64)
+        self.answers(now) && self.is_short(self.waiting, self.limit.get())
+    }
+
+    /// The same for one whose target has as many attempts in flight as it allows itself.
+    pub(super) fn own_turns_soon(&self, own: Own<'_>, now: Instant) -> bool {
+        let waiting = self.quotas.get(own.target).map_or(0, |quota| quota.waiting);
+        self.answers(now) && self.is_short(waiting, own.most)
+    }
+
+    fn answers(&self, now: Instant) -> bool {
+        !self.is_silent(now) && self.closed_for(now).is_zero() && (self.proven || !self.limit.is_one())
+    }
+
+    /// Whether a queue is worked off within a [`MOMENT`], so many attempts at a time (Little's law). Of a young lane no time is
+    /// known: as many as it works on are no long queue.
+    fn is_short(&self, waiting: usize, at_a_time: usize) -> bool {
+        match self.latency > 0.0 {
+            true => waiting as f64 * self.latency < MOMENT.as_secs_f64() * at_a_time as f64,
+            false => waiting < at_a_time,
+        }
+    }
+
+    /// Whether a target has as many attempts in flight as it allows itself.
+    pub(super) fn is_full(&self, own: Own<'_>) -> bool {
+        self.quotas.get(own.target).is_some_and(|quota| quota.in_flight >= own.most)
+    }
+
+    /// What is kept of a target that allows less than the lane.
+    pub(super) fn quota(&mut self, target: &TargetKey, now: Instant) -> &mut Quota {
+        self.quotas.entry(target.clone()).or_insert_with(|| Quota::new(now))
+    }
+
+    /// The same, if there is anything.
+    pub(super) fn quota_mut(&mut self, target: &TargetKey) -> Option<&mut Quota> {
+        self.quotas.get_mut(target)
     }
 
     /// Why there is no room.
@@ -183,9 +227,19 @@ impl Lane {
         self.parked.away(now)
     }
 
-    /// What a job's wait is made from; `all` is the backlog of all lanes.
-    pub(super) fn backlog(&mut self, all: u64, now: Instant) -> Backlog {
-        Backlog { lane: self.parked(now) as f64, all: all as f64, rate: self.capacity }
+    /// Those that are away because of their target's own limit as well.
+    pub(super) fn all_parked(&mut self, now: Instant) -> u64 {
+        self.parked(now) + self.quotas.values_mut().map(|quota| quota.parked(now)).sum::<u64>()
+    }
+
+    /// Answers a second that it could give.
+    pub(super) fn capacity(&self) -> f64 {
+        self.capacity
+    }
+
+    /// Mean seconds of an answer.
+    pub(super) fn latency(&self) -> f64 {
+        self.latency.max(SHORTEST_ANSWER)
     }
 
     /// A job was parked.
@@ -200,24 +254,33 @@ impl Lane {
             self.heard = now;
         }
         self.in_flight.push_back(now);
+        self.peak = self.peak.max(self.in_flight.len());
         self.began = Some(now);
         self.used = now;
     }
 
     /// An attempt that began at `begun` has ended.
     pub(super) fn end(&mut self, begun: Instant, signal: Signal, now: Instant) {
+        let peak = self.peak;
+        if begun > self.round {
+            (self.round, self.peak) = (now, self.in_flight.len());
+        }
         if let Some(at) = self.in_flight.iter().position(|one| *one == begun) {
             self.in_flight.remove(at);
         }
         self.heard = now;
         self.used = now;
         match signal {
-            Signal::Answered => self.answered(begun, now),
+            Signal::Answered => self.answered(begun, peak, now),
             Signal::Failing => self.failed(begun, now),
             Signal::PushedBack(pause) => {
                 self.failed(begun, now);
                 self.limit.pushed_back();
-                let own = PUSH_BACK.saturating_mul(1 << (self.limit.in_a_row().saturating_sub(1)).min(16));
+                if self.pushed_back_at.is_none_or(|at| begun >= at) {
+                    self.pushed_back = self.pushed_back.saturating_add(1);
+                    self.pushed_back_at = Some(now);
+                }
+                let own = PUSH_BACK.saturating_mul(1 << (self.pushed_back.saturating_sub(1)).min(16));
                 let until = now.checked_add(pause.unwrap_or(own.min(PUSH_BACK_MOST)));
                 self.closed = self.closed.max(until);
             }
@@ -225,8 +288,9 @@ impl Lane {
         }
     }
 
-    /// Lets the capacity fade.
+    /// Lets the capacity fade, and forgets targets that have nothing in flight.
     pub(super) fn age(&mut self, now: Instant) {
+        self.quotas.retain(|_, quota| !quota.is_idle(now));
         let kept = (-now.saturating_duration_since(self.aged).as_secs_f64() / FORGOTTEN_OVER).exp();
         self.aged = now;
         self.capacity *= kept;
@@ -238,12 +302,14 @@ impl Lane {
         unused
             && self.in_flight.is_empty()
             && self.waiting == 0
+            && self.quotas.is_empty()
             && self.parked(now) == 0
             && self.closed_for(now).is_zero()
     }
 
-    fn answered(&mut self, begun: Instant, now: Instant) {
-        self.limit.answered(begun);
+    fn answered(&mut self, begun: Instant, peak: usize, now: Instant) {
+        self.limit.answered(begun, peak);
+        self.pushed_back = 0;
         self.proven = true;
         self.rate.count(now);
         let took = now.saturating_duration_since(begun).as_secs_f64();
@@ -259,7 +325,11 @@ impl Lane {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        let quiet = now.saturating_duration_since(self.heard) >= self.patience();
+        self.is_quiet(self.patience(), now)
+    }
+
+    fn is_quiet(&self, patience: Duration, now: Instant) -> bool {
+        let quiet = now.saturating_duration_since(self.heard) >= patience;
         quiet && self.in_flight.len() > self.overtaken(now)
     }
 
@@ -273,33 +343,12 @@ impl Lane {
 
     /// How long an answer may take before its absence says something.
     fn patience(&self) -> Duration {
-        SILENCE.max(Duration::try_from_secs_f64(4.0 * self.latency).unwrap_or(SILENCE))
+        self.usually(SILENCE)
     }
-}
 
-impl ParkReason {
-    /// The metric label.
-    pub fn label(self) -> &'static str {
-        match self {
-            ParkReason::Saturated => "saturated",
-            ParkReason::Failing => "failing",
-            ParkReason::PushedBack => "pushed_back",
-        }
-    }
-}
-
-impl Standing {
-    /// Every standing, the best first.
-    pub const ALL: [Standing; 4] = [Standing::Open, Standing::Limited, Standing::Probing, Standing::PushedBack];
-
-    /// The word in tables and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Standing::Open => "open",
-            Standing::Limited => "limited",
-            Standing::Probing => "probing",
-            Standing::PushedBack => "pushed_back",
-        }
+    /// Four times the usual time of an answer, or `least`.
+    fn usually(&self, least: Duration) -> Duration {
+        least.max(Duration::try_from_secs_f64(4.0 * self.latency).unwrap_or(least))
     }
 }
 

@@ -7,17 +7,27 @@ use std::{
 };
 
 use super::{
-    lane::{Lane, ParkReason, Standing},
-    pace,
+    lane::Lane,
+    pace::{self, Backlog},
     parked::Parked,
+    quota::Own,
     signal::Signal,
+    standing::{ParkReason, Standing},
 };
+use crate::store::TargetKey;
 
 /// A lane may have this many times as many attempts in flight as slots are free.
 pub const SHARE: usize = 2;
 
 /// The last so manieth part of the slots is for lanes that have nothing in flight.
 pub const RESERVED: usize = 8;
+
+/// So many eighths of the slots are for lanes that have not answered since their trouble, since the start, or for a while.
+pub const UNCERTAIN: usize = 4;
+
+/// And so many for those of them of which nothing is known yet, for their first attempt: whoever is new must not wait for others'
+/// timeouts.
+pub const UNHEARD_OF: usize = 5;
 
 /// Lanes unused for so long are forgotten: what was learnt of them is old.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -30,8 +40,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub struct Asked<'a> {
     /// The lane's name.
     pub lane: &'a Arc<str>,
-    /// Most attempts in flight that the target allows.
-    pub most: usize,
+    /// What its target allows, if that is less than any target may have.
+    pub own: Option<Own<'a>>,
     /// How often the job was parked since its last attempt.
     pub parked: u32,
     /// Whether it has waited in the process already.
@@ -57,7 +67,7 @@ pub enum Admission {
     /// The attempt may start; it counts from now on.
     Go,
     /// Wait for room, for a moment; to be told to [`Lanes::waits_no_longer`] in the end.
-    Wait,
+    Wait(Queue),
     /// Park it.
     Park {
         /// Why.
@@ -67,13 +77,31 @@ pub enum Admission {
     },
 }
 
+/// What a job waits for in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Room in its lane.
+    Lane,
+    /// The end of an attempt at its own target.
+    Target,
+}
+
+/// How many of those that wait may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freed {
+    /// Of those that wait for room in the lane.
+    pub lane: usize,
+    /// Of those that wait for the target whose attempt has ended.
+    pub target: usize,
+}
+
 /// See the module's words.
 #[derive(Debug)]
 pub struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
     /// Attempts in flight that the worker allows.
     slots: usize,
-    /// What a lane's limit may grow to.
+    /// What a target, and a lane, may have in flight.
     most: usize,
     /// The longest wait that one rung holds.
     longest: Duration,
@@ -81,8 +109,8 @@ pub struct Lanes {
     in_flight: usize,
     /// Those of them in lanes that have not answered since their trouble.
     unproven: usize,
-    /// Jobs parked, all lanes together.
-    parked: Parked,
+    /// Jobs parked, of all lanes that answer, and of all that are in trouble.
+    parked: [Parked; 2],
     swept: Instant,
 }
 
@@ -96,7 +124,7 @@ impl Lanes {
             longest,
             in_flight: 0,
             unproven: 0,
-            parked: Parked::new(now),
+            parked: [Parked::new(now), Parked::new(now)],
             swept: now,
         }
     }
@@ -105,61 +133,118 @@ impl Lanes {
     pub fn admit(&mut self, asked: Asked<'_>, now: Instant, draw: f64) -> Admission {
         self.sweep(now);
         let free = self.slots.saturating_sub(self.in_flight);
-        let unproven_full = self.unproven >= self.slots.div_ceil(2);
         let most = self.most;
         let lane = match self.lanes.get_mut(asked.lane) {
             Some(lane) => lane,
             None => self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now)),
         };
-        let fair = match lane.in_flight() {
-            0 => free > 0,
-            some => some <= SHARE * free && free > self.slots / RESERVED,
+        if lane.is_doubted(now) {
+            self.unproven += lane.in_flight();
+        }
+        let (fair, uncertain) = match lane.in_flight() {
+            0 if lane.is_unblemished() => (free > 0, UNHEARD_OF),
+            0 => (free > 0, UNCERTAIN),
+            some => (some <= SHARE * free && free > self.slots / RESERVED, UNCERTAIN),
         };
-        let share = fair && (lane.is_proven() || !unproven_full);
-        let turn = asked.turn != Turn::Fresh || lane.waiting == 0;
-        if asked.alone || (turn && share && lane.has_room(asked.most, now)) {
+        let share = fair && (lane.is_proven() || self.unproven < (self.slots * uncertain).div_ceil(8));
+        let full = asked.own.filter(|own| lane.is_full(*own));
+        let queued = lane.waiting + asked.own.map_or(0, |own| lane.quota(own.target, now).waiting);
+        let turn = asked.turn != Turn::Fresh || queued == 0;
+        if asked.alone || (turn && share && full.is_none() && lane.has_room(most, now)) {
             lane.begin(now);
+            if let Some(own) = asked.own {
+                lane.quota(own.target, now).in_flight += 1;
+            }
             self.in_flight += 1;
             self.unproven += usize::from(!lane.is_proven());
             return Admission::Go;
         }
-        match asked.turn {
-            Turn::Fresh if share && lane.turns_soon(now) => {
-                lane.waiting += 1;
-                return Admission::Wait;
-            }
-            Turn::Waiting => return Admission::Wait,
-            Turn::Fresh | Turn::Last => {}
+        // One that is behind others of its target waits with them.
+        let own = asked.own.filter(|own| full.is_some() || lane.quota(own.target, now).waiting > 0);
+        let (queue, soon) = match own {
+            Some(own) => (Queue::Target, lane.own_turns_soon(own, now)),
+            None => (Queue::Lane, lane.turns_soon(now)),
+        };
+        match (asked.turn, own) {
+            (Turn::Fresh, Some(own)) if share && soon => lane.quota(own.target, now).waiting += 1,
+            (Turn::Fresh, None) if share && soon => lane.waiting += 1,
+            (Turn::Waiting, _) => {}
+            (Turn::Fresh | Turn::Last, _) => return self.park(asked, full, share, now, draw),
         }
-        let (reason, closed) = (lane.why(now), lane.closed_for(now));
-        let backlog = lane.backlog(self.parked.away(now), now);
+        Admission::Wait(queue)
+    }
+
+    /// Parks a job, whose target may be `full`, and whose lane may have no `share` of the slots left.
+    fn park(&mut self, asked: Asked<'_>, full: Option<Own<'_>>, share: bool, now: Instant, draw: f64) -> Admission {
+        let most = self.most;
+        let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
+        let (reason, closed) = match lane.why(now) {
+            ParkReason::Saturated if !share => (ParkReason::Crowded, Duration::ZERO),
+            why => (why, lane.closed_for(now)),
+        };
+        lane.used = now;
+        if let (ParkReason::Saturated, Some(own)) = (reason, full) {
+            let latency = lane.latency();
+            let quota = lane.quota(own.target, now);
+            let wait = pace::wait(quota.backlog(own.most, latency, now), asked.parked, closed, self.longest, draw);
+            quota.park(wait, now);
+            return Admission::Park { reason, wait };
+        }
+        let troubled = matches!(reason, ParkReason::Failing | ParkReason::PushedBack);
+        let all = &mut self.parked[usize::from(troubled)];
+        let backlog = Backlog {
+            lane: lane.parked(now) as f64,
+            all: all.away(now) as f64,
+            returning: all.returning(now),
+            rate: lane.capacity(),
+        };
         let wait = pace::wait(backlog, asked.parked, closed, self.longest, draw);
         lane.park(wait, now);
-        self.parked.add(wait, now);
+        all.add(wait, now);
         Admission::Park { reason, wait }
     }
 
-    /// A job that waited in the process does so no longer. Returns how many still do.
-    pub fn waits_no_longer(&mut self, lane: &Arc<str>) -> usize {
+    /// A job that waited in the process, in this queue of its target's or lane's, does so no longer. Returns how many still do.
+    pub fn waits_no_longer(&mut self, lane: &Arc<str>, target: &TargetKey, queue: Queue) -> usize {
         let Some(lane) = self.lanes.get_mut(lane) else { return 0 };
-        lane.waiting = lane.waiting.saturating_sub(1);
-        lane.waiting
+        let waiting = match queue {
+            Queue::Lane => &mut lane.waiting,
+            Queue::Target => match lane.quota_mut(target) {
+                Some(quota) => &mut quota.waiting,
+                None => return 0,
+            },
+        };
+        *waiting = waiting.saturating_sub(1);
+        *waiting
     }
 
-    /// An attempt that began at `begun` has ended. Returns how many of those that wait in the process may try again.
-    pub fn ended(&mut self, lane: &Arc<str>, begun: Instant, signal: Signal, now: Instant) -> usize {
+    /// An attempt at `target` that began at `begun` has ended.
+    pub fn ended(
+        &mut self,
+        lane: &Arc<str>,
+        target: &TargetKey,
+        begun: Instant,
+        signal: Signal,
+        now: Instant,
+    ) -> Freed {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let Some(lane) = self.lanes.get_mut(lane) else { return 0 };
+        let Some(lane) = self.lanes.get_mut(lane) else { return Freed { lane: 0, target: 0 } };
         let (was, in_flight) = (lane.is_proven(), lane.in_flight());
         lane.end(begun, signal, now);
         // Those of a lane count as unproven together, or not at all.
         let before = if was { 0 } else { in_flight };
         let after = if lane.is_proven() { 0 } else { lane.in_flight() };
         self.unproven = (self.unproven + after).saturating_sub(before);
-        match lane.has_room(self.most, now) {
+        let quota = lane.quota_mut(target);
+        let own = quota.map_or(0, |quota| {
+            quota.in_flight = quota.in_flight.saturating_sub(1);
+            quota.waiting.min(1)
+        });
+        let room = match lane.has_room(self.most, now) {
             true => lane.limit().saturating_sub(lane.in_flight()).clamp(1, lane.waiting.max(1)),
             false => 0,
-        }
+        };
+        Freed { lane: room, target: own }
     }
 
     /// Attempts in flight.
@@ -183,7 +268,7 @@ impl Lanes {
                 in_flight: lane.in_flight(),
                 limit: lane.limit(),
                 answers_per_second: (lane.rate(now) * 10.0).round() / 10.0,
-                parked: lane.parked(now),
+                parked: lane.all_parked(now),
                 pushed_back_for_seconds: lane.closed_for(now).as_secs_f64().ceil() as u64,
             }
         };
@@ -222,112 +307,4 @@ pub struct View {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_secs(3600);
-
-    fn name(n: usize) -> Arc<str> {
-        format!("org{n} https://receiver.example").into()
-    }
-
-    fn asked(lane: &Arc<str>) -> Asked<'_> {
-        Asked { lane, most: 64, parked: 0, turn: Turn::Fresh, alone: false }
-    }
-
-    /// Starts as many attempts as may.
-    fn fill(lanes: &mut Lanes, lane: &Arc<str>, now: Instant) -> usize {
-        (0..1000).take_while(|_| lanes.admit(asked(lane), now, 0.5) == Admission::Go).count()
-    }
-
-    fn prove(lanes: &mut Lanes, lane: &Arc<str>, now: Instant) {
-        for _ in 0..70 {
-            assert_eq!(lanes.admit(asked(lane), now, 0.5), Admission::Go);
-            lanes.ended(lane, now, Signal::Answered, now);
-        }
-    }
-
-    #[test]
-    fn a_lane_has_its_limit_in_flight_and_no_more() {
-        let now = Instant::now();
-        let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
-        assert_eq!(fill(&mut lanes, &lane, now), 4);
-        assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Wait, "a young lane's queue is short");
-        let other = name(2);
-        prove(&mut lanes, &other, now);
-        assert_eq!(fill(&mut lanes, &other, now), 56);
-        assert_eq!(lanes.admit(Asked { alone: true, ..asked(&other) }, now, 0.5), Admission::Go);
-    }
-
-    #[test]
-    fn what_its_own_target_allows_is_the_limit_if_that_is_less() {
-        let now = Instant::now();
-        let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
-        prove(&mut lanes, &lane, now);
-        let few = Asked { most: 2, ..asked(&lane) };
-        let started = (0..10).take_while(|_| lanes.admit(few, now, 0.5) == Admission::Go).count();
-        assert_eq!(started, 2);
-    }
-
-    #[test]
-    fn lanes_that_have_never_answered_have_half_of_the_slots_at_most() {
-        let now = Instant::now();
-        let mut lanes = Lanes::new(100, 64, LONGEST, now);
-        let healthy = name(0);
-        prove(&mut lanes, &healthy, now);
-        let taken: usize = (1..100).map(|n| fill(&mut lanes, &name(n), now)).sum();
-        assert_eq!(taken, 50);
-        assert!(fill(&mut lanes, &healthy, now) >= 30, "the healthy one still has its share");
-        assert!(matches!(lanes.admit(asked(&name(1)), now, 0.5), Admission::Park { .. }));
-    }
-
-    #[test]
-    fn however_many_lanes_are_slow_something_is_left() {
-        let now = Instant::now();
-        let mut lanes = Lanes::new(256, 64, LONGEST, now);
-        (0..20).for_each(|n| prove(&mut lanes, &name(n), now));
-        let taken: Vec<_> = (0..19).map(|n| fill(&mut lanes, &name(n), now)).collect();
-        assert!(taken[0] == 56 && taken.iter().all(|taken| *taken >= 1), "{taken:?}");
-        assert!(fill(&mut lanes, &name(19), now) >= 1);
-    }
-
-    #[test]
-    fn those_that_wait_go_before_those_that_come() {
-        let now = Instant::now();
-        let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
-        fill(&mut lanes, &lane, now);
-        assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Wait);
-        assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Wait);
-        assert_eq!(lanes.ended(&lane, now, Signal::Answered, now), 2, "one is free, and the limit has grown by one");
-        assert_eq!(lanes.admit(Asked { turn: Turn::Waiting, ..asked(&lane) }, now, 0.5), Admission::Go);
-        assert_eq!(lanes.waits_no_longer(&lane), 2, "two others are there still");
-    }
-
-    #[test]
-    fn a_backlog_is_counted_until_it_is_due() {
-        let now = Instant::now();
-        let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
-        fill(&mut lanes, &lane, now);
-        let silent = now + 3 * SECOND;
-        for _ in 0..10 {
-            let parked = lanes.admit(asked(&lane), silent, 0.0);
-            assert_eq!(parked, Admission::Park { reason: ParkReason::Failing, wait: SECOND });
-        }
-        assert_eq!(lanes.view(silent)[0].parked, 10);
-        assert_eq!(lanes.view(silent + 2 * SECOND)[0].parked, 0);
-    }
-
-    #[test]
-    fn lanes_in_no_use_are_forgotten() {
-        let now = Instant::now();
-        let mut lanes = Lanes::new(1000, 64, LONGEST, now);
-        (0..50).for_each(|n| prove(&mut lanes, &name(n), now));
-        let busy = name(99);
-        lanes.admit(asked(&busy), now, 0.5);
-        lanes.admit(asked(&name(0)), now + FORGOTTEN_AFTER, 0.5);
-        let left: Vec<_> = lanes.view(now).into_iter().map(|view| view.organization).collect();
-        assert_eq!(left.len(), 2, "{left:?}");
-        assert_eq!((lanes.in_flight(), lanes.unproven), (2, 2));
-    }
-}
+mod tests;

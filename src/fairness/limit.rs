@@ -68,11 +68,16 @@ impl Limit {
         self.in_a_row
     }
 
-    /// An attempt that began at `begun` was answered.
-    pub fn answered(&mut self, begun: Instant) {
+    /// An attempt that began at `begun` was answered, when up to `used` were in flight. A limit of which less than half is used
+    /// does not grow: nothing says that the target could take more (as RFC 7661 has it for TCP), and a lane that hangs takes all
+    /// of its limit.
+    pub fn answered(&mut self, begun: Instant, used: usize) {
         self.in_a_row = 0;
         self.alive = self.alive.max(Some(begun));
         self.failing -= self.failing * GAIN;
+        if (used as f64) < self.value / 2.0 {
+            return;
+        }
         self.value += if self.value < self.threshold { 1.0 } else { self.value.recip() };
         self.value = self.value.min(self.most);
     }
@@ -116,7 +121,7 @@ mod tests {
         for n in 1..=limit.get() {
             match every > 0 && n % every == 0 {
                 true => limit.failed(begun, *now),
-                false => limit.answered(begun),
+                false => limit.answered(begun, 64),
             }
         }
         *now += Duration::from_millis(1);
@@ -137,9 +142,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_used_does_not_grow() {
+        let (mut limit, now) = (Limit::new(64), Instant::now());
+        (0..100).for_each(|_| limit.answered(now, 1));
+        assert_eq!(limit.get(), 4);
+        (0..100).for_each(|_| limit.answered(now, 5));
+        assert_eq!(limit.get(), 11, "twice what was in flight, and a little");
+    }
+
+    #[test]
     fn a_window_that_fails_whole_leaves_one_attempt() {
         let (mut limit, begun) = (Limit::new(64), Instant::now());
-        (0..60).for_each(|_| limit.answered(begun));
+        (0..60).for_each(|_| limit.answered(begun, 64));
         assert_eq!(limit.get(), 64);
         (0..64).for_each(|_| limit.failed(begun, begun));
         assert_eq!((limit.get(), limit.is_one()), (1, true));
@@ -150,7 +164,7 @@ mod tests {
     #[test]
     fn after_trouble_it_grows_fast_to_half_of_what_it_was_and_then_slowly() {
         let (mut limit, mut now) = (Limit::new(64), Instant::now());
-        (0..60).for_each(|_| limit.answered(now));
+        (0..60).for_each(|_| limit.answered(now, 64));
         (0..64).for_each(|_| limit.failed(now, now));
         let grown: Vec<_> = (0..8)
             .map(|_| {
@@ -164,7 +178,7 @@ mod tests {
     #[test]
     fn one_round_cuts_once_however_many_of_it_fail() {
         let (mut limit, begun) = (Limit::new(64), Instant::now());
-        (0..60).for_each(|_| limit.answered(begun));
+        (0..60).for_each(|_| limit.answered(begun, 64));
         let later = begun + Duration::from_secs(1);
         limit.failed(begun, later);
         let cut = limit.get();
@@ -191,8 +205,8 @@ mod tests {
         let (mut limit, start) = (Limit::new(64), Instant::now());
         let second = |n| start + Duration::from_secs(n);
         (0..4).for_each(|_| limit.failed(start, second(30)));
-        limit.answered(second(31));
-        limit.answered(second(32));
+        limit.answered(second(31), 64);
+        limit.answered(second(32), 64);
         for begun in [5, 10, 15] {
             limit.failed(second(begun), second(33));
         }
@@ -204,7 +218,7 @@ mod tests {
         let mut limit = Limit::new(64);
         limit.pushed_back();
         assert!(limit.is_one());
-        limit.answered(Instant::now());
+        limit.answered(Instant::now(), 64);
         assert_eq!(limit.get(), 2);
     }
 }

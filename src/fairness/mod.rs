@@ -27,8 +27,12 @@
 //!
 //! **Shares.** A lane may have at most [`lanes::SHARE`] times as many attempts in flight as there are slots free (dynamic thresholds,
 //! Choudhury and Hahne 1998), and the last eighth of them is for lanes that have nothing in flight: however many lanes are slow,
-//! something is left for the next one. Lanes that have not answered since their trouble (or since the start) have half of the
-//! slots together at most.
+//! something is left for the next one. Lanes that have not answered since their trouble, since the start, or for
+//! [`lane::DOUBT`], get no more once they have half of the slots together ([`lanes::UNCERTAIN`]), but for the first attempt of
+//! one that nothing is known of ([`lanes::UNHEARD_OF`]). And a limit that is not used does not grow (as RFC 7661 has it for
+//! TCP), so that many which begin to hang at once take little more than what they used.
+//!
+//! **A target's own limit** (`max_in_flight` in the store) is counted for that target within its lane ([`Own`]).
 //!
 //! **Parking** ([`pace`]) is paced by what the lane can take, so that its backlog does not circle through the broker for nothing.
 
@@ -37,15 +41,18 @@ pub mod lanes;
 mod limit;
 pub mod pace;
 mod parked;
+mod quota;
 mod signal;
+mod standing;
 
 #[cfg(test)]
 mod simulation;
 
 pub use self::{
-    lane::{ParkReason, Standing},
-    lanes::{Admission, Asked, Lanes, Turn, View},
+    lanes::{Admission, Asked, Freed, Lanes, Queue, Turn, View},
     limit::Limit,
     parked::Parked,
+    quota::Own,
     signal::{Signal, signal},
+    standing::{ParkReason, Standing},
 };

@@ -8,7 +8,7 @@
 //!
 //! | bound | why |
 //! |---|---|
-//! | all lanes of a worker together return at most [`ALL`] jobs a second | any number of dead targets costs the broker the same |
+//! | all lanes in trouble together return about [`ALL`] jobs a second at most, and so do all others | any number of dead targets costs the broker the same, and what waits for them delays nobody else |
 //! | a job's shortest wait doubles with each park from [`SHORTEST`] to [`LOW_MOST`] | the same job is not asked about again and again, and one lonely job still probes its target every few seconds |
 //! | no wait is longer than [`LONGEST`] or the longest rung | a wrong estimate is corrected in the end |
 
@@ -20,7 +20,8 @@ pub const AHEAD: f64 = 1.5;
 /// Jobs a second that a lane's backlog returns with at least.
 pub const FLOOR: f64 = 20.0;
 
-/// Jobs a second that return to one worker, all lanes together. About a twentieth of what one broker on two cores does.
+/// Jobs a second that return to one worker, all lanes in trouble together, and all others together. About a twentieth of what
+/// one broker on two cores does. Waits are stretched from half of it on.
 pub const ALL: f64 = 500.0;
 
 /// The shortest wait: the lowest rung that every ladder has.
@@ -37,8 +38,10 @@ pub const LONGEST: Duration = Duration::from_secs(3600);
 pub struct Backlog {
     /// Jobs of this lane that this worker has parked and that have not come back.
     pub lane: f64,
-    /// The same of all lanes.
+    /// The same of all lanes that stand as it does, in trouble or not.
     pub all: f64,
+    /// Jobs a second that come back of those.
+    pub returning: f64,
     /// Answers a second that the lane can give, as far as is known.
     pub rate: f64,
 }
@@ -48,7 +51,9 @@ pub struct Backlog {
 pub fn wait(backlog: Backlog, parked: u32, closed: Duration, longest: Duration, draw: f64) -> Duration {
     let draw = draw.clamp(0.0, 1.0);
     let low = SHORTEST.saturating_mul(1 << parked.min(16)).min(LOW_MOST);
-    let mean = (backlog.lane / (AHEAD * backlog.rate + FLOOR)).max(backlog.all / ALL);
+    // Not by their number alone: what is due in an hour is no reason to let a lane that answers wait.
+    let crowd = (2.0 * backlog.returning / ALL - 1.0).clamp(0.0, 1.0);
+    let mean = (backlog.lane / (AHEAD * backlog.rate + FLOOR)).max(crowd * backlog.all / ALL);
     let spread = Duration::try_from_secs_f64(2.0 * mean * draw).unwrap_or(LONGEST).max(low.mul_f64(draw));
     let most = LONGEST.min(longest);
     match closed.is_zero() {
@@ -62,7 +67,7 @@ pub fn wait(backlog: Backlog, parked: u32, closed: Duration, longest: Duration, 
 mod tests {
     use super::*;
 
-    const NONE: Backlog = Backlog { lane: 0.0, all: 0.0, rate: 0.0 };
+    const NONE: Backlog = Backlog { lane: 0.0, all: 0.0, returning: 0.0, rate: 0.0 };
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn seconds(backlog: Backlog, parked: u32, draw: f64) -> f64 {
@@ -78,24 +83,31 @@ mod tests {
 
     #[test]
     fn a_backlog_returns_somewhat_faster_than_its_lane_answers() {
-        let slow = Backlog { lane: 200_000.0, all: 200_000.0, rate: 64.0 };
+        let slow = Backlog { lane: 200_000.0, all: 200_000.0, rate: 64.0, ..NONE };
         let mean = seconds(slow, 0, 0.5);
         assert!((1724.0..1726.0).contains(&mean), "{mean}");
-        let dead = Backlog { rate: 0.0, lane: 1_000.0, all: 1_000.0 };
+        let dead = Backlog { lane: 1_000.0, all: 1_000.0, ..NONE };
         assert!((50.0..52.0).contains(&seconds(dead, 0, 0.5)));
     }
 
     #[test]
     fn all_lanes_together_are_bounded() {
-        let many = Backlog { lane: 10.0, all: 1_000_000.0, rate: 100.0 };
+        let many = Backlog { lane: 10.0, all: 1_000_000.0, returning: 500.0, rate: 100.0 };
         assert_eq!(seconds(many, 0, 0.5), 2001.0);
+        assert_eq!(seconds(Backlog { returning: 375.0, ..many }, 0, 0.5), 1001.0);
         assert_eq!(seconds(Backlog { all: 1e12, ..many }, 0, 1.0), 3600.0);
+    }
+
+    #[test]
+    fn what_comes_back_slowly_delays_nobody() {
+        let beside_a_dead_one = Backlog { lane: 10.0, all: 200_000.0, returning: 60.0, rate: 100.0 };
+        assert!(seconds(beside_a_dead_one, 0, 0.5) < 2.0);
     }
 
     #[test]
     fn a_push_back_is_waited_out_and_then_spread() {
         let closed = Duration::from_secs(60);
-        let backlog = Backlog { lane: 1_000.0, all: 1_000.0, rate: 0.0 };
+        let backlog = Backlog { lane: 1_000.0, all: 1_000.0, ..NONE };
         assert_eq!(wait(backlog, 0, closed, HOUR, 0.0), closed);
         assert_eq!(wait(backlog, 0, closed, HOUR, 0.1), closed + Duration::from_secs(10));
     }
@@ -103,7 +115,7 @@ mod tests {
     #[test]
     fn no_wait_is_longer_than_the_longest_rung() {
         let longest = Duration::from_secs(5);
-        let dead = Backlog { lane: 1e6, all: 1e6, rate: 0.0 };
+        let dead = Backlog { lane: 1e6, all: 1e6, returning: 1e3, ..NONE };
         assert_eq!(wait(dead, 5, Duration::ZERO, longest, 0.9), longest);
     }
 }

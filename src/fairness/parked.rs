@@ -15,15 +15,25 @@ const PRECISION: u64 = 16;
 #[derive(Clone, Debug)]
 pub struct Parked {
     start: Instant,
-    /// From the millisecond since `start` when they are due to how many are.
-    due: BTreeMap<u64, u64>,
+    /// From the millisecond since `start` when they are due to those that are.
+    due: BTreeMap<u64, Due>,
     away: u64,
+    /// Jobs a second that come back.
+    returning: f64,
+}
+
+/// Those that are due together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    jobs: u64,
+    /// What they add to the rate of return.
+    returning: f64,
 }
 
 impl Parked {
     /// None yet.
     pub fn new(now: Instant) -> Parked {
-        Parked { start: now, due: BTreeMap::new(), away: 0 }
+        Parked { start: now, due: BTreeMap::new(), away: 0, returning: 0.0 }
     }
 
     /// One more is away for `wait`.
@@ -31,17 +41,32 @@ impl Parked {
         let wait = millis(wait);
         let step = (wait / PRECISION).next_power_of_two().max(128);
         let due = millis(now.saturating_duration_since(self.start)).saturating_add(wait);
-        *self.due.entry((due / step + 1).saturating_mul(step)).or_default() += 1;
+        let returning = 1_000.0 / wait.max(1) as f64;
+        let together = self.due.entry((due / step + 1).saturating_mul(step)).or_default();
+        together.jobs += 1;
+        together.returning += returning;
         self.away += 1;
+        self.returning += returning;
     }
 
     /// How many are still away.
     pub fn away(&mut self, now: Instant) -> u64 {
         let now = millis(now.saturating_duration_since(self.start));
         while let Some(first) = self.due.first_entry().filter(|first| *first.key() <= now) {
-            self.away -= first.remove();
+            let due = first.remove();
+            self.away -= due.jobs;
+            self.returning -= due.returning;
+        }
+        if self.away == 0 {
+            self.returning = 0.0;
         }
         self.away
+    }
+
+    /// Jobs a second that come back, if as many go as come: one that is away for a minute comes back a sixtieth time a second.
+    pub fn returning(&mut self, now: Instant) -> f64 {
+        self.away(now);
+        self.returning.max(0.0)
     }
 }
 
@@ -62,6 +87,21 @@ mod tests {
         }
         let away = [0, 2, 59, 65, 3599, 4000].map(|after| parked.away(now + Duration::from_secs(after)));
         assert_eq!(away, [4, 3, 3, 1, 1, 0]);
+    }
+
+    #[test]
+    fn the_rate_of_return_is_what_goes_away_each_second() {
+        let start = Instant::now();
+        let mut parked = Parked::new(start);
+        let second = |n| start + Duration::from_secs(n);
+        // Ten a second, for ten or for a hundred seconds each.
+        for n in 0..1_000 {
+            (0..5).for_each(|_| parked.add(Duration::from_secs(10), second(n)));
+            (0..5).for_each(|_| parked.add(Duration::from_secs(100), second(n)));
+        }
+        let rate = parked.returning(second(1_000));
+        assert!((9.0..11.5).contains(&rate), "{rate}");
+        assert_eq!(parked.returning(second(2_000)), 0.0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     delivery::ladder::{Ladder, Step},
     settings::Backoff,
+    store::TargetKey,
 };
 
 /// How long a worker takes for a job that it parks or begins.
@@ -190,13 +191,14 @@ impl World {
     fn take(&mut self, job: Queued, turn: Turn) {
         let name = self.names[job.lane].clone();
         let (now, draw) = (self.instant(self.now), self.draw());
+        let asked = Asked { lane: &name, own: None, parked: job.parked, turn, alone: false };
+        let admission = self.lanes.admit(asked, now, draw);
         if turn != Turn::Fresh {
-            self.lanes.waits_no_longer(&name);
+            self.lanes.waits_no_longer(&name, &target(), Queue::Lane);
         }
-        let asked = Asked { lane: &name, most: 64, parked: job.parked, turn, alone: false };
-        match self.lanes.admit(asked, now, draw) {
+        match admission {
             Admission::Go => self.begin(job),
-            Admission::Wait => {
+            Admission::Wait(_) => {
                 self.waiting[job.lane].push_back((self.next, job));
                 let id = self.next;
                 self.at(self.now + 0.25, Event::GiveUp { lane: job.lane, id });
@@ -232,7 +234,7 @@ impl World {
             _ => self.counts[lane].failed += 1,
         }
         let name = self.names[lane].clone();
-        let room = self.lanes.ended(&name, self.instant(begun), signal, self.instant(self.now));
+        let room = self.lanes.ended(&name, &target(), self.instant(begun), signal, self.instant(self.now)).lane;
         for _ in 0..room {
             let Some((_, job)) = self.waiting[lane].pop_front() else { break };
             self.take(job, Turn::Last);
@@ -242,6 +244,10 @@ impl World {
     fn delivered_between(&self, lane: usize, from: f64, to: f64) -> usize {
         self.counts[lane].delivered.iter().filter(|at| (from..to).contains(*at)).count()
     }
+}
+
+fn target() -> TargetKey {
+    TargetKey::new("org", None, None)
 }
 
 fn fast(_: f64) -> Does {
@@ -324,4 +330,46 @@ fn a_backlog_of_a_dead_target_leaves_the_broker_to_others() {
     assert!(share < 0.2, "{share} of the broker's operations are parks");
     let parks = world.counts[0].parks as f64;
     assert!(parks - 200_000.0 < 300.0 * pace::ALL * 1.2, "{parks} parks");
+}
+
+#[test]
+fn targets_that_answered_and_then_hang_all_at_once_leave_room_to_others() {
+    let down: Receiver = |now| if now < 60.0 { Does::Answers(0.05) } else { Does::Hangs };
+    let receivers = (0..60).map(|n| if n < 40 { down } else { fast as Receiver }).collect();
+    let mut world = World::new(512, receivers);
+    // Twenty new ones begin after the others have hung.
+    for lane in 0..60 {
+        let from = if lane < 40 { 0.0 } else { 63.0 };
+        world.publish(lane, from + lane as f64 / 3000.0, 50.0, 6_000);
+    }
+    world.run_until(60.0 + TIMEOUT);
+    let hanging: usize = world.in_flight[..40].iter().sum();
+    assert!(hanging <= 7 * 40 + 40, "{hanging} slots: what they used, and probes");
+    for lane in 40..60 {
+        let counts = &world.counts[lane];
+        let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+        assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
+    }
+}
+
+#[test]
+fn what_waits_for_a_dead_target_does_not_delay_what_waits_for_a_busy_one() {
+    // A burst of more than it takes at once, by itself and beside 100,000 jobs for nobody.
+    let times = |dead: usize| {
+        let mut world = World::new(512, vec![hangs, |_| Does::Answers(0.5)]);
+        world.publish(0, 0.0, 5_000.0, dead);
+        world.publish(1, 0.0, 20.0, 1_200);
+        world.publish(1, 60.0, 2_000.0, 2_000);
+        world.run_until(300.0);
+        let counts = &world.counts[1];
+        assert!(counts.parks > 0 && counts.delivered.len() == 3_200);
+        let mut after: Vec<_> = counts.delivered.iter().map(|at| at - 60.0).collect();
+        after.sort_by(f64::total_cmp);
+        (after[2_200], after[3_100])
+    };
+    let (alone, beside) = (times(0), times(100_000));
+    assert!(
+        beside.0 < 1.5 * alone.0 && beside.1 < 1.5 * alone.1,
+        "half and nearly all after {alone:?} s, or {beside:?} s"
+    );
 }

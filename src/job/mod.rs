@@ -141,13 +141,15 @@ impl Job {
         let mut next = self.clone();
         next.parked = next.parked.saturating_add(1);
         next.waited = next.waited.saturating_add(wait);
+        // Its target was known just now.
+        next.unknown_since = None;
         next
     }
 
     /// The same for a job whose target is unknown or disabled here: from `now` on, unless it was before.
     pub fn parked_unknown(&self, wait: Duration, now: Timestamp) -> Job {
         let mut next = self.parked(wait);
-        next.unknown_since.get_or_insert(now);
+        next.unknown_since = self.unknown_since.or(Some(now));
         next
     }
 

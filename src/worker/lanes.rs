@@ -9,8 +9,8 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    fairness::{Admission, Asked, Lanes as Table, ParkReason, Signal, Standing, Turn, View},
-    store::Target,
+    fairness::{Admission, Asked, Lanes as Table, Own, ParkReason, Queue, Signal, Standing, Turn, View},
+    store::{Target, TargetKey},
 };
 
 /// Longest wait in the process for room, whatever was expected.
@@ -24,8 +24,10 @@ struct Inner {
     table: Table,
     /// What a target may have in flight unless it says otherwise.
     most: usize,
-    /// Who waits in the process, by lane.
-    queues: HashMap<Arc<str>, Arc<Notify>>,
+    /// Who waits in the process for room in a lane.
+    lanes: HashMap<Arc<str>, Arc<Notify>>,
+    /// Who waits for an attempt at a target to end.
+    targets: HashMap<TargetKey, Arc<Notify>>,
 }
 
 /// Whether an attempt may start.
@@ -40,24 +42,25 @@ impl Lanes {
     /// `slots` attempts in flight altogether, `most` for each lane, `longest` the longest rung.
     pub fn new(slots: usize, most: usize, longest: Duration) -> Lanes {
         let table = Table::new(slots, most, longest, Instant::now());
-        Lanes(Arc::new(Mutex::new(Inner { table, most, queues: HashMap::new() })))
+        Lanes(Arc::new(Mutex::new(Inner { table, most, lanes: HashMap::new(), targets: HashMap::new() })))
     }
 
     /// Asks for room for one attempt at this target, and waits for it for a moment where it is likely to come. `parked` is how
     /// often the job was parked since its last attempt. A job that runs `alone` is never parked.
     pub async fn enter(&self, target: &Target, parked: u32, alone: bool) -> Entry {
-        let lane = &target.lane;
-        let queue = match self.ask(target, parked, alone, Turn::Fresh) {
+        let (queue, told) = match self.ask(target, parked, alone, Turn::Fresh) {
             Answer::Entry(entry) => return entry,
-            Answer::Wait(queue) => queue,
+            Answer::Wait(queue, told) => (queue, told),
         };
         let patience = tokio::time::Instant::now() + PATIENCE;
         loop {
             // Whoever is told tries again; whoever is not, once more at the end of its patience.
-            let told = tokio::time::timeout_at(patience, queue.notified()).await.is_ok();
-            let turn = if told { Turn::Waiting } else { Turn::Last };
+            let turn = match tokio::time::timeout_at(patience, told.notified()).await {
+                Ok(()) => Turn::Waiting,
+                Err(_) => Turn::Last,
+            };
             if let Answer::Entry(entry) = self.ask(target, parked, alone, turn) {
-                self.leave(lane);
+                self.leave(target, queue);
                 return entry;
             }
         }
@@ -79,24 +82,35 @@ impl Lanes {
         let mut inner = self.lock();
         // Asked under the lock, so that times come in their order.
         let now = Instant::now();
-        let most = target.max_in_flight.map_or(inner.most, |own| inner.most.min(own as usize));
-        let asked = Asked { lane, most, parked, turn, alone };
+        let own = target.max_in_flight.map(|own| own as usize).filter(|own| *own < inner.most);
+        let own = own.map(|most| Own { target: &target.key, most });
+        let asked = Asked { lane, own, parked, turn, alone };
         match inner.table.admit(asked, now, fastrand::f64()) {
             Admission::Go => Answer::Entry(Entry::Go(Pass {
                 lanes: self.clone(),
                 lane: lane.clone(),
+                target: target.key.clone(),
                 begun: now,
                 given_back: false,
             })),
             Admission::Park { reason, wait } => Answer::Entry(Entry::Park(reason, wait)),
-            Admission::Wait => Answer::Wait(inner.queues.entry(lane.clone()).or_default().clone()),
+            Admission::Wait(queue) => {
+                let told = match queue {
+                    Queue::Lane => inner.lanes.entry(lane.clone()).or_default(),
+                    Queue::Target => inner.targets.entry(target.key.clone()).or_default(),
+                };
+                Answer::Wait(queue, told.clone())
+            }
         }
     }
 
-    fn leave(&self, lane: &Arc<str>) {
+    fn leave(&self, target: &Target, queue: Queue) {
         let mut inner = self.lock();
-        if inner.table.waits_no_longer(lane) == 0 {
-            inner.queues.remove(lane);
+        if inner.table.waits_no_longer(&target.lane, &target.key, queue) == 0 {
+            match queue {
+                Queue::Lane => drop(inner.lanes.remove(&target.lane)),
+                Queue::Target => drop(inner.targets.remove(&target.key)),
+            }
         }
     }
 
@@ -107,13 +121,14 @@ impl Lanes {
 
 enum Answer {
     Entry(Entry),
-    Wait(Arc<Notify>),
+    Wait(Queue, Arc<Notify>),
 }
 
 /// The right to have one attempt in flight. Dropping it without a word says nothing of the target.
 pub struct Pass {
     lanes: Lanes,
     lane: Arc<str>,
+    target: TargetKey,
     begun: Instant,
     given_back: bool,
 }
@@ -127,11 +142,11 @@ impl Pass {
     fn end(&mut self, signal: Signal) {
         self.given_back = true;
         let mut inner = self.lanes.lock();
-        let room = inner.table.ended(&self.lane, self.begun, signal, Instant::now());
-        if room > 0
-            && let Some(queue) = inner.queues.get(&self.lane)
-        {
-            (0..room).for_each(|_| queue.notify_one());
+        let freed = inner.table.ended(&self.lane, &self.target, self.begun, signal, Instant::now());
+        let lane = inner.lanes.get(&self.lane).map(|told| (freed.lane, told));
+        let target = inner.targets.get(&self.target).map(|told| (freed.target, told));
+        for (free, told) in lane.into_iter().chain(target) {
+            (0..free).for_each(|_| told.notify_one());
         }
     }
 }

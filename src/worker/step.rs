@@ -111,7 +111,7 @@ fn parked(context: &Context, job: &Job, reason: Parking, wait: Duration, now: Ti
         }
         // No promise says when it is looked at again, but a push-back, and that is not to be cut short.
         Parking::Lane(ParkReason::PushedBack) | Parking::Proxy => delayed(context, job.parked(wait), wait, None, now),
-        Parking::Lane(ParkReason::Saturated | ParkReason::Failing) => {
+        Parking::Lane(ParkReason::Saturated | ParkReason::Crowded | ParkReason::Failing) => {
             put_on(context, job.parked(wait), context.ladder.step_evenly(wait), now.saturating_add(wait).ok())
         }
     }

@@ -6,6 +6,14 @@ fn begun(lane: &mut Lane, attempts: usize, now: Instant) {
     (0..attempts).for_each(|_| lane.begin(now));
 }
 
+/// Lets it answer until its limit has grown as far as it may.
+fn prove(lane: &mut Lane, now: Instant) {
+    for _ in 0..5 {
+        begun(lane, lane.limit(), now);
+        (0..lane.in_flight()).for_each(|_| lane.end(now, Signal::Answered, now));
+    }
+}
+
 #[test]
 fn a_lane_that_hangs_starts_one_attempt_every_few_seconds() {
     let start = Instant::now();
@@ -27,10 +35,7 @@ fn a_lane_that_hangs_starts_one_attempt_every_few_seconds() {
 fn a_lane_that_hangs_with_all_in_flight_can_still_be_asked() {
     let start = Instant::now();
     let mut lane = Lane::new(64, start);
-    for _ in 0..64 {
-        lane.begin(start);
-        lane.end(start, Signal::Answered, start);
-    }
+    prove(&mut lane, start);
     let begun = (0..100).take_while(|_| lane.has_room(64, start).then(|| lane.begin(start)).is_some()).count();
     assert_eq!(begun, 56);
     assert!(!lane.has_room(64, start + SILENCE));
@@ -111,13 +116,48 @@ fn push_backs_that_name_no_time_double() {
 fn a_queue_in_the_process_is_as_long_as_a_moments_answers() {
     let mut now = Instant::now();
     let mut lane = Lane::new(64, now);
-    for _ in 0..100_000 {
+    lane.waiting = 4;
+    assert!(!lane.turns_soon(now), "as many as a young one works on");
+    for _ in 0..100 {
         lane.begin(now);
-        now += Duration::from_micros(500);
-        lane.end(now, Signal::Answered, now);
+        let begun = now;
+        now += Duration::from_millis(4);
+        lane.end(begun, Signal::Answered, now);
     }
-    lane.waiting = 190;
-    assert!(lane.turns_soon(now), "2,000 a second are 200 in a tenth of it");
-    lane.waiting = 205;
+    lane.waiting = 99;
+    assert!(lane.turns_soon(now), "four at a time, in 4 ms: a thousand a second are a hundred in a tenth of it");
+    lane.waiting = 101;
     assert!(!lane.turns_soon(now));
+}
+
+#[test]
+fn push_backs_of_one_round_count_once() {
+    let start = Instant::now();
+    let mut lane = Lane::new(64, start);
+    begun(&mut lane, 4, start);
+    (0..4).for_each(|_| lane.end(start, Signal::PushedBack(None), start + SECOND));
+    assert_eq!(lane.closed_for(start + SECOND), SECOND);
+    let next = start + 2 * SECOND;
+    begun(&mut lane, 1, next);
+    lane.end(next, Signal::PushedBack(None), next);
+    assert_eq!(lane.closed_for(next), 2 * SECOND);
+    begun(&mut lane, 2, start + 5 * SECOND);
+    lane.end(start + 5 * SECOND, Signal::Answered, start + 5 * SECOND);
+    lane.end(start + 5 * SECOND, Signal::PushedBack(None), start + 6 * SECOND);
+    assert_eq!(lane.closed_for(start + 6 * SECOND), SECOND, "an answer begins anew");
+}
+
+#[test]
+fn a_lane_that_falls_quiet_has_to_prove_itself_again() {
+    let start = Instant::now();
+    let mut lane = Lane::new(64, start);
+    prove(&mut lane, start);
+    assert!(!lane.is_doubted(start + SECOND), "it has nothing in flight");
+    let now = start + 2 * SECOND;
+    begun(&mut lane, 2, now);
+    assert!(!lane.is_doubted(now + DOUBT / 2));
+    assert!(lane.is_doubted(now + DOUBT) && !lane.is_proven());
+    assert!(!lane.is_doubted(now + DOUBT), "once");
+    lane.end(now, Signal::Answered, now + SECOND);
+    assert!(lane.is_proven());
 }
