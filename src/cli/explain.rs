@@ -416,6 +416,12 @@ impl TargetAnswer {
             "  expires          {} after the event was first seen, however often it was parked meanwhile (delivery.maximum_age)",
             human(Duration::from_secs(self.maximum_age_seconds))
         )?;
+        if self.schedule.worst_case > Duration::from_secs(self.maximum_age_seconds) {
+            writeln!(
+                text,
+                "  warning          it may expire before its last attempt: the worst case is longer than that"
+            )?;
+        }
         f.write_str(&text)
     }
 }

@@ -69,6 +69,24 @@ fn how_often_it_was_given_out_is_forgotten_with_an_attempt_and_not_before() {
 }
 
 #[test]
+fn since_when_its_target_is_unknown_is_forgotten_where_it_was_known() {
+    let (first, later) = (at(1_700_000_100), at(1_700_000_300));
+    let unknown = job().parked_unknown(Duration::ZERO, first);
+    assert_eq!(unknown.parked_unknown(Duration::ZERO, later).unknown_since, Some(first));
+    assert_eq!(unknown.parked(Duration::ZERO).unknown_since, None, "parked for its lane, so its target was there");
+}
+
+#[test]
+fn its_age_counts_from_the_first_sight_of_its_event_or_from_the_last_replay() {
+    let seconds = |job: &Job, now| job.age(at(now)).as_secs();
+    let first_seen = at(1_700_000_000);
+    let job = Job { first_seen, ..job() };
+    assert_eq!(seconds(&job.attempted(entry(1)).parked(Duration::ZERO), 1_700_000_500), 500);
+    assert_eq!(seconds(&job.replayed(at(1_700_000_400)), 1_700_000_500), 100);
+    assert_eq!(seconds(&job, 1_600_000_000), 0, "a clock that was set back");
+}
+
+#[test]
 fn long_submission_ids_are_left_out_of_the_properties() {
     let mut long = job();
     long.submission = Some("s".repeat(300));

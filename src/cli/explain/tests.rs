@@ -74,6 +74,17 @@ note: acme/own has a URL of its own, so it inherits none of the organization's h
 }
 
 #[test]
+fn a_schedule_that_is_longer_than_the_maximum_age_is_warned_of() {
+    let question = Question { campaign: "own", organization: None, event: None };
+    let of = |seconds| {
+        explain(&store(), &Service { maximum_age: Duration::from_secs(seconds), ..service() }, question, false).0
+    };
+    let warning = "  warning          it may expire before its last attempt: the worst case is longer than that\n";
+    assert!(of(89).contains(warning), "{}", of(89));
+    assert!(!of(3_600).contains(warning));
+}
+
+#[test]
 fn values_are_hidden_and_their_origins_shown() {
     let (text, _) = ask("more", None, Some(EventKind::Failed));
     for line in [
