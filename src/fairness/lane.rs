@@ -176,7 +176,7 @@ impl Lane {
 
     /// Whether a job that finds no room in the lane is likely to have its turn within a [`MOMENT`].
     pub(super) fn turns_soon(&self, now: Instant) -> bool {
-        self.answers(now) && self.is_short(self.waiting, self.limit.get())
+        self.answers(now) && self.is_short(self.waiting, self.limit.soon())
     }
 
     /// The same for one whose target has as many attempts in flight as it allows itself.
@@ -190,7 +190,7 @@ impl Lane {
     }
 
     /// Whether a queue is worked off within a [`MOMENT`], so many attempts at a time (Little's law). Of a young lane no time is
-    /// known: as many as it works on are no long queue.
+    /// known: as many as it works on, or soon will, are no long queue.
     fn is_short(&self, waiting: usize, at_a_time: usize) -> bool {
         match self.latency > 0.0 {
             true => waiting as f64 * self.latency < MOMENT.as_secs_f64() * at_a_time as f64,

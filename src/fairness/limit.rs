@@ -42,6 +42,14 @@ impl Limit {
         self.value as usize
     }
 
+    /// How many that will be soon, if all goes well: while it grows by one for each answer, four times as many two rounds on.
+    pub fn soon(&self) -> usize {
+        match self.value < self.threshold {
+            true => (4.0 * self.value).min(self.threshold) as usize,
+            false => self.get(),
+        }
+    }
+
     /// Whether one attempt at a time is all that is left.
     pub fn is_one(&self) -> bool {
         self.value < 2.0
@@ -139,6 +147,17 @@ mod tests {
         round(&mut limit, &mut now, 0);
         assert_eq!(limit.get(), 64);
         assert_eq!(Limit::new(1).get(), 1);
+    }
+
+    #[test]
+    fn what_it_will_be_soon_is_two_rounds_ahead_of_it() {
+        let (mut limit, mut now) = (Limit::new(64), Instant::now());
+        let mut seen = vec![limit.soon()];
+        for _ in 0..5 {
+            round(&mut limit, &mut now, 0);
+            seen.push(limit.soon());
+        }
+        assert_eq!(seen, [16, 32, 64, 64, 64, 64]);
     }
 
     #[test]

@@ -116,17 +116,17 @@ fn push_backs_that_name_no_time_double() {
 fn a_queue_in_the_process_is_as_long_as_a_moments_answers() {
     let mut now = Instant::now();
     let mut lane = Lane::new(64, now);
-    lane.waiting = 4;
-    assert!(!lane.turns_soon(now), "as many as a young one works on");
+    lane.waiting = 16;
+    assert!(!lane.turns_soon(now), "as many as a young one will soon work on");
     for _ in 0..100 {
         lane.begin(now);
         let begun = now;
         now += Duration::from_millis(4);
         lane.end(begun, Signal::Answered, now);
     }
-    lane.waiting = 99;
-    assert!(lane.turns_soon(now), "four at a time, in 4 ms: a thousand a second are a hundred in a tenth of it");
-    lane.waiting = 101;
+    lane.waiting = 399;
+    assert!(lane.turns_soon(now), "sixteen at a time, in 4 ms: four thousand a second are 400 in a tenth of it");
+    lane.waiting = 401;
     assert!(!lane.turns_soon(now));
 }
 
