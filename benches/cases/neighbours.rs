@@ -24,7 +24,7 @@ struct Bad {
 
 /// A run without bad ones is the baseline.
 pub fn case(scale: Scale) -> Case {
-    let lasting = Duration::from_secs(if scale.long { 60 } else { 20 });
+    let lasting = Duration::from_secs(if scale.long { 60 } else { 14 });
     let mut kinds = vec![
         ("none", Bad { targets: 0, does: "ok", share: 0.0 }),
         ("10 hang, 10 %", Bad { targets: 10, does: "hang", share: 0.1 }),

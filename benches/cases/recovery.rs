@@ -16,8 +16,8 @@ const RATE: f64 = 500.0;
 
 /// One variant for each way to be down.
 pub fn case(scale: Scale) -> Case {
-    let down = Duration::from_secs(if scale.long { 120 } else { 15 });
-    let after = Duration::from_secs(if scale.long { 40 } else { 20 });
+    let down = Duration::from_secs(if scale.long { 120 } else { 12 });
+    let after = Duration::from_secs(if scale.long { 40 } else { 15 });
     let variant = |(name, does)| Variant::new(name, move |broker| Box::pin(outage(broker, does, down, after)));
     let variants = [("hangs", "hang"), ("answers 500", "status500")].map(variant).into();
     Case { name: "recovery", runs: [1, 5], variants }

@@ -22,7 +22,7 @@ const RATE: f64 = 500.0;
 
 /// One form only: there is nothing to compare it with but the schedule.
 pub fn case(scale: Scale) -> Case {
-    let jobs = if scale.long { 20_000 } else { 10_000 };
+    let jobs = if scale.long { 20_000 } else { 8_000 };
     let variants = vec![Variant::new(format!("{jobs} jobs"), move |broker| Box::pin(storm(broker, jobs)))];
     Case { name: "retry storm", runs: [1, 5], variants }
 }
