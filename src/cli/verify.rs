@@ -106,7 +106,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn look(args: &Args, secrets: &[SigningSecret], body: &[u8], now: SystemTime) -> Finding {
     let now_seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let age = args.timestamp.parse::<u64>().ok().map(|then| now_seconds as i64 - then as i64);
+    let age = args.timestamp.parse::<i64>().ok().and_then(|then| i64::try_from(now_seconds).ok()?.checked_sub(then));
     let tolerance = if args.tolerance.is_zero() { Duration::MAX } else { args.tolerance };
     let check = |secret: &SigningSecret, body: &[u8], signatures: &str, tolerance| {
         let secrets = std::slice::from_ref(secret);

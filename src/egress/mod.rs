@@ -64,6 +64,10 @@ impl Guard {
     /// Why not. A denial goes before everything. An address that is not public needs a rule that names its network; inside
     /// addresses ([`Special::is_inside`]) can be allowed by the host's name as well.
     pub fn judge(&self, host: &str, address: IpAddr) -> Result<(), Refusal> {
+        // Behind the well-known prefix of NAT64 (RFC 6052) is an IPv4 address, which is called in the end.
+        if let Some(translated) = special::translated(address) {
+            self.judge(host, translated)?;
+        }
         let plain = address.to_canonical();
         let hit = |rule: &Rule| rule.holds_address(address) || rule.holds_address(plain) || rule.names_host(host);
         if self.deny.iter().any(hit) {
@@ -130,10 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_behind_an_allowed_nat64_is_judged_as_well() {
+        let guard = Guard::new(&rules(&["64:ff9b::/96"]), &rules(&["93.184.216.0/24"]), None);
+        assert_eq!(judge(&guard, "a.example", "64:ff9b::8.8.8.8"), Ok(()));
+        assert_eq!(judge(&guard, "a.example", "64:ff9b::169.254.169.254"), Err(Refusal::Special(Special::LinkLocal)));
+        assert_eq!(judge(&guard, "a.example", "64:ff9b::93.184.216.34"), Err(Refusal::Denied));
+        assert_eq!(judge(&Guard::default(), "a.example", "64:ff9b::8.8.8.8"), Err(Refusal::Special(Special::Embedded)));
+    }
+
+    #[test]
     fn a_host_that_is_named_may_lie_inside_but_not_at_the_metadata_service() {
         let guard = Guard::new(&rules(&["crm.internal"]), &[], None);
         assert_eq!(judge(&guard, "crm.internal", "10.0.0.1"), Ok(()));
         assert_eq!(judge(&guard, "crm.internal", "169.254.169.254"), Err(Refusal::Special(Special::LinkLocal)));
+        for platform in ["fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16"] {
+            let refusal = judge(&guard, "crm.internal", platform);
+            assert_eq!(refusal, Err(Refusal::Special(Special::Platform)), "{platform}");
+        }
         assert!(judge(&guard, "other.internal", "10.0.0.1").is_err());
     }
 

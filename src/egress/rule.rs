@@ -30,7 +30,7 @@ impl Rule {
 
     /// Whether this rule names the host; `host` as it stands in a parsed URL.
     pub(super) fn names_host(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = host.trim_end_matches('.');
         match &self.what {
             What::Network(_) => false,
             What::Host(name) => host.eq_ignore_ascii_case(name),

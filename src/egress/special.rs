@@ -26,7 +26,7 @@ pub enum Special {
     Shared,
     /// Link-local, where the metadata services of clouds are.
     LinkLocal,
-    /// Addresses of a cloud's platform that look public.
+    /// Addresses of a cloud's platform that look public, or inside.
     Platform,
     /// Multicast and broadcast.
     Multicast,
@@ -88,10 +88,25 @@ pub fn special(address: IpAddr) -> Option<Special> {
     }
 }
 
+/// The IPv4 address that a NAT64 translates to, where the address has the well-known prefix (RFC 6052, section 2.1).
+pub(super) fn translated(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V6(address) if NAT64.contains(&address) => {
+            let [.., a, b, c, d] = address.octets();
+            Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
+        }
+        _ => None,
+    }
+}
+
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+
 /// The first range that holds the address decides, so narrow ones stand before wide ones.
 const V4: &[(Ipv4Net, Special)] = &[
     (v4(0, 0, 0, 0, 8), Special::Unspecified),
     (v4(10, 0, 0, 0, 8), Special::Private),
+    // The metadata services of Alibaba Cloud.
+    (v4(100, 100, 100, 0, 24), Special::Platform),
     (v4(100, 64, 0, 0, 10), Special::Shared),
     (v4(127, 0, 0, 0, 8), Special::Loopback),
     // Azure's "wire server": public by its number, the platform's by its use.
@@ -121,7 +136,7 @@ const V6: &[(Ipv6Net, Special)] = &[
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), Special::Embedded),
     (v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96), Special::Embedded),
     // NAT64, well-known and local-use prefixes.
-    (v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), Special::Embedded),
+    (NAT64, Special::Embedded),
     (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), Special::Embedded),
     // Teredo and 6to4.
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), Special::Embedded),
@@ -133,6 +148,9 @@ const V6: &[(Ipv6Net, Special)] = &[
     (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), Special::Protocol),
     // Segment routing.
     (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), Special::Protocol),
+    // Time, names and metadata of AWS, and the metadata of Google Cloud.
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 64), Special::Platform),
+    (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0], 64), Special::Platform),
     (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), Special::UniqueLocal),
     (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), Special::UniqueLocal),
     (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), Special::LinkLocal),
@@ -262,10 +280,10 @@ mod tests {
             ("2a00:1450::5efe:7f00:1", Special::Embedded),
             ("2a00:1450::200:5efe:7f00:1", Special::Embedded),
             ("169.254.169.254", Special::LinkLocal),
-            ("100.100.100.200", Special::Shared),
+            ("100.100.100.200", Special::Platform),
             ("168.63.129.16", Special::Platform),
             ("192.0.0.192", Special::Protocol),
-            ("fd00:ec2::254", Special::UniqueLocal),
+            ("fd00:ec2::254", Special::Platform),
             ("fec0::1", Special::UniqueLocal),
             ("100::1", Special::Reserved),
             ("4000::1", Special::Reserved),

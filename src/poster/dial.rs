@@ -102,6 +102,8 @@ impl Proxy {
         // The proxy is the operator's: it may stand inside, and its name is resolved by the system.
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| failed(error.into()))?;
         let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(super::UNTAKEN));
         match &self.kind {
             Kind::Connect(authorization) => {
                 let host = match address {
@@ -170,9 +172,13 @@ async fn tunnel(
 fn socks_problem(error: tokio_socks::Error) -> Problem {
     use tokio_socks::Error;
     match error {
-        Error::NetworkUnreachable | Error::HostUnreachable | Error::ConnectionRefused | Error::TtlExpired => {
-            Unreachable.into()
-        }
+        // What the proxy's rules forbid, or its network cannot reach, is a word about the receiver as well (RFC 1928, section 6).
+        Error::NetworkUnreachable
+        | Error::HostUnreachable
+        | Error::ConnectionRefused
+        | Error::TtlExpired
+        | Error::ConnectionNotAllowedByRuleset
+        | Error::AddressTypeNotSupported => Unreachable.into(),
         other => ProxyFailed { source: Some(other.into()) }.into(),
     }
 }
@@ -201,8 +207,10 @@ impl Dial {
                 let mut connector = HttpConnector::new_with_resolver(judged);
                 connector.enforce_http(false);
                 connector.set_nodelay(true);
-                // The target's own timeout covers connecting.
+                // The target's own timeout covers connecting, and [`super::bounded`].
                 connector.set_connect_timeout(None);
+                #[cfg(target_os = "linux")]
+                connector.set_tcp_user_timeout(Some(super::UNTAKEN));
                 Way::Direct(connector)
             }
         };

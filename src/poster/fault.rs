@@ -6,6 +6,7 @@ use hyper_util::client::legacy;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::{
+    bounded::TooSlow,
     dial::{ProxyFailed, Unreachable},
     resolver::{Forbidden, LookupFailed},
     tls::SelfSigned,
@@ -16,6 +17,8 @@ use crate::delivery::outcome::{Fault, TlsFault};
 pub(super) fn of_request(error: &legacy::Error, over_tls: bool) -> Fault {
     if let Some(Forbidden(refusal)) = find::<Forbidden>(error) {
         Fault::ForbiddenAddress(*refusal)
+    } else if find::<TooSlow>(error).is_some() {
+        Fault::Timeout
     } else if find::<LookupFailed>(error).is_some() {
         Fault::Dns
     } else if find::<ProxyFailed>(error).is_some() {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | every address is judged right before it is dialled (`dial.rs`), and the literal ones as well | webhooks into the worker's own network |
 //! | one deadline over everything: name, proxy, connection, request, answer, body | a receiver that drips a byte now and then holds a slot for ever |
+//! | a deadline for each connection that is made, and for data that nobody takes (`bounded.rs`, `TCP_USER_TIMEOUT`) | a receiver that piles up connections which no exchange waits for |
 //! | no redirects | credentials and leads that travel to a host which nobody configured |
 //! | no retries of the HTTP client's own | duplicates and attempts that nobody counted |
 //! | no proxies from the environment | leads that take a way which the settings do not show |
@@ -19,6 +20,7 @@
 //!
 //! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 
+mod bounded;
 mod dial;
 mod fault;
 mod resolver;
@@ -45,6 +47,7 @@ use hyper_util::{
 use url::Url;
 
 use self::{
+    bounded::Bounded,
     dial::{Dial, Proxy},
     resolver::Resolver,
 };
@@ -78,11 +81,17 @@ const IDLE_PER_HOST: usize = 1024;
 /// Certificates of ours whose clients are kept.
 const IDENTITIES: usize = 1000;
 
+/// For how long a connection is made, whatever the timeout of the exchange that asked for it.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// For how long what was sent may stay unacknowledged, or find no room at the receiver: the longest timeout that a store allows.
+const UNTAKEN: Duration = Duration::from_secs(120);
+
 /// How often a shared HTTP/2 connection is asked whether it lives; one dead connection would time out every attempt of
 /// its host otherwise.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
-type Client = legacy::Client<HttpsConnector<Dial>, Full<Bytes>>;
+type Client = legacy::Client<Bounded<HttpsConnector<Dial>>, Full<Bytes>>;
 
 /// Where one POST goes, and as whom.
 #[derive(Clone, Copy)]
@@ -113,13 +122,15 @@ struct Way {
     dial: Dial,
     tls: rustls::ClientConfig,
     nobody: Client,
+    /// For one connection.
+    deadline: Duration,
     identified: Arc<Mutex<HashMap<[u8; 32], Client>>>,
 }
 
 impl Way {
-    fn new(dial: Dial, tls: rustls::ClientConfig) -> Way {
-        let nobody = client(HttpsConnector::from((dial.clone(), tls.clone())));
-        Way { dial, tls, nobody, identified: Arc::default() }
+    fn new(dial: Dial, tls: rustls::ClientConfig, deadline: Duration) -> Way {
+        let nobody = client(HttpsConnector::from((dial.clone(), tls.clone())), deadline);
+        Way { dial, tls, nobody, deadline, identified: Arc::default() }
     }
 
     fn client(&self, identity: Option<&Identity>) -> Client {
@@ -129,7 +140,8 @@ impl Way {
         if identified.len() >= IDENTITIES && !identified.contains_key(&identity.print()) {
             identified.clear();
         }
-        let made = || client(HttpsConnector::from((self.dial.clone(), tls::identified(&self.tls, identity))));
+        let connector = || HttpsConnector::from((self.dial.clone(), tls::identified(&self.tls, identity)));
+        let made = || client(connector(), self.deadline);
         identified.entry(identity.print()).or_insert_with(made).clone()
     }
 }
@@ -141,13 +153,17 @@ impl Poster {
     /// # Errors
     /// When no trusted certificates can be loaded, or `tls.ca_file` or the system's `resolv.conf` cannot be read.
     pub fn new(egress: &Egress, tls: &Tls) -> anyhow::Result<Poster> {
+        Poster::with_deadline(egress, tls, CONNECT_DEADLINE)
+    }
+
+    fn with_deadline(egress: &Egress, tls: &Tls, deadline: Duration) -> anyhow::Result<Poster> {
         let tls = tls::config(tls)?;
         let resolver = Resolver::new(&egress.name_servers)?;
         let proxy = egress.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new);
         let way = |organization: Option<&str>| {
             let guard = Guard::new(&egress.allow, &egress.deny, organization);
             let proxy = proxy.clone().map(|proxy| (proxy, egress.proxy_resolves));
-            Way::new(Dial::new(guard, resolver.clone(), proxy), tls.clone())
+            Way::new(Dial::new(guard, resolver.clone(), proxy), tls.clone(), deadline)
         };
         let organizations = egress::organizations(egress.allow.iter().chain(&egress.deny));
         let own = organizations.into_iter().map(|id| (id.to_owned(), way(Some(id)))).collect();
@@ -177,7 +193,7 @@ impl Poster {
     }
 }
 
-fn client(connector: HttpsConnector<Dial>) -> Client {
+fn client(connector: HttpsConnector<Dial>, deadline: Duration) -> Client {
     legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -189,7 +205,7 @@ fn client(connector: HttpsConnector<Dial>) -> Client {
         .http2_max_header_list_size(HEADER_LIMIT as u32)
         .http2_keep_alive_interval(HTTP2_PING)
         .http2_keep_alive_timeout(HTTP2_PING)
-        .build(connector)
+        .build(Bounded::new(connector, deadline))
 }
 
 fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {

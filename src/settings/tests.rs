@@ -371,6 +371,14 @@ fn a_file_uses_its_types() {
             "[secrets]\nenvironment_prefix = ''",
             "\"\" cannot begin the name of a variable: write something like WEBHOOK_",
         ),
+        (
+            "[secrets]\nenvironment_prefix = 'LEAD'",
+            "\"LEAD\" would open the worker's own settings (LEADHOOK__...) to the store: write something like WEBHOOK_",
+        ),
+        (
+            "[secrets]\nenvironment_prefix = 'LEADHOOK__AMQP'",
+            "(LEADHOOK__...) to the store: write something like WEBHOOK_",
+        ),
         ("[backoff]\ninitial = '15'", "\"15\" has no unit: write a number with a unit, such as 500ms, 15s, 2m or 24h"),
         ("[log]\nformat = 'pretty'", "\"pretty\" is not a format: write auto, text or json"),
     ] {

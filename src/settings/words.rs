@@ -206,10 +206,16 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn variable_prefix(text: &str) -> Result<String, String> {
     let fits = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if fits {
-        Ok(text.to_owned())
-    } else {
+    // The worker's own settings stand in such variables, the broker's password among them.
+    let own = super::keys::PREFIX;
+    if !fits {
         Err(format!("{text:?} cannot begin the name of a variable: write something like WEBHOOK_"))
+    } else if own.starts_with(text) || text.starts_with(own) {
+        Err(format!(
+            "{text:?} would open the worker's own settings ({own}...) to the store: write something like WEBHOOK_"
+        ))
+    } else {
+        Ok(text.to_owned())
     }
 }
 

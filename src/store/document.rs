@@ -47,6 +47,9 @@ impl Value {
     }
 }
 
+/// Of a longer key, a path shows only the beginning. An id has at most 128 characters.
+const LONGEST_KEY: usize = 256;
+
 /// Where a value stands in its document: `organizations.acme.webhooks[1].url`.
 #[derive(Clone, Default)]
 pub(super) struct KeyPath(String);
@@ -54,6 +57,8 @@ pub(super) struct KeyPath(String);
 impl KeyPath {
     /// The path of `key` in the map at this path; a key that would be misread is quoted.
     pub(super) fn key(&self, key: &str) -> KeyPath {
+        // No key that means anything is so long, and a path stands at everything below it.
+        let key = key.char_indices().nth(LONGEST_KEY).map_or(key, |(end, _)| &key[..end]);
         let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         let key = if plain { key.to_owned() } else { format!("{key:?}") };
         KeyPath(if self.0.is_empty() { key } else { format!("{}.{key}", self.0) })

@@ -17,12 +17,18 @@ use super::{
 /// Maps and lists inside each other. The schema needs 8.
 const DEEPEST: usize = 64;
 
-/// Nodes that all aliases of a file may copy together.
+/// What all aliases of a file may copy together, by [`size`].
 const MOST_COPIED: usize = 100_000;
+
+/// What all anchors of a file may keep for aliases together, by [`size`].
+const MOST_KEPT: usize = 1_000_000;
+
+/// So many bytes of text cost as much as a value.
+const TEXT: usize = 64;
 
 /// Reads one document. `None` means that it could not be read at all; the reason is among the problems then.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Node> {
-    let mut tree = Tree { problems, open: Vec::new(), anchors: HashMap::new(), copied: 0, root: None };
+    let mut tree = Tree { problems, open: Vec::new(), anchors: HashMap::new(), copied: 0, kept: 0, root: None };
     let mut documents = 0;
     let end = end(file, text);
     for event in Parser::new_from_str(text) {
@@ -127,6 +133,7 @@ struct Tree<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     copied: usize,
+    kept: usize,
     root: Option<Node>,
 }
 
@@ -153,8 +160,7 @@ impl Tree<'_> {
             *key = Some((text.to_owned(), at));
             return Ok(());
         }
-        self.add(Node { place: at, value }, anchor);
-        Ok(())
+        self.add(Node { place: at, value }, anchor)
     }
 
     fn open(&mut self, at: Place, shape: Shape, anchor: usize, tag: Option<&Tag>) -> Result<(), String> {
@@ -177,8 +183,7 @@ impl Tree<'_> {
             Shape::List(nodes) => Value::List(nodes),
             Shape::Map(entries, _, _) => Value::Map(entries),
         };
-        self.add(Node { place, value }, anchor);
-        Ok(())
+        self.add(Node { place, value }, anchor)
     }
 
     fn alias(&mut self, anchor: usize) -> Result<(), String> {
@@ -193,19 +198,22 @@ impl Tree<'_> {
             return Err("makes the document too large by aliases; write the values out".to_owned());
         }
         // The copy keeps the places of the original: that is where a problem in it has to be repaired.
-        self.add(node.clone(), 0);
-        Ok(())
+        self.add(node.clone(), 0)
     }
 
-    fn add(&mut self, node: Node, anchor: usize) {
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), String> {
         if anchor > 0 {
+            self.kept += size(&node);
+            if self.kept > MOST_KEPT {
+                return Err("makes the document too large by anchors; write the values out".to_owned());
+            }
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.shape) {
             None => self.root = Some(node),
             Some(Shape::List(nodes)) => nodes.push(node),
             Some(Shape::Map(entries, lines, key)) => {
-                let Some((key, place)) = key.take() else { return };
+                let Some((key, place)) = key.take() else { return Ok(()) };
                 match lines.get(&key) {
                     None => {
                         lines.insert(key.clone(), place.line);
@@ -221,6 +229,7 @@ impl Tree<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Where the reading is now.
@@ -233,11 +242,15 @@ impl Tree<'_> {
     }
 }
 
+/// What a copy of it costs: one for each value, and one for each [`TEXT`] bytes of texts and keys.
 fn size(node: &Node) -> usize {
     match &node.value {
         Value::List(nodes) => 1 + nodes.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|entry| size(&entry.node)).sum::<usize>(),
-        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Text(_) | Value::Other(_) => 1,
+        Value::Map(entries) => {
+            1 + entries.iter().map(|entry| size(&entry.node) + entry.key.len() / TEXT).sum::<usize>()
+        }
+        Value::Text(text) => 1 + text.len() / TEXT,
+        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Other(_) => 1,
     }
 }
 

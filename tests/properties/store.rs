@@ -324,8 +324,15 @@ fn what_grows_when_it_is_read_stays_bounded() {
     let keys: String = (0..20_000).map(|n| format!("k{n}: {{}}\n")).collect();
     let members: Vec<_> = (0..20_000).map(|n| format!("k{n} = []")).collect();
     let wide = format!("organizations = {{ long = '{}', {} }}", "x".repeat(8 << 20), members.join(", "));
+    let text = format!("a0: &a0 {}\na1: [{}]\n", "x".repeat(1 << 20), vec!["*a0"; 1_000].join(", "));
+    let kept = format!("b: {anchors}{}{}", "x".repeat(4 << 20), "]".repeat(60));
+    let long_id: Vec<_> = (0..5_000).map(|n| format!("c{n} = {{}}")).collect();
+    let long_id = format!("[organizations.{}.campaigns]\n{}", "k".repeat(1 << 20), long_id.join("\n"));
     let cases = [
         (aliases, "yaml"),
+        (text, "yaml"),
+        (kept, "yaml"),
+        (long_id, "toml"),
         (format!("a: {anchors}{}{}", "x, ".repeat(5_000), "]".repeat(60)), "yaml"),
         (long, "yaml"),
         (keys, "yaml"),
@@ -334,6 +341,8 @@ fn what_grows_when_it_is_read_stays_bounded() {
     for (text, format) in cases {
         let problems = check(text.as_bytes(), format).unwrap_err().to_string();
         assert_eq!(problems.contains("too large by aliases"), text.starts_with("a0: &a0"), "{problems:.200}");
+        assert_eq!(problems.contains("too large by anchors"), text.starts_with("b: "), "{problems:.200}");
+        assert!(problems.len() < 16 << 20, "{} bytes of problems", problems.len());
     }
 }
 

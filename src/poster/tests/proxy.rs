@@ -1,6 +1,9 @@
 //! Through a proxy: it gets addresses that have passed the guard, and its own faults are not the receiver's.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use super::{
     names::{self, NameServer},
@@ -198,7 +201,7 @@ async fn what_is_wrong_with_the_proxy_is_not_the_receivers_fault() {
             "{answer:?}"
         );
     }
-    for code in [1, 2, 7, 8] {
+    for code in [1, 7] {
         let proxy = Proxy::socks(code, proxy_address()).await;
         assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(Fault::Proxy), "{code}");
     }
@@ -213,10 +216,65 @@ async fn what_the_proxy_says_of_the_receiver_is_the_receivers_fault() {
         let result = via(&through(&proxy, &names, false), "https://hooks.example/").await;
         assert_eq!(result, Err(Fault::Connect), "{status}");
     }
-    for code in [3, 4, 5, 6] {
+    for code in [2, 3, 4, 5, 6, 8] {
         let proxy = Proxy::socks(code, proxy_address()).await;
         assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(Fault::Connect), "{code}");
     }
+}
+
+/// One that serves its first connection, and accepts others without a word; and how many of those are open.
+async fn with_one_good_connection() -> (ProxyUrl, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = ProxyUrl::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+    let (mute, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (came, still) = (mute.clone(), open.clone());
+    tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            let mut answer = "HTTP/1.1 200 Connection established\r\n\r\n";
+            while first.read(&mut buffer).await? > 0 {
+                first.write_all(answer.as_bytes()).await?;
+                answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                // Long enough for another request to ask for a connection of its own.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            io::Result::Ok(())
+        });
+        while let Ok((mut stream, _)) = listener.accept().await {
+            came.fetch_add(1, Ordering::SeqCst);
+            still.fetch_add(1, Ordering::SeqCst);
+            let still = still.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                still.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        io::Result::Ok(())
+    });
+    (url, mute, open)
+}
+
+#[tokio::test]
+async fn connections_that_no_exchange_waits_for_are_given_up() {
+    let (url, mute, open) = with_one_good_connection().await;
+    let egress =
+        Egress { allow: this_machine(), plain_http: true, proxy: Some(url), proxy_resolves: true, ..Egress::default() };
+    let poster = Poster::with_deadline(&egress, &Tls::default(), Duration::from_secs(1)).unwrap();
+    // Of several at a time, all but one ask for a connection of their own, and get the first one's as it becomes free.
+    let posts = (0..4).map(|_| via(&poster, "http://hooks.example/"));
+    let done = futures::future::join_all(posts).await;
+    assert!(done.iter().any(Result::is_ok), "{done:?}");
+    assert!(mute.load(Ordering::SeqCst) > 0, "no other connection was made");
+    let all_closed = async {
+        while open.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all_closed)
+        .await
+        .expect("a connection that nobody waits for stays open");
 }
 
 /// Not connected to: the proxies that are given it refuse.
