@@ -4,6 +4,7 @@ mod drain;
 mod latency;
 mod memory;
 mod neighbours;
+mod parking;
 mod recovery;
 mod scale;
 mod stores;
@@ -75,8 +76,8 @@ pub struct Case {
     pub variants: Vec<Variant>,
 }
 
-/// Run by name only: how the ceiling was found, and what the address guard and signing cost.
-const BY_NAME: [&str; 2] = ["ceiling", "security"];
+/// Run by name only: how the ceiling was found, and what the address guard, signing and parking cost.
+const BY_NAME: [&str; 3] = ["ceiling", "security", "parking"];
 
 /// Runs them, prints the table as it grows, and writes it down.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -113,7 +114,7 @@ fn all(scale: Scale) -> Vec<Case> {
     cases.extend(latency::cases(scale));
     cases.extend([neighbours::case(scale), recovery::case(scale), storm::case(scale), memory::case(scale)]);
     cases.extend(scale::cases(scale));
-    cases.extend([stores::case(scale), drain::layouts(scale), drain::security(scale)]);
+    cases.extend([stores::case(scale), parking::case(scale), drain::layouts(scale), drain::security(scale)]);
     cases
 }
 
