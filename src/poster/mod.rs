@@ -236,9 +236,12 @@ async fn read_start(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
 }
 
 /// The first bytes as text that a terminal can show: at most [`SNIPPET_LIMIT`] bytes, cut between characters, with
-/// blanks for control characters and for those that turn the direction of text.
+/// blanks for control characters and for those that turn the direction of text, break lines, or cannot be seen.
 fn snippet(start: &[u8]) -> Option<String> {
-    let unsafe_to_show = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let breaks_or_hides = |c| matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}');
+    let unsafe_to_show = |c: char| c.is_control() || turns(c) || breaks_or_hides(c);
     let mut text = String::new();
     for c in String::from_utf8_lossy(start).chars() {
         let c = if unsafe_to_show(c) { ' ' } else { c };

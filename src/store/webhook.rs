@@ -69,6 +69,12 @@ fn single(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &m
     DeclaredWebhooks::Single(entry.place.clone(), Box::new(webhook))
 }
 
+/// Each event becomes so many jobs at most, each with a copy of its body.
+const MOST_TARGETS: usize = 50;
+
+/// The whole body is signed with each.
+const MOST_SECRETS: usize = 10;
+
 fn named(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
     let path = scope.path.key("webhooks");
     let nodes = match &entry.node.value {
@@ -79,6 +85,11 @@ fn named(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mu
         }
         _ => return unusable(entry, scope, "a list of targets that each have a `name`", problems),
     };
+    if nodes.len() > MOST_TARGETS {
+        let text = format!("has {} targets, but must have at most {MOST_TARGETS}", nodes.len());
+        problems.error(&entry.node.place, &path, text);
+        return DeclaredWebhooks::Unusable(entry.place.clone());
+    }
     let mut names = BTreeMap::new();
     let mut webhooks = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -192,7 +203,8 @@ fn parse_url(text: &str) -> Result<Url, String> {
         error => format!("is no URL: {error}; write `https://host/path`"),
     })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("has the scheme `{}`, but must begin with `https://` or `http://`", url.scheme()));
+        // Without what stands there: it may be the user of a URL whose scheme was forgotten.
+        return Err("has another scheme, but must begin with `https://` or `http://`".into());
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host; write `https://host/path`".into());
@@ -270,6 +282,11 @@ fn signing_secrets(fields: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Pr
         }
         other => return fields.wrong(entry, other, "a list of secrets, even if it is only one", problems),
     };
+    if nodes.len() > MOST_SECRETS {
+        let text = format!("has {} secrets, but must have at most {MOST_SECRETS}", nodes.len());
+        problems.error(&entry.node.place, path, text);
+        return Said::Unusable;
+    }
     let mut secrets = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
         let path = path.index(index);

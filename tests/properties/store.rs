@@ -347,6 +347,26 @@ fn what_grows_when_it_is_read_stays_bounded() {
 }
 
 #[test]
+fn lists_that_cost_something_for_each_event_are_bounded() {
+    let store = |webhook: String| format!("organizations:\n  acme:\n    {webhook}\n");
+    let url = "url: \"https://a.example/\", events: \"*\"";
+    let secret = "\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
+    let signed = |count| store(format!("webhook: {{ {url}, signing_secrets: [{}] }}", vec![secret; count].join(", ")));
+    let targets = |count| {
+        let targets: Vec<_> = (0..count).map(|n| format!("{{ name: t{n}, {url} }}")).collect();
+        store(format!("webhooks: [{}]", targets.join(", ")))
+    };
+    for (fits, too_many, said) in [
+        (signed(10), signed(11), "has 11 secrets, but must have at most 10"),
+        (targets(50), targets(51), "has 51 targets, but must have at most 50"),
+    ] {
+        assert!(check(fits.as_bytes(), "yaml").is_ok());
+        let problems = check(too_many.as_bytes(), "yaml").unwrap_err().to_string();
+        assert!(problems.contains(said), "{problems:.300}");
+    }
+}
+
+#[test]
 fn columns_count_characters_however_long_the_line_is() {
     for length in [0, 1, 500, 511, 512, 1_000, 3_000] {
         let start = format!("organizations = {{ acme = {{ note = '{}', ", "é".repeat(length));

@@ -257,7 +257,9 @@ fn snippets_are_short_and_safe_to_show() {
     assert_eq!(snippet(b""), None);
     assert_eq!(snippet(b" \r\n\0"), None);
     assert_eq!(snippet(b"no\x1b[31m\r\nred").as_deref(), Some("no [31m  red"));
-    assert_eq!(snippet("a\u{202e}b".as_bytes()).as_deref(), Some("a b"));
+    for unsafe_to_show in ['\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}', '\u{2028}', '\u{e0041}'] {
+        assert_eq!(snippet(format!("a{unsafe_to_show}b").as_bytes()).as_deref(), Some("a b"));
+    }
     assert_eq!(snippet(&[0xff; 256]).unwrap().len(), 255);
     let cut = snippet("ä".repeat(200).as_bytes()).unwrap();
     assert_eq!((cut.len(), cut.chars().count()), (256, 128));

@@ -49,7 +49,7 @@ const OTHER_KEYS: &[Line] = &[
 /// Mistakes in `url` and `events`, beside the other of the two.
 #[rustfmt::skip]
 const URL_OR_EVENTS: &[Line] = &[
-    (r#"url: "htps://a.example""#, r#"url = "htps://a.example""#, "5:12", "3:7", "url: has the scheme `htps`, but must begin with `https://` or `http://`"),
+    (r#"url: "htps://a.example""#, r#"url = "htps://a.example""#, "5:12", "3:7", "url: has another scheme, but must begin with `https://` or `http://`"),
     (r#"url: "a.example/in""#, r#"url = "a.example/in""#, "5:12", "3:7", "url: is no full URL; begin with `https://` or `http://`"),
     (r#"url: "https://""#, r#"url = "https://""#, "5:12", "3:7", "url: is no URL: empty host; write `https://host/path`"),
     (r#"url: "https://user:pw@a.example""#, r#"url = "https://user:pw@a.example""#, "5:12", "3:7", "url: holds a user name or password; put them into an `Authorization` header instead"),
@@ -57,7 +57,7 @@ const URL_OR_EVENTS: &[Line] = &[
     (r#"url: "https://a.example/${WEBHOOK_TOKEN}""#, r#"url = "https://a.example/${WEBHOOK_TOKEN}""#, "5:12", "3:7", "url: contains `${`; variables are allowed in header values and signing secrets only, never in URLs"),
     (r#"url: "https://a.example/a b""#, r#"url = "https://a.example/a b""#, "5:12", "3:7", "url: contains blanks or control characters; write them percent-encoded"),
     (r#"url: "https://a.example:99999/""#, r#"url = "https://a.example:99999/""#, "5:12", "3:7", "url: is no URL: invalid port number; write `https://host/path`"),
-    (r#"url: "mailto:a@b.example""#, r#"url = "mailto:a@b.example""#, "5:12", "3:7", "url: has the scheme `mailto`, but must begin with `https://` or `http://`"),
+    (r#"url: "mailto:a@b.example""#, r#"url = "mailto:a@b.example""#, "5:12", "3:7", "url: has another scheme, but must begin with `https://` or `http://`"),
     (r#"url: "https://a.example:0/""#, r#"url = "https://a.example:0/""#, "5:12", "3:7", "url: has the port 0, on which nobody can listen"),
     ("events: lead.delivered", r#"events = "lead.delivered""#, "5:15", "3:10", r#"events: must be a list of events, or "*" for all of them; write [lead.delivered]"#),
     ("events: []", "events = []", "5:15", "3:10", "events: is empty; list at least one event, or write `enabled: false` to switch the webhook off"),
