@@ -136,7 +136,7 @@ impl Lane {
     }
 
     /// A proven lane that gives no answer for a while has to prove itself again. Returns whether it just lost that.
-    pub(super) fn is_doubted(&mut self, now: Instant) -> bool {
+    pub(super) fn comes_into_doubt(&mut self, now: Instant) -> bool {
         let doubted = self.proven && self.is_quiet(self.usually(DOUBT), now);
         self.proven &= !doubted;
         doubted

@@ -138,7 +138,7 @@ impl Lanes {
             Some(lane) => lane,
             None => self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now)),
         };
-        if lane.is_doubted(now) {
+        if lane.comes_into_doubt(now) {
             self.unproven += lane.in_flight();
         }
         let (fair, uncertain) = match lane.in_flight() {
@@ -182,12 +182,12 @@ impl Lanes {
             ParkReason::Saturated if !share => (ParkReason::Crowded, Duration::ZERO),
             why => (why, lane.closed_for(now)),
         };
-        lane.used = now;
         if let (ParkReason::Saturated, Some(own)) = (reason, full) {
             let latency = lane.latency();
             let quota = lane.quota(own.target, now);
             let wait = pace::wait(quota.backlog(own.most, latency, now), asked.parked, closed, self.longest, draw);
             quota.park(wait, now);
+            lane.used = now;
             return Admission::Park { reason, wait };
         }
         let troubled = matches!(reason, ParkReason::Failing | ParkReason::PushedBack);
