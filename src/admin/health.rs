@@ -74,6 +74,7 @@ struct Facts {
     revision: Option<String>,
     store_error: Option<String>,
     waiting: BTreeMap<String, usize>,
+    delivery_log: Option<String>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
     not_empty_since: BTreeMap<String, Instant>,
@@ -124,6 +125,7 @@ impl Health {
             revision: None,
             store_error: None,
             waiting: BTreeMap::new(),
+            delivery_log: None,
             stopping: false,
             queues: BTreeMap::new(),
             not_empty_since: BTreeMap::new(),
@@ -159,6 +161,11 @@ impl Health {
     /// Outcomes waiting to be recorded, by the queue that does not take them. Replaces what was said before.
     pub fn set_waiting(&self, waiting: BTreeMap<String, usize>) {
         self.change(|facts| facts.waiting = waiting);
+    }
+
+    /// Why the delivery log cannot be written, if so. A warning: deliveries go on without it.
+    pub fn set_delivery_log(&self, problem: Option<String>) {
+        self.change(|facts| facts.delivery_log = problem);
     }
 
     /// This worker stops; there is no way back.
@@ -241,6 +248,9 @@ impl Facts {
         if let Some(error) = &self.store_error {
             warnings
                 .push(format!("the last reload of the webhook store was refused, the one before it stays: {error}"));
+        }
+        if let Some(problem) = &self.delivery_log {
+            warnings.push(format!("the delivery log cannot be written, its records will be lost: {problem}"));
         }
         for (queue, threshold) in [("failed", thresholds.failed), ("rejected", thresholds.rejected)] {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {

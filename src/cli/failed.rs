@@ -2,29 +2,33 @@
 //!
 //! The desk does the work (`crate::desk`); here it gets words, tables and exit codes.
 
+mod agree;
+mod discard;
+mod export;
+mod known;
 mod list;
 mod replay;
 mod show;
-#[cfg(test)]
-mod tests;
+mod stats;
+mod which;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::Timestamp;
 use lapin::types::ShortString;
 
-use super::output::{self, Exit, Refusal};
+use super::{
+    output::{self, Exit, Refusal},
+    readable::{messages, progress, thousands},
+};
 use crate::{
-    broker::topology::Plan,
+    broker::{publisher::Publisher, topology::Plan},
     delivery::ladder::Ladder,
+    delivery_log::{self, DeliveryLog},
     desk::{
+        survey::{Choice, Survey, Surveyor},
         visit::{Guard, Visit, VisitError},
-        wear::Renewer,
+        wear::{Renewer, look},
     },
     settings::{Amqp, Settings},
 };
-
-/// Messages below which no progress is shown: it would be gone before it is read.
-const PROGRESS_FROM: u64 = 2_000;
 
 /// Look at failed jobs, and put them back to be delivered anew
 ///
@@ -42,8 +46,14 @@ enum Command {
     List(list::Args),
     /// Show all that is known about one failed job: why, what to do, every attempt
     Show(show::Args),
+    /// Count failed jobs by target and reason
+    Stats(stats::Args),
     /// Put failed jobs back: the same webhook-id and body, all attempts anew
     Replay(replay::Args),
+    /// Write failed jobs into a file, and with --remove take them off the queue
+    Export(export::Args),
+    /// Take failed jobs away for good, into a file, with a reason for the delivery log
+    Discard(discard::Args),
 }
 
 /// Runs the command.
@@ -55,7 +65,10 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     match &args.command {
         Command::List(args) => list::run(args, &desk).await,
         Command::Show(args) => show::run(args, &desk).await,
+        Command::Stats(args) => stats::run(args, &desk).await,
         Command::Replay(args) => replay::run(args, &desk).await,
+        Command::Export(args) => export::run(args, &desk).await,
+        Command::Discard(args) => discard::run(args, &desk).await,
     }
 }
 
@@ -64,18 +77,48 @@ struct Desk<'a> {
     amqp: &'a Amqp,
     failed: ShortString,
     jobs: ShortString,
+    /// The stream of the delivery log.
+    log: ShortString,
+    settings: &'a Settings,
+    plan: Plan,
 }
 
 impl Desk<'_> {
     fn of(settings: &Settings) -> Desk<'_> {
         let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
         let names = plan.names();
-        Desk { amqp: &settings.amqp, failed: names.failed.clone(), jobs: names.jobs.clone() }
+        let (failed, jobs, log) = (names.failed.clone(), names.jobs.clone(), names.log.clone());
+        Desk { amqp: &settings.amqp, failed, jobs, log, settings, plan }
     }
 
     async fn visit(&self, at_most: Option<u64>) -> Result<Visit, Refusal> {
         let waiting = || eprintln!("somebody else is at the failed queue; waiting for them to finish");
         Visit::open(self.amqp, &self.failed, at_most, waiting).await.map_err(refusal)
+    }
+
+    /// What a choice means now; with what may have been overlooked.
+    async fn survey(&self, choice: Choice, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
+        let mut visit = self.visit(None).await?;
+        let bar = progress(visit.expected(), quiet);
+        let mut renewer = Renewer::new(self.amqp, &self.failed);
+        let mut surveyor = Surveyor::new(choice);
+        let looked = look(&mut visit, &mut renewer, |held| surveyor.add(&held.record), |count| bar.inc(count)).await;
+        bar.finish_and_clear();
+        looked.map_err(refusal)?;
+        renewer.close().await;
+        remarks(self, &visit, &renewer);
+        let notes = overlooked(&visit);
+        visit.leave().await;
+        let survey = surveyor.finish();
+        match show::ambiguous(&survey.resolved) {
+            Some(refusal) => Err(refusal),
+            None => Ok((survey, notes)),
+        }
+    }
+
+    /// The delivery log, to write what people do; on the connection of `publisher`.
+    fn delivery_log(&self, publisher: &Publisher) -> DeliveryLog {
+        delivery_log::start(self.settings, &self.plan, publisher, None)
     }
 }
 
@@ -86,17 +129,6 @@ fn refusal(error: VisitError) -> Refusal {
 /// The answer could not be written: a full disk, say.
 fn unwritable(error: std::io::Error) -> Refusal {
     Refusal::cannot_start(format!("cannot write the answer: {error}"))
-}
-
-/// Progress on stderr, where that is a terminal and there is enough to do.
-fn progress(total: u64, quiet: bool) -> ProgressBar {
-    let target = match quiet || total < PROGRESS_FROM {
-        true => ProgressDrawTarget::hidden(),
-        false => ProgressDrawTarget::stderr(),
-    };
-    let style = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} ({per_sec})");
-    ProgressBar::with_draw_target(Some(total), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// What a visit may have overlooked, in words; none when it has seen all there was.
@@ -133,43 +165,4 @@ fn remarks(desk: &Desk<'_>, visit: &Visit, renewer: &Renewer<'_>) {
     if let Some(problem) = &renewer.problem {
         output::warn(&format!("a message that was looked at over 10,000 times could not be published anew: {problem}"));
     }
-}
-
-/// `1,234`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", thousands(number), if number == 1 { one } else { many })
-}
-
-fn messages(number: u64) -> String {
-    counted(number, "message", "messages")
-}
-
-fn jobs(number: u64) -> String {
-    counted(number, "job", "jobs")
-}
-
-/// `3 h ago`, or a dash where nobody knows.
-fn age(at: Option<Timestamp>, now: Timestamp) -> String {
-    match at {
-        None => "-".to_owned(),
-        // Clocks differ: what lies in the future has just happened.
-        Some(at) => output::human_age(now.duration_since(at).try_into().unwrap_or_default()),
-    }
-}
-
-/// A time for people, in UTC, to the second.
-fn clock(at: Timestamp) -> String {
-    format!("{at:.0}")
 }

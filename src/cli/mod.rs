@@ -1,6 +1,8 @@
 //! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
 
+mod arguments;
 pub mod check;
+pub mod deliveries;
 pub mod demo_queues;
 pub mod explain;
 pub mod failed;
@@ -8,6 +10,7 @@ pub mod health;
 pub mod listen;
 pub mod output;
 pub mod publish;
+mod readable;
 pub mod run;
 pub mod sample;
 pub mod schedule;
@@ -62,6 +65,8 @@ enum Command {
     Explain(explain::Args),
     /// Publish events from files, from standard input, or made up
     Publish(publish::Args),
+    /// Say what happened to each delivery, from the delivery log
+    Deliveries(deliveries::Args),
     /// Look at failed jobs, and put them back to be delivered anew
     Failed(failed::Args),
     /// Receive webhooks: print, verify, answer by script
@@ -131,9 +136,20 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Topology(args) => topology::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::DemoQueues(args) => demo_queues::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Deliveries(args) => deliveries::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) | Command::Verify(_) => Exit::Ok, // done above
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
     }
 }

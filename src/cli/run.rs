@@ -18,7 +18,7 @@ use crate::{
     broker::{connection, publisher::Publisher, topology::Plan},
     cli::{check, output::Exit},
     delivery::ladder::Ladder,
-    failpoint, logging,
+    delivery_log, failpoint, logging,
     metrics::Metrics,
     poster::Poster,
     settings::{self, Settings},
@@ -66,9 +66,12 @@ pub async fn run(settings: Settings) -> Exit {
     let shutdown = CancellationToken::new();
     let reporting = report_store(&store, &health, &metrics);
     let watching = tokio::spawn(store.clone().watch(ended.clone(), reporting));
+    let plan = Plan::new(&settings.amqp, &ladder);
+    let publisher = Publisher::start(&settings.amqp, "publish", Some(metrics.clone()), CancellationToken::new());
     let context = Arc::new(Context {
-        plan: Plan::new(&settings.amqp, &ladder),
-        publisher: Publisher::start(&settings.amqp, "publish", Some(metrics.clone()), CancellationToken::new()),
+        log: delivery_log::start(&settings, &plan, &publisher, Some((metrics.clone(), health.clone()))),
+        plan,
+        publisher,
         slots: Arc::new(Semaphore::new(settings.delivery.concurrency)),
         lanes,
         store,

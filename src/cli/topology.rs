@@ -13,7 +13,7 @@ use super::output::{self, Exit, Refusal, Terminal};
 use crate::{
     broker::{
         connection,
-        topology::{Plan, TopologyError},
+        topology::{Plan, Retention, TopologyError},
     },
     delivery::ladder::Ladder,
     settings::{Amqp, Settings},
@@ -59,6 +59,10 @@ enum Action {
 /// The broker is needed and cannot be reached, or the answer cannot be written.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
+    let plan = match settings.delivery_log.enabled {
+        true => plan.with_log(Retention::of(&settings.delivery_log)),
+        false => plan,
+    };
     let (text, exit) = match args.action.unwrap_or(Action::Plan) {
         Action::Plan => (plan::run(&plan, &settings.amqp, terminal(args)).await?, Exit::Ok),
         Action::Apply => apply::run(&plan, &settings.amqp, terminal(args)).await?,

@@ -3,7 +3,7 @@
 use jiff::{SpanRelativeTo, Timestamp, civil, tz::TimeZone};
 
 use super::record::{Reason, Record};
-use crate::{delivery::outcome::FailReason, event::EventKind};
+use crate::{delivery::outcome::FailReason, event::EventKind, job::Job};
 
 /// All that is said must hold. Messages that cannot be read match only where nothing about a job is asked.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +16,14 @@ pub struct Filter {
     pub target: Option<String>,
     /// The event.
     pub event: Option<EventKind>,
+    /// The event's `leadId`.
+    pub lead: Option<String>,
+    /// The event's `submissionId`.
+    pub submission: Option<String>,
     /// The reason's word; see [`reason`].
     pub reason: Option<String>,
+    /// What the last attempt came to: `status`, `timeout` ...
+    pub error: Option<String>,
     /// Failed at this time or later.
     pub since: Option<Timestamp>,
     /// Failed before this time.
@@ -40,15 +46,18 @@ impl Filter {
             && is(&self.organization, job.map(|job| job.organization.as_str()))
             && is(&self.target, job.map(|job| job.target.as_str()))
             && self.event.is_none_or(|event| job.is_some_and(|job| job.kind == event))
+            && is(&self.submission, job.and_then(|job| job.submission.as_deref()))
             && is(&self.reason, Some(reason))
+            && is(&self.error, job.and_then(|job| Some(job.history.entries().last()?.reason.as_str())))
+            && (self.lead.is_none() || is(&self.lead, job.and_then(Job::lead_id).as_deref()))
             && self.since.is_none_or(|since| record.failed_at.is_some_and(|at| at >= since))
             && self.before.is_none_or(|before| record.failed_at.is_some_and(|at| at < before))
     }
 
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        let Filter { campaign, organization, target, event, reason, since, before } = self;
-        [campaign, organization, target, reason].iter().all(|asked| asked.is_none())
+        let Filter { campaign, organization, target, event, lead, submission, reason, error, since, before } = self;
+        [campaign, organization, target, lead, submission, reason, error].iter().all(|asked| asked.is_none())
             && event.is_none()
             && since.is_none()
             && before.is_none()

@@ -59,6 +59,11 @@ impl Ledger {
         plan
     }
 
+    /// Whether this message is a copy of a job that has been published and confirmed before.
+    pub fn has_published(&self, job: &Job) -> bool {
+        self.0.get(&job.webhook_id).is_some_and(|published| job.replays < *published)
+    }
+
     /// Notes that a job was published, as it was published, and confirmed.
     pub fn confirmed(&mut self, published: &Job) {
         self.0.insert(published.webhook_id.clone(), published.replays);

@@ -12,7 +12,10 @@ use super::{
     filter::Filter,
     record::{Record, Unreadable},
 };
-use crate::job::{HistoryEntry, Job};
+use crate::{
+    delivery_log::{Delivered, Known},
+    job::{HistoryEntry, Job},
+};
 
 /// One failed job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +44,12 @@ pub struct Line {
     pub owner: &'static str,
     /// Since when it rests on the failed queue.
     pub failed_at: Option<Timestamp>,
+    /// When a worker first saw its event.
+    pub first_seen: Timestamp,
+    /// When the delivery log says it was delivered all the same: a crash had forked it.
+    pub also_delivered_at: Option<Timestamp>,
+    /// Whether the delivery log cannot tell; none where it was not asked.
+    pub delivery_unknown: Option<bool>,
     /// Messages with this id: more than one where a crash has forked the job.
     pub copies: u64,
 }
@@ -140,6 +149,18 @@ impl Listing {
         }
     }
 
+    /// Notes what the delivery log says of the jobs to show.
+    pub fn delivered(&mut self, known: &Known) {
+        for line in &mut self.lines {
+            let delivered = known.of(&line.id, line.first_seen);
+            line.also_delivered_at = match delivered {
+                Delivered::At(at) => Some(at),
+                Delivered::Never | Delivered::Unknown => None,
+            };
+            line.delivery_unknown = Some(delivered == Delivered::Unknown);
+        }
+    }
+
     /// The lines to show, in queue order.
     pub fn lines(&self) -> &[Line] {
         &self.lines
@@ -180,6 +201,9 @@ fn line(record: &Record, job: &Job, copies: u64) -> Line {
         reason: record.reason.label().to_owned(),
         owner: record.reason.owner().label(),
         failed_at: record.failed_at,
+        first_seen: job.first_seen,
+        also_delivered_at: None,
+        delivery_unknown: None,
         copies,
     }
 }

@@ -14,8 +14,8 @@
 //! * **A replay publishes, waits for the confirm, and only then acks** ([`replay`]); copies of one job (a crash of a worker
 //!   can fork it) share a `webhook-id` and are replayed as one.
 //!
-//! [`record`], [`filter`], [`listing`], [`selection`] and [`ledger`] decide and touch nothing; [`visit`], [`wear`] and
-//! [`replay`] talk to the broker, and only `cli::failed` talks to people. Proof: `tests/it/desk.rs`.
+//! [`record`], [`filter`], [`listing`], [`selection`], [`survey`] and [`ledger`] decide and touch nothing; [`export`] writes files; [`visit`],
+//! [`wear`], [`replay`] and [`remove`] talk to the broker, and only `cli::failed` talks to people. Proof: `tests/it/desk.rs`.
 
 pub mod record;
 
@@ -25,7 +25,15 @@ pub mod listing;
 
 pub mod selection;
 
+pub mod survey;
+
+pub mod stats;
+
 pub mod ledger;
+
+pub mod export;
+
+pub mod remove;
 
 pub mod visit;
 

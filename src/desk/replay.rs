@@ -5,9 +5,9 @@
 //!
 //! **Acks are made sure of.** A busy RabbitMQ works acks off with a delay, and forgets the rest when the channel closes
 //! (measured on 3.10: 17 of 600 came back). So a replay looks once more at what is left, and removes what it had published
-//! before; see [`Replay::make_sure`].
+//! before; see [`Visit::make_sure`].
 
-use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use lapin::types::ShortString;
@@ -15,24 +15,19 @@ use serde::Serialize;
 
 use super::{
     ledger::{Group, Ledger},
-    selection::{Resolved, Selection},
+    survey::{Survey, Wanted},
     visit::{Held, Visit, VisitError},
     wear::{Renewer, is_worn},
 };
 use crate::{
     broker::publisher::{PublishError, Publisher},
+    delivery_log::{DeliveryLog, Entry, What},
     failpoint,
     job::Job,
 };
 
 /// Confirms under way at the same time.
 const IN_FLIGHT: usize = 200;
-
-/// Acks on one channel that a broker takes in for sure: it begins to hold them back above 32.
-const SURE: u64 = 16;
-
-/// Most looks at what is left. Each leaves only acks of the look before.
-const LOOKS: usize = 10;
 
 /// What a replay came to.
 #[derive(Debug, Default, Serialize)]
@@ -56,8 +51,10 @@ pub struct Tally {
 
 /// A replay at work.
 pub struct Replay<'a> {
-    publisher: &'a Publisher,
-    jobs: &'a ShortString,
+    to: To<'a>,
+    begun: Instant,
+    /// Jobs that were let go on, in their turn.
+    started: u32,
     ledger: Ledger,
     /// Acks since the visit began, or began anew.
     acked: u64,
@@ -65,18 +62,34 @@ pub struct Replay<'a> {
     pub tally: Tally,
 }
 
+/// Where jobs go, and how.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    /// Publishes them.
+    pub publisher: &'a Publisher,
+    /// The jobs queue.
+    pub jobs: &'a ShortString,
+    /// Is told of each of them.
+    pub log: &'a DeliveryLog,
+    /// Who does it.
+    pub by: &'a str,
+    /// Most jobs a second; none: as fast as the broker takes them.
+    pub rate: Option<u32>,
+}
+
 impl<'a> Replay<'a> {
-    /// A replay to the queue `jobs`.
-    pub fn new(publisher: &'a Publisher, jobs: &'a ShortString) -> Replay<'a> {
-        Replay { publisher, jobs, ledger: Ledger::default(), acked: 0, tally: Tally::default() }
+    /// A replay that has done nothing yet.
+    pub fn new(to: To<'a>) -> Replay<'a> {
+        Replay { to, begun: Instant::now(), started: 0, ledger: Ledger::default(), acked: 0, tally: Tally::default() }
     }
 
-    /// Replays every job of the visit, batch by batch; `seen` is called with the size of each batch.
+    /// Replays what was chosen, batch by batch; `seen` is called with the size of each batch.
     ///
     /// # Errors
     /// The visit was broken off; what had been confirmed was counted.
-    pub async fn all(
+    pub async fn chosen(
         &mut self,
+        survey: &Survey,
         visit: &mut Visit,
         renewer: &mut Renewer<'_>,
         seen: impl Fn(u64),
@@ -86,76 +99,29 @@ impl<'a> Replay<'a> {
             if batch.is_empty() || self.tally.problem.is_some() {
                 return Ok(());
             }
-            for held in batch.iter().filter(|held| held.record.content.is_err()) {
-                self.tally.unreadable += 1;
-                if is_worn(&held.record) {
-                    renewer.renew(held).await;
-                }
-            }
-            self.put_back(&batch).await;
-            seen(batch.len() as u64);
-        }
-    }
-
-    /// Replays the selected jobs, once the whole visit has been looked through: only then it is known what a beginning of an
-    /// id means. Where anything is ambiguous, nothing is replayed.
-    ///
-    /// # Errors
-    /// As [`Replay::all`]; nothing was replayed.
-    pub async fn selected(
-        &mut self,
-        selection: &Selection,
-        visit: &mut Visit,
-        renewer: &mut Renewer<'_>,
-        seen: impl Fn(u64),
-    ) -> Result<Resolved, VisitError> {
-        let mut wanted = Vec::new();
-        loop {
-            let batch = visit.next().await?;
-            if batch.is_empty() {
-                break;
-            }
-            seen(batch.len() as u64);
+            let size = batch.len() as u64;
+            let mut wanted = Vec::new();
             for held in batch {
-                match held.record.key() {
-                    Some(key) if selection.wants(key) => wanted.push(held),
-                    _ if is_worn(&held.record) => renewer.renew(&held).await,
-                    _ => {}
+                match survey.wants(&held.record) {
+                    Wanted::Yes if held.record.content.is_ok() => wanted.push(held),
+                    Wanted::Yes => self.tally.unreadable += 1,
+                    Wanted::CameBack => self.tally.failed_again += 1,
+                    Wanted::No if is_worn(&held.record) => renewer.renew(&held).await,
+                    Wanted::No => {}
                 }
             }
-        }
-        let ids: BTreeSet<String> = wanted.iter().filter_map(|held| held.record.key().map(str::to_owned)).collect();
-        let resolved = selection.resolve(&ids);
-        if resolved.ambiguous.is_empty() {
-            wanted.retain(|held| held.record.key().is_some_and(|key| resolved.found.contains(key)));
-            self.tally.unreadable += wanted.iter().filter(|held| held.record.content.is_err()).count() as u64;
             self.put_back(&wanted).await;
+            seen(size);
         }
-        Ok(resolved)
     }
 
     /// Makes sure that what was removed is gone, and ends the visit.
     ///
     /// # Errors
-    /// As [`Replay::all`]; some of what was replayed may be on the failed queue still.
-    pub async fn make_sure(&mut self, mut visit: Visit) -> Result<(), VisitError> {
-        for _ in 0..LOOKS {
-            if self.acked <= SURE {
-                break;
-            }
-            self.acked = 0;
-            visit.again().await?;
-            loop {
-                let batch = visit.next().await?;
-                if batch.is_empty() {
-                    break;
-                }
-                let again = self.ledger.plan(jobs_of(&batch)).copies;
-                self.acked += remove(again.iter().filter_map(|at| batch.get(*at))).await;
-            }
-        }
-        visit.leave().await;
-        Ok(())
+    /// As [`Replay::chosen`]; some of what was replayed may be on the failed queue still.
+    pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
+        let published = |held: &Held| held.record.content.as_ref().is_ok_and(|job| self.ledger.has_published(job));
+        visit.make_sure(self.acked, published).await
     }
 
     /// Publishes the jobs among these messages and removes each with its copies when it is confirmed.
@@ -166,12 +132,22 @@ impl<'a> Replay<'a> {
         self.tally.copies_removed += removed;
         self.acked += removed;
         self.tally.not_removed += plan.copies.len() as u64 - removed;
-        let (publisher, queue) = (self.publisher, self.jobs);
-        let work = stream::iter(plan.groups).filter_map(async |group| {
+        let To { publisher, jobs: queue, log, by, rate } = self.to;
+        let (begun, before) = (self.begun, self.started);
+        self.started = before.saturating_add(u32::try_from(plan.groups.len()).unwrap_or(u32::MAX));
+        let work = stream::iter(plan.groups.into_iter().zip(before..)).filter_map(async |(group, turn)| {
+            if let Some(rate) = rate {
+                tokio::time::sleep_until((begun + Duration::from_secs(1) * turn / rate.max(1)).into()).await;
+            }
             let job = held.get(group.chosen)?.record.content.as_ref().ok()?.replayed(jiff::Timestamp::now());
             Some((group, job))
         });
-        let done = work.map(async |(group, job)| publish_then_remove(publisher, queue, held, &group, job).await);
+        let done = work.map(async |(group, job)| {
+            let done = publish_then_remove(publisher, queue, held, &group, job).await?;
+            let at = done.job.replayed_at.unwrap_or_else(jiff::Timestamp::now);
+            log.write(&Entry { by: Some(by.into()), ..Entry::of_job(What::Replayed, at, &done.job) });
+            Ok(done)
+        });
         let mut done = std::pin::pin!(done.buffer_unordered(IN_FLIGHT));
         while let Some(done) = done.next().await {
             match done {

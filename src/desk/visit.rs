@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::StreamExt;
 use lapin::{
@@ -43,6 +45,12 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest wait for other readers, if there are any, to be gone: one that was killed goes within a moment.
 const OTHERS: Duration = Duration::from_secs(1);
+
+/// Acks on one channel that a broker takes in for sure: it begins to hold them back above 32.
+const SURE: u64 = 16;
+
+/// Most looks at what is left. Each leaves only acks of the look before.
+const LOOKS: usize = 10;
 
 /// Longest wait for what was given back to lie on the queue again, so that the next visitor sees all of it.
 const GIVING_BACK: Duration = Duration::from_secs(5);
@@ -85,6 +93,21 @@ impl Held {
         let body = Bytes::from(delivery.data);
         let record = Record::read(&delivery.properties, body.clone());
         Held { record, properties: delivery.properties, body, receipt: delivery.acker }
+    }
+
+    /// What tells this message from all others: the id of the copy, or of what is no job a digest of its id and its body.
+    pub fn identity(&self) -> String {
+        match &self.record.content {
+            Ok(job) => job.copy.clone(),
+            Err(unreadable) => {
+                let mut digest = digest::Context::new(&digest::SHA256);
+                let id = unreadable.message_id.as_deref().unwrap_or_default();
+                digest.update(&id.len().to_be_bytes());
+                digest.update(id.as_bytes());
+                digest.update(&self.body);
+                BASE64_STANDARD.encode(digest.finish())
+            }
+        }
     }
 
     /// Removes the message from the queue. `false` when the channel is gone, and the message back on the queue. `true` says
@@ -234,6 +257,33 @@ impl Visit {
         self.expected = present.min(BATCHES * LARGEST);
         self.batch = batch_size(self.expected);
         (self.batches, self.taken, self.ended) = (0, 0, false);
+        Ok(())
+    }
+
+    /// Ends the visit, and makes sure that what was removed is gone: a busy broker works acks off with a delay, and forgets
+    /// the rest when the channel closes. So what `removed` knows is removed again where it still lies. `acked` messages were
+    /// removed until now.
+    ///
+    /// # Errors
+    /// As [`VisitError`] says; some of what was removed may be on the queue still.
+    pub async fn make_sure(mut self, mut acked: u64, removed: impl Fn(&Held) -> bool) -> Result<(), VisitError> {
+        for _ in 0..LOOKS {
+            if acked <= SURE {
+                break;
+            }
+            acked = 0;
+            self.again().await?;
+            loop {
+                let batch = self.next().await?;
+                if batch.is_empty() {
+                    break;
+                }
+                for held in batch.iter().filter(|held| removed(held)) {
+                    acked += u64::from(held.remove().await);
+                }
+            }
+        }
+        self.leave().await;
         Ok(())
     }
 

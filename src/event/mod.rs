@@ -20,6 +20,8 @@ pub struct Event {
     pub campaign: String,
     /// `organizationId`, or the AMQP header `organization-id`, or none.
     pub organization: Option<String>,
+    /// `leadId`
+    pub lead: String,
     /// `submissionId`
     pub submission: String,
     /// `timestamp`
@@ -38,7 +40,7 @@ impl Event {
         }
         let mut fields = strict::parse(body)?;
         let kind = kind_of(&mut fields)?;
-        fields.string("leadId")?;
+        let lead = fields.string("leadId")?;
         let submission = fields.string("submissionId")?;
         let campaign = identifier("campaignId", fields.string("campaignId")?)?;
         fields.string("status")?;
@@ -47,7 +49,7 @@ impl Event {
             return Err(fields.wrong("data", "an object"));
         }
         let organization = one_organization(fields.optional_string("organizationId")?, organization)?;
-        Ok(Event { kind, campaign, organization, submission, timestamp })
+        Ok(Event { kind, campaign, organization, lead, submission, timestamp })
     }
 }
 

@@ -281,7 +281,9 @@ impl Lane {
                     self.pushed_back_at = Some(now);
                 }
                 let own = PUSH_BACK.saturating_mul(1 << (self.pushed_back.saturating_sub(1)).min(16));
-                let until = now.checked_add(pause.unwrap_or(own.min(PUSH_BACK_MOST)));
+                // "Retry-After: 0" asks for nothing, and is no reason to ask without a pause.
+                let asked = pause.filter(|pause| !pause.is_zero());
+                let until = now.checked_add(asked.unwrap_or(own.min(PUSH_BACK_MOST)));
                 self.closed = self.closed.max(until);
             }
             Signal::Nothing => {}

@@ -165,9 +165,11 @@ impl Lanes {
             Some(own) => (Queue::Target, lane.own_turns_soon(own, now)),
             None => (Queue::Lane, lane.turns_soon(now)),
         };
+        // Where the slots are scarce, an attempt of its own lane will soon give back the one that it has.
+        let may_wait = share || (lane.is_proven() && lane.in_flight() > 0);
         match (asked.turn, own) {
-            (Turn::Fresh, Some(own)) if share && soon => lane.quota(own.target, now).waiting += 1,
-            (Turn::Fresh, None) if share && soon => lane.waiting += 1,
+            (Turn::Fresh, Some(own)) if may_wait && soon => lane.quota(own.target, now).waiting += 1,
+            (Turn::Fresh, None) if may_wait && soon => lane.waiting += 1,
             (Turn::Waiting, _) => {}
             (Turn::Fresh | Turn::Last, _) => return self.park(asked, full, share, now, draw),
         }
@@ -218,11 +220,12 @@ impl Lanes {
         *waiting
     }
 
-    /// An attempt at `target` that began at `begun` has ended.
+    /// An attempt that began at `begun` has ended. `own` is its target if that had a limit of its own when it began: what was not
+    /// counted then must not be taken off now, after the store was read again.
     pub fn ended(
         &mut self,
         lane: &Arc<str>,
-        target: &TargetKey,
+        own: Option<&TargetKey>,
         begun: Instant,
         signal: Signal,
         now: Instant,
@@ -235,7 +238,7 @@ impl Lanes {
         let before = if was { 0 } else { in_flight };
         let after = if lane.is_proven() { 0 } else { lane.in_flight() };
         self.unproven = (self.unproven + after).saturating_sub(before);
-        let quota = lane.quota_mut(target);
+        let quota = own.and_then(|target| lane.quota_mut(target));
         let own = quota.map_or(0, |quota| {
             quota.in_flight = quota.in_flight.saturating_sub(1);
             quota.waiting.min(1)

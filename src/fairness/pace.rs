@@ -54,12 +54,17 @@ pub fn wait(backlog: Backlog, parked: u32, closed: Duration, longest: Duration, 
     // Not by their number alone: what is due in an hour is no reason to let a lane that answers wait.
     let crowd = (2.0 * backlog.returning / ALL - 1.0).clamp(0.0, 1.0);
     let mean = (backlog.lane / (AHEAD * backlog.rate + FLOOR)).max(crowd * backlog.all / ALL);
-    let spread = Duration::try_from_secs_f64(2.0 * mean * draw).unwrap_or(LONGEST).max(low.mul_f64(draw));
     let most = LONGEST.min(longest);
+    let low = low.min(most);
+    // Bounded before it is drawn from: what is cut off afterwards would come back in one moment.
+    let spread = |most: Duration| {
+        let range = Duration::try_from_secs_f64(2.0 * mean).unwrap_or(LONGEST).max(low);
+        range.min(most).mul_f64(draw)
+    };
     match closed.is_zero() {
-        true => low.saturating_add(spread).min(most),
-        // Those that a push-back sends away must not come back in one moment.
-        false => closed.saturating_add(spread.min(most)),
+        true => low.saturating_add(spread(most.saturating_sub(low))),
+        // Those that a push-back sends away must not come back in one moment either.
+        false => closed.saturating_add(spread(most)),
     }
 }
 
@@ -92,9 +97,9 @@ mod tests {
 
     #[test]
     fn all_lanes_together_are_bounded() {
-        let many = Backlog { lane: 10.0, all: 1_000_000.0, returning: 500.0, rate: 100.0 };
-        assert_eq!(seconds(many, 0, 0.5), 2001.0);
-        assert_eq!(seconds(Backlog { returning: 375.0, ..many }, 0, 0.5), 1001.0);
+        let many = Backlog { lane: 10.0, all: 500_000.0, returning: 500.0, rate: 100.0 };
+        assert_eq!(seconds(many, 0, 0.5), 1001.0);
+        assert_eq!(seconds(Backlog { returning: 375.0, ..many }, 0, 0.5), 501.0);
         assert_eq!(seconds(Backlog { all: 1e12, ..many }, 0, 1.0), 3600.0);
     }
 
@@ -110,6 +115,14 @@ mod tests {
         let backlog = Backlog { lane: 1_000.0, all: 1_000.0, ..NONE };
         assert_eq!(wait(backlog, 0, closed, HOUR, 0.0), closed);
         assert_eq!(wait(backlog, 0, closed, HOUR, 0.1), closed + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_backlog_beyond_what_the_longest_wait_can_spread_is_spread_over_all_of_it() {
+        let dead = Backlog { lane: 200_000.0, all: 200_000.0, ..NONE };
+        let waits: Vec<_> = (0..=10).map(|tenth| seconds(dead, 0, f64::from(tenth) / 10.0)).collect();
+        let steps = waits.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(steps.clone().all(|step| (359.0..361.0).contains(&step)), "{waits:?}");
     }
 
     #[test]

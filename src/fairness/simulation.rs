@@ -234,7 +234,7 @@ impl World {
             _ => self.counts[lane].failed += 1,
         }
         let name = self.names[lane].clone();
-        let room = self.lanes.ended(&name, &target(), self.instant(begun), signal, self.instant(self.now)).lane;
+        let room = self.lanes.ended(&name, None, self.instant(begun), signal, self.instant(self.now)).lane;
         for _ in 0..room {
             let Some((_, job)) = self.waiting[lane].pop_front() else { break };
             self.take(job, Turn::Last);

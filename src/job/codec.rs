@@ -22,6 +22,8 @@ pub mod header {
     pub const CAMPAIGN: &str = "leadhook-campaign";
     /// Target key.
     pub const TARGET: &str = "leadhook-target";
+    /// The event's `leadId`, for the delivery log.
+    pub const LEAD: &str = "leadhook-lead";
     /// Attempts made.
     pub const ATTEMPT: &str = "leadhook-attempts";
     /// Times parked since the last attempt.
@@ -121,6 +123,7 @@ impl Job {
         Ok(Job {
             webhook_id: webhook_id.ok_or_else(|| Malformed::Broken("property message_id is no webhook-id".into()))?,
             kind: kind.ok_or_else(|| Malformed::Broken("property type is no known event".into()))?,
+            lead: read.string(header::LEAD)?,
             submission: properties.correlation_id().as_ref().map(ShortString::to_string),
             organization: required(read.string(header::ORGANIZATION)?, header::ORGANIZATION)?,
             campaign: required(read.string(header::CAMPAIGN)?, header::CAMPAIGN)?,
@@ -169,6 +172,7 @@ impl Job {
         insert(&mut all, header::ATTEMPT, AMQPValue::LongLongInt(self.attempt.into()));
         insert(&mut all, header::COPY, text(&fresh_copy()));
         let optional = [
+            (header::LEAD, self.lead.as_deref().map(text)),
             (header::PARKED, (self.parked > 0).then(|| AMQPValue::LongLongInt(self.parked.into()))),
             (header::WAITED, (!self.waited.is_zero()).then(|| duration(self.waited))),
             (header::GIVEN_OUT, (self.given_out > 0).then(|| AMQPValue::LongLongInt(self.given_out.into()))),

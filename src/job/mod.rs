@@ -10,7 +10,7 @@ mod id;
 mod tests;
 pub mod upstream;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -35,6 +35,8 @@ pub struct Job {
     pub webhook_id: String,
     /// Which event.
     pub kind: EventKind,
+    /// The event's `leadId`, where it has at most 255 bytes; none on a job that an older Leadhook wrote.
+    pub lead: Option<String>,
     /// The event's `submissionId`, where AMQP can carry it (255 bytes).
     pub submission: Option<String>,
     /// The organization it was resolved for; the target must still belong to it at each attempt.
@@ -102,6 +104,7 @@ impl Job {
         Job {
             webhook_id: webhook_id(envelope.message_id.as_deref(), &body, target),
             kind: event.kind,
+            lead: Some(event.lead.clone()).filter(|text| text.len() <= 255),
             submission: Some(event.submission.clone()).filter(|text| text.len() <= 255),
             organization: organization.to_owned(),
             campaign: event.campaign.clone(),
@@ -123,6 +126,17 @@ impl Job {
             copy: fresh_copy(),
             body,
         }
+    }
+
+    /// The event's `leadId`: as it was noted, or as the body says.
+    pub fn lead_id(&self) -> Option<Cow<'_, str>> {
+        #[derive(serde::Deserialize)]
+        struct Lead {
+            #[serde(rename = "leadId")]
+            id: String,
+        }
+        let read = || serde_json::from_slice::<Lead>(&self.body).ok().map(|lead| Cow::Owned(lead.id));
+        self.lead.as_deref().map(Cow::from).or_else(read)
     }
 
     /// The job after one more attempt that did not deliver it.

@@ -17,6 +17,7 @@ fn job() -> Job {
         kind: EventKind::Delivered,
         campaign: "ABC".into(),
         organization: None,
+        lead: "lead_1".into(),
         submission: "sub_1".into(),
         timestamp: at(1_700_000_000),
     };

@@ -107,6 +107,8 @@ entries! {
         "Redelivered jobs settled from memory, without a second POST";
     WAITING_OUTCOMES = Gauge "leadhook_waiting_outcomes" []
         "Outcomes known but not yet recorded on the broker";
+    DELIVERY_LOG = Counter "leadhook_delivery_log_records_total" ["result"]
+        "Records of the delivery log: written (confirmed by the broker), lost (there was no room, or no time at the stop)";
     PANICS = Counter "leadhook_panics_total" []
         "Panics caught; each costs its job one attempt and is a fault of ours";
     BUILD_INFO = Info "leadhook_build_info" ["version"]

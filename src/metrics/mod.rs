@@ -63,6 +63,7 @@ pub struct Metrics {
     retries_waiting: Gauge,
     duplicates_suppressed: Counter,
     waiting_outcomes: Gauge,
+    delivery_log: Labelled,
     panics: Counter,
     /// Label values in use, so that those which vanish are taken out of the scrape without emptying it for a moment.
     shown: Mutex<Shown>,
@@ -81,6 +82,8 @@ struct Shown {
 const EVENT_RESULTS: [&str; 3] = ["dispatched", "no_target", "rejected"];
 /// What became of a reload of the store.
 const RELOAD_RESULTS: [&str; 3] = ["loaded", "unchanged", "refused"];
+/// What became of a record of the delivery log.
+const LOG_RESULTS: [&str; 2] = ["written", "lost"];
 /// Why a publish is not done.
 const PUBLISH_FAILURES: [&str; 6] = ["returned", "nacked", "timed_out", "unclear", "channel_closed", "lost"];
 
@@ -122,6 +125,7 @@ impl Metrics {
             retries_waiting: register(&mut registry, catalogue::RETRIES_WAITING, Gauge::default()),
             duplicates_suppressed: register(&mut registry, catalogue::DUPLICATES_SUPPRESSED, Counter::default()),
             waiting_outcomes: register(&mut registry, catalogue::WAITING_OUTCOMES, Gauge::default()),
+            delivery_log: register(&mut registry, catalogue::DELIVERY_LOG, Family::default()),
             panics: register(&mut registry, catalogue::PANICS, Counter::default()),
             shown: Mutex::default(),
             registry,
@@ -297,6 +301,11 @@ impl Metrics {
         self.duplicates_suppressed.inc();
     }
 
+    /// Records of the delivery log are on the stream (`written`), or never will be (`lost`).
+    pub fn delivery_log(&self, result: &'static str, records: u64) {
+        self.delivery_log.get_or_create(&[("result", result)]).inc_by(records);
+    }
+
     /// Outcomes that are known but not recorded yet.
     pub fn set_waiting_outcomes(&self, outcomes: usize) {
         self.waiting_outcomes.set(outcomes as i64);
@@ -309,10 +318,11 @@ impl Metrics {
     /// Series whose labels are known beforehand start at 0: a rate over a series that appears with its first count
     /// misses that count.
     fn begin_at_zero(&self) {
-        let known: [(&Labelled, &'static str, &[&'static str]); 3] = [
+        let known: [(&Labelled, &'static str, &[&'static str]); 4] = [
             (&self.events, "result", &EVENT_RESULTS),
             (&self.publish_failures, "reason", &PUBLISH_FAILURES),
             (&self.store_reloads, "result", &RELOAD_RESULTS),
+            (&self.delivery_log, "result", &LOG_RESULTS),
         ];
         for (family, label, values) in known {
             for value in values {

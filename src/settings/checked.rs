@@ -4,7 +4,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Admin, Amqp, Backoff, Delivery, Egress, Log, Secrets, Settings, Shutdown, StoreSettings, Tls, Topology,
+    Admin, Amqp, Backoff, Delivery, DeliveryLog, Egress, Log, Secrets, Settings, Shutdown, StoreSettings, Tls,
+    Topology,
     problem::{Place, Problem, Problems},
     said::{Said, Word},
     words::{self, spoken},
@@ -42,6 +43,9 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let maximum_age = sheet.key("delivery.maximum_age").duration(MINUTE..=30 * 24 * HOUR);
     let event_prefetch = sheet.key("delivery.event_prefetch").integer(1..=2_000).map(|n| n as u16);
     let max_event_bytes = sheet.key("delivery.max_event_bytes").size(1 << 10..=16 << 20).map(|n| n as usize);
+    let log_enabled = sheet.key("delivery_log.enabled").value(words::boolean).any();
+    let log_age = sheet.key("delivery_log.maximum_age").duration(HOUR..=365 * 24 * HOUR);
+    let log_bytes = sheet.key("delivery_log.maximum_bytes").size(10 << 20..=1 << 40);
     let environment_prefix = sheet.key("secrets.environment_prefix").text(words::variable_prefix);
     let directory = sheet.key("secrets.directory").optional(|key| key.text(words::path));
     let allow = sheet.key("egress.allow").list_or_none(words::egress_rule);
@@ -110,6 +114,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             event_prefetch: event_prefetch?,
             max_event_bytes: max_event_bytes?,
         },
+        delivery_log: DeliveryLog { enabled: log_enabled?, maximum_age: log_age?, maximum_bytes: log_bytes? },
         secrets: Secrets { environment_prefix: environment_prefix?, directory: directory? },
         egress: Egress {
             allow: allow?,

@@ -12,7 +12,20 @@ impl Settings {
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {
-        let Settings { amqp, topology, store, delivery, secrets, egress, tls, backoff, shutdown, admin, log } = self;
+        let Settings {
+            amqp,
+            topology,
+            store,
+            delivery,
+            delivery_log,
+            secrets,
+            egress,
+            tls,
+            backoff,
+            shutdown,
+            admin,
+            log,
+        } = self;
         vec![
             ("amqp.urls", amqp.urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ")),
             ("amqp.prefix", amqp.prefix.clone()),
@@ -32,6 +45,9 @@ impl Settings {
             ("delivery.maximum_age", spoken(delivery.maximum_age)),
             ("delivery.event_prefetch", delivery.event_prefetch.to_string()),
             ("delivery.max_event_bytes", spoken_size(delivery.max_event_bytes as u64)),
+            ("delivery_log.enabled", delivery_log.enabled.to_string()),
+            ("delivery_log.maximum_age", spoken(delivery_log.maximum_age)),
+            ("delivery_log.maximum_bytes", spoken_size(delivery_log.maximum_bytes)),
             ("secrets.environment_prefix", secrets.environment_prefix.clone()),
             ("secrets.directory", or_none(secrets.directory.as_deref().map(shown))),
             ("egress.allow", listed(&egress.allow)),

@@ -95,6 +95,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// How events and jobs are worked on.
     pub delivery: Delivery,
+    /// What is kept for support.
+    pub delivery_log: DeliveryLog,
     /// Which secrets a store may refer to.
     pub secrets: Secrets,
     /// Where webhooks may go, and which way.
@@ -205,6 +207,17 @@ impl Delivery {
     pub fn job_prefetch(&self) -> u16 {
         checked::job_prefetch(self.concurrency)
     }
+}
+
+/// `delivery_log.*`
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryLog {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// How long it keeps records, 1 h to a year, default 14 days.
+    pub maximum_age: Duration,
+    /// Bytes from which its oldest records are thrown away, 10 MiB to 1 TiB, default 10 GiB.
+    pub maximum_bytes: u64,
 }
 
 /// `secrets.*`

@@ -50,6 +50,9 @@ const ROWS: &[Row] = &[
     ("delivery.maximum_age", "'100h'", "100h", |s| format!("{:?}", s.delivery.maximum_age), "360000s"),
     ("delivery.event_prefetch", "8", "8", |s| s.delivery.event_prefetch.to_string(), "8"),
     ("delivery.max_event_bytes", "'64 KiB'", "64 KiB", |s| s.delivery.max_event_bytes.to_string(), "65536"),
+    ("delivery_log.enabled", "false", "false", |s| s.delivery_log.enabled.to_string(), "false"),
+    ("delivery_log.maximum_age", "'24h'", "24h", |s| format!("{:?}", s.delivery_log.maximum_age), "86400s"),
+    ("delivery_log.maximum_bytes", "'64 MiB'", "64 MiB", |s| s.delivery_log.maximum_bytes.to_string(), "67108864"),
     ("secrets.environment_prefix", "'HOOK_'", "HOOK_", |s| s.secrets.environment_prefix.clone(), "HOOK_"),
     (
         "secrets.directory",
@@ -203,6 +206,9 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.delivery.maximum_age, Duration::from_secs(72 * 3600));
     assert_eq!(s.delivery.event_prefetch, 500);
     assert_eq!(s.delivery.max_event_bytes, 1024 * 1024);
+    assert!(s.delivery_log.enabled);
+    assert_eq!(s.delivery_log.maximum_age, Duration::from_secs(14 * 86_400));
+    assert_eq!(s.delivery_log.maximum_bytes, 10 << 30);
     assert_eq!(s.secrets.environment_prefix, "WEBHOOK_");
     assert_eq!(s.secrets.directory, None);
     assert_eq!(s.backoff.initial, Duration::from_secs(15));
@@ -305,7 +311,7 @@ fn unknown_names_are_told_with_what_is_there() {
         ("concurrency = 5", "f.toml:1:1: concurrency: unknown, did you mean delivery.concurrency?"),
         (
             "[webhooks]\na = 1",
-            "f.toml:1:2: webhooks: unknown, the sections are amqp, topology, store, delivery, secrets, egress, tls, backoff, shutdown, admin, log",
+            "f.toml:1:2: webhooks: unknown, the sections are amqp, topology, store, delivery, delivery_log, secrets, egress, tls, backoff, shutdown, admin, log",
         ),
         ("backoff = '15s'", "f.toml:1:11: backoff: is a section: write [backoff] and its keys below"),
         (
@@ -328,6 +334,8 @@ fn values_at_and_beyond_each_bound() {
         ("delivery.maximum_age", ["'73m'", "'720h'"], ["'59s'", "'721h'"]),
         ("delivery.event_prefetch", ["1", "2000"], ["0", "2001"]),
         ("delivery.max_event_bytes", ["1024", "'16 MiB'"], ["1023", "'17 MiB'"]),
+        ("delivery_log.maximum_age", ["'1h'", "'8760h'"], ["'59m'", "'8761h'"]),
+        ("delivery_log.maximum_bytes", ["'10 MiB'", "'1 TiB'"], ["'9 MiB'", "'2 TiB'"]),
         ("backoff.initial", ["'100ms'", "'1h'"], ["'99ms'", "'25h'"]),
         ("backoff.multiplier", ["1", "10.0"], ["0.99", "10.5"]),
         ("backoff.maximum", ["'15s'", "'168h'"], ["'14s'", "'169h'"]),

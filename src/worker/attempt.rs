@@ -9,7 +9,11 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tracing::error;
 
-use super::{Context, lanes::Pass};
+use super::{
+    Context,
+    lanes::Pass,
+    log::{self, Attempt},
+};
 use crate::{
     delivery::{
         outcome::{self, Exchange, Fault},
@@ -40,6 +44,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let outcome = outcome::judge(&exchange, SystemTime::now(), policy.retry_after_maximum);
     pass.give_back(fairness::signal(&exchange, &outcome));
     let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
+    log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {
         Verdict::Delivered => Step::Delivered,

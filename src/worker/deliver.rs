@@ -12,6 +12,7 @@ use super::{
     input::{Input, Receipt},
     intake::SUSPECT,
     lanes::Entry,
+    log,
     memory::{Key, Settlement},
     record::{Recorded, record},
     reject,
@@ -59,7 +60,11 @@ pub async fn deliver(context: &Context, input: Input) {
     let ticket = context.memory.begin(key);
     let mut settlement = match known {
         Some(settlement) => settlement,
-        None => Settlement { step: decide(context, &job).await, recorded: false },
+        None => match decide(context, &receipt, &job).await {
+            Some(step) => Settlement { step, recorded: false },
+            // It comes again.
+            None => return,
+        },
     };
     if !settlement.recorded {
         settlement.recorded = settle(context, &receipt, &job, &settlement.step).await == Recorded::Yes;
@@ -76,23 +81,32 @@ pub async fn deliver(context: &Context, input: Input) {
     }
 }
 
-/// The next step of a job, with an attempt where one is due.
-async fn decide(context: &Context, job: &Job) -> Step {
+/// The next step of a job, with an attempt where one is due. None: its channel is gone, and nothing was done.
+async fn decide(context: &Context, receipt: &Receipt, job: &Job) -> Option<Step> {
     if job.given_out >= CRASH_LOOP {
         let detail = format!("given out {} times without an outcome", job.given_out);
-        return Step::Fail { entry: None, reason: FailReason::CrashLoop, detail };
+        return Some(Step::Fail { entry: None, reason: FailReason::CrashLoop, detail });
     }
     if let Some(remaining) = job.remaining {
-        return Step::Wait { remaining };
+        return Some(Step::Wait { remaining });
     }
     let target = match choose(context, job, Timestamp::now()) {
         Ok(target) => target,
-        Err(step) => return *step,
+        Err(step) => return Some(*step),
     };
     let alone = u64::from(job.given_out) >= SUSPECT;
     match context.lanes.enter(&target, job.parked, alone).await {
-        Entry::Go(pass) => attempt(context, job, &target, pass).await,
-        Entry::Park(reason, wait) => Step::Park { reason: Parking::Lane(reason), wait },
+        Entry::Go(pass) => {
+            if pass.was_waited_for() {
+                // The gate was asked before that, and so was the channel (rule 6).
+                context.gate().opened().await;
+                if !receipt.is_good() {
+                    return None;
+                }
+            }
+            Some(attempt(context, job, &target, pass).await)
+        }
+        Entry::Park(reason, wait) => Some(Step::Park { reason: Parking::Lane(reason), wait }),
     }
 }
 
@@ -141,6 +155,7 @@ async fn settle(context: &Context, receipt: &Receipt, job: &Job, step: &Step) ->
 /// Says what became of a job, once, here.
 fn report(context: &Context, job: &Job, step: &Step) {
     let (webhook_id, target, metrics) = (&job.webhook_id, &job.target, &context.metrics);
+    log::stepped(context, job, step);
     match step {
         Step::Delivered => {
             metrics.job_delivered();
@@ -169,6 +184,7 @@ async fn reject_job(context: &Context, input: Input, rejection: Rejection) {
     let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
         warn!(reason = %rejection.reason, detail = rejection.detail, "message on the jobs queue rejected");
+        log::rejected(context, None, rejection.reason);
         context.metrics.job_rejected(rejection.reason.label());
     }
 }

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::{
     Context,
     input::Input,
+    log,
     record::{Recorded, record},
     reject,
 };
@@ -23,16 +24,20 @@ use crate::{
 /// Settles one event: dispatched, without target, or rejected.
 pub async fn dispatch(context: &Context, input: Input) {
     failpoint::hit("event.taken", "");
-    let outcome = decode(context, &input).and_then(|event| Ok((resolve(context, &event)?, event)));
-    match outcome {
-        Ok((Ok(targets), event)) => publish_jobs(context, input, &event, &targets).await,
-        Ok((Err(reason), event)) => {
+    let event = match decode(context, &input) {
+        Ok(event) => event,
+        Err(rejection) => return Box::pin(reject_event(context, input, None, &rejection)).await,
+    };
+    match resolve(context, &event) {
+        Ok(Ok(targets)) => publish_jobs(context, input, &event, &targets).await,
+        Ok(Err(reason)) => {
             if input.receipt.ack() {
+                log::no_target(context, &event, reason.name());
                 debug!(event = %event.kind, campaign = event.campaign, reason = reason.name(), "no target");
                 context.metrics.event_without_target(reason.name());
             }
         }
-        Err(rejection) => Box::pin(reject_event(context, input, &rejection)).await,
+        Err(rejection) => Box::pin(reject_event(context, input, Some(&event), &rejection)).await,
     }
 }
 
@@ -111,11 +116,12 @@ fn is_traceparent(text: &str) -> bool {
     (55..=128).contains(&text.len()) && text.bytes().all(hex)
 }
 
-async fn reject_event(context: &Context, input: Input, rejection: &Rejection) {
+async fn reject_event(context: &Context, input: Input, event: Option<&Event>, rejection: &Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.events, &input, rejection, Timestamp::now());
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
         warn!(reason = %rejection.reason, detail = rejection.detail, bytes = input.body.len(), "event rejected");
+        log::rejected(context, event, rejection.reason);
         context.metrics.event_rejected(rejection.reason.label());
     }
 }

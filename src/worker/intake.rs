@@ -33,7 +33,7 @@ pub(super) struct End {
 
 /// Takes events until stopped or the consumer ends; says why if it ended. Their number is bounded by the prefetch.
 pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
-    let mut gate = Gate::new(context.publisher.link(), &context.waiting, context.settings.delivery.concurrency);
+    let mut gate = context.gate();
     let end = loop {
         let input = match next(&mut from, stop).await {
             Ok(input) => input,
@@ -55,7 +55,7 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &Canc
 /// Takes jobs until stopped or the consumer ends, as many at once as there are slots; says why if it ended.
 pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
     let slots = context.settings.delivery.concurrency;
-    let mut gate = Gate::new(context.publisher.link(), &context.waiting, slots);
+    let mut gate = context.gate();
     let end = loop {
         let Some(slot) = slot(context, stop).await else { break None };
         let input = match next(&mut from, stop).await {

@@ -90,10 +90,14 @@ impl Lanes {
                 lanes: self.clone(),
                 lane: lane.clone(),
                 target: target.key.clone(),
+                counted: own.is_some(),
                 begun: now,
+                waited: turn != Turn::Fresh,
                 given_back: false,
             })),
             Admission::Park { reason, wait } => Answer::Entry(Entry::Park(reason, wait)),
+            // It knows already where it is told.
+            Admission::Wait(queue) if turn != Turn::Fresh => Answer::Wait(queue, Arc::default()),
             Admission::Wait(queue) => {
                 let told = match queue {
                     Queue::Lane => inner.lanes.entry(lane.clone()).or_default(),
@@ -129,11 +133,19 @@ pub struct Pass {
     lanes: Lanes,
     lane: Arc<str>,
     target: TargetKey,
+    /// Whether the target had a limit of its own when the attempt began.
+    counted: bool,
     begun: Instant,
+    waited: bool,
     given_back: bool,
 }
 
 impl Pass {
+    /// Whether it was waited for: what was asked before may not hold any more.
+    pub fn was_waited_for(&self) -> bool {
+        self.waited
+    }
+
     /// The attempt has ended, and says this of its target.
     pub fn give_back(mut self, signal: Signal) {
         self.end(signal);
@@ -142,7 +154,8 @@ impl Pass {
     fn end(&mut self, signal: Signal) {
         self.given_back = true;
         let mut inner = self.lanes.lock();
-        let freed = inner.table.ended(&self.lane, &self.target, self.begun, signal, Instant::now());
+        let freed =
+            inner.table.ended(&self.lane, self.counted.then_some(&self.target), self.begun, signal, Instant::now());
         let lane = inner.lanes.get(&self.lane).map(|told| (freed.lane, told));
         let target = inner.targets.get(&self.target).map(|told| (freed.target, told));
         for (free, told) in lane.into_iter().chain(target) {

@@ -21,6 +21,7 @@ mod hold;
 mod input;
 mod intake;
 mod lanes;
+mod log;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -51,6 +52,7 @@ use crate::{
         topology::{Plan, TopologyError},
     },
     delivery::ladder::Ladder,
+    delivery_log::DeliveryLog,
     failpoint,
     metrics::Metrics,
     poster::Poster,
@@ -79,6 +81,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// Makes POSTs.
     pub poster: Poster,
+    /// What happened, for support.
+    pub log: DeliveryLog,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What readiness says.
@@ -93,6 +97,13 @@ pub struct Context {
     pub slots: Arc<Semaphore>,
     /// Everything in flight.
     pub tasks: TaskTracker,
+}
+
+impl Context {
+    /// When new work may start.
+    fn gate(&self) -> gate::Gate {
+        gate::Gate::new(self.publisher.link(), &self.waiting, self.settings.delivery.concurrency)
+    }
 }
 
 /// How the worker ended.
@@ -139,6 +150,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     };
     failpoint::hit("stop.consumers_ended", "");
     let end = drain(&context).await;
+    context.log.close().await;
     watching.abort();
     if let Some(open) = open {
         tokio::time::sleep(LAST_ACKS).await;

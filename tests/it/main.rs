@@ -4,6 +4,7 @@ mod amqps; // the broker over TLS
 mod broker; // the broker is restarted, blocked, full, or lacks a queue
 mod crashes; // a job that kills the process: alone, then failed unstarted
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
+mod delivery_log; // what happened to each delivery is kept, told, and loses nobody's time
 mod desk; // looking at failed jobs changes nothing, putting them back loses nothing
 mod docs; // the documents say what is, and nothing else
 mod egress; // where webhooks may go

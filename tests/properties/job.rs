@@ -41,10 +41,16 @@ fn entry() -> impl Strategy<Value = HistoryEntry> {
 
 fn job() -> impl Strategy<Value = Job> {
     let id = || "[A-Za-z0-9._:-]{1,128}";
-    let event =
-        (select(&EventKind::ALL[..]), id(), ".{0,120}", time()).prop_map(|(kind, campaign, submission, timestamp)| {
-            Event { kind, campaign, organization: None, submission, timestamp }
-        });
+    let event = (select(&EventKind::ALL[..]), id(), ".{0,300}", ".{0,120}", time()).prop_map(
+        |(kind, campaign, lead, submission, timestamp)| Event {
+            kind,
+            campaign,
+            organization: None,
+            lead,
+            submission,
+            timestamp,
+        },
+    );
     let envelope = (prop::option::of(".{0,40}"), prop::option::of(".{0,60}"), prop::option::of(".{0,60}"))
         .prop_map(|(message_id, traceparent, upstream)| Envelope { message_id, traceparent, upstream });
     let target = (id(), prop::option::of(id()), prop::option::of(id()));

@@ -92,6 +92,7 @@ fn table(queue: &Queue) -> FieldTable {
     for (key, value) in queue.arguments() {
         let value = match value {
             Argument::Text(text) => AMQPValue::LongString(text.into()),
+            Argument::Seconds(_) => AMQPValue::LongString(value.to_string().into()),
             Argument::Number(number) => AMQPValue::LongLongInt(number),
         };
         table.insert(key.into(), value);

@@ -243,8 +243,12 @@ fn queue(planned: &Queue, existence: &Existence, seen: Option<&Seen>, declares: 
 const PLACEMENT: &[&str] = &["x-queue-leader-locator", "x-quorum-initial-group-size", "x-quorum-target-group-size"];
 
 fn arguments(planned: &Queue, seen: &SeenQueue, declares: bool) -> Vec<String> {
-    if let Some(kind) = seen.kind.as_deref().filter(|kind| *kind != "quorum") {
-        return vec![format!("is a {kind} queue there, must be a quorum queue here")];
+    let (wanted, named) = match planned.retention {
+        None => ("quorum", "a quorum queue"),
+        Some(_) => ("stream", "a stream"),
+    };
+    if let Some(kind) = seen.kind.as_deref().filter(|kind| *kind != wanted) {
+        return vec![format!("is a {kind} queue there, must be {named} here")];
     }
     let (there, here) = (seen.arguments(), planned.arguments());
     let wrong = here.iter().filter_map(|(key, wanted)| match there.get(*key) {
@@ -263,6 +267,7 @@ fn arguments(planned: &Queue, seen: &SeenQueue, declares: bool) -> Vec<String> {
 fn equals(wanted: &Argument<'_>, value: &Value) -> bool {
     match wanted {
         Argument::Text(text) => value.as_str() == Some(text),
+        Argument::Seconds(_) => value.as_str() == Some(&wanted.to_string()),
         Argument::Number(number) => value.as_i64() == Some(*number),
     }
 }
@@ -287,6 +292,8 @@ fn policies(planned: &Queue, seen: &SeenQueue) -> Vec<String> {
 fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
     let is_delay = matches!(planned.role, Role::Delay(_));
     match key {
+        // How long a stream keeps what is on it is for policies to say.
+        _ if planned.role == Role::Log => None,
         "message-ttl" if is_delay => Some("jobs come back at the shorter of it and the rung, too early"),
         "message-ttl" => Some("messages are thrown out after that time"),
         "expires" => Some("the queue is deleted with its messages when it is not used"),

@@ -3,7 +3,7 @@
 use lapin::{Connection, types::ShortString};
 
 use super::{
-    Plan, Problem, Property, Queue, TopologyError,
+    Plan, Problem, Property, Queue, Thing, TopologyError,
     ask::{Asker, Mode},
     look::{self, Existence},
     refusal::Task,
@@ -66,6 +66,42 @@ pub async fn declare_one(connection: &Connection, plan: &Plan, name: &ShortStrin
     let Some(planned) = plan.queue(name.as_str()) else { return Ok(()) };
     let problem = queue(&mut Asker::new(connection), planned).await?;
     TopologyError::unless_none(problem.into_iter().collect(), plan)
+}
+
+/// How the stream of the delivery log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As planned, as far as is known.
+    AsPlanned,
+    /// With another retention. It serves all the same.
+    Otherwise,
+}
+
+/// Makes sure that a stream stands, and declares it where that is allowed.
+///
+/// # Errors
+/// It is missing and may not be declared, or the broker refuses; or the connection is lost.
+pub async fn stream(
+    connection: &Connection,
+    plan: &Plan,
+    planned: &Queue,
+    declare: bool,
+) -> Result<Standing, TopologyError> {
+    let mut asker = Asker::new(connection);
+    let problem = match declare {
+        true => queue(&mut asker, planned).await?,
+        false => match look::queue(&mut asker, &planned.name).await? {
+            Existence::Stands(_) => None,
+            Existence::Missing => Some(Problem::Missing { thing: Thing::Queue(planned.name.clone()) }),
+            Existence::Hidden(problem) => Some(problem),
+        },
+    };
+    match problem {
+        None => Ok(Standing::AsPlanned),
+        // Without any it may be no stream at all, which would fill up, and be worn out by being read.
+        Some(Problem::Differs { property, unset: false, .. }) if property.is_retention() => Ok(Standing::Otherwise),
+        Some(problem) => TopologyError::unless_none(vec![problem], plan).map(|()| Standing::AsPlanned),
+    }
 }
 
 async fn queue(asker: &mut Asker<'_>, queue: &Queue) -> Result<Option<Problem>, TopologyError> {

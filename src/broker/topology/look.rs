@@ -120,11 +120,16 @@ pub(super) async fn exchange(asker: &mut Asker<'_>, name: &ShortString) -> Resul
     Ok(existence(answer.map(|()| Count { ready: 0, consumers: 0 }), Thing::Exchange(name.clone())))
 }
 
+/// Looks at one queue.
+pub(super) async fn queue(asker: &mut Asker<'_>, name: &ShortString) -> Result<Existence, TopologyError> {
+    let answer = asker.look(name).await?;
+    Ok(existence(answer, Thing::Queue(name.clone())))
+}
+
 async fn each(asker: &mut Asker<'_>, queues: &[Queue]) -> Result<BTreeMap<String, Existence>, TopologyError> {
     let mut seen = BTreeMap::new();
     for queue in queues {
-        let answer = asker.look(&queue.name).await?;
-        seen.insert(queue.name.to_string(), existence(answer, Thing::Queue(queue.name.clone())));
+        seen.insert(queue.name.to_string(), self::queue(asker, &queue.name).await?);
     }
     Ok(seen)
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use lapin::types::ShortString;
 
-use crate::{delivery::ladder::Ladder, settings::Amqp};
+use crate::{
+    delivery::ladder::Ladder,
+    settings::{self, Amqp},
+};
 
 /// How often a message may come back before the broker gives up on it: the backstop behind the worker's own crash rule.
 const DELIVERY_LIMIT: i64 = 100;
@@ -12,6 +15,10 @@ const DELIVERY_LIMIT: i64 = 100;
 /// The same for queues that people look at: each look counts. Never -1 (means 0 on 3.x: gone at the second look), never
 /// left out (20 on 4.x).
 const DELIVERY_LIMIT_AT_REST: i64 = 100_000;
+
+/// Bounds of a stream's segments, in bytes.
+const SMALLEST_SEGMENT: u64 = 1 << 20;
+const LARGEST_SEGMENT: u64 = 100 << 20;
 
 /// The names of our queues.
 #[derive(Clone, Debug)]
@@ -25,6 +32,8 @@ pub struct Names {
     pub failed: ShortString,
     /// Messages that are no usable event or job.
     pub rejected: ShortString,
+    /// The delivery log, a stream.
+    pub log: ShortString,
 }
 
 impl Names {
@@ -36,6 +45,7 @@ impl Names {
             jobs: name("jobs"),
             failed: name("failed"),
             rejected: name("rejected"),
+            log: name("log"),
         }
     }
 
@@ -70,13 +80,17 @@ pub enum Role {
     Failed,
     /// Messages that cannot be used, for engineers.
     Rejected,
+    /// What happened to all of them, for support: a stream.
+    Log,
 }
 
 /// The value of a queue argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument<'a> {
     /// A long string.
     Text(&'a str),
+    /// A time, as RabbitMQ writes it where it takes no milliseconds.
+    Seconds(u64),
     /// Always declared as a signed integer of 64 bits: a redeclaration with another type can be refused.
     Number(i64),
 }
@@ -86,12 +100,29 @@ impl std::fmt::Display for Argument<'_> {
         match self {
             Argument::Text("") => f.write_str("\"\""),
             Argument::Text(text) => f.write_str(text),
+            Argument::Seconds(seconds) => write!(f, "{seconds}s"),
             Argument::Number(number) => number.fmt(f),
         }
     }
 }
 
-/// One durable quorum queue.
+/// How long a stream keeps what is on it. RabbitMQ throws away whole segments, and never the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// At least this long.
+    pub age: Duration,
+    /// But no more than about so many bytes.
+    pub bytes: u64,
+}
+
+impl Retention {
+    /// What the settings ask for.
+    pub fn of(log: &settings::DeliveryLog) -> Retention {
+        Retention { age: log.maximum_age, bytes: log.maximum_bytes }
+    }
+}
+
+/// One durable quorum queue, or a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Its name.
@@ -104,11 +135,16 @@ pub struct Queue {
     pub ttl: Option<Duration>,
     /// The queue that dead letters go to, at least once, through the default exchange.
     pub dead_letters_to: Option<ShortString>,
+    /// It is a stream, and keeps messages for that long.
+    pub retention: Option<Retention>,
 }
 
 impl Queue {
     /// The arguments to declare it with.
     pub fn arguments(&self) -> Vec<(&'static str, Argument<'_>)> {
+        if let Some(retention) = &self.retention {
+            return stream_arguments(retention);
+        }
         let mut arguments = vec![("x-queue-type", Argument::Text("quorum"))];
         if let Some(limit) = self.delivery_limit {
             arguments.push(("x-delivery-limit", Argument::Number(limit)));
@@ -130,6 +166,18 @@ impl Queue {
     }
 }
 
+/// RabbitMQ throws away whole segments, so they are made small enough for a week to have several of them.
+fn stream_arguments(retention: &Retention) -> Vec<(&'static str, Argument<'static>)> {
+    let segment = (retention.bytes / 20).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
+    let number = |bytes: u64| Argument::Number(i64::try_from(bytes).unwrap_or(i64::MAX));
+    vec![
+        ("x-queue-type", Argument::Text("stream")),
+        ("x-max-age", Argument::Seconds(retention.age.as_secs())),
+        ("x-max-length-bytes", number(retention.bytes)),
+        ("x-stream-max-segment-size-bytes", number(segment)),
+    ]
+}
+
 /// Everything that there must be.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -149,6 +197,7 @@ impl Plan {
             delivery_limit: Some(DELIVERY_LIMIT_AT_REST),
             ttl: None,
             dead_letters_to: None,
+            retention: None,
         };
         let input = |name: &ShortString, role, target: &ShortString| Queue {
             name: name.clone(),
@@ -156,6 +205,7 @@ impl Plan {
             delivery_limit: Some(DELIVERY_LIMIT),
             ttl: None,
             dead_letters_to: Some(target.clone()),
+            retention: None,
         };
         let delay = |rung: &Duration| Queue {
             name: names.delay(*rung),
@@ -163,6 +213,7 @@ impl Plan {
             delivery_limit: None,
             ttl: Some(*rung),
             dead_letters_to: Some(names.jobs.clone()),
+            retention: None,
         };
         let mut queues = vec![
             at_rest(&names.failed, Role::Failed),
@@ -194,6 +245,25 @@ impl Plan {
         &self.routing_keys
     }
 
+    /// The stream of the delivery log. Not among the queues: deliveries go on without it.
+    pub fn log(&self, retention: Retention) -> Queue {
+        Queue {
+            name: self.names.log.clone(),
+            role: Role::Log,
+            delivery_limit: None,
+            ttl: None,
+            dead_letters_to: None,
+            retention: Some(retention),
+        }
+    }
+
+    /// The same plan with the delivery log among the queues: for those who look at, or make, everything that there is.
+    pub fn with_log(mut self, retention: Retention) -> Plan {
+        let log = self.log(retention);
+        self.queues.push(log);
+        self
+    }
+
     /// The queues, each after the one that it dead-letters to.
     pub fn queues(&self) -> &[Queue] {
         &self.queues
@@ -208,7 +278,6 @@ impl Plan {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::settings;
 
     pub(in crate::broker::topology) fn default_plan() -> Plan {
         let settings = settings::load(None, None, std::iter::empty()).unwrap();
@@ -265,6 +334,16 @@ pub(super) mod tests {
             let before = &plan.queues()[..position];
             assert!(before.iter().any(|earlier| earlier.name == *target), "{} before {target}", queue.name);
         }
+    }
+
+    #[test]
+    fn the_log_is_a_stream_with_its_retention() {
+        let retention = Retention { age: Duration::from_secs(14 * 86_400), bytes: 10 << 30 };
+        assert_eq!(
+            shown(&default_plan().log(retention)),
+            "leadhook.log: x-queue-type=stream x-max-age=1209600s x-max-length-bytes=10737418240 \
+             x-stream-max-segment-size-bytes=104857600"
+        );
     }
 
     #[test]

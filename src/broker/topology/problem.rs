@@ -115,6 +115,11 @@ impl Property {
         }
     }
 
+    /// Whether it only says for how long a stream keeps what is on it.
+    pub(super) fn is_retention(&self) -> bool {
+        ["x-max-age", "x-max-length-bytes", "x-stream-max-segment-size-bytes"].contains(&self.name())
+    }
+
     fn name(&self) -> &str {
         match self {
             Property::Type => "type",
@@ -140,6 +145,8 @@ pub enum Problem {
         property: Property,
         /// There and here in words, such as `is 20 there, must be 100 here`.
         how: String,
+        /// Whether it is not set there at all.
+        unset: bool,
         /// The broker's words.
         said: String,
     },
@@ -195,7 +202,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::Missing { thing } => write!(f, "{thing} is missing"),
-            Problem::Differs { thing, property, how, said } => {
+            Problem::Differs { thing, property, how, said, .. } => {
                 let what = match thing {
                     Thing::Queue(_) => "arguments",
                     Thing::Exchange(_) => "properties",

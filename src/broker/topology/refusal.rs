@@ -119,6 +119,7 @@ impl Refused {
                     thing: task.thing(),
                     property: Property::new(inequivalent.argument),
                     how: inequivalent.how(task),
+                    unset: inequivalent.current == Some(None),
                     said,
                 },
                 None => Problem::Refused { task: task.to_string(), code: self.code, said },

@@ -1,20 +1,21 @@
 //! `leadhook failed list`.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, age, messages, overlooked, progress, remarks, thousands, unwritable};
+use super::{Desk, known, overlooked, remarks, unwritable, which::FilterArgs};
 use crate::{
-    cli::output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+    cli::{
+        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+        readable::{age, clock, counted, messages, progress, thousands},
+    },
     desk::{
-        filter::{self, Filter},
         listing::{Line, Listing, UnreadableLine},
         selection::shortened,
         wear::{Renewer, look},
     },
-    event::EventKind,
 };
 
 /// Shortest id in a table: enough to copy, little enough to leave room.
@@ -29,27 +30,11 @@ const ID: usize = 12;
 Exit codes: 0 listed (also when there is none), 1 something could not be seen because another program holds it, \
 3 broker or queue not there.")]
 pub struct Args {
-    /// Only jobs of this campaign
-    #[arg(long, value_name = "ID")]
-    campaign: Option<String>,
-    /// Only jobs of this organization
-    #[arg(long, value_name = "ID")]
-    organization: Option<String>,
-    /// Only jobs to this target: organization, organization/campaign, either with #name
-    #[arg(long, value_name = "KEY")]
-    target: Option<String>,
-    /// Only this event, such as lead.delivered
-    #[arg(long, value_name = "EVENT", value_parser = event_kind)]
-    event: Option<EventKind>,
-    /// Only what failed for this reason, such as exhausted or gone
-    #[arg(long, value_name = "REASON", value_parser = filter::reason)]
-    reason: Option<String>,
-    /// Only what failed at this time or later: an age (90m, 2h, 3d), a date (2024-06-15, UTC) or RFC 3339
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    since: Option<Timestamp>,
-    /// Only what failed before this time
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    before: Option<Timestamp>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Do not ask the delivery log whether a job was delivered all the same
+    #[arg(long)]
+    no_log: bool,
     /// Show at most N jobs
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -58,30 +43,8 @@ pub struct Args {
     json: bool,
 }
 
-fn event_kind(text: &str) -> Result<EventKind, String> {
-    EventKind::parse(text).ok_or_else(|| format!("expected one of {}", EventKind::ALL.map(EventKind::name).join(", ")))
-}
-
-fn moment(text: &str) -> Result<Timestamp, String> {
-    filter::moment(text, Timestamp::now())
-}
-
-impl Args {
-    fn filter(&self) -> Filter {
-        Filter {
-            campaign: self.campaign.clone(),
-            organization: self.organization.clone(),
-            target: self.target.clone(),
-            event: self.event,
-            reason: self.reason.clone(),
-            since: self.since,
-            before: self.before,
-        }
-    }
-}
-
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let filter = args.filter();
+    let filter = args.filter.filter();
     let filtered = !filter.is_empty();
     let mut visit = desk.visit(None).await?;
     let bar = progress(visit.expected(), args.json);
@@ -92,16 +55,29 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     looked.map_err(super::refusal)?;
     renewer.close().await;
     remarks(desk, &visit, &renewer);
+    let (present, notes) = (visit.present(), overlooked(&visit));
+    visit.leave().await;
+    let mut log_problem = None;
+    if !args.no_log {
+        let ids: BTreeSet<&str> = listing.lines().iter().map(|line| line.id.as_str()).collect();
+        let oldest = listing.lines().iter().map(|line| line.first_seen).min();
+        let (known, problem) = known::ask(desk, &ids, oldest, args.json).await;
+        if let Some(problem) = &problem {
+            output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
+        }
+        listing.delivered(&known);
+        log_problem = problem;
+    }
     let answer = Answer {
-        present: visit.present(),
-        complete: overlooked(&visit).is_empty(),
-        notes: overlooked(&visit),
+        present,
+        complete: notes.is_empty(),
+        notes,
+        log_problem,
         matching: listing.matching(),
         jobs: listing.lines(),
         unreadable_count: listing.unreadable_count(),
         unreadable: listing.unreadable(),
     };
-    visit.leave().await;
     let told = match args.json {
         true => output::print_json(&answer),
         false => output::print(answer.text(&listing, filtered, Terminal::detect(), Timestamp::now())),
@@ -118,6 +94,8 @@ pub(super) struct Answer<'a> {
     pub complete: bool,
     /// Why not.
     pub notes: Vec<String>,
+    /// Why the delivery log could not be asked, if so.
+    pub log_problem: Option<String>,
     /// Jobs that match the filters; `jobs` holds the first of them.
     pub matching: u64,
     pub jobs: &'a [Line],
@@ -142,7 +120,7 @@ impl Answer<'_> {
                 let shown = thousands(self.jobs.len() as u64);
                 writeln!(text, "showing the first {shown} of {} failed jobs; --limit shows more", thousands(all))
             }
-            (all, _) => writeln!(text, "{}", super::counted(all, "failed job", "failed jobs")),
+            (all, _) => writeln!(text, "{}", counted(all, "failed job", "failed jobs")),
         };
         if self.unreadable_count > 0 {
             let are =
@@ -153,6 +131,11 @@ impl Answer<'_> {
                 messages(self.unreadable_count),
                 self.unreadable(terminal, now)
             );
+        }
+        let unknown = self.jobs.iter().filter(|line| line.delivery_unknown == Some(true)).count() as u64;
+        if unknown > 0 && self.log_problem.is_none() {
+            let _ =
+                writeln!(text, "delivery unknown of {}: older than the delivery log", counted(unknown, "job", "jobs"));
         }
         for note in &self.notes {
             let _ = writeln!(text, "incomplete: {note}");
@@ -170,6 +153,10 @@ impl Answer<'_> {
         let mut headings = vec!["id", "event", "campaign", "target", "attempts", "last", "reason", "owner", "failed"];
         if copies {
             headings.push("copies");
+        }
+        let delivered = self.jobs.iter().any(|line| line.also_delivered_at.is_some());
+        if delivered {
+            headings.push("also delivered");
         }
         let mut table = Table::new(terminal, &headings);
         for line in self.jobs {
@@ -189,6 +176,10 @@ impl Answer<'_> {
             ];
             if copies {
                 cells.push(Cell::number(line.copies));
+            }
+            if delivered {
+                let at = line.also_delivered_at;
+                cells.push(Cell::text(at.map_or_else(|| "-".to_owned(), clock)).tone(Tone::Warning));
             }
             table.row(cells);
         }

@@ -1,24 +1,27 @@
 //! `leadhook failed replay`.
 
-use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal, Write as _},
-};
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Desk, jobs, messages, overlooked, progress, remarks, show, unwritable};
+use super::{
+    Desk,
+    agree::{By, agree},
+    known, overlooked, remarks, show, unwritable,
+    which::Which,
+};
 use crate::{
     broker::publisher::{PublishError, Publisher},
     cli::{
         output::{self, Exit, Refusal},
         publish,
+        readable::{jobs, messages, progress},
     },
+    delivery_log::Delivered,
     desk::{
-        replay::{Replay, Tally},
-        selection::{Resolved, Selection},
-        visit,
+        replay::{Replay, Tally, To},
+        survey::{Choice, Survey},
         wear::Renewer,
     },
 };
@@ -26,20 +29,24 @@ use crate::{
 /// Put failed jobs back: the same webhook-id and body, all attempts anew
 ///
 /// Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
-/// time: nothing is lost, at worst a job is delivered twice under the same webhook-id.
+/// time: nothing is lost, at worst a job is delivered twice under the same webhook-id. What the delivery log says was
+/// delivered all the same is left, unless it is named by its id.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("which").args(["ids", "all"]).required(true)))]
 #[command(after_help = "\
-Exit codes: 0 all replayed, 1 some were not (the output says which and why), 2 the beginning of an id fits several jobs or \
-nobody could be asked (nothing was done), 3 broker or queue not there.")]
+Exit codes: 0 all replayed, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several \
+jobs, or nobody could be asked (nothing was done), 3 broker or queue not there.")]
 pub struct Args {
-    /// Webhook-ids, or their beginnings (at least 6 characters)
-    #[arg(value_name = "ID")]
-    ids: Vec<String>,
-    /// Replay every job that is on the failed queue now
+    #[command(flatten)]
+    which: Which,
+    /// Only say what would be done
     #[arg(long)]
-    all: bool,
-    /// Do not ask before --all; needed where there is no terminal
+    dry_run: bool,
+    /// At most so many jobs a second [default: as fast as the broker takes them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: Option<u32>,
+    #[command(flatten)]
+    by: By,
+    /// Do not ask; needed where there is no terminal, unless ids are given
     #[arg(long)]
     yes: bool,
     /// Print the summary as one JSON object
@@ -48,83 +55,116 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let selection = Selection::new(&args.ids).map_err(Refusal::usage)?;
-    let at_most = match args.all {
-        true => Some(agreed(args, desk).await?),
-        false => None,
+    let choice = args.which.choice()?;
+    let named = matches!(choice, Choice::Named(_));
+    let (mut survey, notes) = desk.survey(choice, args.json).await?;
+    // Who names a job means it, delivered or not.
+    let left = match named {
+        true => Left::default(),
+        false => leave_delivered(desk, &mut survey, args.json).await,
     };
-    if at_most == Some(0) {
-        let summary = Summary::of(Tally::default(), &Resolved::default(), Vec::new(), desk);
-        return summary.tell(args.json);
+    let count = survey.chosen.len() as u64;
+    let done = Tally { unreadable: survey.unreadable, ..Tally::default() };
+    if args.dry_run || count == 0 {
+        let would = args.dry_run.then_some(count);
+        return Summary::of(done, would, left, &survey, notes, desk).tell(args.json);
+    }
+    if !named {
+        agree(args.yes, &left.question(count))?;
     }
     let publisher = Publisher::start(desk.amqp, "replay", None, CancellationToken::new());
+    let log = desk.delivery_log(&publisher);
     let mut renewer = Renewer::new(desk.amqp, &desk.failed);
-    let outcome = replay(args, desk, &selection, at_most, &publisher, &mut renewer).await;
+    let by = args.by.name();
+    let to = To { publisher: &publisher, jobs: &desk.jobs, log: &log, by: &by, rate: args.rate };
+    let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;
+    log.close().await;
     publisher.close().await;
     renewer.close().await;
-    outcome?.tell(args.json)
+    let (mut tally, overlooked) = outcome?;
+    tally.unreadable += survey.unreadable;
+    let notes = if overlooked.is_empty() { notes } else { overlooked };
+    Summary::of(tally, None, left, &survey, notes, desk).tell(args.json)
 }
 
 async fn replay(
-    args: &Args,
     desk: &Desk<'_>,
-    selection: &Selection,
-    at_most: Option<u64>,
-    publisher: &Publisher,
+    survey: &Survey,
+    to: To<'_>,
     renewer: &mut Renewer<'_>,
-) -> Result<Summary, Refusal> {
-    publish::connected(publisher.link(), desk.amqp).await?;
-    let mut visit = desk.visit(at_most).await?;
-    let bar = progress(visit.expected(), args.json);
-    let mut replay = Replay::new(publisher, &desk.jobs);
-    let seen = |count| bar.inc(count);
-    let done = match args.all {
-        true => replay.all(&mut visit, renewer, seen).await.map(|()| Resolved::default()),
-        false => replay.selected(selection, &mut visit, renewer, seen).await,
-    };
+    quiet: bool,
+) -> Result<(Tally, Vec<String>), Refusal> {
+    publish::connected(to.publisher.link(), desk.amqp).await?;
+    let mut visit = desk.visit(None).await?;
+    let bar = progress(visit.expected(), quiet);
+    let mut replay = Replay::new(to);
+    let done = replay.chosen(survey, &mut visit, renewer, |count| bar.inc(count)).await;
     bar.finish_and_clear();
     remarks(desk, &visit, renewer);
-    // --all stops at the first problem, and what it has not looked at is no riddle then.
+    // It stops at the first problem, and what it has not looked at is no riddle then.
     let mut notes = if replay.tally.problem.is_some() { Vec::new() } else { overlooked(&visit) };
     let sure = replay.make_sure(visit).await;
-    let (resolved, broken) = match done {
-        Ok(resolved) => (resolved, sure.err()),
-        Err(error) => (Resolved::default(), Some(error)),
-    };
-    if let Some(error) = broken {
+    if let Some(error) = done.err().or(sure.err()) {
         notes = vec![error.to_string()];
     }
-    match show::ambiguous(&resolved) {
-        Some(refusal) => Err(refusal),
-        None => Ok(Summary::of(replay.tally, &resolved, notes, desk)),
+    Ok((replay.tally, notes))
+}
+
+/// What is left because of what the delivery log says, or cannot say.
+#[derive(Default)]
+struct Left {
+    /// Jobs that were delivered all the same.
+    delivered: u64,
+    /// Jobs of which it cannot be told. They are replayed.
+    unknown: u64,
+    /// Why the log could not be asked.
+    problem: Option<String>,
+}
+
+impl Left {
+    fn question(&self, count: u64) -> String {
+        let mut question = format!("Put back {}?", jobs(count));
+        if self.unknown > 0 {
+            let why = self.problem.as_deref().unwrap_or("they are older than the delivery log");
+            question = format!("Whether {} were delivered already is unknown: {why}. {question}", jobs(self.unknown));
+        }
+        if self.delivered > 0 {
+            question = format!("{} were delivered already and are left. {question}", jobs(self.delivered));
+        }
+        question
     }
 }
 
-/// Asks whether all are to be replayed, where somebody can be asked; how many messages that is about.
-async fn agreed(args: &Args, desk: &Desk<'_>) -> Result<u64, Refusal> {
-    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !args.yes && !somebody {
-        return Err(Refusal::usage("nobody can be asked here: replay --all needs --yes without a terminal"));
-    }
-    let count = visit::waiting(desk.amqp, &desk.failed).await.map_err(super::refusal)?;
-    if args.yes || count == 0 {
-        return Ok(count);
-    }
-    eprint!("Put back all that has failed, {}? [y/N] ", messages(count));
-    let _ = io::stderr().flush();
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    match (read, answer.trim().to_lowercase().as_str()) {
-        (Ok(_), "y" | "yes") => Ok(count),
-        _ => Err(Refusal { exit: Exit::Findings, text: "nothing was replayed".to_owned() }),
-    }
+/// Takes out of the survey what was delivered all the same.
+async fn leave_delivered(desk: &Desk<'_>, survey: &mut Survey, quiet: bool) -> Left {
+    let ids: BTreeSet<&str> = survey.chosen.keys().map(String::as_str).collect();
+    let (known, problem) = known::ask(desk, &ids, survey.oldest, quiet).await;
+    let mut left = Left { problem, ..Left::default() };
+    survey.chosen.retain(|id, chosen| match known.of(id, chosen.first_seen) {
+        Delivered::Never => true,
+        Delivered::Unknown => {
+            left.unknown += 1;
+            true
+        }
+        Delivered::At(_) => {
+            left.delivered += 1;
+            false
+        }
+    });
+    left
 }
 
 /// The answer of the command.
 #[derive(Serialize)]
 pub(super) struct Summary {
+    /// Jobs that would be put back, where that was all that was asked.
+    pub would_replay: Option<u64>,
     #[serde(flatten)]
     pub tally: Tally,
+    /// Jobs that were delivered all the same, says the delivery log; left on the failed queue.
+    pub delivered_already: u64,
+    /// Jobs of which the delivery log cannot tell; replayed.
+    pub delivery_unknown: u64,
     /// Said, but no failed job has such an id.
     pub unknown: Vec<String>,
     /// Why publishing failed.
@@ -134,9 +174,24 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub fn of(tally: Tally, resolved: &Resolved, notes: Vec<String>, desk: &Desk<'_>) -> Summary {
+    fn of(
+        tally: Tally,
+        would_replay: Option<u64>,
+        left: Left,
+        survey: &Survey,
+        notes: Vec<String>,
+        desk: &Desk<'_>,
+    ) -> Summary {
         let problem = tally.problem.as_ref().map(|problem| explanation(problem, desk.jobs.as_str()));
-        Summary { tally, unknown: resolved.unknown.clone(), problem, notes }
+        Summary {
+            would_replay,
+            tally,
+            delivered_already: left.delivered,
+            delivery_unknown: left.unknown,
+            unknown: survey.resolved.unknown.clone(),
+            problem,
+            notes,
+        }
     }
 
     fn tell(&self, json: bool) -> Result<Exit, Refusal> {
@@ -147,15 +202,18 @@ impl Summary {
 
     pub fn exit(&self) -> Exit {
         let Tally { unreadable, not_published, not_removed, .. } = self.tally;
-        let fine = unreadable + not_published + not_removed == 0 && self.unknown.is_empty() && self.notes.is_empty();
+        let fine = unreadable + not_published + not_removed + self.delivered_already == 0
+            && self.unknown.is_empty()
+            && self.notes.is_empty();
         if fine && self.problem.is_none() { Exit::Ok } else { Exit::Findings }
     }
 
     pub fn text(&self) -> String {
         let tally = &self.tally;
-        let mut text = match tally.replayed {
-            0 if self.exit() == Exit::Ok => "nothing to replay: the failed queue is empty".to_owned(),
-            replayed => format!("{} replayed", jobs(replayed)),
+        let mut text = match (self.would_replay, tally.replayed) {
+            (Some(would), _) => format!("{} would be put back; nothing was done", jobs(would)),
+            (None, 0) if self.exit() == Exit::Ok && tally.failed_again == 0 => "nothing to replay".to_owned(),
+            (None, replayed) => format!("{} replayed", jobs(replayed)),
         };
         let mut more = |count: u64, words: &str| {
             if count > 0 {
@@ -170,8 +228,12 @@ impl Summary {
             tally.not_removed,
             "published but still on the failed queue: the connection was lost before they could be removed",
         );
-        for id in &self.unknown {
-            let _ = write!(text, "\n  no failed job has an id that begins with \"{}\"", output::printable(id));
+        more(
+            self.delivered_already,
+            "left: delivered already, says the delivery log (name them by id to send them again)",
+        );
+        for line in show::unknown(&self.unknown) {
+            let _ = write!(text, "\n{line}");
         }
         for line in self.problem.iter().chain(&self.notes) {
             let _ = write!(text, "\n  {line}");

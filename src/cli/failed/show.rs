@@ -7,9 +7,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, age, clock, counted, list::answer, overlooked, progress, remarks, unwritable};
+use super::{Desk, list::answer, overlooked, remarks, unwritable};
 use crate::{
-    cli::output::{self, Cell, Exit, Refusal, Table, Terminal, human_duration},
+    cli::{
+        output::{self, Cell, Exit, Refusal, Table, Terminal, human_duration},
+        readable::{age, clock, counted, progress},
+    },
     desk::{
         record::Record,
         selection::{Resolved, Selection},
@@ -73,6 +76,11 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     };
     told.map_err(unwritable)?;
     Ok(Exit::Ok)
+}
+
+/// A line for each thing that was said and is not there.
+pub(super) fn unknown(said: &[String]) -> impl Iterator<Item = String> + '_ {
+    said.iter().map(|id| format!("  no failed job has an id that begins with \"{}\"", output::printable(id)))
 }
 
 /// The refusal of a beginning that fits several ids, naming them.
@@ -172,7 +180,7 @@ impl Found<'_> {
                 organization: &job.organization,
                 campaign: &job.campaign,
                 target: job.target.as_str(),
-                lead: lead(&job.body),
+                lead: job.lead_id().map(Into::into),
                 submission: job.submission.as_deref(),
                 event_time: job.event_time,
                 first_seen: job.first_seen,
@@ -247,7 +255,7 @@ impl Facts {
         self.add("event", job.kind.name());
         self.add("campaign", &format!("{} of organization {}", job.campaign, job.organization));
         self.add("target", job.target.as_str());
-        self.add("lead", &lead(&job.body).unwrap_or_else(|| "-".to_owned()));
+        self.add("lead", job.lead_id().as_deref().unwrap_or("-"));
         self.add("submission", job.submission.as_deref().unwrap_or("-"));
         self.add("happened", &clock(job.event_time));
         self.add("first seen", &clock(job.first_seen));
@@ -280,14 +288,4 @@ fn history(job: &Job, terminal: Terminal) -> String {
         ]);
     }
     table.to_string()
-}
-
-/// The event's `leadId`.
-fn lead(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Lead {
-        #[serde(rename = "leadId")]
-        id: String,
-    }
-    serde_json::from_slice::<Lead>(body).ok().map(|lead| lead.id)
 }

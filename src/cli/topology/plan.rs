@@ -106,9 +106,11 @@ fn text(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Termina
     lines.push(String::new());
     lines.push(table(plan, counts, terminal).to_string());
     lines.push(String::new());
+    let (streams, queues): (Vec<_>, Vec<_>) = plan.queues().iter().partition(|queue| queue.retention.is_some());
+    let and_streams = if streams.is_empty() { "" } else { "; and a stream" };
     lines.push(format!(
-        "{}, all durable quorum queues; dead letters are passed on at least once.",
-        words::counted(plan.queues().len() as u64, "queue")
+        "{}, all durable quorum queues, dead letters are passed on at least once{and_streams}.",
+        words::counted(queues.len() as u64, "queue")
     ));
     if let Some(counts) = counts {
         let waiting = waiting(plan, counts);

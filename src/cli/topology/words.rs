@@ -13,6 +13,7 @@ pub(super) fn purpose(role: Role) -> String {
         Role::Delay(rung) => format!("jobs that wait {}", human(rung)),
         Role::Failed => "jobs that are over without delivery".to_owned(),
         Role::Rejected => "messages that cannot be used".to_owned(),
+        Role::Log => "the delivery log".to_owned(),
     }
 }
 
@@ -21,7 +22,10 @@ pub(super) fn arguments(queue: &Queue) -> String {
     let limit = queue.delivery_limit.map(|limit| format!("delivery limit {limit}"));
     let ttl = queue.ttl.map(|ttl| format!("ttl {}", human(ttl)));
     let target = queue.dead_letters_to.as_ref().map(|target| format!("dead-letters to {target}"));
-    [limit, ttl, target].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let retention = queue.retention.map(|kept| {
+        format!("a stream, kept {} or {}", human(kept.age), bytesize::ByteSize(kept.bytes).display().iec())
+    });
+    [limit, ttl, target, retention].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The queues in the order in which a message meets them.
@@ -35,6 +39,7 @@ pub(super) fn in_order(plan: &Plan) -> Vec<&Queue> {
 pub(super) fn declared(queue: &Queue) -> serde_json::Map<String, serde_json::Value> {
     let value = |argument| match argument {
         Argument::Text(text) => text.into(),
+        Argument::Seconds(_) => argument.to_string().into(),
         Argument::Number(number) => number.into(),
     };
     queue.arguments().into_iter().map(|(key, argument)| (key.to_owned(), value(argument))).collect()

@@ -13,6 +13,7 @@ pub(crate) fn job() -> Job {
         kind: EventKind::Delivered,
         campaign: "ABC".into(),
         organization: None,
+        lead: "lead_1".into(),
         submission: "sub_1".into(),
         timestamp: Timestamp::from_second(1_700_000_000).unwrap(),
     };

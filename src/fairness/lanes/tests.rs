@@ -26,7 +26,7 @@ fn target() -> TargetKey {
 }
 
 fn answered(lanes: &mut Lanes, lane: &Arc<str>, now: Instant) -> Freed {
-    lanes.ended(lane, &target(), now, Signal::Answered, now)
+    lanes.ended(lane, None, now, Signal::Answered, now)
 }
 
 /// Lets it answer until its limit has grown as far as it may.
@@ -63,12 +63,12 @@ fn a_target_that_allows_less_has_that_beside_others_of_its_lane() {
     assert_eq!(answers, [Admission::Go, Admission::Go, Admission::Wait(Queue::Target)]);
     assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Go, "and it keeps nobody out");
     assert_eq!(answered(&mut lanes, &lane, now).target, 0, "another's end is no turn of its own");
-    let end = lanes.ended(&lane, &key, now, Signal::Answered, now);
+    let end = lanes.ended(&lane, Some(&key), now, Signal::Answered, now);
     assert_eq!(end.target, 1);
     assert_eq!(lanes.admit(Asked { turn: Turn::Waiting, ..few }, now, 0.5), Admission::Go);
     assert_eq!(lanes.waits_no_longer(&lane, &key, Queue::Target), 0);
     for _ in 0..2 {
-        lanes.ended(&lane, &key, now, Signal::Answered, now);
+        lanes.ended(&lane, Some(&key), now, Signal::Answered, now);
     }
     lanes.sweep(now + FORGOTTEN_AFTER);
     assert_eq!(lanes.view(now)[0].in_flight, 40);
@@ -82,7 +82,7 @@ fn a_target_that_allows_less_is_parked_by_its_own_backlog() {
     let now = now + SECOND;
     let few = Asked { own: Some(Own { target: &key, most: 2 }), ..asked(&lane) };
     lanes.admit(few, begun, 0.5);
-    lanes.ended(&lane, &key, begun, Signal::Answered, now);
+    lanes.ended(&lane, Some(&key), begun, Signal::Answered, now);
     (0..2).for_each(|_| assert_eq!(lanes.admit(few, now, 0.5), Admission::Go));
     assert_eq!(lanes.admit(few, now, 0.5), Admission::Wait(Queue::Target), "a fifth of a job may wait");
     for _ in 0..230 {
@@ -129,7 +129,7 @@ fn lanes_that_fall_quiet_count_among_the_uncertain() {
     lanes.admit(Asked { turn: Turn::Last, ..asked(&hangs) }, later, 0.5);
     assert_eq!(lanes.unproven, 56);
     assert_eq!(fill(&mut lanes, &new, later), 1, "the first of one that is new, and no more");
-    lanes.ended(&hangs, &target(), now, Signal::Answered, later);
+    lanes.ended(&hangs, None, now, Signal::Answered, later);
     assert_eq!(lanes.unproven, 1, "it answers");
     assert!(fill(&mut lanes, &hangs, later) >= 1);
 }
@@ -181,4 +181,36 @@ fn lanes_in_no_use_are_forgotten() {
     let left: Vec<_> = lanes.view(now).into_iter().map(|view| view.organization).collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert_eq!((lanes.in_flight(), lanes.unproven), (2, 2));
+}
+
+#[test]
+fn what_began_before_a_target_had_a_limit_of_its_own_is_not_taken_off_it() {
+    let now = Instant::now();
+    let (mut lanes, lane, key) = (Lanes::new(1000, 64, LONGEST, now), name(1), TargetKey::new("org1", Some("c"), None));
+    prove(&mut lanes, &lane, now);
+    assert_eq!((0..20).filter(|_| lanes.admit(asked(&lane), now, 0.5) == Admission::Go).count(), 20);
+    // The store is read again, and the target allows two.
+    let few = Asked { own: Some(Own { target: &key, most: 2 }), ..asked(&lane) };
+    let begun = |lanes: &mut Lanes| (0..10).filter(|_| lanes.admit(few, now, 0.5) == Admission::Go).count();
+    assert_eq!(begun(&mut lanes), 2);
+    for _ in 0..20 {
+        lanes.ended(&lane, None, now, Signal::Answered, now);
+        assert_eq!(begun(&mut lanes), 0, "two of its own are in flight still");
+    }
+    lanes.ended(&lane, Some(&key), now, Signal::Answered, now);
+    assert_eq!(lanes.admit(Asked { turn: Turn::Waiting, ..few }, now, 0.5), Admission::Go);
+}
+
+#[test]
+fn a_fast_lane_may_wait_for_its_own_where_slots_are_scarce() {
+    let now = Instant::now();
+    let (mut lanes, fast) = (Lanes::new(64, 64, LONGEST, now), name(0));
+    prove(&mut lanes, &fast, now);
+    let slow: Vec<_> = (1..=2).map(name).collect();
+    slow.iter().for_each(|slow| prove(&mut lanes, slow, now));
+    assert_eq!(lanes.admit(asked(&fast), now, 0.5), Admission::Go);
+    for slow in &slow {
+        fill(&mut lanes, slow, now);
+    }
+    assert_eq!(lanes.admit(asked(&fast), now, 0.5), Admission::Wait(Queue::Lane));
 }

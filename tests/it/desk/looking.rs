@@ -234,7 +234,7 @@ async fn support_needs_few_rights_and_hears_when_the_lock_is_not_among_them() {
     let ids = fail(&world, (0..10).map(job)).await;
     let vhost = world.url.rsplit('/').next().unwrap();
     let user = async |name: &str, configure: &str| {
-        let read = r"^leadhook\\.failed$";
+        let read = r"^leadhook\\.(failed|log)$";
         let rights = format!(r#"{{"configure":"{configure}","write":"^amq\\.default$","read":"{read}"}}"#);
         Node::shared().user(&format!("{name}-{vhost}"), vhost, &rights).await
     };

@@ -4,7 +4,7 @@ mod looking;
 mod refusing;
 mod replaying;
 
-use std::{collections::BTreeSet, process::Stdio};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -70,7 +70,10 @@ async fn quiet_world() -> World {
     let url = ("LEADHOOK__AMQP__URLS".to_owned(), world.url.clone());
     let settings = settings::load(None, None, [url].into_iter()).expect("settings");
     let plan = topology::Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
-    topology::declare(&connect(&world).await, &plan).await.expect("the topology");
+    let connection = connect(&world).await;
+    topology::declare(&connection, &plan).await.expect("the topology");
+    let log = plan.log(topology::Retention { age: Duration::from_secs(3600), bytes: 10 << 20 });
+    topology::stream(&connection, &plan, &log, true).await.expect("the delivery log");
     world
 }
 
@@ -85,6 +88,7 @@ fn job(n: u32) -> Job {
         kind: EventKind::Delivered,
         campaign: "ABC".into(),
         organization: None,
+        lead: format!("lead_{n}"),
         submission: format!("sub_{n}"),
         timestamp: "2024-06-15T10:30:00Z".parse().unwrap(),
     };

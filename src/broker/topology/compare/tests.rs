@@ -13,8 +13,9 @@ fn sight(plan: &Plan) -> Sight {
 /// As the management API tells a plan that stands.
 fn seen(plan: &Plan) -> Value {
     let queue = |queue: &Queue| {
-        let value = |argument| match argument {
+        let value = |argument: Argument<'_>| match argument {
             Argument::Text(text) => json!(text),
+            Argument::Seconds(_) => json!(argument.to_string()),
             Argument::Number(number) => json!(number),
         };
         let arguments: serde_json::Map<_, _> =

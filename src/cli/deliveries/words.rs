@@ -1,0 +1,72 @@
+//! How a record reads.
+
+use jiff::Timestamp;
+
+use crate::{
+    cli::{output::Tone, readable},
+    delivery_log::{Entry, What},
+};
+
+/// How a delivery stands, for a table.
+pub(super) fn state(what: What) -> &'static str {
+    match what {
+        What::Delivered => "delivered",
+        What::Retry => "retrying",
+        What::Failed => "failed",
+        What::Parked => "parked",
+        What::NoTarget => "no target",
+        What::Rejected => "rejected",
+        What::Replayed => "replayed",
+        What::Discarded => "discarded",
+        What::Requeued => "requeued",
+        What::Unknown => "(newer)",
+    }
+}
+
+/// How it is to be felt.
+pub(super) fn tone(what: What) -> Tone {
+    match what {
+        What::Delivered => Tone::Good,
+        What::Failed | What::Rejected => Tone::Bad,
+        What::Retry | What::Parked | What::Discarded => Tone::Warning,
+        What::NoTarget | What::Replayed | What::Requeued | What::Unknown => Tone::Quiet,
+    }
+}
+
+/// `2/6`, or a dash.
+pub(super) fn attempts(attempt: Option<u32>, of: Option<u32>) -> String {
+    match (attempt, of) {
+        (Some(attempt), Some(of)) => format!("{attempt}/{of}"),
+        (Some(attempt), None) => attempt.to_string(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// `200`, `500`, `429 pushback`, `timeout`, or a dash.
+pub(super) fn result(status: Option<u16>, error: Option<&str>) -> String {
+    match (status, error) {
+        (Some(status), None | Some("status")) => status.to_string(),
+        (Some(status), Some(error)) => format!("{status} {error}"),
+        (None, Some(error)) => error.to_owned(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// What else there is to say: when the next attempt is due, why it is over, who did it.
+pub(super) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by: Option<&str>) -> String {
+    let said = match (what, next, reason) {
+        (What::Retry, Some(next), _) => format!("next attempt {}", readable::clock(next)),
+        (_, _, Some(reason)) => reason.to_owned(),
+        (_, _, None) => String::new(),
+    };
+    match by {
+        Some(by) if said.is_empty() => format!("by {by}"),
+        Some(by) => format!("by {by}: {said}"),
+        None => said,
+    }
+}
+
+/// The same, of a record.
+pub(super) fn note_of(entry: &Entry<'_>) -> String {
+    note(entry.what, entry.next_time(), entry.reason.as_deref(), entry.by.as_deref())
+}

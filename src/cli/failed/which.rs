@@ -1,0 +1,99 @@
+//! Which failed jobs are meant: by filter, by id, or all.
+
+use jiff::Timestamp;
+
+use crate::{
+    cli::{
+        arguments::{event_kind, moment},
+        output::Refusal,
+    },
+    desk::{
+        filter::{self, Filter},
+        selection::Selection,
+        survey::Choice,
+    },
+    event::EventKind,
+};
+
+/// What all that is said must hold for.
+#[derive(clap::Args, Clone)]
+pub(super) struct FilterArgs {
+    /// Only jobs of this lead
+    #[arg(long, value_name = "ID")]
+    lead: Option<String>,
+    /// Only jobs of this submission
+    #[arg(long, value_name = "ID")]
+    submission: Option<String>,
+    /// Only jobs of this campaign
+    #[arg(long, value_name = "ID")]
+    campaign: Option<String>,
+    /// Only jobs of this organization
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// Only jobs to this target: organization, organization/campaign, either with #name
+    #[arg(long, value_name = "KEY")]
+    target: Option<String>,
+    /// Only this event, such as lead.delivered
+    #[arg(long, value_name = "EVENT", value_parser = event_kind)]
+    event: Option<EventKind>,
+    /// Only what failed for this reason, such as exhausted or gone
+    #[arg(long, value_name = "REASON", value_parser = filter::reason)]
+    reason: Option<String>,
+    /// Only what came to this at its last attempt, such as timeout, status or tls_expired
+    #[arg(long, value_name = "WORD")]
+    error: Option<String>,
+    /// Only what failed at this time or later: an age (90m, 2h, 3d), a date (2024-06-15, UTC) or RFC 3339
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Only what failed before this time
+    #[arg(long, value_name = "WHEN", value_parser = moment, visible_alias = "older-than")]
+    before: Option<Timestamp>,
+}
+
+impl FilterArgs {
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            campaign: self.campaign.clone(),
+            organization: self.organization.clone(),
+            target: self.target.clone(),
+            event: self.event,
+            lead: self.lead.clone(),
+            submission: self.submission.clone(),
+            reason: self.reason.clone(),
+            error: self.error.clone(),
+            since: self.since,
+            before: self.before,
+        }
+    }
+}
+
+/// What something is to be done with: some by their ids, those that a filter lets through, or all.
+#[derive(clap::Args)]
+pub(super) struct Which {
+    /// Webhook-ids, or their beginnings (at least 6 characters)
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// All that is on the failed queue now
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+impl Which {
+    /// What that comes to.
+    ///
+    /// # Errors
+    /// Nothing is said, or two things at once; an id is too short.
+    pub(super) fn choice(&self) -> Result<Choice, Refusal> {
+        let filter = self.filter.filter();
+        match (self.ids.is_empty(), self.all, filter.is_empty()) {
+            (false, false, true) => Selection::new(&self.ids).map(Choice::Named).map_err(Refusal::usage),
+            (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
+            (true, false, true) => Err(Refusal::usage("say which: ids, filters such as --campaign, or --all")),
+            (false, ..) | (true, true, false) => {
+                Err(Refusal::usage("ids, filters and --all exclude one another: say one of them"))
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Numbers, times and progress as people read them.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+
+use super::output;
+
+/// Messages below which no progress is shown: it would be gone before it is read.
+const PROGRESS_FROM: u64 = 2_000;
+
+/// Progress on stderr, where that is a terminal and there is enough to do.
+pub(super) fn progress(total: u64, quiet: bool) -> ProgressBar {
+    let target = match quiet || total < PROGRESS_FROM {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
+    };
+    let style = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} ({per_sec})");
+    ProgressBar::with_draw_target(Some(total), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// `1,234`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", thousands(number), if number == 1 { one } else { many })
+}
+
+pub(super) fn messages(number: u64) -> String {
+    counted(number, "message", "messages")
+}
+
+pub(super) fn jobs(number: u64) -> String {
+    counted(number, "job", "jobs")
+}
+
+/// `3 h ago`, or a dash where nobody knows.
+pub(super) fn age(at: Option<Timestamp>, now: Timestamp) -> String {
+    match at {
+        None => "-".to_owned(),
+        // Clocks differ: what lies in the future has just happened.
+        Some(at) => output::human_age(now.duration_since(at).try_into().unwrap_or_default()),
+    }
+}
+
+/// A time for people, in UTC, to the second.
+pub(super) fn clock(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        let check = |number, expected: &str| assert_eq!(thousands(number), expected);
+        check(0, "0");
+        check(999, "999");
+        check(1000, "1,000");
+        check(12_345, "12,345");
+        check(1_234_567, "1,234,567");
+        assert_eq!((messages(1), jobs(2_000)), ("1 message".to_owned(), "2,000 jobs".to_owned()));
+    }
+}

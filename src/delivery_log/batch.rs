@@ -1,0 +1,145 @@
+//! Records of the same moment share a message: a line that says who wrote it, then a JSON object a line.
+//!
+//! A message whose confirm is lost is published again, so a reader may meet it twice. Each writer publishes one message at a
+//! time and numbers them; whoever has seen number 7 of a writer knows each lower one ([`Seen`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+
+/// The version of the format that this code writes.
+const VERSION: u32 = 1;
+
+/// First line of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heading {
+    /// Version of the format.
+    v: u32,
+    /// Who wrote it: one process, once.
+    pub writer: String,
+    /// Number of the message among those of its writer, from 1.
+    pub number: u64,
+}
+
+/// Puts a heading before records.
+pub fn message(writer: &str, number: u64, records: &[u8]) -> Vec<u8> {
+    let heading = Heading { v: VERSION, writer: writer.to_owned(), number };
+    // A struct of numbers and text has a JSON form.
+    let mut message = serde_json::to_vec(&heading).unwrap_or_default();
+    message.push(b'\n');
+    message.extend_from_slice(records);
+    message
+}
+
+/// Adds a record to others.
+pub fn add(records: &mut Vec<u8>, entry: &Entry<'_>) {
+    let before = records.len();
+    match serde_json::to_writer(&mut *records, entry) {
+        Ok(()) => records.push(b'\n'),
+        Err(_) => records.truncate(before),
+    }
+}
+
+/// A message, taken apart as far as its heading.
+pub struct Batch<'a> {
+    /// Who wrote it.
+    pub heading: Heading,
+    records: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// Reads a message. `None`: it is none of ours, or of a format to come.
+    pub fn read(message: &'a [u8]) -> Option<Batch<'a>> {
+        let end = message.iter().position(|byte| *byte == b'\n')?;
+        let heading: Heading = serde_json::from_slice(&message[..end]).ok()?;
+        (heading.v == VERSION).then(|| Batch { heading, records: &message[end + 1..] })
+    }
+
+    /// Its records, in the order in which they were written. Lines that cannot be read are passed over.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.lines().filter_map(|line| serde_json::from_slice(line).ok())
+    }
+
+    /// Its records as they stand.
+    pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.records.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+    }
+}
+
+/// Which messages of which writer were read.
+#[derive(Debug, Default)]
+pub struct Seen(BTreeMap<String, u64>);
+
+impl Seen {
+    /// Notes a message. `false`: it was read before.
+    pub fn note(&mut self, heading: &Heading) -> bool {
+        match self.0.get_mut(&heading.writer) {
+            Some(last) if *last >= heading.number => false,
+            Some(last) => {
+                *last = heading.number;
+                true
+            }
+            None => {
+                self.0.insert(heading.writer.clone(), heading.number);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::delivery_log::What;
+
+    fn entry(lead: &str) -> Entry<'_> {
+        Entry { lead: Some(lead.into()), ..Entry::new(What::Retry, Timestamp::UNIX_EPOCH) }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut records = Vec::new();
+        for lead in ["a", "quote \" and \n line", "ü"] {
+            add(&mut records, &entry(lead));
+        }
+        let message = message("w", 7, &records);
+        let batch = Batch::read(&message).unwrap();
+        assert_eq!((batch.heading.writer.as_str(), batch.heading.number), ("w", 7));
+        let leads: Vec<_> = batch.entries().map(|entry| entry.lead.unwrap().into_owned()).collect();
+        assert_eq!(leads, ["a", "quote \" and \n line", "ü"]);
+    }
+
+    #[test]
+    fn what_is_not_said_takes_no_room() {
+        let mut records = Vec::new();
+        add(&mut records, &Entry::new(What::NoTarget, Timestamp::UNIX_EPOCH));
+        assert_eq!(records, b"{\"at\":0,\"what\":\"no_target\"}\n");
+    }
+
+    #[test]
+    fn foreign_messages_and_lines_are_passed_over() {
+        assert!(Batch::read(b"").is_none());
+        assert!(Batch::read(b"hello\nworld\n").is_none());
+        assert!(Batch::read(b"{\"v\":2,\"writer\":\"w\",\"number\":1}\n").is_none());
+        let batch =
+            Batch::read(b"{\"v\":1,\"writer\":\"w\",\"number\":1}\nnonsense\n{\"at\":1,\"what\":\"new\",\"x\":1}")
+                .unwrap();
+        let entries: Vec<_> = batch.entries().map(|entry| (entry.at, entry.what)).collect();
+        assert_eq!(entries, [(1, What::Unknown)]);
+    }
+
+    #[test]
+    fn a_message_that_was_published_twice_is_read_once() {
+        let mut seen = Seen::default();
+        let heading = |writer: &str, number| Heading { v: VERSION, writer: writer.to_owned(), number };
+        let read = [("a", 1), ("b", 4), ("a", 1), ("a", 2), ("b", 4), ("b", 5)];
+        assert_eq!(
+            read.map(|(writer, number)| seen.note(&heading(writer, number))),
+            [true, true, false, true, false, true]
+        );
+    }
+}

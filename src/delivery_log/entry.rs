@@ -1,0 +1,207 @@
+//! One record of the delivery log: what happened, to what, and nothing that a lead or a receiver has said.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// What happened. The words are part of the format, of `--json` and of filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// An attempt was answered with 2xx.
+    Delivered,
+    /// An attempt came to nothing, another follows.
+    Retry,
+    /// The job is over without delivery; with the attempt that decided it, if there was one.
+    Failed,
+    /// The job was put back without an attempt. Only the first time since its last attempt is recorded.
+    Parked,
+    /// Nobody wants the event.
+    NoTarget,
+    /// The message is no usable event, or no usable job.
+    Rejected,
+    /// A person put a failed job back.
+    Replayed,
+    /// A person took a failed job, or a rejected message, away.
+    Discarded,
+    /// A person put a rejected message back onto the events queue.
+    Requeued,
+    /// What a newer Leadhook wrote.
+    #[serde(other)]
+    Unknown,
+}
+
+impl What {
+    /// All that this version writes.
+    pub const ALL: [What; 9] = [
+        What::Delivered,
+        What::Retry,
+        What::Failed,
+        What::Parked,
+        What::NoTarget,
+        What::Rejected,
+        What::Replayed,
+        What::Discarded,
+        What::Requeued,
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            What::Delivered => "delivered",
+            What::Retry => "retry",
+            What::Failed => "failed",
+            What::Parked => "parked",
+            What::NoTarget => "no_target",
+            What::Rejected => "rejected",
+            What::Replayed => "replayed",
+            What::Discarded => "discarded",
+            What::Requeued => "requeued",
+            What::Unknown => "unknown",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<What> {
+        What::ALL.into_iter().find(|what| what.name() == word)
+    }
+}
+
+/// One record. What does not apply is left out, in the stream as in `--json`.
+///
+/// Ids are the sender's own and name no person; no body, no header, no snippet of an answer, no URL is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry<'a> {
+    /// When, in milliseconds since 1970 by the writer's clock. For an attempt: when it began.
+    pub at: i64,
+    /// What happened.
+    pub what: What,
+    /// `webhook-id` of the job.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Cow<'a, str>>,
+    /// Event name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Cow<'a, str>>,
+    /// The event's `leadId`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<Cow<'a, str>>,
+    /// The event's `submissionId`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<Cow<'a, str>>,
+    /// The event's campaign.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Cow<'a, str>>,
+    /// The organization.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Cow<'a, str>>,
+    /// Target key.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Cow<'a, str>>,
+    /// Number of the attempt, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Attempts that the target allowed at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u32>,
+    /// HTTP status, if there was an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What an attempt that did not deliver came to: `status`, `timeout` ...
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Cow<'a, str>>,
+    /// How long the attempt took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u64>,
+    /// When the next attempt is due, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<i64>,
+    /// How long the job had been parked before, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<u64>,
+    /// Why it is over, parked, rejected, or without target; of what a person did, the reason that was given.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'a, str>>,
+    /// Who did it, where it was a person.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Cow<'a, str>>,
+    /// Revision of the webhook store that was used.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Cow<'a, str>>,
+}
+
+impl<'a> Entry<'a> {
+    /// A record of that moment that says nothing else yet.
+    pub fn new(what: What, at: jiff::Timestamp) -> Entry<'a> {
+        Entry {
+            at: at.as_millisecond(),
+            what,
+            id: None,
+            event: None,
+            lead: None,
+            submission: None,
+            campaign: None,
+            organization: None,
+            target: None,
+            attempt: None,
+            of: None,
+            status: None,
+            error: None,
+            ms: None,
+            next: None,
+            parked: None,
+            reason: None,
+            by: None,
+            revision: None,
+        }
+    }
+
+    /// A record about a job.
+    pub fn of_job(what: What, at: jiff::Timestamp, job: &'a crate::job::Job) -> Entry<'a> {
+        Entry {
+            id: Some(job.webhook_id.as_str().into()),
+            event: Some(job.kind.name().into()),
+            lead: job.lead.as_deref().map(Cow::from),
+            submission: job.submission.as_deref().map(Cow::from),
+            campaign: Some(job.campaign.as_str().into()),
+            organization: Some(job.organization.as_str().into()),
+            target: Some(job.target.as_str().into()),
+            ..Entry::new(what, at)
+        }
+    }
+
+    /// The same record, holding what it says by itself.
+    pub fn into_owned(self) -> Entry<'static> {
+        let own = |text: Option<Cow<'a, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Entry {
+            at: self.at,
+            what: self.what,
+            id: own(self.id),
+            event: own(self.event),
+            lead: own(self.lead),
+            submission: own(self.submission),
+            campaign: own(self.campaign),
+            organization: own(self.organization),
+            target: own(self.target),
+            attempt: self.attempt,
+            of: self.of,
+            status: self.status,
+            error: own(self.error),
+            ms: self.ms,
+            next: self.next,
+            parked: self.parked,
+            reason: own(self.reason),
+            by: own(self.by),
+            revision: own(self.revision),
+        }
+    }
+
+    /// When it happened; the beginning of time where the number is none.
+    pub fn time(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.at).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    /// When the next attempt is due.
+    pub fn next_time(&self) -> Option<jiff::Timestamp> {
+        self.next.and_then(|at| jiff::Timestamp::from_millisecond(at).ok())
+    }
+}

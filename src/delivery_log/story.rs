@@ -1,0 +1,244 @@
+//! From records to deliveries: what is known of each job, and how it stands.
+//!
+//! Records of several workers come as they were sent, not quite in the order in which things happened; their own times put
+//! them in order, as far as clocks agree.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Entry, What};
+
+/// Times the limit of what is kept while reading: what was dropped and is told of again comes back with its latest record.
+const SPARE: usize = 4;
+
+/// One delivery as the log tells it: a job, or an event that became none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// `webhook-id`; none of an event that became no job.
+    pub id: Option<String>,
+    /// How it stands: what its latest record says.
+    pub state: What,
+    /// When that happened.
+    pub at: Timestamp,
+    /// Event name.
+    pub event: Option<String>,
+    /// The event's `leadId`.
+    pub lead: Option<String>,
+    /// The event's `submissionId`.
+    pub submission: Option<String>,
+    /// The event's campaign.
+    pub campaign: Option<String>,
+    /// The organization.
+    pub organization: Option<String>,
+    /// Target key.
+    pub target: Option<String>,
+    /// Number of the latest attempt.
+    pub attempt: Option<u32>,
+    /// Attempts that there may be.
+    pub of: Option<u32>,
+    /// Status of the latest attempt.
+    pub status: Option<u16>,
+    /// What the latest attempt came to, if it did not deliver.
+    pub error: Option<String>,
+    /// Why it is over, parked, rejected or without target.
+    pub reason: Option<String>,
+    /// When the next attempt is due.
+    pub next: Option<Timestamp>,
+    /// When it was delivered first, if it was.
+    pub delivered_at: Option<Timestamp>,
+    /// Records that were read of it.
+    pub records: u64,
+}
+
+impl Delivery {
+    fn new(entry: &Entry<'_>) -> Delivery {
+        let own = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        Delivery {
+            id: own(&entry.id),
+            state: entry.what,
+            at: entry.time(),
+            event: own(&entry.event),
+            lead: own(&entry.lead),
+            submission: own(&entry.submission),
+            campaign: own(&entry.campaign),
+            organization: own(&entry.organization),
+            target: own(&entry.target),
+            attempt: entry.attempt,
+            of: entry.of,
+            status: entry.status,
+            error: own(&entry.error),
+            reason: own(&entry.reason),
+            next: entry.next_time(),
+            delivered_at: (entry.what == What::Delivered).then(|| entry.time()),
+            records: 1,
+        }
+    }
+
+    /// Takes in another record of the same job.
+    fn hear(&mut self, entry: &Entry<'_>) {
+        let delivered_at = match (self.delivered_at, entry.what) {
+            (Some(known), What::Delivered) => Some(known.min(entry.time())),
+            (None, What::Delivered) => Some(entry.time()),
+            (known, _) => known,
+        };
+        let records = self.records + 1;
+        if entry.time() >= self.at {
+            let before = std::mem::replace(self, Delivery::new(entry));
+            // A park or a replay says nothing of the attempts before.
+            self.lead = self.lead.take().or(before.lead);
+            if self.state == What::Parked {
+                self.attempt = self.attempt.or(before.attempt);
+                self.of = self.of.or(before.of);
+            }
+        }
+        self.delivered_at = delivered_at;
+        self.records = records;
+    }
+}
+
+/// The latest deliveries of what is read, in bounded memory.
+#[derive(Debug)]
+pub struct Deliveries {
+    limit: usize,
+    states: Vec<What>,
+    error: Option<String>,
+    /// Jobs by their id, and the rest by number.
+    known: HashMap<Key, Delivery>,
+    nameless: u64,
+    dropped: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Job(String),
+    Nameless(u64),
+}
+
+impl Deliveries {
+    /// At most `limit` of them; only those that stand as one of `states` says (none: all), and whose latest attempt, or end,
+    /// says `error`.
+    pub fn new(limit: usize, states: Vec<What>, error: Option<String>) -> Deliveries {
+        Deliveries { limit: limit.max(1), states, error, known: HashMap::new(), nameless: 0, dropped: false }
+    }
+
+    /// Takes in a record.
+    pub fn add(&mut self, entry: &Entry<'_>) {
+        let key = match &entry.id {
+            Some(id) => Key::Job(id.clone().into_owned()),
+            None => {
+                self.nameless += 1;
+                Key::Nameless(self.nameless)
+            }
+        };
+        self.known.entry(key).and_modify(|known| known.hear(entry)).or_insert_with(|| Delivery::new(entry));
+        if self.known.len() >= self.limit.saturating_mul(2 * SPARE) {
+            self.prune(self.limit.saturating_mul(SPARE));
+        }
+    }
+
+    /// Keeps the latest of what is asked for, so many of them.
+    fn prune(&mut self, keep: usize) {
+        let Deliveries { states, error, .. } = self;
+        let wanted = |delivery: &Delivery| {
+            let said = [&delivery.error, &delivery.reason];
+            (states.is_empty() || states.contains(&delivery.state))
+                && error.as_ref().is_none_or(|error| said.contains(&&Some(error.clone())))
+        };
+        self.known.retain(|_, delivery| wanted(delivery));
+        let mut times: Vec<_> = self.known.values().map(|delivery| delivery.at).collect();
+        if times.len() > keep {
+            self.dropped = true;
+            times.sort_unstable_by(|a, b| b.cmp(a));
+            let oldest = times[keep - 1];
+            self.known.retain(|_, delivery| delivery.at >= oldest);
+        }
+    }
+
+    /// The latest, newest first, and whether there were more.
+    pub fn finish(mut self) -> (Vec<Delivery>, bool) {
+        self.prune(usize::MAX);
+        let mut all: Vec<_> = self.known.into_values().collect();
+        all.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
+        let more = self.dropped || all.len() > self.limit;
+        all.truncate(self.limit);
+        (all, more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &'static str, what: What, second: i64) -> Entry<'static> {
+        let named = (!id.is_empty()).then(|| id.into());
+        Entry { id: named, ..Entry::new(what, Timestamp::from_second(second).unwrap()) }
+    }
+
+    fn told(entries: &[Entry<'_>], limit: usize, states: &[What], error: Option<&str>) -> (Vec<String>, bool) {
+        let mut deliveries = Deliveries::new(limit, states.to_vec(), error.map(str::to_owned));
+        entries.iter().for_each(|entry| deliveries.add(entry));
+        let (all, more) = deliveries.finish();
+        let shown = |one: Delivery| format!("{} {}", one.id.as_deref().unwrap_or("-"), one.state.name());
+        (all.into_iter().map(shown).collect(), more)
+    }
+
+    #[test]
+    fn a_delivery_stands_as_its_latest_record_says_whatever_came_first() {
+        let records = [
+            entry("a", What::Retry, 1),
+            entry("b", What::Delivered, 4),
+            entry("a", What::Delivered, 9),
+            entry("a", What::Retry, 5),
+        ];
+        assert_eq!(told(&records, 9, &[], None), (vec!["a delivered".into(), "b delivered".into()], false));
+    }
+
+    #[test]
+    fn what_failed_after_it_was_delivered_was_delivered_all_the_same() {
+        let mut deliveries = Deliveries::new(1, Vec::new(), None);
+        for record in [entry("a", What::Delivered, 1), entry("a", What::Failed, 2), entry("a", What::Delivered, 3)] {
+            deliveries.add(&record);
+        }
+        let (all, _) = deliveries.finish();
+        assert_eq!(all[0].delivered_at, Timestamp::from_second(1).ok());
+        assert_eq!(all[0].records, 3);
+    }
+
+    #[test]
+    fn the_state_that_counts_is_the_last_one() {
+        let records = [entry("a", What::Failed, 1), entry("a", What::Replayed, 2), entry("b", What::Failed, 3)];
+        assert_eq!(told(&records, 9, &[What::Failed], None).0, ["b failed"]);
+        assert_eq!(told(&records, 9, &[What::Failed, What::Replayed], None).0, ["b failed", "a replayed"]);
+    }
+
+    #[test]
+    fn errors_are_found_among_attempts_and_ends() {
+        let timeout =
+            Entry { error: Some("timeout".into()), reason: Some("exhausted".into()), ..entry("a", What::Failed, 1) };
+        let records = [timeout, entry("b", What::Failed, 2)];
+        assert_eq!(told(&records, 9, &[], Some("timeout")).0, ["a failed"]);
+        assert_eq!(told(&records, 9, &[], Some("exhausted")).0, ["a failed"]);
+        assert!(told(&records, 9, &[], Some("status")).0.is_empty());
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_nothing_grows() {
+        let ids: Vec<&'static str> = (0..1000).map(|n| &*Box::leak(format!("{n:03}").into_boxed_str())).collect();
+        let mut deliveries = Deliveries::new(3, Vec::new(), None);
+        for (n, id) in ids.iter().enumerate() {
+            deliveries.add(&entry(id, What::Delivered, i64::try_from(n).unwrap()));
+            assert!(deliveries.known.len() < 3 * 2 * SPARE);
+        }
+        let (all, more) = deliveries.finish();
+        assert_eq!(all.iter().map(|one| one.id.as_deref().unwrap()).collect::<Vec<_>>(), ["999", "998", "997"]);
+        assert!(more);
+    }
+
+    #[test]
+    fn events_that_became_no_job_stand_by_themselves() {
+        let records = [entry("", What::NoTarget, 1), entry("", What::Rejected, 1)];
+        assert_eq!(told(&records, 9, &[], None).0.len(), 2);
+    }
+}

@@ -1,0 +1,384 @@
+//! Writing the delivery log: records gather for a moment, and go to the stream as one message.
+//!
+//! Whoever writes a record never waits and never fails: deliveries come first. What that costs:
+//!
+//! * **A process that is killed** takes along what had not been confirmed: the records of at most [`GATHER`] and of the
+//!   message that was under way (at most [`BATCH`] bytes, some hundred records).
+//! * **While the stream takes nothing** (missing, full, its leader away) records are kept up to [`MOST`] bytes, about
+//!   15,000 of them; what comes then is lost, and counted. Readiness warns meanwhile.
+//! * **RabbitMQ confirms a stream's message before it is on the disk**: a machine that loses power loses the last moment.
+//!
+//! One task publishes, one message at a time, on a channel of its own: a stream that refuses or is missing disturbs nobody
+//! else's confirms.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Entry, batch};
+use crate::{
+    admin::Health,
+    broker::{
+        connection::{self, Shared},
+        pause::Pause,
+        publisher::Publisher,
+        topology::{self, Plan, Queue, Retention, Standing},
+    },
+    metrics::Metrics,
+    settings::Settings,
+};
+
+/// How long a record waits for others.
+pub const GATHER: Duration = Duration::from_millis(250);
+
+/// Bytes of records from which a message is sent without waiting for more; no message has more than that and one record.
+pub const BATCH: usize = 64 * 1024;
+
+/// Most bytes of records that are kept while the stream takes none.
+pub const MOST: usize = 4 * 1024 * 1024;
+
+/// Longest wait for a channel, or for the answer to a declaration.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// How long the last records may take at the stop.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// A handle to the delivery log; cheap to clone. Where the log is switched off it takes records and drops them.
+#[derive(Clone, Default)]
+pub struct DeliveryLog(Option<Arc<Inner>>);
+
+struct Inner {
+    gathered: Mutex<Vec<u8>>,
+    metrics: Option<Arc<Metrics>>,
+    /// There is something to write.
+    some: Notify,
+    /// There is enough to write at once.
+    enough: Notify,
+    closing: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where a log goes to, and who is told about it.
+pub struct To {
+    /// The connection to open a channel on.
+    pub shared: Arc<Shared>,
+    /// The stream.
+    pub stream: Queue,
+    /// What else there is, for advice.
+    pub plan: Plan,
+    /// Whether it may be declared; else it must be there.
+    pub declare: bool,
+    /// Longest wait for a confirm.
+    pub confirm_timeout: Duration,
+    /// Where records are counted, and who warns when the log cannot be written.
+    pub tell: Option<(Arc<Metrics>, Arc<Health>)>,
+}
+
+/// Starts the log that the settings ask for, on the connection of `publisher`; `tell` is where its state is told, and those
+/// who have nowhere to tell it may not make the stream either. Needs a tokio runtime.
+pub fn start(
+    settings: &Settings,
+    plan: &Plan,
+    publisher: &Publisher,
+    tell: Option<(Arc<Metrics>, Arc<Health>)>,
+) -> DeliveryLog {
+    let log = &settings.delivery_log;
+    if !log.enabled {
+        return DeliveryLog::off();
+    }
+    DeliveryLog::start(To {
+        shared: publisher.shared().clone(),
+        stream: plan.log(Retention::of(log)),
+        plan: plan.clone(),
+        // Support has no right to.
+        declare: settings.topology.declare && tell.is_some(),
+        confirm_timeout: settings.amqp.confirm_timeout,
+        tell,
+    })
+}
+
+impl DeliveryLog {
+    /// A log that keeps nothing.
+    pub fn off() -> DeliveryLog {
+        DeliveryLog(None)
+    }
+
+    /// Starts the task that writes. Needs a tokio runtime.
+    pub fn start(to: To) -> DeliveryLog {
+        let inner = Arc::new(Inner {
+            gathered: Mutex::default(),
+            metrics: to.tell.as_ref().map(|(metrics, _)| metrics.clone()),
+            some: Notify::new(),
+            enough: Notify::new(),
+            closing: CancellationToken::new(),
+            task: Mutex::default(),
+        });
+        let task = Task { inner: inner.clone(), to, writer: writer(), number: 0, channel: None, well: true };
+        let task = tokio::spawn(task.run());
+        *inner.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        DeliveryLog(Some(inner))
+    }
+
+    /// Whether records are kept. Where not, nobody needs to make any.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes a record. Never waits.
+    pub fn write(&self, entry: &Entry<'_>) {
+        let Some(inner) = &self.0 else { return };
+        let (before, after) = {
+            let mut gathered = inner.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = gathered.len();
+            if before < MOST {
+                batch::add(&mut gathered, entry);
+            }
+            (before, gathered.len())
+        };
+        if after == before {
+            return inner.count("lost", 1);
+        }
+        if before == 0 {
+            inner.some.notify_one();
+        }
+        if before < BATCH && after >= BATCH {
+            inner.enough.notify_one();
+        }
+    }
+
+    /// Writes what is left, and ends. Bounded to some seconds; what could not be written by then is lost.
+    pub async fn close(&self) {
+        let Some(inner) = &self.0 else { return };
+        inner.closing.cancel();
+        let task = inner.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut task) = task
+            && tokio::time::timeout(CLOSING, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    fn count(&self, result: &'static str, records: u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.delivery_log(result, records);
+        }
+    }
+
+    /// Takes out what goes into the next message.
+    fn take(&self) -> Vec<u8> {
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        if gathered.len() <= BATCH {
+            return std::mem::take(&mut gathered);
+        }
+        let end = gathered[BATCH..].iter().position(|byte| *byte == b'\n').map_or(gathered.len(), |at| BATCH + at + 1);
+        let rest = gathered.split_off(end);
+        std::mem::replace(&mut gathered, rest)
+    }
+}
+
+/// Names this process, once: where it runs, its number, and what no other process of that number has.
+fn writer() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
+    format!("{host}/{}/{:08x}", std::process::id(), fastrand::u32(..))
+}
+
+/// Why a message is not on the stream. In words that hold no credentials.
+type Problem = String;
+
+struct Task {
+    inner: Arc<Inner>,
+    to: To,
+    writer: String,
+    number: u64,
+    channel: Option<Channel>,
+    /// Whether the last message could be written.
+    well: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        // At once, so that it is there for those who want to follow it, and a problem with it is told of.
+        if let Err(problem) = self.open().await {
+            self.complain(problem);
+        }
+        while self.gather().await {
+            loop {
+                let records = self.inner.take();
+                if records.is_empty() {
+                    break;
+                }
+                self.write(&records).await;
+            }
+            if self.inner.closing.is_cancelled() {
+                break;
+            }
+        }
+        if let Some(channel) = self.channel {
+            let _ = tokio::time::timeout(CLOSING / 2, channel.close(200, "goodbye".into())).await;
+        }
+    }
+
+    /// Waits until there is something to write. `false`: there is nothing, and there will be nothing more.
+    async fn gather(&self) -> bool {
+        let inner = &self.inner;
+        let there = || !inner.gathered.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        while !there() {
+            if inner.closing.run_until_cancelled(inner.some.notified()).await.is_none() && !there() {
+                return false;
+            }
+        }
+        let enough = tokio::time::timeout(GATHER, inner.enough.notified());
+        let _ = inner.closing.run_until_cancelled(enough).await;
+        true
+    }
+
+    /// Publishes until it is confirmed; at the stop, once.
+    async fn write(&mut self, records: &[u8]) {
+        self.number += 1;
+        let message = batch::message(&self.writer, self.number, records);
+        let count = records.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let mut pause = Pause::for_recording();
+        loop {
+            match self.publish(&message).await {
+                Ok(()) => {
+                    self.inner.count("written", count);
+                    if !std::mem::replace(&mut self.well, true) {
+                        info!("the delivery log is written again");
+                    }
+                    return self.tell(None);
+                }
+                Err(problem) => {
+                    self.channel = None;
+                    self.complain(problem);
+                }
+            }
+            let wait = tokio::time::sleep(pause.next(fastrand::f64()));
+            if self.inner.closing.run_until_cancelled(wait).await.is_none() {
+                return self.inner.count("lost", count);
+            }
+        }
+    }
+
+    fn complain(&mut self, problem: Problem) {
+        if std::mem::replace(&mut self.well, false) {
+            warn!(stream = %self.to.stream.name, problem, "the delivery log cannot be written; deliveries go on");
+        }
+        self.tell(Some(problem));
+    }
+
+    fn tell(&self, problem: Option<Problem>) {
+        if let Some((_, health)) = &self.to.tell {
+            health.set_delivery_log(problem);
+        }
+    }
+
+    async fn publish(&mut self, message: &[u8]) -> Result<(), Problem> {
+        let channel = match &self.channel {
+            Some(channel) if channel.status().connected() => channel.clone(),
+            _ => self.open().await?,
+        };
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/x-ndjson".into())
+            .with_app_id("leadhook".into());
+        let publishing = async {
+            channel.basic_publish("".into(), self.to.stream.name.clone(), options, message, properties).await?.await
+        };
+        match tokio::time::timeout(self.to.confirm_timeout, publishing).await {
+            Err(_) => Err("not confirmed in time".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(Some(_)))) => Err("there is no such stream".to_owned()),
+            Ok(Ok(Confirmation::Nack(_))) => Err("refused by the broker".to_owned()),
+            Ok(Ok(Confirmation::NotRequested)) => Err("the channel has no confirms".to_owned()),
+        }
+    }
+
+    /// A channel on which the stream was found, or declared.
+    async fn open(&mut self) -> Result<Channel, Problem> {
+        let opening = async {
+            let connection = self.to.shared.get().await.map_err(|error| error.to_string())?;
+            let standing = topology::stream(&connection, &self.to.plan, &self.to.stream, self.to.declare).await;
+            if standing.map_err(|error| error.to_string())? == Standing::Otherwise && self.number <= 1 {
+                info!(
+                    stream = %self.to.stream.name,
+                    "the delivery log stands with another retention than the settings say; a policy can change it"
+                );
+            }
+            let channel = connection::channel(&connection).await.map_err(|error| error.to_string())?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
+            Ok(channel)
+        };
+        let opened = tokio::time::timeout(OPENING, opening).await;
+        let channel = opened.unwrap_or_else(|_| Err("the broker does not answer".to_owned()))?;
+        self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::delivery_log::What;
+
+    fn inner() -> Inner {
+        Inner {
+            gathered: Mutex::default(),
+            metrics: Some(Metrics::new()),
+            some: Notify::new(),
+            enough: Notify::new(),
+            closing: CancellationToken::new(),
+            task: Mutex::default(),
+        }
+    }
+
+    fn fill(log: &DeliveryLog, records: usize) {
+        let reason = "x".repeat(1000);
+        for at in 0..records {
+            let at = Timestamp::from_millisecond(i64::try_from(at).unwrap()).unwrap();
+            log.write(&Entry { reason: Some(reason.as_str().into()), ..Entry::new(What::Rejected, at) });
+        }
+    }
+
+    #[test]
+    fn messages_are_cut_between_records_and_keep_their_order() {
+        let inner = Arc::new(inner());
+        fill(&DeliveryLog(Some(inner.clone())), 200);
+        let mut times = Vec::new();
+        loop {
+            let records = inner.take();
+            if records.is_empty() {
+                break;
+            }
+            assert!(records.len() < BATCH + 1100);
+            let message = batch::message("w", 1, &records);
+            times.extend(batch::Batch::read(&message).unwrap().entries().map(|entry| entry.at));
+        }
+        assert_eq!(times, (0..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_as_lost() {
+        let inner = Arc::new(inner());
+        fill(&DeliveryLog(Some(inner.clone())), 5000);
+        let kept = inner.gathered.lock().unwrap().iter().filter(|byte| **byte == b'\n').count();
+        assert!(inner.gathered.lock().unwrap().len() < MOST + 1100);
+        let page = inner.metrics.as_ref().unwrap().encode();
+        let lost = format!("leadhook_delivery_log_records_total{{result=\"lost\"}} {}", 5000 - kept);
+        assert!(kept < 5000 && page.contains(&lost), "{lost}\n{page}");
+    }
+}

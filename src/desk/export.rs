@@ -1,0 +1,123 @@
+//! Messages of the failed or the rejected queue in a file: JSON, one object a line, whole. They hold the data of leads, so
+//! nobody but their owner may read them.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{record::Record, visit::Held};
+use crate::job::{HistoryEntry, upstream};
+
+/// A file that grows.
+pub struct Export {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// Messages written.
+    pub written: u64,
+}
+
+impl Export {
+    /// Makes the file, readable for its owner only. A file that is there is not touched.
+    ///
+    /// # Errors
+    /// It is there, or cannot be made.
+    pub fn create(path: &Path) -> io::Result<Export> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Export { path: path.to_owned(), file: BufWriter::new(file), written: 0 })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&mut self, held: &Held) -> io::Result<()> {
+        serde_json::to_writer(&mut self.file, &line(held))?;
+        self.file.write_all(b"\n")?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Makes sure that all of it is on the disk.
+    ///
+    /// # Errors
+    /// It cannot be written: nothing since the last success may be relied upon.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()
+    }
+}
+
+/// One message, with all that is known of it.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: Option<&'a str>,
+    reason: &'a str,
+    detail: Option<&'a str>,
+    failed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobLine<'a>>,
+    /// Why it is no job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+    /// The message's properties and headers, as text.
+    properties: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JobLine<'a> {
+    event: &'static str,
+    organization: &'a str,
+    campaign: &'a str,
+    target: &'a str,
+    lead: Option<String>,
+    submission: Option<&'a str>,
+    event_time: Timestamp,
+    first_seen: Timestamp,
+    attempts: u32,
+    replays: u32,
+    history: &'a [HistoryEntry],
+}
+
+fn line(held: &Held) -> Line<'_> {
+    let Record { content, reason, detail, failed_at, .. } = &held.record;
+    let text = std::str::from_utf8(&held.body).ok();
+    Line {
+        id: held.record.key(),
+        reason: reason.label(),
+        detail: detail.as_deref(),
+        failed_at: *failed_at,
+        job: content.as_ref().ok().map(|job| JobLine {
+            event: job.kind.name(),
+            organization: &job.organization,
+            campaign: &job.campaign,
+            target: job.target.as_str(),
+            lead: job.lead_id().map(Into::into),
+            submission: job.submission.as_deref(),
+            event_time: job.event_time,
+            first_seen: job.first_seen,
+            attempts: job.attempt,
+            replays: job.replays,
+            history: job.history.entries(),
+        }),
+        problem: content.as_ref().err().map(|unreadable| unreadable.problem.as_str()),
+        properties: upstream::encode(&held.properties, |_| false).and_then(|text| serde_json::from_str(&text).ok()),
+        body_base64: text.is_none().then(|| BASE64_STANDARD.encode(&held.body)),
+        body: text,
+    }
+}

@@ -1,0 +1,98 @@
+//! Taking messages away for good: each is written into a file, the file is on the disk, and only then the message is acked.
+
+use std::{collections::BTreeSet, io};
+
+use super::{
+    export::Export,
+    survey::{Survey, Wanted},
+    visit::{Held, Visit, VisitError},
+    wear::{Renewer, is_worn},
+};
+
+/// Why it was broken off. What was not acked lies where it lay.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// The visit ended.
+    #[error(transparent)]
+    Visit(#[from] VisitError),
+    /// The file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Messages on their way out.
+pub struct Removal {
+    export: Export,
+    /// What was written and acked.
+    removed: BTreeSet<String>,
+    acked: u64,
+    /// Messages taken away.
+    pub messages: u64,
+    /// Jobs that failed anew since they were chosen; left where they are.
+    pub failed_again: u64,
+}
+
+impl Removal {
+    /// Into this file.
+    pub fn new(export: Export) -> Removal {
+        Removal { export, removed: BTreeSet::new(), acked: 0, messages: 0, failed_again: 0 }
+    }
+
+    /// Takes away what was chosen, batch by batch. `gone` is called with each message, `seen` with the size of each batch.
+    ///
+    /// # Errors
+    /// As [`RemoveError`] says.
+    pub async fn chosen(
+        &mut self,
+        survey: &Survey,
+        visit: &mut Visit,
+        renewer: &mut Renewer<'_>,
+        mut gone: impl FnMut(&Held),
+        seen: impl Fn(u64),
+    ) -> Result<(), RemoveError> {
+        loop {
+            let batch = visit.next().await?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let mut wanted = Vec::new();
+            for held in &batch {
+                match survey.wants(&held.record) {
+                    Wanted::Yes => wanted.push(held),
+                    Wanted::CameBack => self.failed_again += 1,
+                    Wanted::No if is_worn(&held.record) => renewer.renew(held).await,
+                    Wanted::No => {}
+                }
+            }
+            let written = wanted.iter().try_for_each(|held| self.export.write(held)).and_then(|()| self.export.sync());
+            written.map_err(|source| RemoveError::File { path: self.export.path().display().to_string(), source })?;
+            for held in wanted {
+                if held.remove().await {
+                    self.acked += 1;
+                    self.messages += 1;
+                    self.removed.insert(held.identity());
+                    gone(held);
+                }
+            }
+            seen(batch.len() as u64);
+        }
+    }
+
+    /// Messages in the file.
+    pub fn written(&self) -> u64 {
+        self.export.written
+    }
+
+    /// Makes sure that what was taken away is gone, and ends the visit.
+    ///
+    /// # Errors
+    /// Some of it may be on the queue still.
+    pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
+        visit.make_sure(self.acked, |held| self.removed.contains(&held.identity())).await
+    }
+}

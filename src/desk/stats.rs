@@ -1,0 +1,107 @@
+//! Failed jobs, counted by target and reason: where is the trouble?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::record::Record;
+
+/// So many jobs to one target failed for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Jobs; copies count once.
+    pub jobs: u64,
+    /// The reason's word.
+    pub reason: String,
+    /// What the last attempt came to.
+    pub error: Option<String>,
+    /// Who can do something about it first.
+    pub owner: &'static str,
+    /// Organization they were resolved for.
+    pub organization: String,
+    /// Target key.
+    pub target: String,
+    /// When the first of them failed.
+    pub oldest: Option<Timestamp>,
+    /// When the last of them failed.
+    pub newest: Option<Timestamp>,
+}
+
+/// Counts.
+#[derive(Debug, Default)]
+pub struct Stats {
+    rows: BTreeMap<(String, String, Option<String>), Row>,
+    seen: BTreeSet<String>,
+    unreadable: u64,
+}
+
+impl Stats {
+    /// Counts the next record of the queue. Of copies the first counts.
+    pub fn add(&mut self, record: &Record) {
+        let Ok(job) = &record.content else {
+            self.unreadable += 1;
+            return;
+        };
+        if !self.seen.insert(job.webhook_id.clone()) {
+            return;
+        }
+        let reason = record.reason.label().to_owned();
+        let error = job.history.entries().last().map(|entry| entry.reason.clone());
+        let target = job.target.to_string();
+        let row = self.rows.entry((target.clone(), reason.clone(), error.clone())).or_insert_with(|| Row {
+            jobs: 0,
+            reason,
+            error,
+            owner: record.reason.owner().label(),
+            organization: job.organization.clone(),
+            target,
+            oldest: record.failed_at,
+            newest: record.failed_at,
+        });
+        row.jobs += 1;
+        row.oldest = row.oldest.into_iter().chain(record.failed_at).min();
+        row.newest = row.newest.into_iter().chain(record.failed_at).max();
+    }
+
+    /// The rows, the largest first.
+    pub fn rows(self) -> Vec<Row> {
+        let mut rows: Vec<_> = self.rows.into_values().collect();
+        rows.sort_by(|a, b| b.jobs.cmp(&a.jobs).then_with(|| a.target.cmp(&b.target)));
+        rows
+    }
+
+    /// Messages that are no jobs.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        desk::record::{Reason, tests::job},
+        job::Job,
+    };
+
+    #[test]
+    fn copies_count_once_and_the_largest_comes_first() {
+        let record = |id: &str, reason: &str, second: i64| Record {
+            content: Ok(Job { webhook_id: id.to_owned(), ..job() }),
+            reason: Reason::Newer(reason.to_owned()),
+            detail: None,
+            failed_at: Timestamp::from_second(second).ok(),
+            deliveries: 0,
+        };
+        let mut stats = Stats::default();
+        for (id, reason, second) in [("a", "one", 5), ("b", "two", 9), ("b", "two", 1), ("c", "two", 3)] {
+            stats.add(&record(id, reason, second));
+        }
+        let rows = stats.rows();
+        let shown: Vec<_> = rows.iter().map(|row| (row.jobs, row.reason.as_str())).collect();
+        assert_eq!(shown, [(2, "two"), (1, "one")]);
+        assert_eq!(rows[0].oldest, Timestamp::from_second(3).ok());
+        assert_eq!(rows[0].newest, Timestamp::from_second(9).ok());
+    }
+}

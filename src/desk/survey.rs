@@ -1,0 +1,179 @@
+//! What is meant by a choice, found out by one look before anything is done: people are told a number before they agree, and
+//! copies of a job that lie far apart are treated as one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{
+    filter::Filter,
+    record::Record,
+    selection::{Resolved, Selection},
+};
+
+/// What somebody wants something to be done with.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// All that a filter lets through.
+    Matching(Filter),
+    /// Those with these ids, or beginnings of ids.
+    Named(Selection),
+}
+
+/// Collects what a choice means.
+#[derive(Debug)]
+pub struct Surveyor {
+    choice: Choice,
+    /// Keys that may be meant.
+    candidates: BTreeMap<String, Chosen>,
+    oldest: Option<Timestamp>,
+    unreadable: u64,
+}
+
+/// One thing that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// How often support had put it back when it was looked at: a job that fails anew meanwhile comes back with a higher
+    /// number, and is another matter.
+    pub replays: u32,
+    /// When a worker first saw its event.
+    pub first_seen: Timestamp,
+}
+
+/// What a choice means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// What is meant, by its id.
+    pub chosen: BTreeMap<String, Chosen>,
+    /// When the oldest of these jobs was first seen.
+    pub oldest: Option<Timestamp>,
+    /// Messages that match and are no jobs.
+    pub unreadable: u64,
+    /// How the ids that were said were understood.
+    pub resolved: Resolved,
+}
+
+impl Surveyor {
+    /// Has seen nothing yet.
+    pub fn new(choice: Choice) -> Surveyor {
+        Surveyor { choice, candidates: BTreeMap::new(), oldest: None, unreadable: 0 }
+    }
+
+    /// Looks at the next record of the queue.
+    pub fn add(&mut self, record: &Record) {
+        let wanted = match &self.choice {
+            Choice::Matching(filter) => filter.matches(record),
+            Choice::Named(selection) => record.key().is_some_and(|key| selection.wants(key)),
+        };
+        if !wanted {
+            return;
+        }
+        let Some(key) = record.key() else {
+            self.unreadable += 1;
+            return;
+        };
+        match &record.content {
+            Ok(job) => {
+                let new = Chosen { replays: job.replays, first_seen: job.first_seen };
+                let known = self.candidates.entry(key.to_owned()).or_insert(new);
+                known.replays = job.replays.max(known.replays);
+                self.oldest = Some(self.oldest.map_or(job.first_seen, |oldest| oldest.min(job.first_seen)));
+            }
+            // Only who names it can mean it.
+            Err(_) if matches!(self.choice, Choice::Named(_)) => {
+                let nothing = Chosen { replays: 0, first_seen: Timestamp::UNIX_EPOCH };
+                self.candidates.entry(key.to_owned()).or_insert(nothing);
+            }
+            Err(_) => self.unreadable += 1,
+        }
+    }
+
+    /// What it comes to. Where an id is ambiguous, nothing is chosen.
+    pub fn finish(self) -> Survey {
+        let Surveyor { choice, mut candidates, oldest, unreadable } = self;
+        let resolved = match &choice {
+            Choice::Matching(_) => Resolved::default(),
+            Choice::Named(selection) => {
+                let ids: BTreeSet<String> = candidates.keys().cloned().collect();
+                let resolved = selection.resolve(&ids);
+                candidates.retain(|id, _| resolved.ambiguous.is_empty() && resolved.found.contains(id));
+                resolved
+            }
+        };
+        Survey { chosen: candidates, oldest, unreadable, resolved }
+    }
+}
+
+impl Survey {
+    /// Whether this message is meant. A job that was put back and failed anew since the survey is not.
+    pub fn wants(&self, record: &Record) -> Wanted {
+        let known = record.key().and_then(|key| self.chosen.get(key));
+        match (known, &record.content) {
+            (None, _) => Wanted::No,
+            (Some(chosen), Ok(job)) if job.replays > chosen.replays => Wanted::CameBack,
+            (Some(_), _) => Wanted::Yes,
+        }
+    }
+}
+
+/// Whether a message is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+    /// It was, but it has been put back and has failed again since.
+    CameBack,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        desk::record::{Reason, Unreadable, tests::job},
+        job::Job,
+    };
+
+    fn record(id: &str, replays: u32) -> Record {
+        let content = Ok(Job { webhook_id: id.to_owned(), replays, ..job() });
+        Record { content, reason: Reason::Unsaid, detail: None, failed_at: None, deliveries: 0 }
+    }
+
+    fn foreign(id: &str) -> Record {
+        let unreadable = Unreadable { problem: String::new(), message_id: Some(id.to_owned()), kind: None, bytes: 0 };
+        Record { content: Err(unreadable), ..record("", 0) }
+    }
+
+    fn survey(choice: Choice, records: &[Record]) -> Survey {
+        let mut surveyor = Surveyor::new(choice);
+        records.iter().for_each(|record| surveyor.add(record));
+        surveyor.finish()
+    }
+
+    #[test]
+    fn a_filter_means_jobs_and_counts_the_rest() {
+        let records = [record("wh_a", 0), record("wh_b", 1), record("wh_a", 2), foreign("x")];
+        let survey = survey(Choice::Matching(Filter::default()), &records);
+        let replays: Vec<_> = survey.chosen.iter().map(|(id, chosen)| (id.as_str(), chosen.replays)).collect();
+        assert_eq!(replays, [("wh_a", 2), ("wh_b", 1)]);
+        assert_eq!(survey.unreadable, 1);
+    }
+
+    #[test]
+    fn who_names_a_message_means_it_whatever_it_is() {
+        let named = |said: &str| Choice::Named(Selection::new(&[said.to_owned()]).unwrap());
+        let records = [record("wh_aaaaaa", 0), record("wh_aaaabb", 0), foreign("foreign")];
+        assert_eq!(survey(named("foreign"), &records).chosen.len(), 1);
+        let ambiguous = survey(named("wh_aaaa"), &records);
+        assert!(ambiguous.chosen.is_empty() && ambiguous.resolved.ambiguous.len() == 1);
+    }
+
+    #[test]
+    fn what_failed_anew_since_is_another_matter() {
+        let survey = survey(Choice::Matching(Filter::default()), &[record("wh_a", 1)]);
+        let wants = [record("wh_a", 0), record("wh_a", 1), record("wh_a", 2), record("wh_b", 0)];
+        let wants = wants.map(|record| survey.wants(&record));
+        assert_eq!(wants, [Wanted::Yes, Wanted::Yes, Wanted::CameBack, Wanted::No]);
+    }
+}
