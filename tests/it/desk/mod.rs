@@ -3,6 +3,7 @@
 mod looking;
 mod refusing;
 mod replaying;
+mod taking;
 
 use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
