@@ -64,6 +64,22 @@ pub fn security(scale: Scale) -> Case {
     Case { name: "security", runs: [5, 7], variants }
 }
 
+/// *delivery log*: what it costs to keep it. Run by name only.
+pub fn delivery_log(scale: Scale) -> Case {
+    let events = if scale.long { 50_000 } else { 30_000 };
+    let variant = |name: &str, environment: &'static [(&str, &str)]| {
+        Variant::new(name, move |broker| {
+            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more: "" };
+            Box::pin(drain(broker, Who::Worker, load, environment))
+        })
+    };
+    let variants = vec![
+        variant("off", &[("LEADHOOK__DELIVERY_LOG__ENABLED", "false")]),
+        variant("on", &[("LEADHOOK__DELIVERY_LOG__ENABLED", "true")]),
+    ];
+    Case { name: "delivery log", runs: [5, 9], variants }
+}
+
 /// *ceiling*: the layouts that were tried for the ceiling, each in its turn. Run by name only.
 pub fn layouts(scale: Scale) -> Case {
     let events = if scale.long { 50_000 } else { 30_000 };

@@ -9,6 +9,7 @@ mod recovery;
 mod scale;
 mod stores;
 mod storm;
+mod support;
 
 use std::{
     io::{IsTerminal, Write},
@@ -76,8 +77,9 @@ pub struct Case {
     pub variants: Vec<Variant>,
 }
 
-/// Run by name only: how the ceiling was found, and what the address guard, signing and parking cost.
-const BY_NAME: [&str; 3] = ["ceiling", "security", "parking"];
+/// Run by name only: how the ceiling was found, what the address guard, signing, parking and the delivery log cost, and how long
+/// support waits for an answer.
+const BY_NAME: [&str; 5] = ["ceiling", "security", "parking", "delivery log", "support"];
 
 /// Runs them, prints the table as it grows, and writes it down.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -115,6 +117,7 @@ fn all(scale: Scale) -> Vec<Case> {
     cases.extend([neighbours::case(scale), recovery::case(scale), storm::case(scale), memory::case(scale)]);
     cases.extend(scale::cases(scale));
     cases.extend([stores::case(scale), parking::case(scale), drain::layouts(scale), drain::security(scale)]);
+    cases.extend([drain::delivery_log(scale), support::case(scale)]);
     cases
 }
 

@@ -9,9 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::{FieldTable, ShortString},
+};
 use leadhook::{
-    broker::topology::{self, Plan},
+    broker::topology::{self, Names, Plan},
     delivery::ladder::Ladder,
     settings::{self, Settings},
 };
@@ -119,6 +123,38 @@ impl<'b> World<'b> {
         Process::spawn(command.stdout(Stdio::null()))
     }
 
+    /// Runs a command of the program to its end; what it printed, and how long it took.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<(serde_json::Value, Duration)> {
+        let program = std::env::current_exe()?.with_file_name("leadhook");
+        let mut command = Command::new(program);
+        command.envs(self.environment.iter().cloned()).arg("--store").arg(self.store_path()).args(arguments);
+        let begun = Instant::now();
+        let output = command.stdin(Stdio::null()).output()?;
+        let took = begun.elapsed();
+        let told = serde_json::from_slice(&output.stdout);
+        let told = told.with_context(|| format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok((told, took))
+    }
+
+    /// The names of its queues.
+    pub fn names(&self) -> Names {
+        plan(&self.settings).names().clone()
+    }
+
+    /// Messages ready on a queue.
+    pub async fn ready(&self, queue: &ShortString) -> anyhow::Result<u64> {
+        let channel = self.connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+        channel.close(200, "counted".into()).await?;
+        Ok(declared.message_count().into())
+    }
+
+    /// What its worker goes by.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// What the receivers have seen since the last reset.
     pub async fn report(&self) -> anyhow::Result<Report> {
         Ok(serde_json::from_str(&receiver::ask(self.questions, "/report").await?)?)
@@ -163,6 +199,7 @@ impl<'b> World<'b> {
         for queue in plan(&self.settings).queues().iter().rev() {
             channel.queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default()).await?;
         }
+        channel.queue_delete(self.names().log.clone(), QueueDeleteOptions::default()).await?;
         self.connection.close(200, "the run is over".into()).await?;
         Ok(())
     }
