@@ -22,7 +22,7 @@ use self::markdown::{blocks, code, codes, commands_of, is_name, slug, table, wor
 use crate::harness::leadhook;
 
 /// The documents for users, and the map for developers.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -30,6 +30,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/settings.md",
     "docs/operating.md",
     "docs/failures.md",
+    "docs/SUPPORT.md",
     "docs/RELIABILITY.md",
     "SECURITY.md",
 ];
