@@ -1,7 +1,7 @@
 //! Reading the delivery log, from some moment to what was its end when the reading began, or on and on.
 //!
 //! A stream is read without being changed: any number of people may read at once, and no look wears anything out. RabbitMQ
-//! finds a moment by whole chunks and by its own clock, so a reader begins somewhat earlier ([`SLACK`]), and whoever asks
+//! finds a moment by whole chunks and by its own clock, so a reader begins somewhat earlier (`SLACK`), and whoever asks
 //! for a time has to look at the records' own.
 
 use std::time::Duration;
