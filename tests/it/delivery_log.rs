@@ -17,10 +17,18 @@ use crate::{
     node::Node,
 };
 
+/// It is off by default.
+const ON: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "true");
+
 /// What a command printed, and its exit code.
 async fn said(world: &World, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = world.command();
-    command.args(arguments).env("LEADHOOK__AMQP__URLS", &world.url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .env(ON.0, ON.1)
+        .env("LEADHOOK__AMQP__URLS", &world.url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let output = tokio::task::spawn_blocking(move || command.output().expect("leadhook")).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -76,7 +84,7 @@ async fn the_story_of_a_delivery_that_failed_and_was_put_back_is_whole_and_in_or
     let world = World::new().await;
     let receiver = receiver("500").await;
     world.simple_store(&receiver.url(), "retry_attempts: 1");
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 7).as_bytes()).await;
     let failed = delivery(&world, &["--lead", "lead_7"], "failed").await;
     let id = failed["id"].as_str().unwrap().to_owned();
@@ -118,7 +126,7 @@ async fn events_that_become_no_job_are_told_as_well() {
     world.store(
         "organizations:\n  acme:\n    webhook: { url: \"http://127.0.0.1:9\", events: [lead.failed] }\n    campaigns:\n      ABC: {}\n",
     );
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 1).as_bytes()).await;
     world.publish(event("XYZ", 2).as_bytes()).await;
     world.publish(b"no event").await;
@@ -137,7 +145,7 @@ async fn the_first_park_and_what_ends_without_an_attempt_are_told() {
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
     // No worker takes the job before its target is gone.
-    let worker = world.worker(&[("LEADHOOK__STORE__SETTLE", "600ms")]).await;
+    let worker = world.worker(&[ON, ("LEADHOOK__STORE__SETTLE", "600ms")]).await;
     receiver.set_script("500".parse().unwrap());
     world.publish(event("ABC", 3).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
@@ -155,7 +163,7 @@ async fn filters_limits_and_times() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish_many((0..20).map(|n| event(if n % 2 == 0 { "EVEN" } else { "ODD" }, n))).await;
     eventually("all are told of", async || {
         let (_, out, _) = said(&world, &["deliveries", "--json"]).await;
@@ -188,7 +196,7 @@ async fn following_shows_records_as_they_are_written() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     let log = world.directory.path().join("follow");
     let mut command = world.command();
     command.args(["deliveries", "--follow", "--campaign", "ABC", "--json"]).env("LEADHOOK__AMQP__URLS", &world.url);
@@ -233,7 +241,7 @@ async fn no_lead_data_no_secret_and_no_answer_is_in_the_log() {
         &format!("{}/path?key=q-secret", receiver.url()),
         "retry_attempts: 1\nheaders: { X-Key: h-secret }",
     );
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 9).as_bytes()).await;
     world.publish(br#"{"event":"lead.delivered","data":{"email":"john@example.com"}}"#).await;
     delivery(&world, &["--lead", "lead_9"], "failed").await;
@@ -265,7 +273,7 @@ async fn the_retention_is_a_setting() {
     let world = World::new().await;
     world.simple_store("http://127.0.0.1:9", "");
     let environment =
-        [("LEADHOOK__DELIVERY_LOG__MAXIMUM_AGE", "48h"), ("LEADHOOK__DELIVERY_LOG__MAXIMUM_BYTES", "40 MiB")];
+        [ON, ("LEADHOOK__DELIVERY_LOG__MAXIMUM_AGE", "48h"), ("LEADHOOK__DELIVERY_LOG__MAXIMUM_BYTES", "40 MiB")];
     let worker = world.worker(&environment).await;
     world.publish(b"no event").await;
     delivery(&world, &["--since", "1h"], "rejected").await;
@@ -281,7 +289,7 @@ async fn the_retention_is_a_setting() {
     worker.stop().await;
 
     // Another retention does not matter to a worker: what stands is used.
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(b"no event either").await;
     delivery(&world, &["--since", "1h"], "rejected").await;
     assert_eq!(readiness(&worker).await["warnings"].as_array().map(Vec::len), Some(0));
@@ -297,7 +305,7 @@ async fn a_log_that_cannot_be_written_holds_nothing_up_and_is_told_of() {
     let channel = world.channel().await;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare("leadhook.log".into(), options, FieldTable::default()).await.unwrap();
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish_many((0..50).map(|n| event("ABC", n))).await;
     receiver.wait_for(50, PATIENCE).await.unwrap();
     let warning = eventually("a warning", async || {
@@ -321,7 +329,7 @@ async fn what_was_written_before_the_stop_is_kept_and_a_job_that_was_delivered_a
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 4).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
     // Right away: the record still waits for others.
@@ -331,7 +339,7 @@ async fn what_was_written_before_the_stop_is_kept_and_a_job_that_was_delivered_a
 
     // A crash has forked the job: its other copy fails.
     receiver.set_script("410".parse().unwrap());
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 4).as_bytes()).await;
     world.publish(event("ABC", 5).as_bytes()).await;
     eventually("both failed", async || (world.ready("failed").await == 2).then_some(())).await;
@@ -359,7 +367,7 @@ async fn a_record_of_a_message_that_was_published_twice_is_told_once() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    let worker = world.worker(&[]).await;
+    let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 6).as_bytes()).await;
     let id = delivery(&world, &["--lead", "lead_6"], "delivered").await["id"].as_str().unwrap().to_owned();
     worker.stop().await;

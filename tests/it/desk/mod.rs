@@ -57,6 +57,7 @@ async fn failed_as(world: &World, url: &str, arguments: &[&str]) -> Said {
         .arg("failed")
         .args(arguments)
         .env("LEADHOOK__AMQP__URLS", url)
+        .env("LEADHOOK__DELIVERY_LOG__ENABLED", "true")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let output = tokio::task::spawn_blocking(move || command.output().expect("leadhook")).await.unwrap();
