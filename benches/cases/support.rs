@@ -88,7 +88,8 @@ async fn log(broker: &Broker, count: u64, each: usize) -> anyhow::Result<Vec<Sam
     let publisher = publisher(&world);
     let plan = Plan::new(&world.settings().amqp, &Ladder::for_backoff(&world.settings().backoff));
     let stream = plan.log(topology::Retention::of(&world.settings().delivery_log));
-    topology::stream(&*publisher.shared().get().await?, &plan, &stream, true).await?;
+    let channel = publisher.shared().get().await?.create_channel().await?;
+    topology::stream(channel, &plan, &stream, true).await?;
     let now = Timestamp::now();
     let lines: Vec<_> = (0..count / 2).flat_map(|n| records(n, now)).collect();
     let bytes: usize = lines.iter().map(Vec::len).sum();
@@ -146,7 +147,8 @@ async fn failed_jobs(broker: &Broker, count: u64) -> anyhow::Result<Vec<Sample>>
     let plan = Plan::new(&world.settings().amqp, &Ladder::for_backoff(&world.settings().backoff));
     let log = delivery_log::start(world.settings(), &plan, &publisher, None);
     let stream = plan.log(topology::Retention::of(&world.settings().delivery_log));
-    topology::stream(&*publisher.shared().get().await?, &plan, &stream, true).await?;
+    let channel = publisher.shared().get().await?.create_channel().await?;
+    topology::stream(channel, &plan, &stream, true).await?;
     // The log goes back before the jobs.
     log.write(&Entry::new(What::NoTarget, Timestamp::now()));
     log.close().await;

@@ -20,7 +20,10 @@ use lapin::{
     BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -30,7 +33,7 @@ use crate::{
     broker::{
         connection::{self, Shared},
         pause::Pause,
-        publisher::Publisher,
+        publisher::{Link, Publisher},
         topology::{self, Plan, Queue, Retention, Standing},
     },
     metrics::Metrics,
@@ -46,8 +49,14 @@ pub const BATCH: usize = 64 * 1024;
 /// Most bytes of records that are kept while the stream takes none.
 pub const MOST: usize = 4 * 1024 * 1024;
 
-/// Longest wait for a channel, or for the answer to a declaration.
+/// Longest wait for the connection that is shared with the publisher, and for channels on it.
+const HOLDING: Duration = Duration::from_secs(1);
+
+/// Longest wait for the answer to a declaration.
 const OPENING: Duration = Duration::from_secs(10);
+
+/// What is told of a broker that does not answer.
+const SILENT: &str = "the broker does not answer";
 
 /// How long the last records may take at the stop.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -71,6 +80,8 @@ struct Inner {
 pub struct To {
     /// The connection to open a channel on.
     pub shared: Arc<Shared>,
+    /// Whether it works.
+    pub link: watch::Receiver<Link>,
     /// The stream.
     pub stream: Queue,
     /// What else there is, for advice.
@@ -97,6 +108,7 @@ pub fn start(
     }
     DeliveryLog::start(To {
         shared: publisher.shared().clone(),
+        link: publisher.link(),
         stream: plan.log(Retention::of(log)),
         plan: plan.clone(),
         // Support has no right to.
@@ -209,7 +221,7 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         // At once, so that it is there for those who want to follow it, and a problem with it is told of.
-        if let Err(problem) = self.open().await {
+        if let Some(Err(problem)) = self.inner.closing.clone().run_until_cancelled(self.open()).await {
             self.complain(problem);
         }
         while self.gather().await {
@@ -306,25 +318,37 @@ impl Task {
         }
     }
 
-    /// A channel on which the stream was found, or declared.
+    /// A channel, when the stream has been found, or declared. Waits for as long as the publisher has no connection that works:
+    /// a blocked one answers nothing.
     async fn open(&mut self) -> Result<Channel, Problem> {
-        let opening = async {
-            let connection = self.to.shared.get().await.map_err(|error| error.to_string())?;
-            let standing = topology::stream(&connection, &self.to.plan, &self.to.stream, self.to.declare).await;
-            if standing.map_err(|error| error.to_string())? == Standing::Otherwise && self.number <= 1 {
-                info!(
-                    stream = %self.to.stream.name,
-                    "the delivery log stands with another retention than the settings say; a policy can change it"
-                );
-            }
-            let channel = connection::channel(&connection).await.map_err(|error| error.to_string())?;
+        let ready = self.to.link.wait_for(|link| *link == Link::Ready).await;
+        ready.map_err(|_| "the publisher has stopped".to_owned())?;
+        let [asking, channel] = self.channels().await?;
+        let preparing = async {
+            let standing = topology::stream(asking, &self.to.plan, &self.to.stream, self.to.declare).await;
+            let standing = standing.map_err(|error| error.to_string())?;
             channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
-            Ok(channel)
+            Ok::<_, Problem>(standing)
         };
-        let opened = tokio::time::timeout(OPENING, opening).await;
-        let channel = opened.unwrap_or_else(|_| Err("the broker does not answer".to_owned()))?;
+        let standing = tokio::time::timeout(OPENING, preparing).await.unwrap_or_else(|_| Err(SILENT.to_owned()))?;
+        if standing == Standing::Otherwise && self.number <= 1 {
+            info!(
+                stream = %self.to.stream.name,
+                "the delivery log stands with another retention than the settings say; a policy can change it"
+            );
+        }
         self.channel = Some(channel.clone());
         Ok(channel)
+    }
+
+    /// Two channels. The connection is held for no longer than that takes: the publisher may need a fresh one.
+    async fn channels(&self) -> Result<[Channel; 2], Problem> {
+        let opening = async {
+            let connection = self.to.shared.get().await.map_err(|error| error.to_string())?;
+            let channel = async || connection::channel(&connection).await.map_err(|error| error.to_string());
+            Ok([channel().await?, channel().await?])
+        };
+        tokio::time::timeout(HOLDING, opening).await.unwrap_or_else(|_| Err(SILENT.to_owned()))
     }
 }
 

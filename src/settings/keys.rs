@@ -123,7 +123,7 @@ const KEYS: &[Key] = &[
     key("delivery.maximum_age", "\"72h\"", "jobs older than this fail as expired, 1m to 720h"),
     key("delivery.event_prefetch", "500", "events taken from the broker at once, 1 to 2000"),
     key("delivery.max_event_bytes", "\"1 MiB\"", "larger events are rejected, 1 KiB to 16 MiB"),
-    key("delivery_log.enabled", "false", "whether what happens to each delivery is kept on a stream, for support"),
+    key("delivery_log.enabled", "true", "whether what happens to each delivery is kept on a stream, for support"),
     key("delivery_log.maximum_age", "\"336h\"", "how long the delivery log keeps records, 1h to 8760h"),
     key(
         "delivery_log.maximum_bytes",

@@ -50,7 +50,7 @@ const ROWS: &[Row] = &[
     ("delivery.maximum_age", "'100h'", "100h", |s| format!("{:?}", s.delivery.maximum_age), "360000s"),
     ("delivery.event_prefetch", "8", "8", |s| s.delivery.event_prefetch.to_string(), "8"),
     ("delivery.max_event_bytes", "'64 KiB'", "64 KiB", |s| s.delivery.max_event_bytes.to_string(), "65536"),
-    ("delivery_log.enabled", "true", "true", |s| s.delivery_log.enabled.to_string(), "true"),
+    ("delivery_log.enabled", "false", "false", |s| s.delivery_log.enabled.to_string(), "false"),
     ("delivery_log.maximum_age", "'24h'", "24h", |s| format!("{:?}", s.delivery_log.maximum_age), "86400s"),
     ("delivery_log.maximum_bytes", "'64 MiB'", "64 MiB", |s| s.delivery_log.maximum_bytes.to_string(), "67108864"),
     ("secrets.environment_prefix", "'HOOK_'", "HOOK_", |s| s.secrets.environment_prefix.clone(), "HOOK_"),
@@ -206,7 +206,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.delivery.maximum_age, Duration::from_secs(72 * 3600));
     assert_eq!(s.delivery.event_prefetch, 500);
     assert_eq!(s.delivery.max_event_bytes, 1024 * 1024);
-    assert!(!s.delivery_log.enabled);
+    assert!(s.delivery_log.enabled);
     assert_eq!(s.delivery_log.maximum_age, Duration::from_secs(14 * 86_400));
     assert_eq!(s.delivery_log.maximum_bytes, 10 << 30);
     assert_eq!(s.secrets.environment_prefix, "WEBHOOK_");

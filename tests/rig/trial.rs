@@ -299,11 +299,12 @@ impl<'a> Trial<'a> {
         Some(self.world.waiting().await? == 0)
     }
 
-    /// Queues that still hold something, other than failed and rejected, with how much: what is ready, what somebody holds, and
+    /// Queues that still hold something, other than those that keep what they are given, with how much: what is ready, what somebody holds, and
     /// what is expired and not yet where it goes.
     fn left(&self) -> Vec<String> {
         let held = self.node.held(self.world.vhost()).into_iter();
-        let working = held.filter(|(name, _)| !name.ends_with(".failed") && !name.ends_with(".rejected"));
+        let keeps = |name: &str| [".failed", ".rejected", ".log"].iter().any(|last| name.ends_with(last));
+        let working = held.filter(|(name, _)| !keeps(name));
         working.filter(|(_, messages)| messages != "0").map(|(name, n)| format!("{name} {n}")).collect()
     }
 

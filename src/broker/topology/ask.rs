@@ -24,13 +24,19 @@ pub(super) type Answer<T> = Result<Result<T, Refused>, TopologyError>;
 
 /// The one who asks.
 pub(super) struct Asker<'a> {
-    connection: &'a Connection,
+    /// None: one question, on the channel that was brought along.
+    connection: Option<&'a Connection>,
     channel: Option<Channel>,
 }
 
 impl<'a> Asker<'a> {
     pub(super) fn new(connection: &'a Connection) -> Asker<'a> {
-        Asker { connection, channel: None }
+        Asker { connection: Some(connection), channel: None }
+    }
+
+    /// For one question, on a channel that is open.
+    pub(super) fn once(channel: Channel) -> Asker<'static> {
+        Asker { connection: None, channel: Some(channel) }
     }
 
     /// Declares a queue as planned.
@@ -71,8 +77,9 @@ impl<'a> Asker<'a> {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let channel =
-            connection::channel(self.connection).await.map_err(|error| TopologyError::Lost(error.to_string()))?;
+        let gone = || TopologyError::Lost("the channel is gone".to_owned());
+        let connection = self.connection.ok_or_else(gone)?;
+        let channel = connection::channel(connection).await.map_err(|error| TopologyError::Lost(error.to_string()))?;
         Ok(self.channel.insert(channel).clone())
     }
 

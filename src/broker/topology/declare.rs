@@ -1,6 +1,6 @@
 //! Making it so. Everything here can be repeated: what stands as planned is left as it is.
 
-use lapin::{Connection, types::ShortString};
+use lapin::{Channel, Connection, types::ShortString};
 
 use super::{
     Plan, Problem, Property, Queue, Thing, TopologyError,
@@ -77,17 +77,13 @@ pub enum Standing {
     Otherwise,
 }
 
-/// Makes sure that a stream stands, and declares it where that is allowed.
+/// Makes sure that a stream stands, and declares it where that is allowed. `channel` is used up: nothing else waits behind it on
+/// a connection that others need.
 ///
 /// # Errors
 /// It is missing and may not be declared, or the broker refuses; or the connection is lost.
-pub async fn stream(
-    connection: &Connection,
-    plan: &Plan,
-    planned: &Queue,
-    declare: bool,
-) -> Result<Standing, TopologyError> {
-    let mut asker = Asker::new(connection);
+pub async fn stream(channel: Channel, plan: &Plan, planned: &Queue, declare: bool) -> Result<Standing, TopologyError> {
+    let mut asker = Asker::once(channel);
     let problem = match declare {
         true => queue(&mut asker, planned).await?,
         false => match look::queue(&mut asker, &planned.name).await? {

@@ -75,7 +75,7 @@ async fn quiet_world() -> World {
     let connection = connect(&world).await;
     topology::declare(&connection, &plan).await.expect("the topology");
     let log = plan.log(topology::Retention { age: Duration::from_secs(3600), bytes: 10 << 20 });
-    topology::stream(&connection, &plan, &log, true).await.expect("the delivery log");
+    topology::stream(connection.create_channel().await.unwrap(), &plan, &log, true).await.expect("the delivery log");
     world
 }
 
