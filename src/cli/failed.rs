@@ -24,7 +24,7 @@ use crate::{
     delivery_log::{self, DeliveryLog},
     desk::{
         survey::{Choice, Survey, Surveyor},
-        visit::{Guard, Visit, VisitError},
+        visit::{Guard, Held, Visit, VisitError},
         wear::{Renewer, look},
     },
     settings::{Amqp, Settings},
@@ -96,23 +96,29 @@ impl Desk<'_> {
         Visit::open(self.amqp, &self.failed, at_most, waiting).await.map_err(refusal)
     }
 
-    /// What a choice means now; with what may have been overlooked.
-    async fn survey(&self, choice: Choice, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
+    /// Shows every message of the failed queue to `see`, and gives all back.
+    async fn look(&self, quiet: bool, see: impl FnMut(&Held)) -> Result<Seen, Refusal> {
         let mut visit = self.visit(None).await?;
         let bar = progress(visit.expected(), quiet);
         let mut renewer = Renewer::new(self.amqp, &self.failed);
-        let mut surveyor = Surveyor::new(choice);
-        let looked = look(&mut visit, &mut renewer, |held| surveyor.add(&held.record), |count| bar.inc(count)).await;
+        let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
         bar.finish_and_clear();
         looked.map_err(refusal)?;
         renewer.close().await;
         remarks(self, &visit, &renewer);
-        let notes = overlooked(&visit);
+        let seen = Seen { present: visit.present(), notes: overlooked(&visit) };
         visit.leave().await;
+        Ok(seen)
+    }
+
+    /// What a choice means now; with what may have been overlooked.
+    async fn survey(&self, choice: Choice, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
+        let mut surveyor = Surveyor::new(choice);
+        let seen = self.look(quiet, |held| surveyor.add(&held.record)).await?;
         let survey = surveyor.finish();
         match show::ambiguous(&survey.resolved) {
             Some(refusal) => Err(refusal),
-            None => Ok((survey, notes)),
+            None => Ok((survey, seen.notes)),
         }
     }
 
@@ -120,6 +126,14 @@ impl Desk<'_> {
     fn delivery_log(&self, publisher: &Publisher) -> DeliveryLog {
         delivery_log::start(self.settings, &self.plan, publisher, None)
     }
+}
+
+/// What a look came to.
+struct Seen {
+    /// Messages on the failed queue.
+    present: u64,
+    /// What may have been overlooked, in words; none when all was seen.
+    notes: Vec<String>,
 }
 
 fn refusal(error: VisitError) -> Refusal {

@@ -12,8 +12,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{record::Record, visit::Held};
-use crate::job::{HistoryEntry, upstream};
+use super::{facts::JobFacts, record::Record, visit::Held};
+use crate::job::upstream;
 
 /// A file that grows.
 pub struct Export {
@@ -67,7 +67,7 @@ struct Line<'a> {
     detail: Option<&'a str>,
     failed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<JobLine<'a>>,
+    job: Option<JobFacts<'a>>,
     /// Why it is no job.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
@@ -79,21 +79,6 @@ struct Line<'a> {
     body_base64: Option<String>,
 }
 
-#[derive(Serialize)]
-struct JobLine<'a> {
-    event: &'static str,
-    organization: &'a str,
-    campaign: &'a str,
-    target: &'a str,
-    lead: Option<String>,
-    submission: Option<&'a str>,
-    event_time: Timestamp,
-    first_seen: Timestamp,
-    attempts: u32,
-    replays: u32,
-    history: &'a [HistoryEntry],
-}
-
 fn line(held: &Held) -> Line<'_> {
     let Record { content, reason, detail, failed_at, .. } = &held.record;
     let text = std::str::from_utf8(&held.body).ok();
@@ -102,19 +87,7 @@ fn line(held: &Held) -> Line<'_> {
         reason: reason.label(),
         detail: detail.as_deref(),
         failed_at: *failed_at,
-        job: content.as_ref().ok().map(|job| JobLine {
-            event: job.kind.name(),
-            organization: &job.organization,
-            campaign: &job.campaign,
-            target: job.target.as_str(),
-            lead: job.lead_id().map(Into::into),
-            submission: job.submission.as_deref(),
-            event_time: job.event_time,
-            first_seen: job.first_seen,
-            attempts: job.attempt,
-            replays: job.replays,
-            history: job.history.entries(),
-        }),
+        job: content.as_ref().ok().map(JobFacts::of),
         problem: content.as_ref().err().map(|unreadable| unreadable.problem.as_str()),
         properties: upstream::encode(&held.properties, |_| false).and_then(|text| serde_json::from_str(&text).ok()),
         body_base64: text.is_none().then(|| BASE64_STANDARD.encode(&held.body)),

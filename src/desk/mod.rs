@@ -31,6 +31,8 @@ pub mod stats;
 
 pub mod ledger;
 
+pub mod facts;
+
 pub mod export;
 
 pub mod remove;

@@ -306,18 +306,6 @@ impl Visit {
     }
 }
 
-/// Counts without taking anything: messages that are ready.
-///
-/// # Errors
-/// As [`VisitError`] says.
-pub async fn waiting(amqp: &Amqp, queue: &ShortString) -> Result<u64, VisitError> {
-    let connection = connection::connect(amqp, "desk", 0).await?;
-    let channel = connection.create_channel().await.map_err(lost)?;
-    let counted = count(&channel, queue).await.map_err(|error| unreadable(error, queue));
-    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "counted".into())).await;
-    counted.map(|(ready, _)| ready)
-}
-
 /// Large enough that few are needed; see [`BATCHES`].
 fn batch_size(expected: u64) -> u64 {
     expected.div_ceil(BATCHES).clamp(SMALLEST, LARGEST)

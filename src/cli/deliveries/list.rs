@@ -8,13 +8,12 @@ use serde::Serialize;
 use super::{Source, refusal, unwritable, words};
 use crate::{
     cli::{
-        arguments::{event_kind, moment},
+        arguments::{About, moment},
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
         readable::{age, clock, counted},
     },
     delivery_log::{Deliveries, Delivery, Filter, Start, What, batch::Batch},
     desk::selection::shortened,
-    event::EventKind,
 };
 
 /// How far back is looked where nothing narrow is asked for.
@@ -25,27 +24,11 @@ const ID: usize = 12;
 
 #[derive(clap::Args)]
 pub(super) struct ListArgs {
-    /// Only deliveries of this lead
-    #[arg(long, value_name = "ID")]
-    lead: Option<String>,
-    /// Only deliveries of this submission
-    #[arg(long, value_name = "ID")]
-    submission: Option<String>,
     /// Only the delivery with this webhook-id, or beginning of one
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Only deliveries of this campaign
-    #[arg(long, value_name = "ID")]
-    campaign: Option<String>,
-    /// Only deliveries of this organization
-    #[arg(long, value_name = "ID")]
-    organization: Option<String>,
-    /// Only deliveries to this target: organization, organization/campaign, either with #name
-    #[arg(long, value_name = "KEY")]
-    target: Option<String>,
-    /// Only this event, such as lead.delivered
-    #[arg(long, value_name = "EVENT", value_parser = event_kind)]
-    event: Option<EventKind>,
+    #[command(flatten)]
+    about: About,
     /// Only what stands so now: delivered, retry, failed, parked, no_target, rejected, replayed, discarded, requeued; several
     /// with commas
     #[arg(long, value_name = "STATE", value_parser = state, value_delimiter = ',')]
@@ -82,17 +65,9 @@ impl ListArgs {
 
     /// What is asked for, without times.
     fn filter(&self) -> Filter {
-        Filter {
-            id: self.id.clone(),
-            lead: self.lead.clone(),
-            submission: self.submission.clone(),
-            campaign: self.campaign.clone(),
-            organization: self.organization.clone(),
-            target: self.target.clone(),
-            event: self.event,
-            since: None,
-            before: None,
-        }
+        let About { lead, submission, campaign, organization, target, event } = self.about.clone();
+        let id = self.id.clone();
+        Filter { id, lead, submission, campaign, organization, target, event, since: None, before: None }
     }
 
     /// The beginning of what is looked at.

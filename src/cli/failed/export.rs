@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Desk, agree::agree, overlooked, remarks, show, unwritable, which::Which};
+use super::{Desk, Seen, agree::agree, overlooked, remarks, show, unwritable, which::Which};
 use crate::{
     cli::{
         output::{self, Exit, Refusal},
@@ -15,7 +15,7 @@ use crate::{
         remove::Removal,
         survey::{Choice, Survey},
         visit::Held,
-        wear::{Renewer, look},
+        wear::Renewer,
     },
 };
 
@@ -82,22 +82,13 @@ pub(super) fn forget(path: &Path) {
 
 /// Writes what was chosen, and leaves it where it is.
 async fn written(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet: bool) -> Result<Summary, Refusal> {
-    let mut visit = desk.visit(None).await?;
-    let bar = progress(visit.expected(), quiet);
-    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
     let mut problem = None;
     let see = |held: &Held| {
         if problem.is_none() && survey.chosen.contains_key(held.record.key().unwrap_or_default()) {
             problem = file.write(held).err();
         }
     };
-    let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
-    bar.finish_and_clear();
-    looked.map_err(super::refusal)?;
-    renewer.close().await;
-    remarks(desk, &visit, &renewer);
-    let notes = overlooked(&visit);
-    visit.leave().await;
+    let Seen { notes, .. } = desk.look(quiet, see).await?;
     if let Some(error) = problem.or_else(|| file.sync().err()) {
         return Err(Refusal::cannot_start(format!("cannot write {}: {error}", file.path().display())));
     }

@@ -5,16 +5,15 @@ use std::{collections::BTreeSet, fmt::Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, known, overlooked, remarks, unwritable, which::FilterArgs};
+use super::{Desk, Seen, known, unwritable, which::FilterArgs};
 use crate::{
     cli::{
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
-        readable::{age, clock, counted, messages, progress, thousands},
+        readable::{age, clock, counted, messages, thousands},
     },
     desk::{
         listing::{Line, Listing, UnreadableLine},
         selection::shortened,
-        wear::{Renewer, look},
     },
 };
 
@@ -46,17 +45,8 @@ pub struct Args {
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let filter = args.filter.filter();
     let filtered = !filter.is_empty();
-    let mut visit = desk.visit(None).await?;
-    let bar = progress(visit.expected(), args.json);
-    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
     let mut listing = Listing::new(filter, usize::try_from(args.limit).unwrap_or(usize::MAX));
-    let looked = look(&mut visit, &mut renewer, |held| listing.add(&held.record), |count| bar.inc(count)).await;
-    bar.finish_and_clear();
-    looked.map_err(super::refusal)?;
-    renewer.close().await;
-    remarks(desk, &visit, &renewer);
-    let (present, notes) = (visit.present(), overlooked(&visit));
-    visit.leave().await;
+    let Seen { present, notes } = desk.look(args.json, |held| listing.add(&held.record)).await?;
     let mut log_problem = None;
     if !args.no_log {
         let ids: BTreeSet<&str> = listing.lines().iter().map(|line| line.id.as_str()).collect();

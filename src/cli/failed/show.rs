@@ -7,19 +7,19 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, list::answer, overlooked, remarks, unwritable};
+use super::{Desk, Seen, list::answer, unwritable};
 use crate::{
     cli::{
         output::{self, Cell, Exit, Refusal, Table, Terminal, human_duration},
-        readable::{age, clock, counted, progress},
+        readable::{age, clock, counted},
     },
     desk::{
+        facts::JobFacts,
         record::Record,
         selection::{Resolved, Selection},
         visit::Held,
-        wear::{Renewer, look},
     },
-    job::{HistoryEntry, Job},
+    job::Job,
 };
 
 /// Copies of what may be meant that are kept while looking; a beginning that fits more ids is ambiguous anyway.
@@ -45,18 +45,8 @@ pub struct Args {
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let selection = Selection::new(std::slice::from_ref(&args.id)).map_err(Refusal::usage)?;
-    let mut visit = desk.visit(None).await?;
-    let bar = progress(visit.expected(), args.json);
-    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
     let mut candidates = Candidates::default();
-    let see = |held: &Held| candidates.add(&selection, held);
-    let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
-    bar.finish_and_clear();
-    looked.map_err(super::refusal)?;
-    renewer.close().await;
-    remarks(desk, &visit, &renewer);
-    let notes = overlooked(&visit);
-    visit.leave().await;
+    let Seen { notes, .. } = desk.look(args.json, |held| candidates.add(&selection, held)).await?;
 
     let resolved = selection.resolve(&candidates.ids);
     if let Some(refusal) = ambiguous(&resolved) {
@@ -134,7 +124,7 @@ struct Shown<'a> {
     failed_at: Option<Timestamp>,
     copies: u64,
     times_looked_at: u64,
-    job: Option<ShownJob<'a>>,
+    job: Option<JobFacts<'a>>,
     /// Why it is no job.
     problem: Option<&'a str>,
     body_bytes: usize,
@@ -142,25 +132,6 @@ struct Shown<'a> {
     body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ShownJob<'a> {
-    event: &'static str,
-    organization: &'a str,
-    campaign: &'a str,
-    target: &'a str,
-    lead: Option<String>,
-    submission: Option<&'a str>,
-    event_time: Timestamp,
-    first_seen: Timestamp,
-    attempts: u32,
-    parked: u32,
-    parked_seconds: u64,
-    replays: u32,
-    traceparent: Option<&'a str>,
-    upstream: Option<serde_json::Value>,
-    history: &'a [HistoryEntry],
 }
 
 impl Found<'_> {
@@ -175,23 +146,7 @@ impl Found<'_> {
             failed_at: self.record.failed_at,
             copies: self.copies,
             times_looked_at: self.record.deliveries,
-            job: self.record.content.as_ref().ok().map(|job| ShownJob {
-                event: job.kind.name(),
-                organization: &job.organization,
-                campaign: &job.campaign,
-                target: job.target.as_str(),
-                lead: job.lead_id().map(Into::into),
-                submission: job.submission.as_deref(),
-                event_time: job.event_time,
-                first_seen: job.first_seen,
-                attempts: job.attempt,
-                parked: job.parked,
-                parked_seconds: job.waited.as_secs(),
-                replays: job.replays,
-                traceparent: job.traceparent.as_deref(),
-                upstream: job.upstream.as_deref().and_then(|text| serde_json::from_str(text).ok()),
-                history: job.history.entries(),
-            }),
+            job: self.record.content.as_ref().ok().map(JobFacts::of),
             problem: self.record.content.as_ref().err().map(|unreadable| unreadable.problem.as_str()),
             body_bytes: self.body.len(),
             body_base64: (body && utf8.is_none()).then(|| BASE64_STANDARD.encode(self.body)),

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, overlooked, remarks, unwritable, which::FilterArgs};
+use super::{Desk, Seen, unwritable, which::FilterArgs};
 use crate::{
     cli::{
         output::{self, Cell, Exit, Refusal, Table, Terminal},
-        readable::{age, counted, messages, progress},
+        readable::{age, counted, messages},
     },
     desk::{
         stats::{Row, Stats},
-        wear::{Renewer, look},
+        visit::Held,
     },
 };
 
@@ -29,22 +29,13 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let filter = args.filter.filter();
-    let mut visit = desk.visit(None).await?;
-    let bar = progress(visit.expected(), args.json);
-    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
     let mut stats = Stats::default();
-    let see = |held: &crate::desk::visit::Held| {
+    let see = |held: &Held| {
         if filter.matches(&held.record) {
             stats.add(&held.record);
         }
     };
-    let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
-    bar.finish_and_clear();
-    looked.map_err(super::refusal)?;
-    renewer.close().await;
-    remarks(desk, &visit, &renewer);
-    let (present, notes) = (visit.present(), overlooked(&visit));
-    visit.leave().await;
+    let Seen { present, notes } = desk.look(args.json, see).await?;
     let answer =
         Answer { present, complete: notes.is_empty(), notes, unreadable: stats.unreadable(), rows: stats.rows() };
     let told = match args.json {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     cli::{
-        arguments::{event_kind, moment},
+        arguments::{About, moment},
         output::Refusal,
     },
     desk::{
@@ -12,30 +12,13 @@ use crate::{
         selection::Selection,
         survey::Choice,
     },
-    event::EventKind,
 };
 
 /// What all that is said must hold for.
 #[derive(clap::Args, Clone)]
 pub(super) struct FilterArgs {
-    /// Only jobs of this lead
-    #[arg(long, value_name = "ID")]
-    lead: Option<String>,
-    /// Only jobs of this submission
-    #[arg(long, value_name = "ID")]
-    submission: Option<String>,
-    /// Only jobs of this campaign
-    #[arg(long, value_name = "ID")]
-    campaign: Option<String>,
-    /// Only jobs of this organization
-    #[arg(long, value_name = "ID")]
-    organization: Option<String>,
-    /// Only jobs to this target: organization, organization/campaign, either with #name
-    #[arg(long, value_name = "KEY")]
-    target: Option<String>,
-    /// Only this event, such as lead.delivered
-    #[arg(long, value_name = "EVENT", value_parser = event_kind)]
-    event: Option<EventKind>,
+    #[command(flatten)]
+    about: About,
     /// Only what failed for this reason, such as exhausted or gone
     #[arg(long, value_name = "REASON", value_parser = filter::reason)]
     reason: Option<String>,
@@ -52,13 +35,14 @@ pub(super) struct FilterArgs {
 
 impl FilterArgs {
     pub(super) fn filter(&self) -> Filter {
+        let About { lead, submission, campaign, organization, target, event } = self.about.clone();
         Filter {
-            campaign: self.campaign.clone(),
-            organization: self.organization.clone(),
-            target: self.target.clone(),
-            event: self.event,
-            lead: self.lead.clone(),
-            submission: self.submission.clone(),
+            lead,
+            submission,
+            campaign,
+            organization,
+            target,
+            event,
             reason: self.reason.clone(),
             error: self.error.clone(),
             since: self.since,
