@@ -8,6 +8,7 @@ use super::{
     Desk,
     agree::{By, agree},
     export::{create, forget, removed},
+    known,
     which::Which,
 };
 use crate::{
@@ -30,6 +31,9 @@ there already, or nobody could be asked (nothing was done), 3 broker or queue no
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
+    /// Only what was delivered all the same, says the delivery log: copies that failed after a crash forked their job
+    #[arg(long)]
+    delivered: bool,
     /// Why, for the delivery log; name no lead's data
     #[arg(long, value_name = "TEXT")]
     because: String,
@@ -50,12 +54,15 @@ pub(super) struct Args {
 const REASON: usize = 200;
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let choice = args.which.choice()?;
+    let choice = args.which.narrowed(args.delivered)?;
     if args.because.trim().is_empty() || args.because.chars().count() > REASON {
         return Err(Refusal::usage(format!("--because takes 1 to {REASON} characters")));
     }
     let file = create(&args.to)?;
-    let (survey, notes) = desk.survey(choice, args.json).await.inspect_err(|_| forget(&args.to))?;
+    let (mut survey, notes) = desk.survey(choice, args.json).await.inspect_err(|_| forget(&args.to))?;
+    if args.delivered {
+        known::keep_delivered(desk, &mut survey, args.json).await.inspect_err(|_| forget(&args.to))?;
+    }
     let count = survey.chosen.len() as u64;
     if count > 0 {
         let question = format!("Discard {}, into {}?", jobs(count), args.to.display());

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::Desk;
 use crate::{
-    cli::readable::progress,
-    delivery_log::{Known, LogError},
+    cli::{output::Refusal, readable::progress},
+    delivery_log::{Delivered, Known, LogError},
+    desk::survey::Survey,
 };
 
 /// What the log knows of these jobs, the oldest of which was first seen at `since`. Where it cannot be read it knows nothing;
@@ -33,4 +34,18 @@ pub(super) async fn ask(
         Err(error @ LogError::Missing(_)) => (Known::default(), Some(error.to_string())),
         Err(error) => (Known::default(), Some(format!("the delivery log cannot be read: {error}"))),
     }
+}
+
+/// Leaves in the survey only what was delivered all the same.
+///
+/// # Errors
+/// The log cannot be asked.
+pub(super) async fn keep_delivered(desk: &Desk<'_>, survey: &mut Survey, quiet: bool) -> Result<(), Refusal> {
+    let ids: BTreeSet<&str> = survey.chosen.keys().map(String::as_str).collect();
+    let (known, problem) = ask(desk, &ids, survey.oldest, quiet).await;
+    if let Some(problem) = problem {
+        return Err(Refusal::cannot_start(format!("what was delivered all the same is unknown: {problem}")));
+    }
+    survey.chosen.retain(|id, chosen| matches!(known.of(id, chosen.first_seen), Delivered::At(_)));
+    Ok(())
 }

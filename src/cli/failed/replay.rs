@@ -33,7 +33,7 @@ use crate::{
 /// delivered all the same is left, unless it is named by its id.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Exit codes: 0 all replayed, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several \
+Exit codes: 0 all replayed but what was delivered already, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several \
 jobs, or nobody could be asked (nothing was done), 3 broker or queue not there.")]
 pub struct Args {
     #[command(flatten)]
@@ -202,9 +202,8 @@ impl Summary {
 
     pub fn exit(&self) -> Exit {
         let Tally { unreadable, not_published, not_removed, .. } = self.tally;
-        let fine = unreadable + not_published + not_removed + self.delivered_already == 0
-            && self.unknown.is_empty()
-            && self.notes.is_empty();
+        // What was delivered already is left on purpose: all that ought to be replayed was.
+        let fine = unreadable + not_published + not_removed == 0 && self.unknown.is_empty() && self.notes.is_empty();
         if fine && self.problem.is_none() { Exit::Ok } else { Exit::Findings }
     }
 

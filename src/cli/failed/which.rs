@@ -70,10 +70,19 @@ impl Which {
     /// # Errors
     /// Nothing is said, or two things at once; an id is too short.
     pub(super) fn choice(&self) -> Result<Choice, Refusal> {
+        self.narrowed(false)
+    }
+
+    /// The same, where something else narrows what is meant: then nothing needs to be said here.
+    ///
+    /// # Errors
+    /// As [`Which::choice`].
+    pub(super) fn narrowed(&self, narrowed: bool) -> Result<Choice, Refusal> {
         let filter = self.filter.filter();
         match (self.ids.is_empty(), self.all, filter.is_empty()) {
             (false, false, true) => Selection::new(&self.ids).map(Choice::Named).map_err(Refusal::usage),
             (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
+            (true, false, true) if narrowed => Ok(Choice::Matching(filter)),
             (true, false, true) => Err(Refusal::usage("say which: ids, filters such as --campaign, or --all")),
             (false, ..) | (true, true, false) => {
                 Err(Refusal::usage("ids, filters and --all exclude one another: say one of them"))
