@@ -151,7 +151,7 @@ async fn failed_jobs(broker: &Broker, count: u64) -> anyhow::Result<Vec<Sample>>
     topology::stream(channel, &plan, &stream, true).await?;
     // The log goes back before the jobs.
     log.write(&Entry::new(What::NoTarget, Timestamp::now()));
-    log.close().await;
+    assert_eq!(log.close(Duration::from_secs(60)).await, 0, "records were lost");
     let messages = (0..count).map(|n| {
         let reason = if n % 100 == 0 { "timeout" } else { "status" };
         job(n, &target, reason).to_failed(&names.failed, FailReason::Exhausted, "bench", Timestamp::now())

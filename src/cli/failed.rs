@@ -12,17 +12,20 @@ mod show;
 mod stats;
 mod which;
 
+use std::time::Duration;
+
 use lapin::types::ShortString;
 
 use super::{
     output::{self, Exit, Refusal},
-    readable::{messages, progress, thousands},
+    readable::{counted, messages, progress, thousands},
 };
 use crate::{
     broker::{publisher::Publisher, topology::Plan},
     delivery::ladder::Ladder,
     delivery_log::{self, DeliveryLog},
     desk::{
+        interrupt::Interrupt,
         survey::{Choice, Survey, Surveyor},
         visit::{Guard, Held, Visit, VisitError},
         wear::{Renewer, look},
@@ -61,7 +64,7 @@ enum Command {
 /// # Errors
 /// The command line is wrong, or the broker or the queue cannot be reached.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
-    let desk = Desk::of(settings);
+    let desk = Desk::of(settings)?;
     match &args.command {
         Command::List(args) => list::run(args, &desk).await,
         Command::Show(args) => show::run(args, &desk).await,
@@ -72,6 +75,9 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     }
 }
 
+/// Longest wait until what was done here is on record.
+const CLOSING: Duration = Duration::from_secs(10);
+
 /// What every command of the desk needs.
 struct Desk<'a> {
     amqp: &'a Amqp,
@@ -81,19 +87,24 @@ struct Desk<'a> {
     log: ShortString,
     settings: &'a Settings,
     plan: Plan,
+    interrupt: Interrupt,
 }
 
 impl Desk<'_> {
-    fn of(settings: &Settings) -> Desk<'_> {
+    fn of(settings: &Settings) -> Result<Desk<'_>, Refusal> {
         let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
         let names = plan.names();
         let (failed, jobs, log) = (names.failed.clone(), names.jobs.clone(), names.log.clone());
-        Desk { amqp: &settings.amqp, failed, jobs, log, settings, plan }
+        let interrupt = Interrupt::listen();
+        let interrupt =
+            interrupt.map_err(|error| Refusal::cannot_start(format!("cannot listen to signals: {error}")))?;
+        Ok(Desk { amqp: &settings.amqp, failed, jobs, log, settings, plan, interrupt })
     }
 
     async fn visit(&self, at_most: Option<u64>) -> Result<Visit, Refusal> {
         let waiting = || eprintln!("somebody else is at the failed queue; waiting for them to finish");
-        Visit::open(self.amqp, &self.failed, at_most, waiting).await.map_err(refusal)
+        let visit = Visit::open(self.amqp, &self.failed, at_most, waiting).await.map_err(refusal)?;
+        Ok(visit.ending_when_asked(self.interrupt.hold()))
     }
 
     /// Shows every message of the failed queue to `see`, and gives all back.
@@ -103,8 +114,11 @@ impl Desk<'_> {
         let mut renewer = Renewer::new(self.amqp, &self.failed);
         let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
         bar.finish_and_clear();
-        looked.map_err(refusal)?;
         renewer.close().await;
+        if let Err(error) = looked {
+            visit.leave().await;
+            return Err(refusal(error));
+        }
         remarks(self, &visit, &renewer);
         let seen = Seen { present: visit.present(), notes: overlooked(&visit) };
         visit.leave().await;
@@ -112,8 +126,9 @@ impl Desk<'_> {
     }
 
     /// What a choice means now; with what may have been overlooked.
-    async fn survey(&self, choice: Choice, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
-        let mut surveyor = Surveyor::new(choice);
+    /// With `raw` a filter means messages that are no jobs, too.
+    async fn survey(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
+        let mut surveyor = Surveyor::new(choice).with_raw(raw);
         let seen = self.look(quiet, |held| surveyor.add(&held.record)).await?;
         let survey = surveyor.finish();
         match show::ambiguous(&survey.resolved) {
@@ -128,6 +143,13 @@ impl Desk<'_> {
     }
 }
 
+/// Ends the log of what was done here; a note where not all of it is on record.
+async fn close(log: DeliveryLog) -> Option<String> {
+    let unwritten = log.close(CLOSING).await;
+    let records = counted(unwritten, "record", "records");
+    (unwritten > 0).then(|| format!("{records} could not be written to the delivery log: it does not say who did this"))
+}
+
 /// What a look came to.
 struct Seen {
     /// Messages on the failed queue.
@@ -137,6 +159,9 @@ struct Seen {
 }
 
 fn refusal(error: VisitError) -> Refusal {
+    if matches!(error, VisitError::Interrupted) {
+        return Refusal { exit: Exit::Findings, text: error.to_string() };
+    }
     Refusal::cannot_start(error.to_string())
 }
 

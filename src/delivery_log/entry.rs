@@ -160,7 +160,7 @@ impl<'a> Entry<'a> {
         Entry {
             id: Some(job.webhook_id.as_str().into()),
             event: Some(job.kind.name().into()),
-            lead: job.lead.as_deref().map(Cow::from),
+            lead: job.lead_id(),
             submission: job.submission.as_deref().map(Cow::from),
             campaign: Some(job.campaign.as_str().into()),
             organization: Some(job.organization.as_str().into()),

@@ -33,7 +33,7 @@ const SLACK: Duration = Duration::from_secs(300);
 /// Longest wait for a message that must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Silence after which a stream counts as empty, or as read to its end.
+/// Silence after which a stream that says that it is empty counts as empty, or one that has spoken as read to its end.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where to begin.
@@ -64,6 +64,9 @@ pub enum LogError {
     /// The broker ended it.
     #[error("the connection to the broker was lost: {0}")]
     Lost(String),
+    /// There is more, and it does not come. What was read until then is half an answer.
+    #[error("the broker sent nothing of the delivery log for {} s, although there is more of it: try again", PATIENCE.as_secs())]
+    Stalled,
 }
 
 /// How far a reading has come, in messages of the stream.
@@ -96,16 +99,15 @@ impl LogReader {
     /// As [`LogError`] says.
     pub async fn open(amqp: &Amqp, stream: &ShortString, start: Start) -> Result<LogReader, LogError> {
         let connection = connection::connect(amqp, "desk", 0).await?;
-        let declaring = connection.create_channel().await.map_err(lost)?;
-        let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
-        let looked = declaring.queue_declare(stream.clone(), passive, FieldTable::default()).await;
-        looked.map_err(|error| unreadable(error, stream))?;
+        let patience = patience(&connection, stream).await?;
         let (end, over) = match start {
             Start::Now => (None, false),
-            Start::Oldest => last(&connection, stream).await?.map_or((None, true), |(end, _)| (Some(end), false)),
-            Start::At(moment) => match last(&connection, stream).await? {
-                // Where its end lies before that moment the broker would wait for what is to come.
-                Some((end, latest)) => (Some(end), latest < earlier(moment)),
+            Start::Oldest => {
+                last(&connection, stream, patience).await?.map_or((None, true), |last| (Some(last.at), false))
+            }
+            Start::At(moment) => match last(&connection, stream, patience).await? {
+                // Where all of it was sent before that moment the broker would wait for what is to come.
+                Some(last) => (Some(last.at), last.sent.is_some_and(|sent| sent < earlier(moment))),
                 None => (None, true),
             },
         };
@@ -121,15 +123,15 @@ impl LogReader {
     /// The next message, as it came; none at the end. What is none of ours, and what was read before, is passed over.
     ///
     /// # Errors
-    /// The connection is lost.
+    /// The connection is lost, or the broker does not go on.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, LogError> {
         while !self.ended {
             let next = match self.end {
                 None => self.consumer.next().await,
                 Some(_) => match tokio::time::timeout(PATIENCE, self.consumer.next()).await {
                     Ok(next) => next,
-                    // The rest was thrown away meanwhile, by its age or by the length of the stream.
-                    Err(_) => return Ok(None),
+                    // What is thrown away meanwhile, by its age or by the stream's length, is skipped, and the last message never is.
+                    Err(_) => return Err(LogError::Stalled),
                 },
             };
             let delivery = match next {
@@ -178,10 +180,12 @@ fn earlier(moment: Timestamp) -> Timestamp {
 /// As [`LogError`] says.
 pub async fn oldest(amqp: &Amqp, stream: &ShortString) -> Result<Option<Timestamp>, LogError> {
     let connection = connection::connect(amqp, "desk", 0).await?;
+    let patience = patience(&connection, stream).await?;
     let first = AMQPValue::LongString("first".into());
     let (_channel, mut consumer) = consume(&connection, stream, first, 1).await?;
-    let delivery = match tokio::time::timeout(SILENCE, consumer.next()).await {
+    let delivery = match tokio::time::timeout(patience, consumer.next()).await {
         Ok(Some(delivery)) => Some(delivery.map_err(|error| unreadable(error, stream))?),
+        Err(_) if patience > SILENCE => return Err(LogError::Stalled),
         Ok(None) | Err(_) => None,
     };
     let data = delivery.map(|delivery| delivery.data).unwrap_or_default();
@@ -190,21 +194,43 @@ pub async fn oldest(amqp: &Amqp, stream: &ShortString) -> Result<Option<Timestam
     Ok(oldest)
 }
 
-/// Offset of the last message that is known, and the time of its latest record; none when there is no message.
-async fn last(connection: &Connection, stream: &ShortString) -> Result<Option<(u64, Timestamp)>, LogError> {
+/// How long to wait for a first message: a moment where the stream says that it has none, which it says for some seconds after
+/// its first one came, too.
+async fn patience(connection: &Connection, stream: &ShortString) -> Result<Duration, LogError> {
+    let declaring = connection.create_channel().await.map_err(lost)?;
+    let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+    let declared = declaring.queue_declare(stream.clone(), passive, FieldTable::default()).await;
+    let declared = declared.map_err(|error| unreadable(error, stream))?;
+    Ok(if declared.message_count() == 0 { SILENCE } else { PATIENCE })
+}
+
+/// The end of a stream.
+struct Last {
+    /// Offset of the last message.
+    at: u64,
+    /// When the latest of the last chunk's messages was sent, by its writer's clock; none where none says so. The records in
+    /// it may be much older: those of a writer that was cut off for hours.
+    sent: Option<Timestamp>,
+}
+
+/// Where the stream ends now; none when there is no message.
+async fn last(connection: &Connection, stream: &ShortString, patience: Duration) -> Result<Option<Last>, LogError> {
     let (channel, mut consumer) = consume(connection, stream, AMQPValue::LongString("last".into()), AHEAD).await?;
-    let mut found = None;
+    let mut found: Option<Last> = None;
     // The last chunk comes whole, at once; what follows it was written since, and need not be waited for.
-    let mut silence = SILENCE;
+    let mut silence = patience;
     while let Ok(Some(delivery)) = tokio::time::timeout(silence, consumer.next()).await {
         let delivery = delivery.map_err(lost)?;
-        let times = Batch::read(&delivery.data).into_iter().flat_map(|batch| batch.entries());
-        let latest = times.map(|entry| entry.time()).max().unwrap_or(Timestamp::UNIX_EPOCH);
-        let before = found.map_or(Timestamp::UNIX_EPOCH, |(_, before)| before);
-        found = Some((offset(&delivery).unwrap_or_default(), latest.max(before)));
+        let sent = delivery.properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok());
+        let sent = sent.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let before = found.and_then(|last| last.sent);
+        found = Some(Last { at: offset(&delivery).unwrap_or_default(), sent: sent.max(before) });
         silence = SILENCE / 20;
     }
     let _ = channel.close(200, "seen".into()).await;
+    if found.is_none() && patience > SILENCE {
+        return Err(LogError::Stalled);
+    }
     Ok(found)
 }
 

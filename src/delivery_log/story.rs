@@ -3,7 +3,10 @@
 //! Records of several workers come as they were sent, not quite in the order in which things happened; their own times put
 //! them in order, as far as clocks agree.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map},
+    hash::{BuildHasher, RandomState},
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,6 +15,9 @@ use super::{Entry, What};
 
 /// Times the limit of what is kept while reading: what was dropped and is told of again comes back with its latest record.
 const SPARE: usize = 4;
+
+/// Most deliveries that are remembered as delivered after they were dropped; each takes about 20 bytes.
+const REMEMBERED: usize = 1_000_000;
 
 /// One delivery as the log tells it: a job, or an event that became none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -108,6 +114,9 @@ pub struct Deliveries {
     known: HashMap<Key, Delivery>,
     nameless: u64,
     dropped: bool,
+    /// When what was dropped had been delivered, by the hash of its key: it may speak again.
+    delivered: HashMap<u64, Timestamp>,
+    hasher: RandomState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -120,7 +129,16 @@ impl Deliveries {
     /// At most `limit` of them; only those that stand as one of `states` says (none: all), and whose latest attempt, or end,
     /// says `error`.
     pub fn new(limit: usize, states: Vec<What>, error: Option<String>) -> Deliveries {
-        Deliveries { limit: limit.max(1), states, error, known: HashMap::new(), nameless: 0, dropped: false }
+        Deliveries {
+            limit: limit.max(1),
+            states,
+            error,
+            known: HashMap::new(),
+            nameless: 0,
+            dropped: false,
+            delivered: HashMap::new(),
+            hasher: RandomState::new(),
+        }
     }
 
     /// Takes in a record.
@@ -132,7 +150,16 @@ impl Deliveries {
                 Key::Nameless(self.nameless)
             }
         };
-        self.known.entry(key).and_modify(|known| known.hear(entry)).or_insert_with(|| Delivery::new(entry));
+        match self.known.entry(key) {
+            hash_map::Entry::Occupied(mut known) => known.get_mut().hear(entry),
+            hash_map::Entry::Vacant(place) => {
+                let mut new = Delivery::new(entry);
+                if let Some(at) = self.delivered.remove(&self.hasher.hash_one(place.key())) {
+                    new.delivered_at = Some(new.delivered_at.map_or(at, |other| other.min(at)));
+                }
+                place.insert(new);
+            }
+        }
         if self.known.len() >= self.limit.saturating_mul(2 * SPARE) {
             self.prune(self.limit.saturating_mul(SPARE));
         }
@@ -140,19 +167,32 @@ impl Deliveries {
 
     /// Keeps the latest of what is asked for, so many of them.
     fn prune(&mut self, keep: usize) {
-        let Deliveries { states, error, .. } = self;
+        let Deliveries { states, error, delivered, hasher, .. } = self;
+        let mut dropped = |key: &Key, delivery: &Delivery| {
+            if let (Key::Job(_), Some(at)) = (key, delivery.delivered_at)
+                && delivered.len() < REMEMBERED
+            {
+                delivered.insert(hasher.hash_one(key), at);
+            }
+        };
         let wanted = |delivery: &Delivery| {
             let said = [&delivery.error, &delivery.reason];
             (states.is_empty() || states.contains(&delivery.state))
                 && error.as_ref().is_none_or(|error| said.contains(&&Some(error.clone())))
         };
-        self.known.retain(|_, delivery| wanted(delivery));
-        let mut times: Vec<_> = self.known.values().map(|delivery| delivery.at).collect();
-        if times.len() > keep {
+        self.known.retain(|key, delivery| {
+            let keep = wanted(delivery);
+            if !keep {
+                dropped(key, delivery);
+            }
+            keep
+        });
+        if self.known.len() > keep {
             self.dropped = true;
-            times.sort_unstable_by(|a, b| b.cmp(a));
-            let oldest = times[keep - 1];
-            self.known.retain(|_, delivery| delivery.at >= oldest);
+            let mut all: Vec<_> = self.known.drain().collect();
+            all.select_nth_unstable_by(keep, |(_, a), (_, b)| b.at.cmp(&a.at));
+            all.drain(keep..).for_each(|(key, delivery)| dropped(&key, &delivery));
+            self.known.extend(all);
         }
     }
 
@@ -234,6 +274,29 @@ mod tests {
         let (all, more) = deliveries.finish();
         assert_eq!(all.iter().map(|one| one.id.as_deref().unwrap()).collect::<Vec<_>>(), ["999", "998", "997"]);
         assert!(more);
+    }
+
+    #[test]
+    fn nothing_grows_where_all_happens_at_once() {
+        let ids: Vec<&'static str> = (0..1000).map(|n| &*Box::leak(format!("{n:03}").into_boxed_str())).collect();
+        let mut deliveries = Deliveries::new(3, Vec::new(), None);
+        for id in ids {
+            deliveries.add(&entry(id, What::Retry, 7));
+            assert!(deliveries.known.len() < 3 * 2 * SPARE);
+        }
+    }
+
+    #[test]
+    fn what_was_dropped_and_speaks_again_was_delivered_all_the_same() {
+        let mut deliveries = Deliveries::new(1, vec![What::Failed], None);
+        deliveries.add(&entry("a", What::Delivered, 1));
+        let others: Vec<&'static str> = (0..100).map(|n| &*Box::leak(format!("o{n}").into_boxed_str())).collect();
+        others.iter().for_each(|id| deliveries.add(&entry(id, What::Retry, 2)));
+        assert!(!deliveries.known.contains_key(&Key::Job("a".to_owned())));
+        deliveries.add(&entry("a", What::Failed, 3));
+        let (told, _) = deliveries.finish();
+        let told: Vec<_> = told.iter().map(|one| (one.state, one.delivered_at.map(|at| at.as_second()))).collect();
+        assert_eq!(told, [(What::Failed, Some(1))]);
     }
 
     #[test]

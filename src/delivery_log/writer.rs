@@ -2,17 +2,20 @@
 //!
 //! Whoever writes a record never waits and never fails: deliveries come first. What that costs:
 //!
-//! * **A process that is killed** takes along what had not been confirmed: the records of at most [`GATHER`] and of the
-//!   message that was under way (at most [`BATCH`] bytes, some hundred records).
+//! * **A process that is killed** takes along what had not been confirmed: while the stream confirms as fast as records come,
+//!   those of the last [`GATHER`] and of the message that was under way; while it does not, all that is kept.
 //! * **While the stream takes nothing** (missing, full, its leader away) records are kept up to [`MOST`] bytes, about
-//!   15,000 of them; what comes then is lost, and counted. Readiness warns meanwhile.
+//!   10,000 of them; what comes then is lost, and counted. Readiness warns meanwhile.
 //! * **RabbitMQ confirms a stream's message before it is on the disk**: a machine that loses power loses the last moment.
 //!
 //! One task publishes, one message at a time, on a channel of its own: a stream that refuses or is missing disturbs nobody
 //! else's confirms.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -43,8 +46,11 @@ use crate::{
 /// How long a record waits for others.
 pub const GATHER: Duration = Duration::from_millis(250);
 
-/// Bytes of records from which a message is sent without waiting for more; no message has more than that and one record.
+/// Bytes of records from which a message is sent without waiting for more.
 pub const BATCH: usize = 64 * 1024;
+
+/// Most bytes of records in one message, and one record: messages grow when confirms are slow, so that one under way is enough.
+const LARGEST: usize = 1024 * 1024;
 
 /// Most bytes of records that are kept while the stream takes none.
 pub const MOST: usize = 4 * 1024 * 1024;
@@ -58,8 +64,11 @@ const OPENING: Duration = Duration::from_secs(10);
 /// What is told of a broker that does not answer.
 const SILENT: &str = "the broker does not answer";
 
-/// How long the last records may take at the stop.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How long a worker's last records may take at its stop.
+pub const CLOSING: Duration = Duration::from_secs(2);
+
+/// Longest wait for room, of those who may wait.
+const ROOM: Duration = Duration::from_secs(10);
 
 /// A handle to the delivery log; cheap to clone. Where the log is switched off it takes records and drops them.
 #[derive(Clone, Default)]
@@ -72,6 +81,10 @@ struct Inner {
     some: Notify,
     /// There is enough to write at once.
     enough: Notify,
+    /// There is room again.
+    room: Notify,
+    /// Records that were taken, or found no room, and have not been confirmed.
+    unwritten: AtomicU64,
     closing: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -131,6 +144,8 @@ impl DeliveryLog {
             metrics: to.tell.as_ref().map(|(metrics, _)| metrics.clone()),
             some: Notify::new(),
             enough: Notify::new(),
+            room: Notify::new(),
+            unwritten: AtomicU64::new(0),
             closing: CancellationToken::new(),
             task: Mutex::default(),
         });
@@ -148,6 +163,7 @@ impl DeliveryLog {
     /// Takes a record. Never waits.
     pub fn write(&self, entry: &Entry<'_>) {
         let Some(inner) = &self.0 else { return };
+        inner.unwritten.fetch_add(1, Relaxed);
         let (before, after) = {
             let mut gathered = inner.gathered.lock().unwrap_or_else(PoisonError::into_inner);
             let before = gathered.len();
@@ -167,16 +183,29 @@ impl DeliveryLog {
         }
     }
 
-    /// Writes what is left, and ends. Bounded to some seconds; what could not be written by then is lost.
-    pub async fn close(&self) {
+    /// Waits until there is room for records, for those who may wait: people whose doings must be on record. Bounded to
+    /// 10 seconds.
+    pub async fn room(&self) {
         let Some(inner) = &self.0 else { return };
+        let waiting = async {
+            while inner.length() >= MOST / 2 {
+                inner.room.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(ROOM, waiting).await;
+    }
+
+    /// Writes what is left, and ends, within this time. Says how many of all the records could not be written.
+    pub async fn close(&self, within: Duration) -> u64 {
+        let Some(inner) = &self.0 else { return 0 };
         inner.closing.cancel();
         let task = inner.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut task) = task
-            && tokio::time::timeout(CLOSING, &mut task).await.is_err()
+            && tokio::time::timeout(within, &mut task).await.is_err()
         {
             task.abort();
         }
+        inner.unwritten.load(Relaxed)
     }
 }
 
@@ -187,13 +216,19 @@ impl Inner {
         }
     }
 
-    /// Takes out what goes into the next message.
+    fn length(&self) -> usize {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Takes out what goes into the next message: a quarter of what waits, within bounds.
     fn take(&self) -> Vec<u8> {
+        self.room.notify_one();
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        if gathered.len() <= BATCH {
+        let most = (gathered.len() / 4).clamp(BATCH, LARGEST);
+        if gathered.len() <= most {
             return std::mem::take(&mut gathered);
         }
-        let end = gathered[BATCH..].iter().position(|byte| *byte == b'\n').map_or(gathered.len(), |at| BATCH + at + 1);
+        let end = gathered[most..].iter().position(|byte| *byte == b'\n').map_or(gathered.len(), |at| most + at + 1);
         let rest = gathered.split_off(end);
         std::mem::replace(&mut gathered, rest)
     }
@@ -225,16 +260,8 @@ impl Task {
             self.complain(problem);
         }
         while self.gather().await {
-            loop {
-                let records = self.inner.take();
-                if records.is_empty() {
-                    break;
-                }
-                self.write(&records).await;
-            }
-            if self.inner.closing.is_cancelled() {
-                break;
-            }
+            let records = self.inner.take();
+            self.write(&records).await;
         }
         if let Some(channel) = self.channel {
             let _ = tokio::time::timeout(CLOSING / 2, channel.close(200, "goodbye".into())).await;
@@ -244,11 +271,14 @@ impl Task {
     /// Waits until there is something to write. `false`: there is nothing, and there will be nothing more.
     async fn gather(&self) -> bool {
         let inner = &self.inner;
-        let there = || !inner.gathered.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let there = || inner.length() > 0;
         while !there() {
             if inner.closing.run_until_cancelled(inner.some.notified()).await.is_none() && !there() {
                 return false;
             }
+        }
+        if inner.length() >= BATCH {
+            return true;
         }
         let enough = tokio::time::timeout(GATHER, inner.enough.notified());
         let _ = inner.closing.run_until_cancelled(enough).await;
@@ -265,6 +295,7 @@ impl Task {
             match self.publish(&message).await {
                 Ok(()) => {
                     self.inner.count("written", count);
+                    self.inner.unwritten.fetch_sub(count, Relaxed);
                     if !std::mem::replace(&mut self.well, true) {
                         info!("the delivery log is written again");
                     }
@@ -304,6 +335,7 @@ impl Task {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type("application/x-ndjson".into())
+            .with_timestamp(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default())
             .with_app_id("leadhook".into());
         let publishing = async {
             channel.basic_publish("".into(), self.to.stream.name.clone(), options, message, properties).await?.await
@@ -365,6 +397,8 @@ mod tests {
             metrics: Some(Metrics::new()),
             some: Notify::new(),
             enough: Notify::new(),
+            room: Notify::new(),
+            unwritten: AtomicU64::new(0),
             closing: CancellationToken::new(),
             task: Mutex::default(),
         }

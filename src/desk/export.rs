@@ -19,6 +19,8 @@ use crate::job::upstream;
 pub struct Export {
     path: PathBuf,
     file: BufWriter<File>,
+    by: Option<String>,
+    because: Option<String>,
     /// Messages written.
     pub written: u64,
 }
@@ -30,7 +32,15 @@ impl Export {
     /// It is there, or cannot be made.
     pub fn create(path: &Path) -> io::Result<Export> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Export { path: path.to_owned(), file: BufWriter::new(file), written: 0 })
+        // A file is on the disk when its name is, too (fsync(2)).
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(directory)?.sync_all()?;
+        Ok(Export { path: path.to_owned(), file: BufWriter::new(file), by: None, because: None, written: 0 })
+    }
+
+    /// The same, and each line says who took the message away, and why.
+    pub fn signed(self, by: &str, because: &str) -> Export {
+        Export { by: Some(by.to_owned()), because: Some(because.to_owned()), ..self }
     }
 
     /// Where it is.
@@ -43,7 +53,8 @@ impl Export {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&mut self, held: &Held) -> io::Result<()> {
-        serde_json::to_writer(&mut self.file, &line(held))?;
+        let line = Line { taken_by: self.by.as_deref(), because: self.because.as_deref(), ..line(held) };
+        serde_json::to_writer(&mut self.file, &line)?;
         self.file.write_all(b"\n")?;
         self.written += 1;
         Ok(())
@@ -62,7 +73,7 @@ impl Export {
 /// One message, with all that is known of it.
 #[derive(Serialize)]
 struct Line<'a> {
-    id: Option<&'a str>,
+    id: &'a str,
     reason: &'a str,
     detail: Option<&'a str>,
     failed_at: Option<Timestamp>,
@@ -77,6 +88,12 @@ struct Line<'a> {
     body: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
+    /// Who took it off the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_by: Option<&'a str>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<&'a str>,
 }
 
 fn line(held: &Held) -> Line<'_> {
@@ -92,5 +109,7 @@ fn line(held: &Held) -> Line<'_> {
         properties: upstream::encode(&held.properties, |_| false).and_then(|text| serde_json::from_str(&text).ok()),
         body_base64: text.is_none().then(|| BASE64_STANDARD.encode(&held.body)),
         body: text,
+        taken_by: None,
+        because: None,
     }
 }

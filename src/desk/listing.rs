@@ -68,6 +68,8 @@ pub struct LastAttempt {
 /// A message that is no job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnreadableLine {
+    /// What people call it: the property `message_id`, or `raw_` and part of a digest.
+    pub id: String,
     /// The property `message_id`.
     pub message_id: Option<String>,
     /// The property `type`.
@@ -214,6 +216,7 @@ fn last_attempt(entry: &HistoryEntry) -> LastAttempt {
 
 fn unreadable_line(record: &Record, unreadable: &Unreadable) -> UnreadableLine {
     UnreadableLine {
+        id: unreadable.id.clone(),
         message_id: unreadable.message_id.clone(),
         kind: unreadable.kind.clone(),
         bytes: unreadable.bytes,

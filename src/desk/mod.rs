@@ -14,8 +14,9 @@
 //! * **A replay publishes, waits for the confirm, and only then acks** ([`replay`]); copies of one job (a crash of a worker
 //!   can fork it) share a `webhook-id` and are replayed as one.
 //!
-//! [`record`], [`filter`], [`listing`], [`selection`], [`survey`] and [`ledger`] decide and touch nothing; [`export`] writes files; [`visit`],
-//! [`wear`], [`replay`] and [`remove`] talk to the broker, and only `cli::failed` talks to people. Proof: `tests/it/desk.rs`.
+//! [`record`], [`filter`], [`listing`], [`stats`], [`facts`], [`selection`], [`survey`] and [`ledger`] decide and touch nothing;
+//! [`export`] writes files; [`visit`], [`wear`], [`replay`] and [`remove`] talk to the broker, [`interrupt`] listens to Ctrl-C, and
+//! only `cli::failed` talks to people. Proof: `tests/it/desk/`.
 
 pub mod record;
 
@@ -36,6 +37,8 @@ pub mod facts;
 pub mod export;
 
 pub mod remove;
+
+pub mod interrupt;
 
 pub mod visit;
 

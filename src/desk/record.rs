@@ -1,5 +1,6 @@
 //! One message of the failed queue, read: the job, why it rests here, and since when.
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use jiff::Timestamp;
 use lapin::{
@@ -34,6 +35,10 @@ pub struct Unreadable {
     pub problem: String,
     /// The property `message_id`, if any.
     pub message_id: Option<String>,
+    /// What tells it from other messages: a digest of its `message_id` and body, in hexadecimal.
+    pub digest: String,
+    /// What people call it: its `message_id`, or the beginning of the digest.
+    pub id: String,
     /// The property `type`, if any.
     pub kind: Option<String>,
     /// Length of the body in bytes.
@@ -101,23 +106,28 @@ impl Record {
         let detail = text(headers, header::DETAIL).or_else(|| died().map(Death::detail));
         let failed_at = millis(headers, header::FAILED_AT).or_else(|| died().and_then(|death| death.at));
         let bytes = body.len();
-        let content = Job::decode(properties, body).map_err(|malformed| Unreadable {
+        let message_id = properties.message_id().as_ref().map(ShortString::to_string);
+        let digest = |body: &[u8]| digest(message_id.as_deref().unwrap_or_default(), body);
+        let content = Job::decode(properties, body.clone()).map_err(|malformed| (malformed, digest(&body)));
+        let content = content.map_err(|(malformed, digest)| Unreadable {
             problem: match malformed {
                 Malformed::Newer(_) => format!("{malformed}: look at it with a newer leadhook"),
                 Malformed::Broken(_) => malformed.to_string(),
             },
-            message_id: properties.message_id().as_ref().map(ShortString::to_string),
+            id: message_id.clone().unwrap_or_else(|| format!("raw_{}", digest.get(..20).unwrap_or(&digest))),
+            digest,
+            message_id: message_id.clone(),
             kind: properties.kind().as_ref().map(ShortString::to_string),
             bytes,
         });
         Record { content, reason, detail, failed_at, deliveries: deliveries(headers) }
     }
 
-    /// What people call it: the `webhook-id` of a job, else the property `message_id`, if any.
-    pub fn key(&self) -> Option<&str> {
+    /// What people call it: the `webhook-id` of a job, else the property `message_id`, else `raw_` and part of a digest.
+    pub fn key(&self) -> &str {
         match &self.content {
-            Ok(job) => Some(&job.webhook_id),
-            Err(unreadable) => unreadable.message_id.as_deref(),
+            Ok(job) => &job.webhook_id,
+            Err(unreadable) => &unreadable.id,
         }
     }
 }
@@ -159,6 +169,14 @@ impl Death {
         let from = self.queue.as_deref().map(|queue| format!(" from {queue}")).unwrap_or_default();
         format!("dead-lettered by the broker{from}: {}", self.reason)
     }
+}
+
+fn digest(id: &str, body: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&id.len().to_be_bytes());
+    context.update(id.as_bytes());
+    context.update(body);
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn text(headers: &FieldTable, name: &str) -> Option<String> {

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, io};
 
+use jiff::Timestamp;
+
 use super::{
     export::Export,
     survey::{Survey, Wanted},
     visit::{Held, Visit, VisitError},
     wear::{Renewer, is_worn},
 };
+use crate::delivery_log::{DeliveryLog, Entry, What};
 
 /// Why it was broken off. What was not acked lies where it lay.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +28,31 @@ pub enum RemoveError {
     },
 }
 
+/// Who takes them away, and why; written into the delivery log, and into each line of the file.
+#[derive(Clone, Copy)]
+pub struct Doing<'a> {
+    /// The delivery log.
+    pub log: &'a DeliveryLog,
+    /// Who.
+    pub by: &'a str,
+    /// Why.
+    pub because: &'a str,
+}
+
+impl Doing<'_> {
+    fn record(&self, held: &Held) {
+        let now = Timestamp::now();
+        let entry = match &held.record.content {
+            Ok(job) => Entry::of_job(What::Discarded, now, job),
+            Err(_) => Entry { id: Some(held.record.key().into()), ..Entry::new(What::Discarded, now) },
+        };
+        self.log.write(&Entry { reason: Some(self.because.into()), by: Some(self.by.into()), ..entry });
+    }
+}
+
 /// Messages on their way out.
-pub struct Removal {
+pub struct Removal<'a> {
+    doing: Doing<'a>,
     export: Export,
     /// What was written and acked.
     removed: BTreeSet<String>,
@@ -37,13 +63,14 @@ pub struct Removal {
     pub failed_again: u64,
 }
 
-impl Removal {
+impl<'a> Removal<'a> {
     /// Into this file.
-    pub fn new(export: Export) -> Removal {
-        Removal { export, removed: BTreeSet::new(), acked: 0, messages: 0, failed_again: 0 }
+    pub fn new(export: Export, doing: Doing<'a>) -> Removal<'a> {
+        let export = export.signed(doing.by, doing.because);
+        Removal { doing, export, removed: BTreeSet::new(), acked: 0, messages: 0, failed_again: 0 }
     }
 
-    /// Takes away what was chosen, batch by batch. `gone` is called with each message, `seen` with the size of each batch.
+    /// Takes away what was chosen, batch by batch; `seen` is called with the size of each batch.
     ///
     /// # Errors
     /// As [`RemoveError`] says.
@@ -52,7 +79,6 @@ impl Removal {
         survey: &Survey,
         visit: &mut Visit,
         renewer: &mut Renewer<'_>,
-        mut gone: impl FnMut(&Held),
         seen: impl Fn(u64),
     ) -> Result<(), RemoveError> {
         loop {
@@ -71,12 +97,14 @@ impl Removal {
             }
             let written = wanted.iter().try_for_each(|held| self.export.write(held)).and_then(|()| self.export.sync());
             written.map_err(|source| RemoveError::File { path: self.export.path().display().to_string(), source })?;
+            // A batch has some thousand messages, and their records find room then.
+            self.doing.log.room().await;
             for held in wanted {
                 if held.remove().await {
                     self.acked += 1;
                     self.messages += 1;
                     self.removed.insert(held.identity());
-                    gone(held);
+                    self.doing.record(held);
                 }
             }
             seen(batch.len() as u64);

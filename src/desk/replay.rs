@@ -7,7 +7,11 @@
 //! (measured on 3.10: 17 of 600 came back). So a replay looks once more at what is left, and removes what it had published
 //! before; see [`Visit::make_sure`].
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream};
 use lapin::types::ShortString;
@@ -28,6 +32,19 @@ use crate::{
 
 /// Confirms under way at the same time.
 const IN_FLIGHT: usize = 200;
+
+/// Longest time for which a paced replay holds what it has not published yet. A broker closes the channel of who holds a message
+/// too long (`consumer_timeout`, 30 minutes by default up to RabbitMQ 4.2), and others want their turn.
+const HOLDING: Duration = Duration::from_secs(60);
+
+/// How a visit of a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All was looked at, or a problem was met.
+    Over,
+    /// There may be more to do, in another visit.
+    TimeIsUp,
+}
 
 /// What a replay came to.
 #[derive(Debug, Default, Serialize)]
@@ -55,6 +72,9 @@ pub struct Replay<'a> {
     begun: Instant,
     /// Jobs that were let go on, in their turn.
     started: u32,
+    /// Jobs that came back, and messages that are no jobs: several visits meet them again.
+    came_back: BTreeSet<String>,
+    raw: BTreeSet<String>,
     ledger: Ledger,
     /// Acks since the visit began, or began anew.
     acked: u64,
@@ -80,10 +100,20 @@ pub struct To<'a> {
 impl<'a> Replay<'a> {
     /// A replay that has done nothing yet.
     pub fn new(to: To<'a>) -> Replay<'a> {
-        Replay { to, begun: Instant::now(), started: 0, ledger: Ledger::default(), acked: 0, tally: Tally::default() }
+        Replay {
+            to,
+            begun: Instant::now(),
+            started: 0,
+            came_back: BTreeSet::new(),
+            raw: BTreeSet::new(),
+            ledger: Ledger::default(),
+            acked: 0,
+            tally: Tally::default(),
+        }
     }
 
-    /// Replays what was chosen, batch by batch; `seen` is called with the size of each batch.
+    /// Replays what was chosen, batch by batch, in a visit that has just begun; `done` is called with the number of jobs that
+    /// were replayed altogether. A paced replay takes several visits.
     ///
     /// # Errors
     /// The visit was broken off; what had been confirmed was counted.
@@ -92,26 +122,35 @@ impl<'a> Replay<'a> {
         survey: &Survey,
         visit: &mut Visit,
         renewer: &mut Renewer<'_>,
-        seen: impl Fn(u64),
-    ) -> Result<(), VisitError> {
+        done: impl Fn(u64),
+    ) -> Result<Ended, VisitError> {
+        (self.begun, self.started, self.acked) = (Instant::now(), 0, 0);
+        let most = self.to.rate.map(|rate| u64::from(rate) * HOLDING.as_secs());
         loop {
             let batch = visit.next().await?;
             if batch.is_empty() || self.tally.problem.is_some() {
-                return Ok(());
+                return Ok(Ended::Over);
             }
-            let size = batch.len() as u64;
             let mut wanted = Vec::new();
             for held in batch {
                 match survey.wants(&held.record) {
                     Wanted::Yes if held.record.content.is_ok() => wanted.push(held),
-                    Wanted::Yes => self.tally.unreadable += 1,
-                    Wanted::CameBack => self.tally.failed_again += 1,
+                    Wanted::Yes => drop(self.raw.insert(held.identity())),
+                    Wanted::CameBack => drop(self.came_back.insert(held.identity())),
                     Wanted::No if is_worn(&held.record) => renewer.renew(&held).await,
                     Wanted::No => {}
                 }
             }
-            self.put_back(&wanted).await;
-            seen(size);
+            let room = most.map_or(usize::MAX, |most| {
+                usize::try_from(most.saturating_sub(self.started.into())).unwrap_or(usize::MAX)
+            });
+            let time_is_up = wanted.len() > room;
+            wanted.truncate(room);
+            self.put_back(&wanted, visit).await?;
+            done(self.tally.replayed);
+            if time_is_up {
+                return Ok(Ended::TimeIsUp);
+            }
         }
     }
 
@@ -125,26 +164,35 @@ impl<'a> Replay<'a> {
     }
 
     /// Publishes the jobs among these messages and removes each with its copies when it is confirmed.
-    async fn put_back(&mut self, held: &[Held]) {
+    async fn put_back(&mut self, held: &[Held], visit: &Visit) -> Result<(), VisitError> {
         let plan = self.ledger.plan(jobs_of(held));
-        self.tally.failed_again += plan.returned.len() as u64;
+        self.came_back.extend(plan.returned.iter().filter_map(|at| held.get(*at)).map(Held::identity));
+        (self.tally.failed_again, self.tally.unreadable) = (self.came_back.len() as u64, self.raw.len() as u64);
         let removed = remove(plan.copies.iter().filter_map(|at| held.get(*at))).await;
         self.tally.copies_removed += removed;
         self.acked += removed;
         self.tally.not_removed += plan.copies.len() as u64 - removed;
         let To { publisher, jobs: queue, log, by, rate } = self.to;
         let (begun, before) = (self.begun, self.started);
+        let lost = AtomicBool::new(false);
         self.started = before.saturating_add(u32::try_from(plan.groups.len()).unwrap_or(u32::MAX));
         let work = stream::iter(plan.groups.into_iter().zip(before..)).filter_map(async |(group, turn)| {
             if let Some(rate) = rate {
                 tokio::time::sleep_until((begun + Duration::from_secs(1) * turn / rate.max(1)).into()).await;
             }
-            let job = held.get(group.chosen)?.record.content.as_ref().ok()?.replayed(jiff::Timestamp::now());
+            let chosen = held.get(group.chosen)?;
+            // What is not held any more is on the queue again: to publish it would send it twice.
+            if visit.is_over() || !chosen.is_held() {
+                lost.fetch_or(!visit.is_over(), Ordering::Relaxed);
+                return None;
+            }
+            let job = chosen.record.content.as_ref().ok()?.replayed(jiff::Timestamp::now());
             Some((group, job))
         });
         let done = work.map(async |(group, job)| {
             let done = publish_then_remove(publisher, queue, held, &group, job).await?;
             let at = done.job.replayed_at.unwrap_or_else(jiff::Timestamp::now);
+            log.room().await;
             log.write(&Entry { by: Some(by.into()), ..Entry::of_job(What::Replayed, at, &done.job) });
             Ok(done)
         });
@@ -163,6 +211,10 @@ impl<'a> Replay<'a> {
                     self.tally.problem.get_or_insert(error);
                 }
             }
+        }
+        match lost.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(VisitError::Lost("the broker closed the channel".to_owned())),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Surveyor {
     candidates: BTreeMap<String, Chosen>,
     oldest: Option<Timestamp>,
     unreadable: u64,
+    /// Messages that are no jobs are meant too.
+    raw: bool,
 }
 
 /// One thing that is meant.
@@ -38,6 +40,8 @@ pub struct Chosen {
     pub replays: u32,
     /// When a worker first saw its event.
     pub first_seen: Timestamp,
+    /// Whether it is a job of ours.
+    pub is_job: bool,
 }
 
 /// What a choice means.
@@ -56,32 +60,34 @@ pub struct Survey {
 impl Surveyor {
     /// Has seen nothing yet.
     pub fn new(choice: Choice) -> Surveyor {
-        Surveyor { choice, candidates: BTreeMap::new(), oldest: None, unreadable: 0 }
+        Surveyor { choice, candidates: BTreeMap::new(), oldest: None, unreadable: 0, raw: false }
+    }
+
+    /// The same, and a filter means messages that are no jobs, too.
+    pub fn with_raw(self, raw: bool) -> Surveyor {
+        Surveyor { raw, ..self }
     }
 
     /// Looks at the next record of the queue.
     pub fn add(&mut self, record: &Record) {
         let wanted = match &self.choice {
             Choice::Matching(filter) => filter.matches(record),
-            Choice::Named(selection) => record.key().is_some_and(|key| selection.wants(key)),
+            Choice::Named(selection) => selection.wants(record.key()),
         };
         if !wanted {
             return;
         }
-        let Some(key) = record.key() else {
-            self.unreadable += 1;
-            return;
-        };
+        let key = record.key();
         match &record.content {
             Ok(job) => {
-                let new = Chosen { replays: job.replays, first_seen: job.first_seen };
+                let new = Chosen { replays: job.replays, first_seen: job.first_seen, is_job: true };
                 let known = self.candidates.entry(key.to_owned()).or_insert(new);
                 known.replays = job.replays.max(known.replays);
                 self.oldest = Some(self.oldest.map_or(job.first_seen, |oldest| oldest.min(job.first_seen)));
             }
-            // Only who names it can mean it.
-            Err(_) if matches!(self.choice, Choice::Named(_)) => {
-                let nothing = Chosen { replays: 0, first_seen: Timestamp::UNIX_EPOCH };
+            // Only who names it means it, or who wants all of them.
+            Err(_) if self.raw || matches!(self.choice, Choice::Named(_)) => {
+                let nothing = Chosen { replays: 0, first_seen: Timestamp::UNIX_EPOCH, is_job: false };
                 self.candidates.entry(key.to_owned()).or_insert(nothing);
             }
             Err(_) => self.unreadable += 1,
@@ -90,7 +96,7 @@ impl Surveyor {
 
     /// What it comes to. Where an id is ambiguous, nothing is chosen.
     pub fn finish(self) -> Survey {
-        let Surveyor { choice, mut candidates, oldest, unreadable } = self;
+        let Surveyor { choice, mut candidates, oldest, unreadable, raw: _ } = self;
         let resolved = match &choice {
             Choice::Matching(_) => Resolved::default(),
             Choice::Named(selection) => {
@@ -105,9 +111,14 @@ impl Surveyor {
 }
 
 impl Survey {
+    /// How many jobs are meant.
+    pub fn jobs(&self) -> u64 {
+        self.chosen.values().filter(|chosen| chosen.is_job).count() as u64
+    }
+
     /// Whether this message is meant. A job that was put back and failed anew since the survey is not.
     pub fn wants(&self, record: &Record) -> Wanted {
-        let known = record.key().and_then(|key| self.chosen.get(key));
+        let known = self.chosen.get(record.key());
         match (known, &record.content) {
             (None, _) => Wanted::No,
             (Some(chosen), Ok(job)) if job.replays > chosen.replays => Wanted::CameBack,
@@ -141,7 +152,14 @@ mod tests {
     }
 
     fn foreign(id: &str) -> Record {
-        let unreadable = Unreadable { problem: String::new(), message_id: Some(id.to_owned()), kind: None, bytes: 0 };
+        let unreadable = Unreadable {
+            problem: String::new(),
+            message_id: Some(id.to_owned()),
+            id: id.to_owned(),
+            digest: String::new(),
+            kind: None,
+            bytes: 0,
+        };
         Record { content: Err(unreadable), ..record("", 0) }
     }
 
@@ -158,6 +176,14 @@ mod tests {
         let replays: Vec<_> = survey.chosen.iter().map(|(id, chosen)| (id.as_str(), chosen.replays)).collect();
         assert_eq!(replays, [("wh_a", 2), ("wh_b", 1)]);
         assert_eq!(survey.unreadable, 1);
+    }
+
+    #[test]
+    fn an_export_means_what_is_no_job_too() {
+        let mut surveyor = Surveyor::new(Choice::Matching(Filter::default())).with_raw(true);
+        [record("wh_a", 0), foreign("x")].iter().for_each(|record| surveyor.add(record));
+        let survey = surveyor.finish();
+        assert_eq!((survey.chosen.len(), survey.jobs(), survey.unreadable), (2, 1, 0));
     }
 
     #[test]

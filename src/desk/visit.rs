@@ -4,8 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::StreamExt;
 use lapin::{
@@ -15,7 +13,7 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 
-use super::record::Record;
+use super::{interrupt::Holding, record::Record};
 use crate::{
     broker::connection::{self, ConnectError},
     settings::Amqp,
@@ -37,8 +35,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// Longest silence while the queue still says that it has messages.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longest wait for another visitor to leave.
-const TURN: Duration = Duration::from_secs(30);
+/// Longest wait for another visitor to leave: a paced replay holds the lock for a minute at a time.
+const TURN: Duration = Duration::from_secs(90);
 
 /// How often is asked, while waiting for something on the broker.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -51,6 +49,9 @@ const SURE: u64 = 16;
 
 /// Most looks at what is left. Each leaves only acks of the look before.
 const LOOKS: usize = 10;
+
+/// Longest reading of what nobody wants to look at any more.
+const READING_ON: Duration = Duration::from_secs(60);
 
 /// Longest wait for what was given back to lie on the queue again, so that the next visitor sees all of it.
 const GIVING_BACK: Duration = Duration::from_secs(5);
@@ -72,6 +73,9 @@ pub enum VisitError {
         "somebody else is at the failed queue with `leadhook failed`, and one at a time may: try again when that has ended"
     )]
     Busy,
+    /// Somebody asked for the end.
+    #[error("interrupted: what was held is on the failed queue again, in its order")]
+    Interrupted,
     /// The broker ended it.
     #[error("the connection to the broker was lost, all that was held is on the failed queue again: {0}")]
     Lost(String),
@@ -99,15 +103,13 @@ impl Held {
     pub fn identity(&self) -> String {
         match &self.record.content {
             Ok(job) => job.copy.clone(),
-            Err(unreadable) => {
-                let mut digest = digest::Context::new(&digest::SHA256);
-                let id = unreadable.message_id.as_deref().unwrap_or_default();
-                digest.update(&id.len().to_be_bytes());
-                digest.update(id.as_bytes());
-                digest.update(&self.body);
-                BASE64_STANDARD.encode(digest.finish())
-            }
+            Err(unreadable) => unreadable.digest.clone(),
         }
+    }
+
+    /// Whether it is held still: not when its channel was closed, and the message is back on the queue.
+    pub fn is_held(&self) -> bool {
+        self.receipt.usable()
     }
 
     /// Removes the message from the queue. `false` when the channel is gone, and the message back on the queue. `true` says
@@ -140,6 +142,7 @@ pub struct Visit {
     batches: u64,
     taken: u64,
     ended: bool,
+    holding: Option<Holding>,
 }
 
 impl Visit {
@@ -172,7 +175,18 @@ impl Visit {
             batches: 0,
             taken: 0,
             ended: false,
+            holding: None,
         })
+    }
+
+    /// The same, and it ends when that is asked for.
+    pub fn ending_when_asked(self, holding: Holding) -> Visit {
+        Visit { holding: Some(holding), ..self }
+    }
+
+    /// Whether somebody asked for its end.
+    pub fn is_over(&self) -> bool {
+        self.holding.as_ref().is_some_and(Holding::is_over)
     }
 
     /// Messages that were ready at the beginning.
@@ -204,8 +218,15 @@ impl Visit {
     /// that makes room for nobody, since the batch's consumer is gone already.
     ///
     /// # Errors
-    /// [`VisitError::Lost`]: all that was held is on the queue again.
+    /// [`VisitError::Interrupted`]: leave it now. [`VisitError::Lost`]: all that was held is on the queue again.
     pub async fn next(&mut self) -> Result<Vec<Held>, VisitError> {
+        if self.is_over() {
+            return Err(VisitError::Interrupted);
+        }
+        self.read().await
+    }
+
+    async fn read(&mut self) -> Result<Vec<Held>, VisitError> {
         let wanted = self.batch.min(self.expected - self.taken);
         if wanted == 0 || self.ended || self.batches == BATCHES {
             return Ok(Vec::new());
@@ -251,6 +272,7 @@ impl Visit {
     /// # Errors
     /// As [`VisitError`] says; all that was held is on the queue again.
     pub async fn again(&mut self) -> Result<(), VisitError> {
+        self.read_on().await;
         let (present, others) = self.give_back().await.map_err(lost)?;
         self.channel = self.connection.create_channel().await.map_err(lost)?;
         (self.present, self.others) = (present, others);
@@ -274,7 +296,7 @@ impl Visit {
             acked = 0;
             self.again().await?;
             loop {
-                let batch = self.next().await?;
+                let batch = self.read().await?;
                 if batch.is_empty() {
                     break;
                 }
@@ -289,12 +311,20 @@ impl Visit {
 
     /// Gives everything back that was not removed, and lets the next visitor in. Failing is harmless: the broker does the
     /// same when the connection ends.
-    pub async fn leave(self) {
+    pub async fn leave(mut self) {
+        self.read_on().await;
         let goodbye = async {
             self.give_back().await?;
             self.connection.close(200, "goodbye".into()).await
         };
         let _ = tokio::time::timeout(2 * GIVING_BACK, goodbye).await;
+    }
+
+    /// Takes what was not looked at: of messages that were held before, those given back alone lie behind the rest. Failing
+    /// costs the order and nothing else.
+    async fn read_on(&mut self) {
+        let reading = async { while self.read().await.is_ok_and(|batch| !batch.is_empty()) {} };
+        let _ = tokio::time::timeout(READING_ON, reading).await;
     }
 
     /// Closes the channel, which gives back at once and in order, and waits until that shows: as long as the queue counts

@@ -52,7 +52,7 @@ use crate::{
         topology::{Plan, TopologyError},
     },
     delivery::ladder::Ladder,
-    delivery_log::DeliveryLog,
+    delivery_log::{self, DeliveryLog},
     failpoint,
     metrics::Metrics,
     poster::Poster,
@@ -150,7 +150,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     };
     failpoint::hit("stop.consumers_ended", "");
     let end = drain(&context).await;
-    context.log.close().await;
+    context.log.close(delivery_log::writer::CLOSING).await;
     watching.abort();
     if let Some(open) = open {
         tokio::time::sleep(LAST_ACKS).await;

@@ -17,7 +17,7 @@ use crate::{
     node::Node,
 };
 
-/// It is off by default.
+/// Said, so that a test fails where the setting is ignored.
 const ON: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "true");
 
 /// What a command printed, and its exit code.
@@ -144,7 +144,7 @@ async fn the_first_park_and_what_ends_without_an_attempt_are_told() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    // No worker takes the job before its target is gone.
+    // Its retries meet a target that is switched off.
     let worker = world.worker(&[ON, ("LEADHOOK__STORE__SETTLE", "600ms")]).await;
     receiver.set_script("500".parse().unwrap());
     world.publish(event("ABC", 3).as_bytes()).await;
@@ -353,7 +353,7 @@ async fn what_was_written_before_the_stop_is_kept_and_a_job_that_was_delivered_a
     let dry = json(&world, &["failed", "replay", "--all", "--dry-run", "--json"]).await;
     assert_eq!((&dry["would_replay"], &dry["delivered_already"]), (&1.into(), &1.into()), "{dry:#}");
     let (code, out, _) = said(&world, &["failed", "replay", "--all", "--yes"]).await;
-    assert_eq!(code, Some(1), "{out}");
+    assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("1 job replayed") && out.contains("delivered already"), "{out}");
     assert_eq!(world.take("jobs", 1).await.len(), 1);
     assert_eq!(world.ready("failed").await, 1);

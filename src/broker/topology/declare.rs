@@ -3,7 +3,7 @@
 use lapin::{Channel, Connection, types::ShortString};
 
 use super::{
-    Plan, Problem, Property, Queue, Thing, TopologyError,
+    Plan, Problem, Property, Queue, Role, Thing, TopologyError,
     ask::{Asker, Mode},
     look::{self, Existence},
     refusal::Task,
@@ -44,6 +44,9 @@ async fn make(connection: &Connection, plan: &Plan, look: Exchange) -> Result<()
     for planned in plan.queues() {
         match queue(&mut asker, planned).await? {
             None => {}
+            // A stream keeps what was said when it was made; policies may say otherwise since. It serves all the same.
+            Some(Problem::Differs { property, unset: false, .. })
+                if planned.role == Role::Log && property.is_retention() => {}
             Some(problem @ Problem::Differs { .. }) => problems.push(problem),
             Some(problem) => {
                 problems.push(problem);

@@ -18,7 +18,7 @@ const DELIVERY_LIMIT_AT_REST: i64 = 100_000;
 
 /// Bounds of a stream's segments, in bytes.
 const SMALLEST_SEGMENT: u64 = 1 << 20;
-const LARGEST_SEGMENT: u64 = 100 << 20;
+const LARGEST_SEGMENT: u64 = 16 << 20;
 
 /// The names of our queues.
 #[derive(Clone, Debug)]
@@ -166,7 +166,7 @@ impl Queue {
     }
 }
 
-/// RabbitMQ throws away whole segments, so they are made small enough for a week to have several of them.
+/// RabbitMQ throws away whole segments, and none that is still written: records are kept for as long as it takes to fill one, too.
 fn stream_arguments(retention: &Retention) -> Vec<(&'static str, Argument<'static>)> {
     let segment = (retention.bytes / 20).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let number = |bytes: u64| Argument::Number(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -342,7 +342,7 @@ pub(super) mod tests {
         assert_eq!(
             shown(&default_plan().log(retention)),
             "leadhook.log: x-queue-type=stream x-max-age=1209600s x-max-length-bytes=10737418240 \
-             x-stream-max-segment-size-bytes=104857600"
+             x-stream-max-segment-size-bytes=16777216"
         );
     }
 

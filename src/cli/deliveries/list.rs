@@ -1,6 +1,11 @@
 //! `leadhook deliveries`, `leadhook deliveries --follow`.
 
-use std::{collections::BTreeSet, fmt::Write, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -184,7 +189,11 @@ pub(super) async fn follow(args: &ListArgs, source: &Source<'_>) -> Result<Exit,
                 true => serde_json::to_string(&entry).unwrap_or_default(),
                 false => line(&entry, terminal),
             };
-            output::print(line).map_err(unwritable)?;
+            // Who reads along may go.
+            match writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
+                told => told.map_err(unwritable)?,
+            }
         }
     }
     Ok(Exit::Ok)

@@ -2,23 +2,16 @@
 
 use std::path::PathBuf;
 
-use tokio_util::sync::CancellationToken;
-
 use super::{
     Desk,
     agree::{By, agree},
-    export::{create, forget, removed},
+    export::{Summary, free, removed},
     known,
     which::Which,
 };
-use crate::{
-    broker::publisher::Publisher,
-    cli::{
-        output::{Exit, Refusal},
-        readable::jobs,
-    },
-    delivery_log::{Entry, What},
-    desk::visit::Held,
+use crate::cli::{
+    output::{Exit, Refusal},
+    readable::messages,
 };
 
 /// Take failed jobs away for good, into a file, with a reason for the delivery log
@@ -58,35 +51,18 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     if args.because.trim().is_empty() || args.because.chars().count() > REASON {
         return Err(Refusal::usage(format!("--because takes 1 to {REASON} characters")));
     }
-    let file = create(&args.to)?;
-    let (mut survey, notes) = desk.survey(choice, args.json).await.inspect_err(|_| forget(&args.to))?;
+    free(&args.to)?;
+    let (mut survey, notes) = desk.survey(choice, false, args.json).await?;
     if args.delivered {
-        known::keep_delivered(desk, &mut survey, args.json).await.inspect_err(|_| forget(&args.to))?;
+        known::keep_delivered(desk, &mut survey, args.json).await?;
     }
     let count = survey.chosen.len() as u64;
-    if count > 0 {
-        let question = format!("Discard {}, into {}?", jobs(count), args.to.display());
-        agree(args.yes, &question).inspect_err(|_| forget(&args.to))?;
-    }
-    let publisher = Publisher::start(desk.amqp, "discard", None, CancellationToken::new());
-    let log = desk.delivery_log(&publisher);
-    let by = args.by.name();
-    let gone = |held: &Held| {
-        let now = jiff::Timestamp::now();
-        let entry = match &held.record.content {
-            Ok(job) => Entry::of_job(What::Discarded, now, job),
-            Err(unreadable) => {
-                let id = unreadable.message_id.as_deref().map(Into::into);
-                Entry { id, ..Entry::new(What::Discarded, now) }
-            }
-        };
-        log.write(&Entry { reason: Some(args.because.as_str().into()), by: Some(by.as_str().into()), ..entry });
+    let summary = match count {
+        0 => Summary::to(&args.to),
+        _ => {
+            agree(args.yes, &format!("Discard {}, into {}?", messages(count), args.to.display()))?;
+            removed(desk, &survey, &args.to, &args.by, &args.because, args.json).await?
+        }
     };
-    let done = removed(desk, &survey, file, args.json, gone).await;
-    log.close().await;
-    publisher.close().await;
-    let mut summary = done?;
-    summary.unknown = survey.resolved.unknown;
-    summary.notes.extend(notes);
-    summary.tell(args.json)
+    summary.of(survey, notes).tell(args.json)
 }

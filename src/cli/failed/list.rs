@@ -123,9 +123,9 @@ impl Answer<'_> {
             );
         }
         let unknown = self.jobs.iter().filter(|line| line.delivery_unknown == Some(true)).count() as u64;
-        if unknown > 0 && self.log_problem.is_none() {
-            let _ =
-                writeln!(text, "delivery unknown of {}: older than the delivery log", counted(unknown, "job", "jobs"));
+        if unknown > 0 {
+            let why = self.log_problem.as_deref().unwrap_or("older than the delivery log");
+            let _ = writeln!(text, "delivery unknown of {}: {why}", counted(unknown, "job", "jobs"));
         }
         for note in &self.notes {
             let _ = writeln!(text, "incomplete: {note}");
@@ -144,7 +144,8 @@ impl Answer<'_> {
         if copies {
             headings.push("copies");
         }
-        let delivered = self.jobs.iter().any(|line| line.also_delivered_at.is_some());
+        let unknown = |line: &Line| line.delivery_unknown == Some(true);
+        let delivered = self.jobs.iter().any(|line| line.also_delivered_at.is_some() || unknown(line));
         if delivered {
             headings.push("also delivered");
         }
@@ -168,8 +169,9 @@ impl Answer<'_> {
                 cells.push(Cell::number(line.copies));
             }
             if delivered {
-                let at = line.also_delivered_at;
-                cells.push(Cell::text(at.map_or_else(|| "-".to_owned(), clock)).tone(Tone::Warning));
+                let at = line.also_delivered_at.map(clock);
+                let word = at.unwrap_or_else(|| if unknown(line) { "unknown" } else { "-" }.to_owned());
+                cells.push(Cell::text(word).tone(Tone::Warning));
             }
             table.row(cells);
         }
@@ -177,10 +179,10 @@ impl Answer<'_> {
     }
 
     fn unreadable(&self, terminal: Terminal, now: Timestamp) -> Table {
-        let mut table = Table::new(terminal, &["message id", "type", "bytes", "reason", "problem", "failed"]);
+        let mut table = Table::new(terminal, &["id", "type", "bytes", "reason", "problem", "failed"]);
         for line in self.unreadable {
             table.row([
-                Cell::text(line.message_id.as_deref().unwrap_or("-")),
+                Cell::text(&line.id),
                 Cell::text(line.kind.as_deref().unwrap_or("-")),
                 Cell::number(line.bytes),
                 Cell::text(&line.reason),

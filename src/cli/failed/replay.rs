@@ -1,6 +1,6 @@
 //! `leadhook failed replay`.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Desk,
     agree::{By, agree},
-    known, overlooked, remarks, show, unwritable,
+    close, known, overlooked, remarks, show, unwritable,
     which::Which,
 };
 use crate::{
@@ -16,11 +16,11 @@ use crate::{
     cli::{
         output::{self, Exit, Refusal},
         publish,
-        readable::{jobs, messages, progress},
+        readable::{counted, jobs, messages, progress},
     },
     delivery_log::Delivered,
     desk::{
-        replay::{Replay, Tally, To},
+        replay::{Ended, Replay, Tally, To},
         survey::{Choice, Survey},
         wear::Renewer,
     },
@@ -57,14 +57,14 @@ pub struct Args {
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.choice()?;
     let named = matches!(choice, Choice::Named(_));
-    let (mut survey, notes) = desk.survey(choice, args.json).await?;
+    let (mut survey, notes) = desk.survey(choice, false, args.json).await?;
     // Who names a job means it, delivered or not.
     let left = match named {
         true => Left::default(),
         false => leave_delivered(desk, &mut survey, args.json).await,
     };
-    let count = survey.chosen.len() as u64;
-    let done = Tally { unreadable: survey.unreadable, ..Tally::default() };
+    let count = survey.jobs();
+    let done = Tally { unreadable: survey.unreadable + survey.chosen.len() as u64 - count, ..Tally::default() };
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
         return Summary::of(done, would, left, &survey, notes, desk).tell(args.json);
@@ -78,14 +78,18 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let by = args.by.name();
     let to = To { publisher: &publisher, jobs: &desk.jobs, log: &log, by: &by, rate: args.rate };
     let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;
-    log.close().await;
+    let unwritten = close(log).await;
     publisher.close().await;
     renewer.close().await;
     let (mut tally, overlooked) = outcome?;
     tally.unreadable += survey.unreadable;
-    let notes = if overlooked.is_empty() { notes } else { overlooked };
+    let mut notes = if overlooked.is_empty() { notes } else { overlooked };
+    notes.extend(unwritten);
     Summary::of(tally, None, left, &survey, notes, desk).tell(args.json)
 }
+
+/// Pause between two visits of a paced replay, for others who wait for their turn.
+const TURN: Duration = Duration::from_millis(500);
 
 async fn replay(
     desk: &Desk<'_>,
@@ -95,18 +99,30 @@ async fn replay(
     quiet: bool,
 ) -> Result<(Tally, Vec<String>), Refusal> {
     publish::connected(to.publisher.link(), desk.amqp).await?;
-    let mut visit = desk.visit(None).await?;
-    let bar = progress(visit.expected(), quiet);
+    let bar = progress(survey.jobs(), quiet);
     let mut replay = Replay::new(to);
-    let done = replay.chosen(survey, &mut visit, renewer, |count| bar.inc(count)).await;
+    let notes = loop {
+        let mut visit = match desk.visit(None).await {
+            Ok(visit) => visit,
+            Err(refusal) if replay.tally.replayed == 0 => return Err(refusal),
+            Err(refusal) => break vec![refusal.text],
+        };
+        let done = replay.chosen(survey, &mut visit, renewer, |count| bar.set_position(count)).await;
+        remarks(desk, &visit, renewer);
+        let stopped = replay.tally.problem.is_some();
+        // It stops at the first problem, and what it has not looked at is no riddle then.
+        let missed = match done {
+            Ok(Ended::Over) if !stopped => overlooked(&visit),
+            _ => Vec::new(),
+        };
+        let sure = replay.make_sure(visit).await;
+        match (done, sure) {
+            (Err(error), _) | (_, Err(error)) => break vec![error.to_string()],
+            (Ok(Ended::TimeIsUp), Ok(())) if !stopped => tokio::time::sleep(TURN).await,
+            (Ok(_), Ok(())) => break missed,
+        }
+    };
     bar.finish_and_clear();
-    remarks(desk, &visit, renewer);
-    // It stops at the first problem, and what it has not looked at is no riddle then.
-    let mut notes = if replay.tally.problem.is_some() { Vec::new() } else { overlooked(&visit) };
-    let sure = replay.make_sure(visit).await;
-    if let Some(error) = done.err().or(sure.err()) {
-        notes = vec![error.to_string()];
-    }
     Ok((replay.tally, notes))
 }
 
@@ -139,6 +155,9 @@ impl Left {
 async fn leave_delivered(desk: &Desk<'_>, survey: &mut Survey, quiet: bool) -> Left {
     let ids: BTreeSet<&str> = survey.chosen.keys().map(String::as_str).collect();
     let (known, problem) = known::ask(desk, &ids, survey.oldest, quiet).await;
+    if let Some(problem) = &problem {
+        output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
+    }
     let mut left = Left { problem, ..Left::default() };
     survey.chosen.retain(|id, chosen| match known.of(id, chosen.first_seen) {
         Delivered::Never => true,
@@ -165,6 +184,8 @@ pub(super) struct Summary {
     pub delivered_already: u64,
     /// Jobs of which the delivery log cannot tell; replayed.
     pub delivery_unknown: u64,
+    /// Why the delivery log could not be asked, if so.
+    pub log_problem: Option<String>,
     /// Said, but no failed job has such an id.
     pub unknown: Vec<String>,
     /// Why publishing failed.
@@ -188,6 +209,7 @@ impl Summary {
             tally,
             delivered_already: left.delivered,
             delivery_unknown: left.unknown,
+            log_problem: left.problem,
             unknown: survey.resolved.unknown.clone(),
             problem,
             notes,
@@ -231,6 +253,11 @@ impl Summary {
             self.delivered_already,
             "left: delivered already, says the delivery log (name them by id to send them again)",
         );
+        if self.delivery_unknown > 0 {
+            let why = if self.log_problem.is_some() { "" } else { ": they are older than the delivery log" };
+            let among = counted(self.delivery_unknown, "job", "jobs");
+            let _ = write!(text, "\n  whether {among} among them had been delivered already is unknown{why}");
+        }
         for line in show::unknown(&self.unknown) {
             let _ = write!(text, "\n{line}");
         }

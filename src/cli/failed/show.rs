@@ -92,7 +92,10 @@ struct Candidates {
 
 impl Candidates {
     fn add(&mut self, selection: &Selection, held: &Held) {
-        let Some(key) = held.record.key().filter(|key| selection.wants(key)) else { return };
+        let key = held.record.key();
+        if !selection.wants(key) {
+            return;
+        }
         self.ids.insert(key.to_owned());
         if self.kept.len() < KEPT {
             self.kept.push((held.record.clone(), held.body.clone()));
@@ -101,7 +104,7 @@ impl Candidates {
 
     /// The copy that failed last, and the number of copies.
     fn of(&self, id: &str) -> Option<Found<'_>> {
-        let copies = || self.kept.iter().filter(|(record, _)| record.key() == Some(id));
+        let copies = || self.kept.iter().filter(|(record, _)| record.key() == id);
         let (record, body) = copies().max_by_key(|(record, _)| record.failed_at)?;
         Some(Found { record, body, copies: copies().count() as u64 })
     }
@@ -116,7 +119,7 @@ pub(super) struct Found<'a> {
 
 #[derive(Serialize)]
 struct Shown<'a> {
-    id: Option<&'a str>,
+    id: &'a str,
     reason: &'a str,
     owner: &'static str,
     meaning: &'static str,
@@ -161,7 +164,10 @@ impl Found<'_> {
             Ok(job) => facts.job(job),
             Err(unreadable) => {
                 facts.add("type", unreadable.kind.as_deref().unwrap_or("-"));
-                facts.add("no job", &format!("{}; it stays where it lies and cannot be replayed", unreadable.problem));
+                facts.add(
+                    "no job",
+                    &format!("{}; it cannot be replayed, only exported or discarded by its id", unreadable.problem),
+                );
             }
         }
         let since =
@@ -183,7 +189,7 @@ impl Found<'_> {
                 ),
             );
         }
-        let id = record.key().unwrap_or("(without an id)");
+        let id = record.key();
         let mut text = format!("{}\n{}", terminal.paint(output::Tone::Strong, &output::printable(id)), facts.0);
         if let Ok(job) = &record.content {
             let _ = write!(text, "\n{}\n", history(job, terminal));

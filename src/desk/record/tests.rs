@@ -61,7 +61,7 @@ fn reads_what_a_worker_wrote() {
     assert_eq!(record.reason, Reason::Known(FailReason::Gone));
     assert_eq!(record.detail.as_deref(), Some("why"));
     assert_eq!(record.failed_at, Timestamp::from_second(1_700_000_009).ok());
-    assert_eq!(record.key(), Some(job().webhook_id.as_str()));
+    assert_eq!(record.key(), job().webhook_id);
     assert_eq!(record.deliveries, 0);
 }
 

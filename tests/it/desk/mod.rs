@@ -144,7 +144,10 @@ async fn get(channel: &Channel, queue: &str) -> lapin::message::BasicGetMessage 
 async fn drain(world: &World, queue: &str) -> Vec<String> {
     let count = world.ready(queue).await as usize;
     let taken = world.take(queue, count).await;
-    taken.iter().map(|message| message.properties.message_id().as_ref().unwrap().to_string()).collect()
+    taken
+        .iter()
+        .map(|message| message.properties.message_id().as_ref().map_or_else(|| "-".to_owned(), ToString::to_string))
+        .collect()
 }
 
 fn set(ids: &[String]) -> BTreeSet<&str> {

@@ -1,12 +1,15 @@
 //! Choosing, counting, exporting and taking away: what is chosen and nothing else, and what goes is in a file first.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, process::Stdio};
 
 use leadhook::job::{HistoryEntry, Job};
 use serde_json::Value;
 
 use super::{drain, fail, failed, job, litter, quiet_world, set};
-use crate::harness::{World, eventually};
+use crate::{
+    harness::{World, eventually},
+    node::Node,
+};
 
 /// The job of event `n`, last attempted with this result.
 fn attempted(n: u32, reason: &str) -> Job {
@@ -90,11 +93,58 @@ async fn each_filter_counts() {
 async fn a_rate_is_kept() {
     let world = quiet_world().await;
     fail(&world, (0..12).map(job)).await;
-    let begun = std::time::Instant::now();
     let replay = failed(&world, &["replay", "--all", "--yes", "--rate", "10"]).await;
     assert_eq!(replay.code, Some(0), "{}", replay.err);
-    // The twelfth goes 1.1 s after the first; a slow machine only makes it later.
-    assert!(begun.elapsed() >= std::time::Duration::from_millis(1_100), "{:?}", begun.elapsed());
+    let told = told(&world, "replayed").await;
+    let at = told.iter().map(|record| record["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
+    let (first, last) = (at.clone().min().unwrap(), at.max().unwrap());
+    // The twelfth goes 1.1 s after the first; a slow machine only makes it later, the first one too by some milliseconds.
+    assert_eq!(told.len(), 12);
+    assert!(last.duration_since(first) >= jiff::SignedDuration::from_millis(1_000), "{first} to {last}");
+}
+
+#[tokio::test]
+async fn a_replay_that_lost_what_it_held_publishes_nothing_more() {
+    let mut world = quiet_world().await;
+    let ids = fail(&world, (0..40).map(job)).await;
+    let mut replay = spawned(&world, &["replay", "--all", "--yes", "--rate", "10"]);
+    eventually("some are back", async || (world.ready("jobs").await >= 5).then_some(())).await;
+    Node::shared().ctl(&["close_all_connections", "-p", world.vhost(), "a test"]);
+    let status = tokio::task::spawn_blocking(move || replay.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    world.reconnect().await;
+    let (jobs, failed) = (drain(&world, "jobs").await, drain(&world, "failed").await);
+    assert!(failed.len() >= 20, "it went on: {} jobs, {} failed", jobs.len(), failed.len());
+    assert_eq!(set(&[jobs.clone(), failed.clone()].concat()), set(&ids));
+    // What was under way at that moment may be both.
+    assert!(jobs.len() + failed.len() <= ids.len() + 3, "{} jobs, {} failed", jobs.len(), failed.len());
+}
+
+#[tokio::test]
+async fn who_is_interrupted_gives_everything_back_in_its_order() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..5_000).map(job)).await;
+    assert_eq!(failed(&world, &["list", "--no-log", "--json"]).await.code, Some(0));
+    for signal in ["INT", "TERM"] {
+        let mut list = spawned(&world, &["list", "--no-log", "--json"]);
+        eventually("it holds some", async || {
+            (world.ready("failed").await < 5_000 || list.try_wait().unwrap().is_some()).then_some(())
+        })
+        .await;
+        let _ = std::process::Command::new("kill").args([&format!("-{signal}"), &list.id().to_string()]).status();
+        let status = tokio::task::spawn_blocking(move || list.wait().unwrap()).await.unwrap();
+        // 0 where it was faster than the signal.
+        assert!([Some(0), Some(1)].contains(&status.code()), "{status}");
+        eventually("all are back", async || (world.ready("failed").await == 5_000).then_some(())).await;
+    }
+    assert_eq!(drain(&world, "failed").await, ids);
+}
+
+/// A command of the desk that runs while the test goes on.
+fn spawned(world: &World, arguments: &[&str]) -> std::process::Child {
+    let mut command = world.command();
+    command.arg("failed").args(arguments).env("LEADHOOK__AMQP__URLS", &world.url);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("leadhook failed")
 }
 
 #[tokio::test]
@@ -117,19 +167,25 @@ async fn counted_by_target_and_reason() {
 async fn an_export_is_whole_private_and_leaves_everything_where_it_is() {
     let world = quiet_world().await;
     let ids = fail(&world, (0..400).map(job)).await;
+    world.publish_to("", "leadhook.failed", b"no job, no id", Default::default()).await;
     let path = world.directory.path().join("out.jsonl");
     let to = path.to_str().unwrap();
     let export = failed(&world, &["export", "--to", to, "--all", "--json"]).await;
-    assert_eq!((export.code, &export.json()["written"]), (Some(0), &400.into()), "{}", export.err);
+    assert_eq!((export.code, &export.json()["written"]), (Some(0), &401.into()), "{}", export.err);
     let written = lines(&path);
     let found: Vec<_> = written.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(found, ids);
+    assert_eq!(found[..400], ids);
+    assert_eq!((&found[400][..4], &written[400]["body"]), ("raw_", &"no job, no id".into()));
     assert_eq!(written[7]["body"].as_str().unwrap(), crate::harness::event("ABC", 7));
     assert_eq!(written[7]["job"]["lead"], "lead_7");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let again = failed(&world, &["export", "--to", to, "--all"]).await;
     assert_eq!(again.code, Some(2), "{}", again.out);
     assert!(again.err.contains("is there already"), "{}", again.err);
+    // By its name it can be taken away; a filter leaves it, and says so.
+    let other = world.directory.path().join("raw.jsonl").display().to_string();
+    let remove = failed(&world, &["export", "--to", &other, &found[400], "--remove", "--yes"]).await;
+    assert_eq!(remove.code, Some(0), "{} {}", remove.out, remove.err);
     assert_eq!(drain(&world, "failed").await, ids);
 }
 
@@ -152,6 +208,24 @@ async fn an_export_removes_only_by_a_filter_and_only_what_is_in_the_file() {
 }
 
 #[tokio::test]
+async fn a_filter_leaves_what_is_no_job_and_says_so() {
+    let world = quiet_world().await;
+    fail(&world, (0..3).map(job)).await;
+    litter(&world, "not-ours").await;
+    let to = world.directory.path().join("gone.jsonl").display().to_string();
+    let arguments = ["discard", "--all", "--because", "a test", "--to", &to, "--yes"];
+    let discard = failed(&world, &arguments).await;
+    assert_eq!(discard.code, Some(1), "{} {}", discard.out, discard.err);
+    assert!(discard.out.contains("1 message left: no jobs of ours"), "{}", discard.out);
+    assert_eq!(drain(&world, "failed").await, ["not-ours"]);
+    // Nothing matches any more: no file is left that would be in the way of the next try.
+    let other = world.directory.path().join("none.jsonl").display().to_string();
+    let none = failed(&world, &["discard", "--target", "acme", "--because", "a test", "--to", &other, "--yes"]).await;
+    assert_eq!((none.code, none.out.trim()), (Some(0), "nothing matches: there is no file"), "{}", none.err);
+    assert!(!std::path::Path::new(&other).exists());
+}
+
+#[tokio::test]
 async fn what_is_discarded_is_in_the_file_and_in_the_log() {
     let world = quiet_world().await;
     let ids = fail(&world, (0..3).map(job)).await;
@@ -166,6 +240,7 @@ async fn what_is_discarded_is_in_the_file_and_in_the_log() {
     assert_eq!((discard.code, &discard.json()["removed"]), (Some(0), &2.into()), "{} {}", discard.out, discard.err);
     let gone = lines(&path);
     assert_eq!((gone[0]["id"].as_str(), gone[1]["body_base64"].is_string()), (Some(ids[1].as_str()), true));
+    assert_eq!((&gone[0]["because"], &gone[1]["taken_by"]), (&"a test".into(), &"Grace".into()));
     assert_eq!(drain(&world, "failed").await, [&*ids[0], &*ids[2]]);
     let records = eventually("both are in the log", async || {
         let told = told(&world, "discarded").await;
