@@ -65,6 +65,39 @@ impl RejectReason {
             RejectReason::DeliveryLimit => "delivery_limit",
         }
     }
+
+    /// Reads the label.
+    pub fn parse(label: &str) -> Option<RejectReason> {
+        RejectReason::ALL.into_iter().find(|reason| reason.label() == label)
+    }
+
+    /// One or two sentences for engineers: what is wrong, and what to do.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            RejectReason::TooLarge => {
+                "The body is too large. Publish less, or raise delivery.max_event_bytes, then requeue."
+            }
+            RejectReason::NotJson => "The body is no JSON object. Mend the publisher, and publish the event anew.",
+            RejectReason::DuplicateKey => "The body holds a key twice. Mend the publisher, and publish the event anew.",
+            RejectReason::MissingField => {
+                "A required field is missing. Mend the publisher, and publish the event anew."
+            }
+            RejectReason::InvalidField => "A field has the wrong form. Mend the publisher, and publish the event anew.",
+            RejectReason::UnknownEvent => "There is no such event. Mend the publisher, and publish the event anew.",
+            RejectReason::UnknownCampaign => "The store does not know the campaign. Add it to the store, then requeue.",
+            RejectReason::UnknownOrganization => {
+                "The store does not know the organization. Add it to the store, then requeue."
+            }
+            RejectReason::OrganizationMismatch => {
+                "The store and the message name different organizations. Mend the one that is wrong; requeue if it was the store."
+            }
+            RejectReason::MalformedJob => {
+                "Somebody else put it on the jobs queue. Find out who; it cannot be requeued."
+            }
+            RejectReason::NewerVersion => "A newer Leadhook made this job, and none took it up. Ask that version.",
+            RejectReason::DeliveryLimit => "The broker gave it out too often, and gave up. Find out why, then requeue.",
+        }
+    }
 }
 
 impl fmt::Display for RejectReason {

@@ -2,13 +2,13 @@
 //!
 //! The desk does the work (`crate::desk`); here it gets words, tables and exit codes.
 
-mod agree;
-mod discard;
-mod export;
+pub(super) mod agree;
+pub(super) mod discard;
+pub(super) mod export;
 mod known;
 mod list;
 mod replay;
-mod show;
+pub(super) mod show;
 mod stats;
 mod which;
 
@@ -78,15 +78,17 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
 /// Longest wait until what was done here is on record.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// What every command of the desk needs.
-struct Desk<'a> {
-    amqp: &'a Amqp,
-    failed: ShortString,
+/// What every command of the desk needs, at the failed or the rejected queue.
+pub(super) struct Desk<'a> {
+    pub amqp: &'a Amqp,
+    pub queue: ShortString,
+    /// What people call the queue.
+    called: &'static str,
     jobs: ShortString,
     /// The stream of the delivery log.
     log: ShortString,
-    settings: &'a Settings,
-    plan: Plan,
+    pub settings: &'a Settings,
+    pub plan: Plan,
     interrupt: Interrupt,
 }
 
@@ -94,24 +96,34 @@ impl Desk<'_> {
     fn of(settings: &Settings) -> Result<Desk<'_>, Refusal> {
         let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
         let names = plan.names();
-        let (failed, jobs, log) = (names.failed.clone(), names.jobs.clone(), names.log.clone());
+        let (queue, jobs, log) = (names.failed.clone(), names.jobs.clone(), names.log.clone());
         let interrupt = Interrupt::listen();
         let interrupt =
             interrupt.map_err(|error| Refusal::cannot_start(format!("cannot listen to signals: {error}")))?;
-        Ok(Desk { amqp: &settings.amqp, failed, jobs, log, settings, plan, interrupt })
+        Ok(Desk { amqp: &settings.amqp, queue, called: "failed queue", jobs, log, settings, plan, interrupt })
     }
 
-    async fn visit(&self, at_most: Option<u64>) -> Result<Visit, Refusal> {
-        let waiting = || eprintln!("somebody else is at the failed queue; waiting for them to finish");
-        let visit = Visit::open(self.amqp, &self.failed, at_most, waiting).await.map_err(refusal)?;
+    /// Whether it is the rejected queue, where nothing is a job.
+    pub fn is_rejected(&self) -> bool {
+        self.queue == self.plan.names().rejected
+    }
+
+    pub fn of_rejected(settings: &Settings) -> Result<Desk<'_>, Refusal> {
+        let desk = Desk::of(settings)?;
+        Ok(Desk { queue: desk.plan.names().rejected.clone(), called: "rejected queue", ..desk })
+    }
+
+    pub async fn visit(&self, at_most: Option<u64>) -> Result<Visit, Refusal> {
+        let waiting = || eprintln!("somebody else is at the desk; waiting for them to finish");
+        let visit = Visit::open(self.amqp, &self.queue, at_most, waiting).await.map_err(refusal)?;
         Ok(visit.ending_when_asked(self.interrupt.hold()))
     }
 
     /// Shows every message of the failed queue to `see`, and gives all back.
-    async fn look(&self, quiet: bool, see: impl FnMut(&Held)) -> Result<Seen, Refusal> {
+    pub async fn look(&self, quiet: bool, see: impl FnMut(&Held)) -> Result<Seen, Refusal> {
         let mut visit = self.visit(None).await?;
         let bar = progress(visit.expected(), quiet);
-        let mut renewer = Renewer::new(self.amqp, &self.failed);
+        let mut renewer = Renewer::new(self.amqp, &self.queue);
         let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
         bar.finish_and_clear();
         renewer.close().await;
@@ -127,7 +139,7 @@ impl Desk<'_> {
 
     /// What a choice means now; with what may have been overlooked.
     /// With `raw` a filter means messages that are no jobs, too.
-    async fn survey(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
+    pub async fn survey(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
         let mut surveyor = Surveyor::new(choice).with_raw(raw);
         let seen = self.look(quiet, |held| surveyor.add(&held.record)).await?;
         let survey = surveyor.finish();
@@ -138,24 +150,24 @@ impl Desk<'_> {
     }
 
     /// The delivery log, to write what people do; on the connection of `publisher`.
-    fn delivery_log(&self, publisher: &Publisher) -> DeliveryLog {
+    pub fn delivery_log(&self, publisher: &Publisher) -> DeliveryLog {
         delivery_log::start(self.settings, &self.plan, publisher, None)
     }
 }
 
 /// Ends the log of what was done here; a note where not all of it is on record.
-async fn close(log: DeliveryLog) -> Option<String> {
+pub(super) async fn close(log: DeliveryLog) -> Option<String> {
     let unwritten = log.close(CLOSING).await;
     let records = counted(unwritten, "record", "records");
     (unwritten > 0).then(|| format!("{records} could not be written to the delivery log: it does not say who did this"))
 }
 
 /// What a look came to.
-struct Seen {
-    /// Messages on the failed queue.
-    present: u64,
+pub(super) struct Seen {
+    /// Messages on the queue.
+    pub present: u64,
     /// What may have been overlooked, in words; none when all was seen.
-    notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 fn refusal(error: VisitError) -> Refusal {
@@ -166,12 +178,12 @@ fn refusal(error: VisitError) -> Refusal {
 }
 
 /// The answer could not be written: a full disk, say.
-fn unwritable(error: std::io::Error) -> Refusal {
+pub(super) fn unwritable(error: std::io::Error) -> Refusal {
     Refusal::cannot_start(format!("cannot write the answer: {error}"))
 }
 
 /// What a visit may have overlooked, in words; none when it has seen all there was.
-fn overlooked(visit: &Visit) -> Vec<String> {
+pub(super) fn overlooked(visit: &Visit) -> Vec<String> {
     let mut notes = Vec::new();
     if visit.missing() > 0 {
         let (missing, were) = (thousands(visit.missing()), if visit.missing() == 1 { "is" } else { "are" });
@@ -180,7 +192,7 @@ fn overlooked(visit: &Visit) -> Vec<String> {
             messages(visit.expected())
         ));
     } else if visit.others() {
-        notes.push("another program reads the failed queue too; what it holds is not seen here".to_owned());
+        notes.push("another program reads the queue too; what it holds is not seen here".to_owned());
     }
     if visit.expected() < visit.present() {
         notes.push(format!(
@@ -193,7 +205,7 @@ fn overlooked(visit: &Visit) -> Vec<String> {
 }
 
 /// Talk on stderr that changes no exit code.
-fn remarks(desk: &Desk<'_>, visit: &Visit, renewer: &Renewer<'_>) {
+pub(super) fn remarks(desk: &Desk<'_>, visit: &Visit, renewer: &Renewer<'_>) {
     if visit.guard() == Guard::Unlocked {
         output::warn(&format!(
             "the user of amqp.urls may not declare the lock \"{}.desk\" (configure permission): \

@@ -11,7 +11,8 @@ pub mod listen;
 pub mod output;
 pub mod publish;
 mod readable;
-pub mod run;
+pub mod rejected;
+mod run;
 pub mod sample;
 pub mod schedule;
 pub mod targets;
@@ -69,6 +70,8 @@ enum Command {
     Deliveries(deliveries::Args),
     /// Look at failed jobs, and put them back to be delivered anew
     Failed(failed::Args),
+    /// Look at rejected messages, and put them back when the cause is mended
+    Rejected(rejected::Args),
     /// Receive webhooks: print, verify, answer by script
     Listen(listen::ListenArgs),
     /// Check the signature of a webhook that was received
@@ -138,6 +141,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::DemoQueues(args) => demo_queues::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Deliveries(args) => deliveries::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Rejected(args) => rejected::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) | Command::Verify(_) => Exit::Ok, // done above

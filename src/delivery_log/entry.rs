@@ -67,6 +67,9 @@ impl What {
     }
 }
 
+/// Longest id of upstream in a record about an event, in bytes; what is longer is none, and may be anything.
+const LONGEST_ID: usize = 255;
+
 /// One record. What does not apply is left out, in the stream as in `--json`.
 ///
 /// Ids are the sender's own and name no person; no body, no header, no snippet of an answer, no URL is in it.
@@ -165,6 +168,19 @@ impl<'a> Entry<'a> {
             campaign: Some(job.campaign.as_str().into()),
             organization: Some(job.organization.as_str().into()),
             target: Some(job.target.as_str().into()),
+            ..Entry::new(what, at)
+        }
+    }
+
+    /// A record about an event that is no job.
+    pub fn of_event(what: What, at: jiff::Timestamp, event: &'a crate::event::Event) -> Entry<'a> {
+        let short = |text: &&str| text.len() <= LONGEST_ID;
+        Entry {
+            event: Some(event.kind.name().into()),
+            lead: Some(event.lead.as_str()).filter(short).map(Into::into),
+            submission: Some(event.submission.as_str()).filter(short).map(Into::into),
+            campaign: Some(event.campaign.as_str()).filter(short).map(Into::into),
+            organization: event.organization.as_deref().filter(short).map(Into::into),
             ..Entry::new(what, at)
         }
     }

@@ -3,7 +3,7 @@
 use jiff::{SpanRelativeTo, Timestamp, civil, tz::TimeZone};
 
 use super::record::{Reason, Record};
-use crate::{delivery::outcome::FailReason, event::EventKind, job::Job};
+use crate::{delivery::outcome::FailReason, event::EventKind, job::Job, rejection::RejectReason};
 
 /// All that is said must hold. Messages that cannot be read match only where nothing about a job is asked.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,17 @@ impl Filter {
             && event.is_none()
             && since.is_none()
             && before.is_none()
+    }
+}
+
+/// Checks the word of a reason of the rejected queue.
+///
+/// # Errors
+/// It is none; says which there are.
+pub fn reject_reason(text: &str) -> Result<String, String> {
+    match RejectReason::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("expected one of {}", RejectReason::ALL.map(RejectReason::label).join(", "))),
     }
 }
 

@@ -15,7 +15,7 @@
 //!   can fork it) share a `webhook-id` and are replayed as one.
 //!
 //! [`record`], [`filter`], [`listing`], [`stats`], [`facts`], [`selection`], [`survey`] and [`ledger`] decide and touch nothing;
-//! [`export`] writes files; [`visit`], [`wear`], [`replay`] and [`remove`] talk to the broker, [`interrupt`] listens to Ctrl-C, and
+//! [`export`] writes files; [`visit`], [`wear`], [`replay`], [`requeue`] and [`remove`] talk to the broker, [`interrupt`] listens to Ctrl-C, and
 //! only `cli::failed` talks to people. Proof: `tests/it/desk/`.
 
 pub mod record;
@@ -45,3 +45,5 @@ pub mod visit;
 pub mod wear;
 
 pub mod replay;
+
+pub mod requeue;

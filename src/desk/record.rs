@@ -11,6 +11,7 @@ use lapin::{
 use crate::{
     delivery::outcome::{FailReason, Owner},
     job::{Job, Malformed, header},
+    rejection::RejectReason,
 };
 
 /// A message of the failed queue.
@@ -50,6 +51,8 @@ pub struct Unreadable {
 pub enum Reason {
     /// A reason of ours, said by a worker or derived from what the broker added.
     Known(FailReason),
+    /// It rests on the rejected queue.
+    Rejected(RejectReason),
     /// A reason that a newer Leadhook wrote.
     Newer(String),
     /// The broker put it here by itself, for another cause than its delivery limit.
@@ -63,6 +66,7 @@ impl Reason {
     pub fn label(&self) -> &str {
         match self {
             Reason::Known(reason) => reason.label(),
+            Reason::Rejected(reason) => reason.label(),
             Reason::Newer(label) => label,
             Reason::DeadLettered => "dead_lettered",
             Reason::Unsaid => "unknown",
@@ -73,7 +77,7 @@ impl Reason {
     pub fn owner(&self) -> Owner {
         match self {
             Reason::Known(reason) => reason.owner(),
-            Reason::Newer(_) | Reason::DeadLettered | Reason::Unsaid => Owner::Us,
+            Reason::Rejected(_) | Reason::Newer(_) | Reason::DeadLettered | Reason::Unsaid => Owner::Us,
         }
     }
 
@@ -81,6 +85,7 @@ impl Reason {
     pub fn meaning(&self) -> &'static str {
         match self {
             Reason::Known(reason) => reason.meaning(),
+            Reason::Rejected(reason) => reason.meaning(),
             Reason::Newer(_) => "A newer leadhook wrote this reason; ask that version what it means.",
             Reason::DeadLettered => "The broker moved it here by itself; have the engineers find out why, then replay.",
             Reason::Unsaid => "Nothing says why it is here; have the engineers find out who put it there, then replay.",
@@ -95,7 +100,10 @@ impl Record {
         let headers = properties.headers().as_ref().unwrap_or(&empty);
         let death = Death::latest(headers);
         let said = text(headers, header::REASON);
+        let rejected_at = millis(headers, header::REJECTED_AT);
+        let rejected = said.as_deref().filter(|_| rejected_at.is_some()).and_then(RejectReason::parse);
         let reason = match (&said, &death) {
+            _ if rejected.is_some() => rejected.map_or(Reason::Unsaid, Reason::Rejected),
             (Some(label), _) if label == Reason::DeadLettered.label() => Reason::DeadLettered,
             (Some(label), _) => FailReason::parse(label).map_or_else(|| Reason::Newer(label.clone()), Reason::Known),
             (None, Some(death)) if death.reason == "delivery_limit" => Reason::Known(FailReason::DeliveryLimit),
@@ -104,7 +112,8 @@ impl Record {
         };
         let died = || death.as_ref().filter(|_| said.is_none());
         let detail = text(headers, header::DETAIL).or_else(|| died().map(Death::detail));
-        let failed_at = millis(headers, header::FAILED_AT).or_else(|| died().and_then(|death| death.at));
+        let failed_at =
+            millis(headers, header::FAILED_AT).or(rejected_at).or_else(|| died().and_then(|death| death.at));
         let bytes = body.len();
         let message_id = properties.message_id().as_ref().map(ShortString::to_string);
         let digest = |body: &[u8]| digest(message_id.as_deref().unwrap_or_default(), body);
@@ -179,7 +188,7 @@ fn digest(id: &str, body: &[u8]) -> String {
     context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn text(headers: &FieldTable, name: &str) -> Option<String> {
+pub(super) fn text(headers: &FieldTable, name: &str) -> Option<String> {
     match headers.inner().get(name)? {
         AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
         AMQPValue::ShortString(text) => Some(text.to_string()),

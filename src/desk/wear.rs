@@ -120,7 +120,8 @@ pub fn renewed(queue: &ShortString, record: &Record, properties: &BasicPropertie
     }
 }
 
-fn kept(from: &BasicProperties) -> BasicProperties {
+/// The properties that mean nothing to a broker.
+pub(super) fn kept(from: &BasicProperties) -> BasicProperties {
     let mut to = BasicProperties::default().with_delivery_mode(2);
     if let Some(value) = from.content_type() {
         to = to.with_content_type(value.clone());

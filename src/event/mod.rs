@@ -11,6 +11,9 @@ pub use self::kind::EventKind;
 use self::strict::{Fields, Shape};
 use crate::rejection::{RejectReason, Rejection};
 
+/// The AMQP header in which a publisher may name the organization.
+pub const ORGANIZATION_HEADER: &str = "organization-id";
+
 /// What routing needs of an event (README.md, "Publish events"). Holds no personal data: nothing of `data` is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

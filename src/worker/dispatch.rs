@@ -14,7 +14,7 @@ use super::{
     reject,
 };
 use crate::{
-    event::Event,
+    event::{self, Event},
     failpoint,
     job::{Envelope, Job, header, upstream},
     rejection::{RejectReason, Rejection},
@@ -42,7 +42,7 @@ pub async fn dispatch(context: &Context, input: Input) {
 }
 
 fn decode(context: &Context, input: &Input) -> Result<Event, Rejection> {
-    let organization = input.text_header("organization-id").map_err(|_| {
+    let organization = input.text_header(event::ORGANIZATION_HEADER).map_err(|_| {
         Rejection::new(RejectReason::InvalidField, "AMQP header organization-id: expected a UTF-8 string")
     })?;
     Event::decode(&input.body, organization, context.settings.delivery.max_event_bytes)

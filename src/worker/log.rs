@@ -117,17 +117,6 @@ pub(super) fn rejected(context: &Context, event: Option<&Event>, reason: RejectR
     context.log.write(&Entry { reason: Some(reason.label().into()), ..entry });
 }
 
-/// Longest id of upstream in a record, in bytes; what is longer is none, and may be anything.
-const LONGEST_ID: usize = 255;
-
 fn about(what: What, event: &Event) -> Entry<'_> {
-    let short = |text: &&str| text.len() <= LONGEST_ID;
-    Entry {
-        event: Some(event.kind.name().into()),
-        lead: Some(event.lead.as_str()).filter(short).map(Into::into),
-        submission: Some(event.submission.as_str()).filter(short).map(Into::into),
-        campaign: Some(event.campaign.as_str()).filter(short).map(Into::into),
-        organization: event.organization.as_deref().filter(short).map(Into::into),
-        ..Entry::new(what, Timestamp::now())
-    }
+    Entry::of_event(what, Timestamp::now(), event)
 }

@@ -8,7 +8,7 @@ use crate::cli::output::{Exit, Refusal};
 ///
 /// # Errors
 /// There is no terminal and no `--yes`; or the answer is no.
-pub(super) fn agree(yes: bool, question: &str) -> Result<(), Refusal> {
+pub(in crate::cli) fn agree(yes: bool, question: &str) -> Result<(), Refusal> {
     if yes {
         return Ok(());
     }
@@ -27,7 +27,7 @@ pub(super) fn agree(yes: bool, question: &str) -> Result<(), Refusal> {
 
 /// Who does something, for the delivery log.
 #[derive(clap::Args)]
-pub(super) struct By {
+pub(in crate::cli) struct By {
     /// Who does this, for the delivery log [default: the user who is logged in]
     #[arg(long = "by", value_name = "NAME", env = "LEADHOOK_OPERATOR")]
     name: Option<String>,
@@ -35,7 +35,7 @@ pub(super) struct By {
 
 impl By {
     /// The name, at most 100 characters of it.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::cli) fn name(&self) -> String {
         let user = || ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
         let name = self.name.clone().filter(|name| !name.trim().is_empty()).or_else(user);
         name.unwrap_or_else(|| "unknown".to_owned()).chars().take(100).collect()

@@ -9,24 +9,36 @@ use super::{
     known,
     which::Which,
 };
-use crate::cli::{
-    output::{Exit, Refusal},
-    readable::messages,
+use crate::{
+    cli::{
+        output::{Exit, Refusal},
+        readable::messages,
+    },
+    desk::survey::Choice,
 };
 
 /// Take failed jobs away for good, into a file, with a reason for the delivery log
 ///
 /// They will not be delivered any more. Each batch is in the file, and the file on the disk, before it is taken off the queue.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 discarded, 1 something could not be seen or removed (the output says which and why), 2 usage, the file is \
-there already, or nobody could be asked (nothing was done), 3 broker or queue not there, or the file cannot be written.")]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
     /// Only what was delivered all the same, says the delivery log: copies that failed after a crash forked their job
     #[arg(long)]
     delivered: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+pub(in crate::cli) const EXIT_CODES: &str = "\
+Exit codes: 0 discarded, 1 something could not be seen or removed (the output says which and why), 2 usage, the file is \
+there already, or nobody could be asked (nothing was done), 3 broker or queue not there, or the file cannot be written.";
+
+/// What is done with what was chosen.
+#[derive(clap::Args)]
+pub(in crate::cli) struct How {
     /// Why, for the delivery log; name no lead's data
     #[arg(long, value_name = "TEXT")]
     because: String,
@@ -47,13 +59,20 @@ pub(super) struct Args {
 const REASON: usize = 200;
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let choice = args.which.narrowed(args.delivered)?;
+    go(args.which.narrowed(args.delivered)?, args.delivered, &args.how, desk).await
+}
+
+/// Takes away what was chosen; with `delivered` only what was delivered all the same.
+///
+/// # Errors
+/// The file is there, nobody agreed, or the broker or the queue cannot be reached.
+pub(in crate::cli) async fn go(choice: Choice, delivered: bool, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     if args.because.trim().is_empty() || args.because.chars().count() > REASON {
         return Err(Refusal::usage(format!("--because takes 1 to {REASON} characters")));
     }
     free(&args.to)?;
-    let (mut survey, notes) = desk.survey(choice, false, args.json).await?;
-    if args.delivered {
+    let (mut survey, notes) = desk.survey(choice, desk.is_rejected(), args.json).await?;
+    if delivered {
         known::keep_delivered(desk, &mut survey, args.json).await?;
     }
     let count = survey.chosen.len() as u64;

@@ -32,15 +32,24 @@ use crate::{
 /// One JSON object a line, bodies included: the file holds the data of leads, and is made readable for its owner only. With
 /// --remove each batch is on the disk before it is taken off the queue.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 written, 1 something could not be seen or removed (the output says which and why), 2 usage, the file is there \
-already, or nobody could be asked (nothing was done), 3 broker or queue not there, or the file cannot be written.")]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: How,
+}
+
+pub(in crate::cli) const EXIT_CODES: &str = "\
+Exit codes: 0 written, 1 something could not be seen or removed (the output says which and why), 2 usage, the file is there \
+already, or nobody could be asked (nothing was done), 3 broker or queue not there, or the file cannot be written.";
+
+/// What is done with what was chosen.
+#[derive(clap::Args)]
+pub(in crate::cli) struct How {
     /// The file, which must not be there yet
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    #[command(flatten)]
-    which: Which,
     /// Take off the queue what is in the file; needs --older-than, ids or another filter
     #[arg(long)]
     remove: bool,
@@ -55,19 +64,26 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let choice = args.which.choice()?;
+    go(args.which.choice()?, &args.how, desk).await
+}
+
+/// Writes what was chosen.
+///
+/// # Errors
+/// The file is there, nobody agreed, or the broker or the queue cannot be reached.
+pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     if args.remove && matches!(&choice, Choice::Matching(filter) if filter.is_empty()) {
         return Err(Refusal::usage("--remove needs --older-than, ids or another filter: all is too much at once"));
     }
     free(&args.to)?;
     // What is only copied is copied whole; what goes must be named, if it is no job.
-    let (survey, notes) = desk.survey(choice, !args.remove, args.json).await?;
+    let (survey, notes) = desk.survey(choice, !args.remove || desk.is_rejected(), args.json).await?;
     let count = survey.chosen.len() as u64;
     let summary = match (count, args.remove) {
         (0, remove) => Summary { removed: remove.then_some(0), ..Summary::to(&args.to) },
         (_, false) => written(desk, &survey, create(&args.to)?, args.json).await?,
         (_, true) => {
-            let question = format!("Take {} off the failed queue, into {}?", messages(count), args.to.display());
+            let question = format!("Take {} off the {}, into {}?", messages(count), desk.called, args.to.display());
             agree(args.yes, &question)?;
             removed(desk, &survey, &args.to, &args.by, "exported", args.json).await?
         }
@@ -120,7 +136,7 @@ pub(super) async fn removed(
     let publisher = Publisher::start(desk.amqp, "discard", None, CancellationToken::new());
     let log = desk.delivery_log(&publisher);
     let bar = progress(visit.expected(), quiet);
-    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
+    let mut renewer = Renewer::new(desk.amqp, &desk.queue);
     let by = by.name();
     let mut removal = Removal::new(file, Doing { log: &log, by: &by, because });
     let done = removal.chosen(survey, &mut visit, &mut renewer, |count| bar.inc(count)).await;

@@ -74,7 +74,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     }
     let publisher = Publisher::start(desk.amqp, "replay", None, CancellationToken::new());
     let log = desk.delivery_log(&publisher);
-    let mut renewer = Renewer::new(desk.amqp, &desk.failed);
+    let mut renewer = Renewer::new(desk.amqp, &desk.queue);
     let by = args.by.name();
     let to = To { publisher: &publisher, jobs: &desk.jobs, log: &log, by: &by, rate: args.rate };
     let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;

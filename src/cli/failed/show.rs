@@ -43,7 +43,7 @@ pub struct Args {
     json: bool,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(in crate::cli) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let selection = Selection::new(std::slice::from_ref(&args.id)).map_err(Refusal::usage)?;
     let mut candidates = Candidates::default();
     let Seen { notes, .. } = desk.look(args.json, |held| candidates.add(&selection, held)).await?;
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         let but = notes.first().map(|note| format!(" (but {note})")).unwrap_or_default();
         return Err(Refusal {
             exit: Exit::Findings,
-            text: format!("no failed job has an id that begins with \"{}\"{but}", args.id),
+            text: format!("nothing there has an id that begins with \"{}\"{but}", args.id),
         });
     };
     let told = match args.json {
@@ -69,8 +69,8 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
 }
 
 /// A line for each thing that was said and is not there.
-pub(super) fn unknown(said: &[String]) -> impl Iterator<Item = String> + '_ {
-    said.iter().map(|id| format!("  no failed job has an id that begins with \"{}\"", output::printable(id)))
+pub(in crate::cli) fn unknown(said: &[String]) -> impl Iterator<Item = String> + '_ {
+    said.iter().map(|id| format!("  nothing there has an id that begins with \"{}\"", output::printable(id)))
 }
 
 /// The refusal of a beginning that fits several ids, naming them.
@@ -78,7 +78,7 @@ pub(super) fn ambiguous(resolved: &Resolved) -> Option<Refusal> {
     let said: Vec<_> = resolved
         .ambiguous
         .iter()
-        .map(|(said, ids)| format!("\"{said}\" fits several failed jobs, write more of it: {}", ids.join(", ")))
+        .map(|(said, ids)| format!("\"{said}\" fits several, write more of it: {}", ids.join(", ")))
         .collect();
     (!said.is_empty()).then(|| Refusal::usage(said.join("\n")))
 }

@@ -2,6 +2,7 @@
 
 mod looking;
 mod refusing;
+mod rejected;
 mod replaying;
 mod taking;
 

@@ -21,7 +21,7 @@ async fn nothing_has_failed() {
     check(
         &failed(&world, &["show", "wh_nothing"]).await,
         1,
-        &["no failed job has an id that begins with \"wh_nothing\""],
+        &["nothing there has an id that begins with \"wh_nothing\""],
     );
 }
 
