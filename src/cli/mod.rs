@@ -2,6 +2,7 @@
 
 mod arguments;
 pub mod check;
+pub mod console;
 pub mod deliveries;
 pub mod demo_queues;
 pub mod explain;
@@ -10,7 +11,7 @@ pub mod health;
 pub mod listen;
 pub mod output;
 pub mod publish;
-mod readable;
+pub(crate) mod readable;
 pub mod run;
 pub mod sample;
 pub mod schedule;
@@ -69,6 +70,8 @@ enum Command {
     Deliveries(deliveries::Args),
     /// Look at failed jobs, and put them back to be delivered anew
     Failed(failed::Args),
+    /// Serve the web console: overview, search, failed jobs, until SIGTERM
+    Console,
     /// Receive webhooks: print, verify, answer by script
     Listen(listen::ListenArgs),
     /// Check the signature of a webhook that was received
@@ -127,7 +130,7 @@ async fn dispatch(cli: Cli) -> Exit {
             return Exit::Usage;
         }
     };
-    if !matches!(cli.command, Command::Run) {
+    if !matches!(cli.command, Command::Run | Command::Console) {
         logging::init_for_commands();
     }
     match cli.command {
@@ -139,6 +142,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Deliveries(args) => deliveries::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Console => console::run(settings).await,
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) | Command::Verify(_) => Exit::Ok, // done above
     }
