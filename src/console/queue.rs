@@ -29,7 +29,7 @@ use crate::{
 const TURN: Duration = Duration::from_secs(3);
 
 /// Longest look for a page, the wait for `leadhook failed` elsewhere included.
-const LOOK: Duration = Duration::from_secs(12);
+const LOOK: Duration = Duration::from_secs(20);
 
 /// Longest wait for what the delivery log knows.
 const LOG: Duration = Duration::from_secs(5);

@@ -35,7 +35,9 @@ struct Tries {
 impl Throttle {
     /// Whether somebody may try; if not, how long they have to wait.
     pub fn may_try(&mut self, address: IpAddr, name: &str, now: Instant) -> Result<(), Duration> {
-        let Some(tries) = self.known.get_mut(&(Some(network(address)), name.to_owned())) else { return Ok(()) };
+        let own = (Some(network(address)), name.to_owned());
+        let key = if self.known.contains_key(&own) || self.known.len() < MOST { own } else { (None, String::new()) };
+        let Some(tries) = self.known.get_mut(&key) else { return Ok(()) };
         tries.refill(now);
         if tries.left > 0 { Ok(()) } else { Err(AGAIN.saturating_sub(now.duration_since(tries.since))) }
     }
@@ -115,5 +117,7 @@ mod tests {
             throttle.failed(IpAddr::from(n.to_be_bytes()), "", now);
         }
         assert!(throttle.known.len() <= MOST + 1);
+        let strange = "172.16.0.1".parse().unwrap();
+        assert!(throttle.may_try(strange, "", now).is_err(), "when too many are known, all others share their tries");
     }
 }

@@ -55,7 +55,7 @@ fn queues(sight: &Sight) -> Markup {
 fn tile(name: &str, number: Option<u64>, tone: &str, link: Option<&str>, more: Option<String>) -> Markup {
     let tone = if number.is_some_and(|number| number > 0) { tone } else { "" };
     html! {
-        li.tile class=(tone) {
+        li class={ "tile " (tone) } {
             span.name { @match link { Some(link) => a href=(link) { (name) }, None => (name) } }
             span.number { @match number { Some(number) => (thousands(number)), None => "–" } }
             @if let Some(more) = more { span.more { (more) } }

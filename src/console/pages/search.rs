@@ -136,5 +136,5 @@ pub fn state(what: What) -> Markup {
         Tone::Warning => "warn",
         Tone::Quiet | Tone::Strong => "plain",
     };
-    html! { span.badge class=(tone) { (words::state(what)) } }
+    html! { span class={ "badge " (tone) } { (words::state(what)) } }
 }
