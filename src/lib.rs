@@ -11,7 +11,7 @@
 //! target; [`delivery`] holds the decisions (schedule, ladder, outcome, signature) and touches nothing; [`egress`] says where
 //! a webhook may go; [`poster`] makes exactly one POST; [`broker`] talks AMQP; [`delivery_log`] keeps what
 //! happened, for support; [`worker`] joins them under the settling rules; [`desk`] looks at
-//! failed jobs; [`receiver`] is the local test receiver; [`failpoint`] lets tests break all that; [`cli`] is the
+//! failed jobs; [`console`] shows all that in a browser; [`receiver`] is the local test receiver; [`failpoint`] lets tests break all that; [`cli`] is the
 //! composition root.
 
 pub mod rejection;
@@ -41,6 +41,8 @@ pub mod desk;
 pub mod receiver;
 
 pub mod admin;
+
+pub mod console;
 
 pub mod metrics;
 

@@ -4,7 +4,7 @@
 
 mod list;
 mod show;
-mod words;
+pub(crate) mod words;
 
 use lapin::types::ShortString;
 

@@ -101,65 +101,66 @@ pub fn explain(store: &Store, service: &Service<'_>, question: Question<'_>, jso
 
 /// Everything that is known about a campaign.
 #[derive(Debug, Serialize)]
-struct Answer {
-    campaign: String,
+pub(crate) struct Answer {
+    pub(crate) campaign: String,
     /// Where the store places it, if it can.
-    organization: Option<String>,
+    pub(crate) organization: Option<String>,
     /// Whether the store lists the campaign.
-    listed: bool,
+    pub(crate) listed: bool,
     /// Whether the campaign overrides its organization.
-    overrides: bool,
+    pub(crate) overrides: bool,
     /// Why it cannot be placed.
-    misplaced: Option<Reason>,
-    events: Vec<EventAnswer>,
-    targets: Vec<TargetAnswer>,
-    notes: Vec<String>,
+    pub(crate) misplaced: Option<Reason>,
+    pub(crate) events: Vec<EventAnswer>,
+    pub(crate) targets: Vec<TargetAnswer>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// A word for programs and a sentence for people.
 #[derive(Debug, Serialize)]
-struct Reason {
-    reason: &'static str,
-    text: String,
+pub(crate) struct Reason {
+    pub(crate) reason: &'static str,
+    pub(crate) text: String,
 }
 
 #[derive(Debug, Serialize)]
-struct EventAnswer {
-    event: &'static str,
-    targets: Vec<String>,
-    no_target: Option<Reason>,
+pub(crate) struct EventAnswer {
+    pub(crate) event: &'static str,
+    pub(crate) targets: Vec<String>,
+    pub(crate) no_target: Option<Reason>,
 }
 
 #[derive(Debug, Serialize)]
-struct TargetAnswer {
-    key: String,
+pub(crate) struct TargetAnswer {
+    pub(crate) key: String,
     /// Without its query.
-    url: Sourced<String>,
-    events: Sourced<Vec<&'static str>>,
-    retry_attempts: Sourced<u32>,
-    timeout_seconds: Sourced<u64>,
+    pub(crate) url: Sourced<String>,
+    pub(crate) events: Sourced<Vec<&'static str>>,
+    pub(crate) retry_attempts: Sourced<u32>,
+    pub(crate) timeout_seconds: Sourced<u64>,
     /// The lower one of the target's own and the service's (`delivery.max_in_flight`).
-    max_in_flight: Sourced<usize>,
+    pub(crate) max_in_flight: Sourced<usize>,
     /// How many; never the secrets.
-    signing_secrets: Sourced<usize>,
+    pub(crate) signing_secrets: Sourced<usize>,
     /// Whether there is one.
-    client_certificate: Sourced<bool>,
+    pub(crate) client_certificate: Sourced<bool>,
     /// Names and origins; never the values.
-    headers: BTreeMap<String, &'static str>,
-    schedule: Schedule,
-    jitter: f64,
+    pub(crate) headers: BTreeMap<String, &'static str>,
+    pub(crate) schedule: Schedule,
+    pub(crate) jitter: f64,
     /// From the event on, or from the last replay.
-    maximum_age_seconds: u64,
+    pub(crate) maximum_age_seconds: u64,
 }
 
 /// A value and where it was said.
 #[derive(Debug, Serialize)]
-struct Sourced<T> {
-    value: T,
-    origin: &'static str,
+pub(crate) struct Sourced<T> {
+    pub(crate) value: T,
+    pub(crate) origin: &'static str,
 }
 
-fn answer(store: &Store, service: &Service<'_>, question: Question<'_>) -> Answer {
+/// The answer as values, for whoever shows it otherwise.
+pub(crate) fn answer(store: &Store, service: &Service<'_>, question: Question<'_>) -> Answer {
     let mut answer = Answer {
         campaign: question.campaign.to_owned(),
         organization: None,

@@ -183,7 +183,7 @@ pub(super) fn unwritable(error: std::io::Error) -> Refusal {
 }
 
 /// What a visit may have overlooked, in words; none when it has seen all there was.
-pub(super) fn overlooked(visit: &Visit) -> Vec<String> {
+pub(crate) fn overlooked(visit: &Visit) -> Vec<String> {
     let mut notes = Vec::new();
     if visit.missing() > 0 {
         let (missing, were) = (thousands(visit.missing()), if visit.missing() == 1 { "is" } else { "are" });

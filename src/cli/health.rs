@@ -39,7 +39,7 @@ pub async fn run(args: &Args, settings: &Settings) -> Exit {
 ///
 /// # Errors
 /// None answers in time; says so in a sentence.
-pub(super) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, String), String> {
+pub(crate) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, String), String> {
     let mut address = settings.admin.listen;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

@@ -2,6 +2,7 @@
 
 mod arguments;
 pub mod check;
+pub mod console;
 pub mod deliveries;
 pub mod demo_queues;
 pub mod explain;
@@ -10,9 +11,9 @@ pub mod health;
 pub mod listen;
 pub mod output;
 pub mod publish;
-mod readable;
+pub(crate) mod readable;
 pub mod rejected;
-mod run;
+pub mod run;
 pub mod sample;
 pub mod schedule;
 pub mod targets;
@@ -72,6 +73,8 @@ enum Command {
     Failed(failed::Args),
     /// Look at rejected messages, and put them back when the cause is mended
     Rejected(rejected::Args),
+    /// Serve the web console: overview, search, failed jobs, until SIGTERM
+    Console,
     /// Receive webhooks: print, verify, answer by script
     Listen(listen::ListenArgs),
     /// Check the signature of a webhook that was received
@@ -130,7 +133,7 @@ async fn dispatch(cli: Cli) -> Exit {
             return Exit::Usage;
         }
     };
-    if !matches!(cli.command, Command::Run) {
+    if !matches!(cli.command, Command::Run | Command::Console) {
         logging::init_for_commands();
     }
     match cli.command {
@@ -143,6 +146,7 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Rejected(args) => rejected::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
         Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
+        Command::Console => console::run(settings).await,
         Command::Health(args) => health::run(&args, &settings).await,
         Command::Check(_) | Command::Listen(_) | Command::Verify(_) => Exit::Ok, // done above
     }

@@ -9,7 +9,7 @@ use super::output;
 const PROGRESS_FROM: u64 = 2_000;
 
 /// Progress on stderr, where that is a terminal and there is enough to do.
-pub(super) fn progress(total: u64, quiet: bool) -> ProgressBar {
+pub(crate) fn progress(total: u64, quiet: bool) -> ProgressBar {
     let target = match quiet || total < PROGRESS_FROM {
         true => ProgressDrawTarget::hidden(),
         false => ProgressDrawTarget::stderr(),
@@ -20,7 +20,7 @@ pub(super) fn progress(total: u64, quiet: bool) -> ProgressBar {
 }
 
 /// `1,234`.
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -32,20 +32,20 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
-pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
 
-pub(super) fn messages(number: u64) -> String {
+pub(crate) fn messages(number: u64) -> String {
     counted(number, "message", "messages")
 }
 
-pub(super) fn jobs(number: u64) -> String {
+pub(crate) fn jobs(number: u64) -> String {
     counted(number, "job", "jobs")
 }
 
 /// `3 h ago`, or a dash where nobody knows.
-pub(super) fn age(at: Option<Timestamp>, now: Timestamp) -> String {
+pub(crate) fn age(at: Option<Timestamp>, now: Timestamp) -> String {
     match at {
         None => "-".to_owned(),
         // Clocks differ: what lies in the future has just happened.
@@ -54,7 +54,7 @@ pub(super) fn age(at: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 /// A time for people, in UTC, to the second.
-pub(super) fn clock(at: Timestamp) -> String {
+pub(crate) fn clock(at: Timestamp) -> String {
     format!("{at:.0}")
 }
 

@@ -4,7 +4,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Admin, Amqp, Backoff, Delivery, DeliveryLog, Egress, Log, Secrets, Settings, Shutdown, StoreSettings, Tls,
+    Admin, Amqp, Backoff, Console, Delivery, DeliveryLog, Egress, Log, Secrets, Settings, Shutdown, StoreSettings, Tls,
     Topology,
     problem::{Place, Problem, Problems},
     said::{Said, Word},
@@ -65,6 +65,10 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let listen = sheet.key("admin.listen").text(words::address);
     let failed_threshold = sheet.key("admin.failed_threshold").integer(1..=i64::MAX as u64);
     let rejected_threshold = sheet.key("admin.rejected_threshold").integer(1..=i64::MAX as u64);
+    let console_listen = sheet.key("console.listen").text(words::console_address);
+    let credentials = sheet.key("console.credentials").optional(|key| key.list(words::credential));
+    let hosts = sheet.key("console.hosts").list_or_none(words::host);
+    let discard_directory = sheet.key("console.discard_directory").optional(|key| key.text(words::path));
     let format = sheet.key("log.format").text(words::log_format);
     let level = sheet.key("log.level").text(words::log_level);
 
@@ -86,6 +90,11 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             sheet.relate(&["amqp.client_key"], Some("needs amqp.client_certificate, whose key it is".to_owned()));
         }
         _ => {}
+    }
+    if let (Some(listen), Some(credentials)) = (console_listen, &credentials) {
+        let credentials = credentials.as_deref().unwrap_or_default();
+        sheet.relate(&["console.listen"], words::open_to_all(listen, credentials));
+        sheet.relate(&["console.credentials"], words::alike(credentials));
     }
     if let (Some(None), Some(true)) = (&proxy, proxy_resolves) {
         let text = "is true, but there is no egress.proxy that could resolve names".to_owned();
@@ -134,6 +143,12 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         },
         shutdown: Shutdown { grace: grace? },
         admin: Admin { listen: listen?, failed_threshold: failed_threshold?, rejected_threshold: rejected_threshold? },
+        console: Console {
+            listen: console_listen?,
+            credentials: credentials?.unwrap_or_default(),
+            hosts: hosts?,
+            discard_directory: discard_directory?,
+        },
         log: Log { format: format?, level: level? },
     })
 }

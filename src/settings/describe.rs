@@ -24,6 +24,7 @@ impl Settings {
             backoff,
             shutdown,
             admin,
+            console,
             log,
         } = self;
         vec![
@@ -67,6 +68,10 @@ impl Settings {
             ("admin.listen", admin.listen.to_string()),
             ("admin.failed_threshold", admin.failed_threshold.to_string()),
             ("admin.rejected_threshold", admin.rejected_threshold.to_string()),
+            ("console.listen", console.listen.to_string()),
+            ("console.credentials", listed(&console.credentials)),
+            ("console.hosts", listed(&console.hosts)),
+            ("console.discard_directory", or_none(console.discard_directory.as_deref().map(shown))),
             ("log.format", format_name(log.format).to_owned()),
             ("log.level", log.level.clone()),
         ]

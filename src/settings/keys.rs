@@ -161,6 +161,18 @@ const KEYS: &[Key] = &[
     ),
     key("admin.failed_threshold", "10000", "failed messages from which /readyz warns, 1 or more"),
     key("admin.rejected_threshold", "1000", "rejected messages from which /readyz warns, 1 or more"),
+    key(
+        "console.listen",
+        "\"127.0.0.1:9465\"",
+        "address of the web console; beyond loopback only with console.credentials; port 0 picks one and logs it",
+    ),
+    key(
+        "console.credentials",
+        "none",
+        "who may come in, as name:role:secret; role read or act; separated by commas in the environment",
+    ),
+    key("console.hosts", "[]", "names under which browsers may ask for the console, besides those of the loopback"),
+    key("console.discard_directory", "none", "where the console writes jobs that are discarded; without it none are"),
     key("log.format", "\"auto\"", "auto (text on a terminal, else json), text or json"),
     key("log.level", "\"info\"", "a level, or filter directives such as info,leadhook::worker=debug"),
 ];

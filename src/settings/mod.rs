@@ -109,6 +109,8 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// The admin port.
     pub admin: Admin,
+    /// The web console.
+    pub console: Console,
     /// Logging.
     pub log: Log,
 }
@@ -325,6 +327,61 @@ pub struct Admin {
     pub failed_threshold: u64,
     /// Rejected messages from which readiness detail warns, default 1000.
     pub rejected_threshold: u64,
+}
+
+/// `console.*`
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// Address of the web console; port 0 picks one. Beyond loopback only with credentials.
+    pub listen: SocketAddr,
+    /// Who may come in; none: whoever is on this machine, to read.
+    pub credentials: Vec<Credential>,
+    /// Names under which browsers may ask for it, besides those of the loopback.
+    pub hosts: Vec<String>,
+    /// Where jobs that are discarded are written to; none: the console discards nothing.
+    pub discard_directory: Option<PathBuf>,
+}
+
+/// Who may come in. The secret is not kept, only its digest, and `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// What the log and the delivery log call them.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// SHA-256 of the secret.
+    pub digest: [u8; 32],
+}
+
+/// What somebody may do in the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look at everything but the data of leads.
+    Read,
+    /// Replay, discard, and see the data of leads.
+    Act,
+}
+
+impl Role {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Act => "act",
+        }
+    }
+}
+
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.role.name())
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credential({self})")
+    }
 }
 
 /// `log.*`

@@ -108,6 +108,30 @@ const ROWS: &[Row] = &[
     ("admin.listen", "'[::]:0'", "[::]:0", |s| s.admin.listen.to_string(), "[::]:0"),
     ("admin.failed_threshold", "3", "3", |s| s.admin.failed_threshold.to_string(), "3"),
     ("admin.rejected_threshold", "4", "4", |s| s.admin.rejected_threshold.to_string(), "4"),
+    ("console.listen", "'127.0.0.2:0'", "127.0.0.2:0", |s| s.console.listen.to_string(), "127.0.0.2:0"),
+    (
+        "console.credentials",
+        "['anna:act:0123456789abcdef', 'ben:read:fedcba98:76543210']",
+        "anna:act:0123456789abcdef,ben:read:fedcba98:76543210",
+        |s| {
+            s.console.credentials.iter().map(|one| format!("{one} {:02x}", one.digest[0])).collect::<Vec<_>>().join(" ")
+        },
+        "anna:act 9f ben:read be",
+    ),
+    (
+        "console.hosts",
+        "['Console.example', 'c:8443']",
+        "Console.example,c:8443",
+        |s| s.console.hosts.join(" "),
+        "console.example c:8443",
+    ),
+    (
+        "console.discard_directory",
+        "'/var/gone'",
+        "/var/gone",
+        |s| format!("{:?}", s.console.discard_directory),
+        r#"Some("/var/gone")"#,
+    ),
     ("log.format", "'json'", "json", |s| format!("{:?}", s.log.format), "Json"),
     ("log.level", "'warn'", "warn", |s| s.log.level.clone(), "warn"),
 ];
@@ -220,6 +244,9 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.admin.listen, "127.0.0.1:9464".parse().unwrap());
     assert_eq!(s.admin.failed_threshold, 10_000);
     assert_eq!(s.admin.rejected_threshold, 1_000);
+    assert_eq!(s.console.listen, "127.0.0.1:9465".parse().unwrap());
+    assert!(s.console.credentials.is_empty() && s.console.hosts.is_empty());
+    assert_eq!(s.console.discard_directory, None);
     assert_eq!(s.log.format, LogFormat::Auto);
     assert_eq!(s.log.level, "info");
 }
@@ -311,7 +338,7 @@ fn unknown_names_are_told_with_what_is_there() {
         ("concurrency = 5", "f.toml:1:1: concurrency: unknown, did you mean delivery.concurrency?"),
         (
             "[webhooks]\na = 1",
-            "f.toml:1:2: webhooks: unknown, the sections are amqp, topology, store, delivery, delivery_log, secrets, egress, tls, backoff, shutdown, admin, log",
+            "f.toml:1:2: webhooks: unknown, the sections are amqp, topology, store, delivery, delivery_log, secrets, egress, tls, backoff, shutdown, admin, console, log",
         ),
         ("backoff = '15s'", "f.toml:1:11: backoff: is a section: write [backoff] and its keys below"),
         (
@@ -435,6 +462,26 @@ fn relations_between_settings_are_checked() {
         problems("[backoff]\ninitial = '20s'", &[("LEADHOOK__BACKOFF__MAXIMUM", "10s")]),
         ["LEADHOOK__BACKOFF__MAXIMUM: backoff.maximum: 10s is shorter than backoff.initial (20s)"]
     );
+}
+
+#[test]
+fn a_console_for_others_needs_credentials_and_none_of_them_is_shown() {
+    for listen in ["0.0.0.0:9465", "[::]:9465", "10.0.0.7:0"] {
+        let problems = problems(&format!("[console]\nlisten = '{listen}'"), &[]);
+        assert!(problems.len() == 1 && problems[0].starts_with("f.toml:2:10: console.listen: "), "{problems:?}");
+        let with = format!("[console]\nlisten = '{listen}'\ncredentials = ['anna:act:hunter2hunter2hunter2']");
+        let settings = from(&with, &[]).unwrap();
+        assert!(!format!("{settings:?} {:?}", settings.describe()).contains("hunter2"));
+        assert!(settings.describe().contains(&"console.credentials = anna:act".to_owned()));
+    }
+    for wrong in ["hunter2", "anna:hunter2", "anna:admin:hunter2hunter2hunter2", "a b:act:hunter2hunter2hunter2"] {
+        let problems = problems(&format!("[console]\ncredentials = ['{wrong}']"), &[]).join("\n");
+        assert!(problems.contains("entry 1: is not name:role:secret") && !problems.contains("hunter2"), "{problems}");
+    }
+    let short = problems("[console]\ncredentials = ['anna:act:hunter2']", &[]).join("\n");
+    assert!(short.contains("16 characters") && !short.contains("hunter2"), "{short}");
+    let twice = problems("[console]\ncredentials = ['a:act:0123456789abcdef', 'b:read:0123456789abcdef']", &[]);
+    assert_eq!(twice, ["f.toml:2:15: console.credentials: has the name or the secret of b twice"]);
 }
 
 #[test]

@@ -5,12 +5,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use aws_lc_rs::digest;
 use bytesize::ByteSize;
 use config::ValueKind;
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{BrokerUrl, LogFormat, ProxyUrl, TlsVersion, problem::Place, said::Word};
+use super::{BrokerUrl, Credential, LogFormat, ProxyUrl, Role, TlsVersion, problem::Place, said::Word};
 use crate::{egress::Rule, logging};
 
 /// A duration as settings are written: `500ms`, `15s`, `1h 30m`.
@@ -223,6 +224,57 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| {
         format!("{text:?} is not an address: write an IP address and a port, such as 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464")
     })
+}
+
+pub(super) fn console_address(text: &str) -> Result<SocketAddr, String> {
+    text.trim().parse().map_err(|_| {
+        format!("{text:?} is not an address: write an IP address and a port, such as 127.0.0.1:9465 or [::1]:9465")
+    })
+}
+
+/// Shortest secret of the console, in characters: sign-ins are rate-limited, so this is out of reach for guessing.
+const SHORTEST_SECRET: usize = 16;
+
+/// Says nothing of the value: any part of it may be the secret.
+pub(super) fn credential(text: &str) -> Result<Credential, String> {
+    const WRONG: &str =
+        "is not name:role:secret: the name of A-Z a-z 0-9 . _ @ -, the role read or act (not shown: it holds a secret)";
+    let mut parts = text.splitn(3, ':');
+    let (Some(name), Some(role), Some(secret)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(WRONG.to_owned());
+    };
+    let fits = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b'-'));
+    let role = [Role::Read, Role::Act].into_iter().find(|known| known.name() == role);
+    let (true, Some(role)) = (fits, role) else { return Err(WRONG.to_owned()) };
+    if secret.chars().count() < SHORTEST_SECRET || secret.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("has a secret that is no {SHORTEST_SECRET} characters or more without spaces (not shown)"));
+    }
+    let mut kept = [0; 32];
+    kept.copy_from_slice(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref());
+    Ok(Credential { name: name.to_owned(), role, digest: kept })
+}
+
+/// A console that anybody in the network could use.
+pub(super) fn open_to_all(listen: SocketAddr, credentials: &[Credential]) -> Option<String> {
+    (!listen.ip().is_loopback() && credentials.is_empty()).then(|| {
+        format!("{listen} is beyond loopback, and there are no console.credentials: anybody could look at leads")
+    })
+}
+
+/// Two people of one name could not be told apart in the log, nor two secrets that are the same.
+pub(super) fn alike(credentials: &[Credential]) -> Option<String> {
+    let before = |at: usize| credentials.iter().take(at);
+    let mut all = credentials.iter().enumerate();
+    let twice = all.find(|(at, one)| before(*at).any(|other| other.name == one.name || other.digest == one.digest));
+    twice.map(|(_, one)| format!("has the name or the secret of {} twice", one.name))
+}
+
+/// A host name or address, with or without a port.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let text = text.trim().to_ascii_lowercase();
+    let fits = !text.is_empty() && text.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+    if fits { Ok(text) } else { Err(format!("{text:?} is not a host: write console.example or console.example:8443")) }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -22,7 +22,7 @@ use self::markdown::{blocks, code, codes, commands_of, is_name, slug, table, wor
 use crate::harness::leadhook;
 
 /// The documents for users, and the map for developers.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -31,6 +31,7 @@ const DOCUMENTS: [&str; 10] = [
     "docs/operating.md",
     "docs/failures.md",
     "docs/SUPPORT.md",
+    "docs/console.md",
     "docs/RELIABILITY.md",
     "SECURITY.md",
 ];

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How a delivery stands, for a table.
-pub(super) fn state(what: What) -> &'static str {
+pub(crate) fn state(what: What) -> &'static str {
     match what {
         What::Delivered => "delivered",
         What::Retry => "retrying",
@@ -24,7 +24,7 @@ pub(super) fn state(what: What) -> &'static str {
 }
 
 /// How it is to be felt.
-pub(super) fn tone(what: What) -> Tone {
+pub(crate) fn tone(what: What) -> Tone {
     match what {
         What::Delivered => Tone::Good,
         What::Failed | What::Rejected => Tone::Bad,
@@ -34,7 +34,7 @@ pub(super) fn tone(what: What) -> Tone {
 }
 
 /// `2/6`, or a dash.
-pub(super) fn attempts(attempt: Option<u32>, of: Option<u32>) -> String {
+pub(crate) fn attempts(attempt: Option<u32>, of: Option<u32>) -> String {
     match (attempt, of) {
         (Some(attempt), Some(of)) => format!("{attempt}/{of}"),
         (Some(attempt), None) => attempt.to_string(),
@@ -43,7 +43,7 @@ pub(super) fn attempts(attempt: Option<u32>, of: Option<u32>) -> String {
 }
 
 /// `200`, `500`, `429 pushback`, `timeout`, or a dash.
-pub(super) fn result(status: Option<u16>, error: Option<&str>) -> String {
+pub(crate) fn result(status: Option<u16>, error: Option<&str>) -> String {
     match (status, error) {
         (Some(status), None | Some("status")) => status.to_string(),
         (Some(status), Some(error)) => format!("{status} {error}"),
@@ -53,7 +53,7 @@ pub(super) fn result(status: Option<u16>, error: Option<&str>) -> String {
 }
 
 /// What else there is to say: when the next attempt is due, why it is over, who did it.
-pub(super) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by: Option<&str>) -> String {
+pub(crate) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by: Option<&str>) -> String {
     let said = match (what, next, reason) {
         (What::Retry, Some(next), _) => format!("next attempt {}", readable::clock(next)),
         (_, _, Some(reason)) => reason.to_owned(),
@@ -67,6 +67,6 @@ pub(super) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by
 }
 
 /// The same, of a record.
-pub(super) fn note_of(entry: &Entry<'_>) -> String {
+pub(crate) fn note_of(entry: &Entry<'_>) -> String {
     note(entry.what, entry.next_time(), entry.reason.as_deref(), entry.by.as_deref())
 }

@@ -67,7 +67,7 @@ async fn failed_as(world: &World, url: &str, arguments: &[&str]) -> Said {
 }
 
 /// A world with our queues and no worker.
-async fn quiet_world() -> World {
+pub async fn quiet_world() -> World {
     let world = World::new().await;
     world.simple_store("http://127.0.0.1:9", "");
     let url = ("LEADHOOK__AMQP__URLS".to_owned(), world.url.clone());
@@ -85,7 +85,7 @@ async fn connect(world: &World) -> Connection {
 }
 
 /// The job of event `n`.
-fn job(n: u32) -> Job {
+pub fn job(n: u32) -> Job {
     let body = event("ABC", n);
     let read = Event {
         kind: EventKind::Delivered,
@@ -100,7 +100,7 @@ fn job(n: u32) -> Job {
 }
 
 /// Lays jobs to rest on the failed queue, in this order, confirmed; their ids.
-async fn fail(world: &World, jobs: impl IntoIterator<Item = Job>) -> Vec<String> {
+pub async fn fail(world: &World, jobs: impl IntoIterator<Item = Job>) -> Vec<String> {
     let jobs: Vec<_> = jobs.into_iter().collect();
     let queue = "leadhook.failed".into();
     let message = |job: &Job| job.to_failed(&queue, FailReason::Exhausted, "all attempts made", Timestamp::now());
@@ -124,13 +124,13 @@ async fn publish(world: &World, messages: impl IntoIterator<Item = Outgoing>) {
 }
 
 /// Puts a message that is no job on the failed queue.
-async fn litter(world: &World, message_id: &str) {
+pub async fn litter(world: &World, message_id: &str) {
     let properties = BasicProperties::default().with_message_id(message_id.into()).with_type("theirs".into());
     world.publish_to("", "leadhook.failed", b"\x00\xffgarbage", properties).await;
 }
 
 /// A channel of its own, for raw clients.
-async fn raw(world: &World) -> (Connection, Channel) {
+pub async fn raw(world: &World) -> (Connection, Channel) {
     let connection = connect(world).await;
     let channel = connection.create_channel().await.unwrap();
     (connection, channel)
@@ -142,7 +142,7 @@ async fn get(channel: &Channel, queue: &str) -> lapin::message::BasicGetMessage 
 }
 
 /// Empties a queue; the message ids in its order.
-async fn drain(world: &World, queue: &str) -> Vec<String> {
+pub async fn drain(world: &World, queue: &str) -> Vec<String> {
     let count = world.ready(queue).await as usize;
     let taken = world.take(queue, count).await;
     taken

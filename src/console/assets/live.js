@@ -1,0 +1,40 @@
+// Live updates: every five seconds the page is asked for again, and its content replaced. Without this script pages are the same,
+// and "look again" does it by hand. Nothing is replaced while somebody is busy in it, or has the page in the background.
+(() => {
+  const content = document.querySelector("main[data-live]");
+  if (!content) return;
+  const running = () => content.querySelector("[data-running]") !== null;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "plain live";
+  let on = running() || sessionStorage.getItem("live") === "on";
+  const say = () => {
+    button.setAttribute("aria-pressed", String(on));
+    button.textContent = on ? "Live: on" : "Live: off";
+  };
+  button.addEventListener("click", () => {
+    on = !on;
+    sessionStorage.setItem("live", on ? "on" : "off");
+    say();
+    if (on) refresh();
+  });
+  say();
+  document.querySelector("footer").append(button);
+
+  const busy = () => document.hidden || content.contains(document.activeElement) || String(getSelection()) !== "";
+  async function refresh() {
+    if (!on || busy()) return;
+    try {
+      const answer = await fetch(location.href, { credentials: "same-origin" });
+      if (!answer.ok) return;
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = page.querySelector("main");
+      const opened = [...content.querySelectorAll("details")].map((one) => one.open);
+      content.replaceChildren(...fresh.childNodes);
+      content.querySelectorAll("details").forEach((one, at) => (one.open = opened[at] ?? one.open));
+    } catch {
+      // The console is away; the next turn tries again.
+    }
+  }
+  setInterval(refresh, running() ? 1000 : 5000);
+})();

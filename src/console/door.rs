@@ -1,0 +1,286 @@
+//! Who may come in: judged before anything else is looked at.
+//!
+//! * **Host**: on the loopback only its own names (and those of `console.hosts`), or a page elsewhere could point its name
+//!   at this machine and read what a browser here may read (DNS rebinding).
+//! * **Credentials**: HTTP basic, or a bearer token. Digests are compared in constant time, all of them each time.
+//! * **Role**: whatever changes something, or shows the data of a lead, is a POST, and takes the role `act`.
+//! * **Token**: a POST carries a token that only a page of this process for this person holds, and must not come from another
+//!   origin.
+
+use aws_lc_rs::{constant_time, digest, hmac, rand};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::settings::{Console, Credential, Role};
+
+/// Somebody who came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    /// What logs call them.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// Why somebody may not come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing was said.
+    Nobody,
+    /// What was said is wrong; of whom, if that name is known.
+    Wrong(String),
+}
+
+/// Judges requests.
+pub struct Door {
+    credentials: Vec<Credential>,
+    hosts: Vec<String>,
+    loopback: bool,
+    /// Of this process; tokens of an earlier one are void. None where the system has no randomness: then nobody can act.
+    key: Option<hmac::Key>,
+}
+
+impl Door {
+    /// As the settings have it.
+    pub fn new(settings: &Console) -> Door {
+        let credentials = settings.credentials.clone();
+        Door {
+            credentials,
+            hosts: settings.hosts.clone(),
+            loopback: settings.listen.ip().is_loopback(),
+            key: hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).ok(),
+        }
+    }
+
+    /// Whether a browser may ask under this name.
+    pub fn knows_host(&self, headers: &HeaderMap) -> bool {
+        let Some(host) = single(headers, &header::HOST).map(str::to_ascii_lowercase) else { return false };
+        let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let bare = bare.map_or(host.as_str(), |(bare, _)| bare);
+        let named = |known: &String| *known == host || *known == bare;
+        let address = bare.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        match self.loopback {
+            true => {
+                bare == "localhost"
+                    || address.is_ok_and(|address| address.is_loopback())
+                    || self.hosts.iter().any(named)
+            }
+            false => self.hosts.is_empty() || self.hosts.iter().any(named),
+        }
+    }
+
+    /// The name that a request claims, for counting wrong secrets; empty where it claims none that is known.
+    pub fn claims(&self, headers: &HeaderMap) -> String {
+        let claimed = said(headers).and_then(|(name, _)| name).unwrap_or_default();
+        if self.credentials.iter().any(|one| one.name == claimed) { claimed } else { String::new() }
+    }
+
+    /// Who it is.
+    ///
+    /// # Errors
+    /// Nobody that is known.
+    pub fn visitor(&self, headers: &HeaderMap) -> Result<Visitor, Refused> {
+        if self.credentials.is_empty() {
+            return Ok(Visitor { name: "this machine".to_owned(), role: Role::Read });
+        }
+        if !headers.contains_key(header::AUTHORIZATION) {
+            return Err(Refused::Nobody);
+        }
+        let wrong = || Refused::Wrong(self.claims(headers));
+        let (name, secret) = said(headers).ok_or_else(wrong)?;
+        let digest = digest::digest(&digest::SHA256, secret.as_bytes());
+        let mut found = None;
+        for known in &self.credentials {
+            let same = constant_time::verify_slices_are_equal(digest.as_ref(), &known.digest).is_ok();
+            if same && name.as_ref().is_none_or(|name| *name == known.name) {
+                found = Some(Visitor { name: known.name.clone(), role: known.role });
+            }
+        }
+        found.ok_or_else(wrong)
+    }
+
+    /// What a form of this person's pages carries.
+    pub fn token(&self, visitor: &Visitor) -> String {
+        let tag = self.key.as_ref().map(|key| hmac::sign(key, visitor.name.as_bytes()));
+        tag.map(|tag| BASE64_URL_SAFE_NO_PAD.encode(tag)).unwrap_or_default()
+    }
+
+    /// Whether a form came from a page of ours for this person.
+    pub fn is_ours(&self, visitor: &Visitor, token: &str) -> bool {
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
+        self.key.as_ref().is_some_and(|key| hmac::verify(key, visitor.name.as_bytes(), &token).is_ok())
+    }
+}
+
+/// Whether a browser says that the request came from a page elsewhere. Who is no browser says nothing.
+pub fn is_foreign(headers: &HeaderMap) -> bool {
+    let site = single(headers, &HeaderName::from_static("sec-fetch-site"));
+    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return true;
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let host = single(headers, &header::HOST).unwrap_or_default();
+    let from = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    from.is_none_or(|from| !from.eq_ignore_ascii_case(host))
+}
+
+/// The only value of a header.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next()?.to_str().ok()?;
+    all.next().is_none().then_some(first)
+}
+
+/// Name, if any, and secret.
+fn said(headers: &HeaderMap) -> Option<(Option<String>, String)> {
+    let (scheme, value) = single(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((None, value.trim().to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(BASE64_STANDARD.decode(value.trim()).ok()?).ok()?;
+    let (name, secret) = text.split_once(':')?;
+    Some((Some(name.to_owned()), secret.to_owned()))
+}
+
+/// Nothing but our own files, no scripts in pages, no frames, nothing kept.
+const HEADERS: [(&str, &str); 8] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+         form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    ("x-frame-options", "DENY"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+];
+
+/// Adds what every answer carries.
+pub fn close(response: &mut Response) {
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// A refusal in plain text, with the headers of every answer.
+pub fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    close(&mut response);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest_of(secret: &str) -> [u8; 32] {
+        digest::digest(&digest::SHA256, secret.as_bytes()).as_ref().try_into().unwrap()
+    }
+
+    fn door(listen: &str, hosts: &[&str], credentials: &[(&str, Role, &str)]) -> Door {
+        let credentials = credentials.iter().map(|(name, role, secret)| Credential {
+            name: (*name).to_owned(),
+            role: *role,
+            digest: digest_of(secret),
+        });
+        Door::new(&Console {
+            listen: listen.parse().unwrap(),
+            credentials: credentials.collect(),
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            discard_directory: None,
+        })
+    }
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in all {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn other_names_for_the_loopback_are_refused() {
+        let check = |listen: &str, hosts: &[&str], host: &str, known: bool| {
+            let door = door(listen, hosts, &[("a", Role::Act, "s")]);
+            assert_eq!(door.knows_host(&headers(&[("host", host)])), known, "{listen} {hosts:?} {host}");
+        };
+        for host in ["localhost", "LOCALHOST:9465", "127.0.0.1:9465", "127.9.9.9", "[::1]:9465", "[::1]"] {
+            check("127.0.0.1:9465", &[], host, true);
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9465", "10.0.0.1", "", "a:b:c"] {
+            check("127.0.0.1:9465", &[], host, false);
+        }
+        check("127.0.0.1:9465", &["console.example"], "console.example:443", true);
+        check("0.0.0.0:9465", &[], "anything.example", true);
+        check("0.0.0.0:9465", &["console.example"], "anything.example", false);
+        check("0.0.0.0:9465", &["console.example:8443"], "console.example", false);
+        assert!(!door("[::1]:1", &[], &[]).knows_host(&HeaderMap::new()));
+        let twice = headers(&[("host", "localhost"), ("host", "evil.example")]);
+        assert!(!door("[::1]:1", &[], &[]).knows_host(&twice));
+    }
+
+    #[test]
+    fn who_comes_in() {
+        let door = door("[::1]:1", &[], &[("anna", Role::Act, "s3cret:one"), ("ben", Role::Read, "s3cret2")]);
+        let basic = |text: &str| headers(&[("authorization", &format!("Basic {}", BASE64_STANDARD.encode(text)))]);
+        let anna = Visitor { name: "anna".into(), role: Role::Act };
+        assert_eq!(door.visitor(&basic("anna:s3cret:one")), Ok(anna.clone()));
+        assert_eq!(door.visitor(&headers(&[("authorization", "bearer s3cret:one")])), Ok(anna));
+        assert_eq!(door.visitor(&HeaderMap::new()), Err(Refused::Nobody));
+        for (wrong, of) in [("anna:s3cret2", "anna"), ("ben:", "ben"), ("eve:s3cret2", ""), ("ben", "")] {
+            assert_eq!(door.visitor(&basic(wrong)), Err(Refused::Wrong(of.into())), "{wrong}");
+        }
+        for wrong in ["Basic !!", "Bearer ", "Digest x", "x", "Bearer nothing"] {
+            let refused = door.visitor(&headers(&[("authorization", wrong)]));
+            assert_eq!(refused, Err(Refused::Wrong(String::new())), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn without_credentials_this_machine_may_read_and_nobody_may_act() {
+        let visitor = door("127.0.0.1:1", &[], &[]).visitor(&HeaderMap::new()).unwrap();
+        assert_eq!(visitor.role, Role::Read);
+    }
+
+    #[test]
+    fn a_token_is_good_for_one_person_in_one_process() {
+        let settings = [("anna", Role::Act, "s"), ("ben", Role::Act, "t")];
+        let (one, other) = (door("[::1]:1", &[], &settings), door("[::1]:1", &[], &settings));
+        let anna = Visitor { name: "anna".into(), role: Role::Act };
+        let ben = Visitor { name: "ben".into(), role: Role::Act };
+        let token = one.token(&anna);
+        assert!(one.is_ours(&anna, &token));
+        assert!(!one.is_ours(&ben, &token) && !other.is_ours(&anna, &token));
+        assert!(!one.is_ours(&anna, "") && !one.is_ours(&anna, &token[1..]));
+    }
+
+    #[test]
+    fn pages_of_others_are_foreign() {
+        let check = |all: &[(&'static str, &str)], foreign: bool| {
+            let mut all = all.to_vec();
+            all.push(("host", "localhost:9465"));
+            assert_eq!(is_foreign(&headers(&all)), foreign, "{all:?}");
+        };
+        check(&[], false);
+        check(&[("origin", "http://localhost:9465")], false);
+        check(&[("origin", "https://localhost:9465"), ("sec-fetch-site", "same-origin")], false);
+        check(&[("origin", "http://evil.example")], true);
+        check(&[("origin", "http://localhost:1")], true);
+        check(&[("origin", "null")], true);
+        check(&[("sec-fetch-site", "cross-site")], true);
+        check(&[("sec-fetch-site", "same-site")], true);
+    }
+}

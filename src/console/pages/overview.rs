@@ -1,0 +1,161 @@
+//! How things stand.
+
+use maud::{Markup, html};
+
+use super::{Frame, Tab, when};
+use crate::{
+    cli::{output::human_duration, readable::thousands},
+    console::{
+        queue::Looked,
+        watch::{Rates, Sight, Worker},
+    },
+    fairness::View,
+};
+
+/// Targets in trouble that are shown.
+const TROUBLED: usize = 20;
+
+/// The page.
+pub fn page(frame: &Frame, sight: &Sight, looked: Option<&Looked>) -> Markup {
+    let content = html! {
+        @if let Some(problem) = &sight.broker_problem {
+            div.note.bad role="alert" { p { "The broker cannot be looked at: " (problem) } }
+        }
+        @if sight.at.is_none() { div.note role="status" { p { "The first look is under way." } } }
+        (queues(sight))
+        (rates(sight))
+        (rungs(sight))
+        (targets(sight))
+        @if let Some(looked) = looked { (failed(frame, looked)) }
+        @if let Some(at) = sight.at { p.quiet { "Looked at " (when(Some(at), frame.now)) "." } }
+    };
+    frame.page(Tab::Overview, "Overview", true, &content)
+}
+
+fn queues(sight: &Sight) -> Markup {
+    let queues = &sight.queues;
+    let known = sight.at.is_some() && sight.broker_problem.is_none();
+    let waiting: u64 = queues.rungs.iter().map(|(_, messages)| messages).sum();
+    let lasting = |of: fn(&Worker) -> std::time::Duration| {
+        let lasting = sight.worker.as_ref().map(of).filter(|lasting| !lasting.is_zero());
+        lasting.map(|lasting| format!("not empty for {}", human_duration(lasting)))
+    };
+    html! {
+        h2 { "Queues" }
+        ul.tiles {
+            (tile("Events to dispatch", known.then_some(queues.events).flatten(), "", None, None))
+            (tile("Jobs that are due", known.then_some(queues.jobs).flatten(), "", None, None))
+            (tile("Jobs that wait", known.then_some(waiting), "", None, None))
+            (tile("Failed jobs", known.then_some(queues.failed).flatten(), "bad", Some("/failed"), lasting(|it| it.failed_for)))
+            (tile("Rejected messages", known.then_some(queues.rejected).flatten(), "warn", None, lasting(|it| it.rejected_for)))
+        }
+    }
+}
+
+fn tile(name: &str, number: Option<u64>, tone: &str, link: Option<&str>, more: Option<String>) -> Markup {
+    let tone = if number.is_some_and(|number| number > 0) { tone } else { "" };
+    html! {
+        li class={ "tile " (tone) } {
+            span.name { @match link { Some(link) => a href=(link) { (name) }, None => (name) } }
+            span.number { @match number { Some(number) => (thousands(number)), None => "–" } }
+            @if let Some(more) = more { span.more { (more) } }
+        }
+    }
+}
+
+fn rates(sight: &Sight) -> Markup {
+    html! {
+        h2 { "Rates" }
+        @match (&sight.worker, &sight.worker_problem) {
+            (Some(Worker { rates: Some(rates), in_flight, .. }), _) => (each_rate(*rates, *in_flight)),
+            (Some(_), _) => p.quiet { "Known as soon as the worker has been asked twice." },
+            (None, Some(problem)) => p.quiet { "Unknown: " (problem) },
+            (None, None) => p.quiet { "Unknown." },
+        }
+    }
+}
+
+fn each_rate(rates: Rates, in_flight: f64) -> Markup {
+    let a_second = |rate: f64| format!("{rate:.1}/s");
+    html! {
+        ul.tiles {
+            @for (name, rate) in [("Events", rates.events), ("Attempts", rates.attempts), ("Delivered", rates.delivered), ("Failed for good", rates.failed)] {
+                li.tile { span.name { (name) } span.number { (a_second(rate)) } }
+            }
+            li.tile { span.name { "Attempts in flight" } span.number { (format!("{in_flight:.0}")) } }
+        }
+        p.quiet { "Of the worker on admin.listen, over the last minute." }
+    }
+}
+
+fn rungs(sight: &Sight) -> Markup {
+    let most = sight.queues.rungs.iter().map(|(_, messages)| *messages).max().unwrap_or(1);
+    html! {
+        h2 { "Waiting for their next attempt" }
+        @if sight.queues.rungs.is_empty() {
+            p.quiet { "No job waits." }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Jobs that wait" {
+                table.narrow {
+                    caption { "Jobs on the delay ladder, by the rung they wait on" }
+                    thead { tr { th scope="col" { "wait" } th.number scope="col" { "jobs" } th scope="col" { "share" } } }
+                    tbody {
+                        @for (rung, messages) in &sight.queues.rungs {
+                            tr {
+                                th scope="row" { (human_duration(*rung)) }
+                                td.number { (thousands(*messages)) }
+                                td { meter min="0" max=(most) value=(messages) aria-label={ "jobs on this rung" } {} }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn targets(sight: &Sight) -> Markup {
+    let Some(worker) = &sight.worker else { return html! {} };
+    let mut troubled: Vec<&View> =
+        worker.lanes.iter().filter(|lane| lane.parked > 0 || lane.standing != "open").collect();
+    troubled.sort_by(|a, b| b.parked.cmp(&a.parked).then_with(|| a.organization.cmp(&b.organization)));
+    html! {
+        h2 { "Targets in trouble" }
+        @if troubled.is_empty() {
+            p.quiet { "None: all " (thousands(worker.lanes.len() as u64)) " that had jobs of late stand open." }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Targets in trouble" {
+                table {
+                    caption { "Targets that do not stand open, or have parked jobs, most parked first" }
+                    thead { tr {
+                        th scope="col" { "organization" } th scope="col" { "origin" } th scope="col" { "standing" }
+                        th.number scope="col" { "in flight" } th.number scope="col" { "limit" }
+                        th.number scope="col" { "answers/s" } th.number scope="col" { "parked" } th.number scope="col" { "not before" }
+                    } }
+                    tbody {
+                        @for lane in troubled.iter().take(TROUBLED) {
+                            tr {
+                                th scope="row" { (lane.organization) } td { (lane.origin) }
+                                td { span.badge.warn { (lane.standing) } }
+                                td.number { (lane.in_flight) } td.number { (lane.limit) }
+                                td.number { (format!("{:.1}", lane.answers_per_second)) } td.number { (thousands(lane.parked)) }
+                                td.number { @if lane.pushed_back_for_seconds > 0 { (lane.pushed_back_for_seconds) " s" } @else { "–" } }
+                            }
+                        }
+                    }
+                }
+            }
+            @if troubled.len() > TROUBLED { p.quiet { (troubled.len() - TROUBLED) " more: leadhook targets --troubled" } }
+        }
+    }
+}
+
+fn failed(frame: &Frame, looked: &Looked) -> Markup {
+    html! {
+        @if !looked.rows.is_empty() {
+            h2 { "Failed jobs by target" }
+            (super::failed::rows(frame, &looked.rows, 10))
+            p.quiet { "As the failed queue was seen " (when(Some(looked.at), frame.now)) "." }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! How a replay or a discard stands.
+
+use maud::{Markup, html};
+
+use super::{Frame, Tab, when};
+use crate::{
+    cli::readable::{jobs, messages},
+    console::work::{State, Work},
+};
+
+/// The page.
+pub fn page(frame: &Frame, work: &Work) -> Markup {
+    let title = format!("{} {}", if work.kind.name() == "replay" { "Replay" } else { "Discard" }, work.number);
+    let state = work.state();
+    let running = state == State::Running;
+    let content = html! {
+        dl.facts {
+            dt { "begun by" } dd { (work.by) " " (when(Some(work.begun), frame.now)) }
+            dt { "agreed to" } dd { (jobs(work.agreed)) }
+        }
+        @match state {
+            State::Running => {
+                div.note role="status" data-running { p { "Under way: " (messages(work.seen())) " looked at. It goes on without this page." } }
+                p { a.button href={ "/work/" (work.number) } { "Look again" } }
+            }
+            State::Done(lines) => div.note.good role="status" { @for line in &lines { p { (line) } } },
+            State::Partly(lines) => div.note.warn role="status" { @for line in &lines { p { (line) } } },
+            State::Refused(why) => div.note.bad role="alert" { p { "Nothing was done: " (why) } },
+        }
+        p { a href="/failed" { "To the failed jobs" } }
+    };
+    frame.page(Tab::Failed, &title, running, &content)
+}

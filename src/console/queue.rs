@@ -1,0 +1,214 @@
+//! The failed queue, as pages see it: one visit at a time, never longer than a page may take, and nothing held afterwards.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::Shared;
+use crate::{
+    cli::failed::overlooked,
+    delivery_log::{Delivered, Known},
+    desk::{
+        filter::Filter,
+        listing::Listing,
+        record::Record,
+        stats::{Row, Stats},
+        survey::{Choice, Survey, Surveyor},
+        visit::{Held, Visit, VisitError},
+        wear::{Renewer, look},
+    },
+};
+
+/// Longest wait for another page of this console to leave the queue.
+const TURN: Duration = Duration::from_secs(3);
+
+/// Longest look for a page, the wait for `leadhook failed` elsewhere included.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// Longest wait for what the delivery log knows.
+const LOG: Duration = Duration::from_secs(5);
+
+/// How long a look is remembered, for turning pages.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Most jobs of a look that are remembered: about 10 MB. Beyond, filters are needed; they are counted all the same.
+pub const KEPT: usize = 20_000;
+
+/// Whose turn it is, and what was seen last.
+pub struct Desk {
+    turn: Semaphore,
+    last: Mutex<Option<Arc<Looked>>>,
+}
+
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk { turn: Semaphore::new(1), last: Mutex::default() }
+    }
+}
+
+/// Why a look came to nothing.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Somebody else is there.
+    Busy,
+    /// It took too long.
+    Slow,
+    /// The broker says no.
+    Visit(VisitError),
+}
+
+/// What was seen.
+pub struct Looked {
+    /// When, for people.
+    pub at: Timestamp,
+    when: Instant,
+    filters: String,
+    /// The jobs, in queue order.
+    pub listing: Listing,
+    /// The same counted by target and reason, the largest first.
+    pub rows: Vec<Row>,
+    /// Messages on the failed queue.
+    pub present: u64,
+    /// What may have been overlooked.
+    pub notes: Vec<String>,
+}
+
+/// One job or message, with its payload.
+pub struct Found {
+    /// The copy that failed last.
+    pub record: Record,
+    /// Its body.
+    pub body: Bytes,
+    /// How many copies there are.
+    pub copies: u64,
+    /// Whether it was delivered all the same.
+    pub delivered: Option<Delivered>,
+}
+
+impl Desk {
+    /// The jobs that match, as they were seen a moment ago, or now.
+    pub async fn list(
+        &self,
+        shared: &Shared,
+        filters: &str,
+        filter: Filter,
+        fresh: bool,
+    ) -> Result<Arc<Looked>, Trouble> {
+        let known = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let good = |known: &Arc<Looked>| !fresh && known.filters == filters && known.when.elapsed() < REMEMBERED;
+        if let Some(known) = known.filter(good) {
+            return Ok(known);
+        }
+        let (mut listing, mut stats) = (Listing::new(filter.clone(), KEPT), Stats::default());
+        let (present, notes) = self
+            .look(shared, |held| {
+                listing.add(&held.record);
+                if filter.matches(&held.record) {
+                    stats.add(&held.record);
+                }
+            })
+            .await?;
+        let (at, when, filters) = (Timestamp::now(), Instant::now(), filters.to_owned());
+        let looked = Arc::new(Looked { at, when, filters, listing, rows: stats.rows(), present, notes });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked.clone());
+        Ok(looked)
+    }
+
+    /// What was counted last without any filter: where the trouble is.
+    pub fn last_seen(&self) -> Option<Arc<Looked>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.filter(|looked| looked.filters.is_empty())
+    }
+
+    /// Something was taken off the queue.
+    pub fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// One job by its whole id.
+    pub async fn find(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
+        let mut found: Option<Found> = None;
+        self.look(shared, |held| {
+            if held.record.key() != id {
+                return;
+            }
+            let copies = found.as_ref().map_or(0, |found| found.copies) + 1;
+            match &mut found {
+                Some(known) if known.record.failed_at >= held.record.failed_at => known.copies = copies,
+                other => {
+                    let (record, body) = (held.record.clone(), held.body.clone());
+                    *other = Some(Found { record, body, copies, delivered: None });
+                }
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// What a choice means now.
+    pub async fn survey(&self, shared: &Shared, choice: Choice) -> Result<(Survey, Vec<String>), Trouble> {
+        let mut surveyor = Surveyor::new(choice);
+        let (_, notes) = self.look(shared, |held| surveyor.add(&held.record)).await?;
+        Ok((surveyor.finish(), notes))
+    }
+
+    /// The turn, for work that takes longer than a page.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn.acquire().await.ok()
+    }
+
+    /// Shows every message to `see`, and gives all back. Broken off it drops its connection, and the broker gives back.
+    async fn look(&self, shared: &Shared, see: impl FnMut(&Held)) -> Result<(u64, Vec<String>), Trouble> {
+        let turn = tokio::time::timeout(TURN, self.turn.acquire()).await;
+        let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;
+        let waits = Mutex::new(false);
+        let set = |value| *waits.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        let amqp = &shared.settings.amqp;
+        let queue = &shared.plan.names().failed;
+        let looking = async {
+            let mut visit = Visit::open(amqp, queue, None, || set(true)).await?;
+            set(false);
+            let mut renewer = Renewer::new(amqp, queue);
+            look(&mut visit, &mut renewer, see, |_| {}).await?;
+            renewer.close().await;
+            let seen = (visit.present(), overlooked(&visit));
+            visit.leave().await;
+            Ok(seen)
+        };
+        let looked = tokio::time::timeout(LOOK, looking).await;
+        let waited = *waits.lock().unwrap_or_else(PoisonError::into_inner);
+        match looked {
+            Ok(Ok(seen)) => Ok(seen),
+            Ok(Err(VisitError::Busy)) => Err(Trouble::Busy),
+            Ok(Err(error)) => Err(Trouble::Visit(error)),
+            Err(_) if waited => Err(Trouble::Busy),
+            Err(_) => Err(Trouble::Slow),
+        }
+    }
+}
+
+/// What the delivery log knows of these jobs, the oldest of which was first seen at `since`; why it knows nothing, in words.
+pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
+    let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
+    let reading = Known::read(&shared.settings.amqp, &shared.plan.names().log, ids, since, |_| {});
+    match tokio::time::timeout(LOG, reading).await {
+        Ok(Ok(known)) => (known, None),
+        Ok(Err(error)) => (Known::default(), Some(error.to_string())),
+        Err(_) => (Known::default(), Some(format!("the delivery log could not be read within {} s", LOG.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+impl Looked {
+    /// For tests of pages.
+    pub(super) fn for_tests(listing: Listing, rows: Vec<Row>, notes: Vec<String>) -> Looked {
+        let (at, when) = (Timestamp::UNIX_EPOCH, Instant::now());
+        Looked { at, when, filters: String::new(), listing, rows, present: 2, notes }
+    }
+}

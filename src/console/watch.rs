@@ -1,0 +1,224 @@
+//! What the overview shows, looked at all the time, so that the page is there at once: queues by passive declares, which take
+//! nothing from them, and the worker on `admin.listen`, if one answers.
+
+use std::{collections::VecDeque, time::Duration};
+
+use jiff::Timestamp;
+use lapin::Connection;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{
+        connection,
+        topology::{self, Plan},
+    },
+    cli::health::ask_worker,
+    fairness::View,
+    settings::Settings,
+};
+
+/// How often is looked.
+pub const EVERY: Duration = Duration::from_secs(5);
+
+/// Longest look.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Looks that rates are drawn from: a minute.
+const SPAN: usize = 13;
+
+/// Looks all the time.
+pub struct Watch(watch::Receiver<Sight>);
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// When; none: nothing yet.
+    pub at: Option<Timestamp>,
+    /// The queues.
+    pub queues: Queues,
+    /// Why they could not be looked at.
+    pub broker_problem: Option<String>,
+    /// The worker that was asked.
+    pub worker: Option<Worker>,
+    /// Why there is none.
+    pub worker_problem: Option<String>,
+}
+
+/// Messages that wait; none where there is no such queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Events that are not dispatched yet.
+    pub events: Option<u64>,
+    /// Jobs that are due.
+    pub jobs: Option<u64>,
+    /// Jobs that have failed.
+    pub failed: Option<u64>,
+    /// Messages that are no usable events.
+    pub rejected: Option<u64>,
+    /// Jobs that wait, by the rung they wait on; those rungs on which some do.
+    pub rungs: Vec<(Duration, u64)>,
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Worker {
+    /// Each target that it had a job for lately.
+    pub lanes: Vec<View>,
+    /// Attempts being made.
+    pub in_flight: f64,
+    /// Since when it has seen the failed queue not empty.
+    pub failed_for: Duration,
+    /// Since when it has seen the rejected queue not empty.
+    pub rejected_for: Duration,
+    /// What happened a second, over about a minute; none until it was asked twice.
+    pub rates: Option<Rates>,
+}
+
+/// A second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Events that became jobs, or were no use.
+    pub events: f64,
+    /// Attempts.
+    pub attempts: f64,
+    /// Deliveries.
+    pub delivered: f64,
+    /// Jobs that failed for good.
+    pub failed: f64,
+}
+
+/// Counters of a worker at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    counts: Rates,
+}
+
+impl Watch {
+    /// Begins to look.
+    pub fn start(settings: Settings, plan: Plan, shutdown: CancellationToken) -> Watch {
+        let (sender, receiver) = watch::channel(Sight::default());
+        tokio::spawn(async move {
+            shutdown.run_until_cancelled(keep_looking(&settings, &plan, &sender)).await;
+        });
+        Watch(receiver)
+    }
+
+    /// What was seen last.
+    pub fn sight(&self) -> Sight {
+        self.0.borrow().clone()
+    }
+}
+
+async fn keep_looking(settings: &Settings, plan: &Plan, tell: &watch::Sender<Sight>) {
+    let mut kept = None;
+    let mut samples = VecDeque::new();
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let looking = tokio::time::timeout(LOOK, queues(settings, plan, &mut kept));
+        let (queues, worker) = tokio::join!(looking, worker(settings, &mut samples));
+        let queues = queues.unwrap_or_else(|_| Err("the broker does not answer".to_owned()));
+        if queues.is_err() {
+            kept = None;
+        }
+        let (queues, broker_problem) = queues.map_or_else(|why| (Queues::default(), Some(why)), |seen| (seen, None));
+        let (worker, worker_problem) = worker.map_or_else(|why| (None, Some(why)), |seen| (Some(seen), None));
+        let at = Some(Timestamp::now());
+        tell.send_replace(Sight { at, queues, broker_problem, worker, worker_problem });
+    }
+}
+
+async fn queues(settings: &Settings, plan: &Plan, kept: &mut Option<Connection>) -> Result<Queues, String> {
+    if kept.as_ref().is_none_or(|connection| !connection.status().connected()) {
+        let connected = connection::connect(&settings.amqp, "console", 0).await;
+        *kept = Some(connected.map_err(|error| error.to_string())?);
+    }
+    let Some(connection) = kept else { return Err("no connection".to_owned()) };
+    let counts = topology::counts(connection, plan).await.map_err(|error| error.to_string())?;
+    let names = plan.names();
+    let of = |name: &str| counts.get(name).map(|count| count.ready);
+    let rungs = counts.iter().filter(|(_, count)| count.ready > 0);
+    let mut rungs: Vec<_> = rungs.filter_map(|(name, count)| Some((names.rung(name)?, count.ready))).collect();
+    rungs.sort_unstable();
+    let (events, jobs) = (of(names.events.as_str()), of(names.jobs.as_str()));
+    let (failed, rejected) = (of(names.failed.as_str()), of(names.rejected.as_str()));
+    Ok(Queues { events, jobs, failed, rejected, rungs })
+}
+
+async fn worker(settings: &Settings, samples: &mut VecDeque<Sample>) -> Result<Worker, String> {
+    let (_, lanes) = ask_worker(settings, "/targets").await?;
+    let (_, page) = ask_worker(settings, "/metrics").await?;
+    let counts = Rates {
+        events: sum(&page, "leadhook_events_total", ""),
+        attempts: sum(&page, "leadhook_attempts_total", ""),
+        delivered: sum(&page, "leadhook_jobs_total", "outcome=\"delivered\""),
+        failed: sum(&page, "leadhook_jobs_total", "outcome=\"failed\""),
+    };
+    samples.push_back(Sample { at: Instant::now(), counts });
+    // A worker that was started anew counts from nothing.
+    if samples.iter().any(|before| before.counts.events > counts.events || before.counts.attempts > counts.attempts) {
+        samples.drain(..samples.len() - 1);
+    }
+    while samples.len() > SPAN {
+        samples.pop_front();
+    }
+    let seconds = |queue: &str| {
+        let label = format!("queue=\"{queue}\"");
+        Duration::try_from_secs_f64(sum(&page, "leadhook_queue_not_empty_seconds", &label)).unwrap_or_default()
+    };
+    Ok(Worker {
+        lanes: serde_json::from_str(&lanes).unwrap_or_default(),
+        in_flight: sum(&page, "leadhook_attempts_in_flight", ""),
+        failed_for: seconds("failed"),
+        rejected_for: seconds("rejected"),
+        rates: rates(samples),
+    })
+}
+
+fn rates(samples: &VecDeque<Sample>) -> Option<Rates> {
+    let (first, last) = (samples.front()?, samples.back()?);
+    let seconds = last.at.duration_since(first.at).as_secs_f64();
+    let a_second = |of: fn(&Rates) -> f64| (of(&last.counts) - of(&first.counts)).max(0.0) / seconds;
+    (seconds >= 1.0).then(|| Rates {
+        events: a_second(|counts| counts.events),
+        attempts: a_second(|counts| counts.attempts),
+        delivered: a_second(|counts| counts.delivered),
+        failed: a_second(|counts| counts.failed),
+    })
+}
+
+/// The sum of a metric's values whose labels hold a text.
+fn sum(page: &str, name: &str, label: &str) -> f64 {
+    let lines = page.lines().filter_map(|line| line.strip_prefix(name));
+    let values = lines.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
+    values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_by_label() {
+        let page = "leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 7\nleadhook_jobs_total{outcome=\"failed\",reason=\"gone\"} 2\n\
+                    leadhook_jobs_total{outcome=\"failed\",reason=\"exhausted\"} 3\nleadhook_jobs_total_other 9\nleadhook_attempts_in_flight 4\n";
+        assert_eq!(sum(page, "leadhook_jobs_total", "outcome=\"failed\""), 5.0);
+        assert_eq!(sum(page, "leadhook_jobs_total", ""), 12.0);
+        assert_eq!(sum(page, "leadhook_attempts_in_flight", ""), 4.0);
+    }
+
+    #[test]
+    fn rates_come_from_two_samples() {
+        let now = Instant::now();
+        let sample = |seconds, attempts| Sample {
+            at: now + Duration::from_secs(seconds),
+            counts: Rates { attempts, ..Rates::default() },
+        };
+        assert_eq!(rates(&VecDeque::from([sample(0, 5.0)])), None);
+        let rates = rates(&VecDeque::from([sample(0, 5.0), sample(5, 10.0), sample(10, 105.0)])).unwrap();
+        assert_eq!((rates.attempts, rates.delivered), (10.0, 0.0));
+    }
+}

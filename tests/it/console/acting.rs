@@ -1,0 +1,98 @@
+//! Actions: asked for on one page, agreed to on the next, and in the delivery log with who did it.
+
+use super::{ACT, Console, console};
+use crate::{
+    desk::{drain, fail, job, litter, quiet_world},
+    harness::{World, eventually},
+};
+
+/// A record in the story of a job, when it has been written.
+async fn told(console: &Console, id: &str, words: &[&str]) {
+    eventually("it is in the delivery log", async || {
+        let page = console.page(ACT, &format!("/deliveries/{id}")).await;
+        words.iter().all(|word| page.contains(word)).then_some(())
+    })
+    .await;
+}
+
+async fn two_filters(world: &World) -> Vec<String> {
+    fail(world, (0..300).map(job)).await
+}
+
+const LOG: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "true");
+
+#[tokio::test]
+async fn ticked_jobs_are_previewed_then_replayed() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [1, 2, 2, 3].map(job)).await;
+    let console = console(&world, &[LOG]).await;
+    let asked = format!("/failed/preview?action=replay&which=chosen&id={}&id={}", ids[0], ids[1]);
+    let preview = console.page(ACT, &asked).await;
+    assert!(preview.contains("2 jobs") && preview.contains("would be put back"), "{preview}");
+    assert_eq!((world.ready("failed").await, world.ready("jobs").await), (4, 0), "a preview does nothing");
+    let token = console.token(&ids[0]).await;
+    let form = [("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("id", &ids[1]), ("agreed", "2")];
+    let page = console.done("/failed/replay", &form).await;
+    assert!(page.contains("2 jobs put back") && page.contains("anna"), "{page}");
+    let mut jobs = drain(&world, "jobs").await;
+    jobs.sort();
+    let mut expected = ids[..2].to_vec();
+    expected.sort();
+    assert_eq!(jobs, expected);
+    assert_eq!(drain(&world, "failed").await, [ids[3].clone()]);
+    told(&console, &ids[0], &["replayed", "by anna"]).await;
+}
+
+#[tokio::test]
+async fn all_that_match_are_replayed_and_no_more_than_was_agreed_to() {
+    let world = quiet_world().await;
+    let ids = two_filters(&world).await;
+    litter(&world, "not-ours").await;
+    let console = console(&world, &[LOG]).await;
+    let preview = console.page(ACT, "/failed/preview?action=replay&which=matching&campaign=ABC").await;
+    assert!(preview.contains("300 jobs"), "{preview}");
+    let token = console.token(&ids[0]).await;
+    let form = |agreed| [("token", token.as_str()), ("which", "matching"), ("campaign", "ABC"), ("agreed", agreed)];
+    let page = console.done("/failed/replay", &form("299")).await;
+    assert!(page.contains("Nothing was done") && page.contains("299 jobs were agreed to"), "{page}");
+    assert_eq!(world.ready("jobs").await, 0);
+    let page = console.done("/failed/replay", &form("300")).await;
+    assert!(page.contains("300 jobs put back"), "{page}");
+    assert_eq!((world.ready("failed").await, world.ready("jobs").await), (1, 300));
+    told(&console, &ids[299], &["replayed", "by anna"]).await;
+}
+
+#[tokio::test]
+async fn discarded_jobs_are_on_the_disk_first_and_in_the_log() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [1, 2].map(job)).await;
+    let console = console(&world, &[LOG]).await;
+    let asked = format!("/failed/preview?action=discard&which=chosen&id={}", ids[0]);
+    let preview = console.page(ACT, &asked).await;
+    assert!(preview.contains("would be taken away for good") && preview.contains("because"), "{preview}");
+    let token = console.token(&ids[0]).await;
+    let mut form = vec![("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("agreed", "1")];
+    let unsaid = console.post(ACT, "/failed/discard", &form).await;
+    assert_eq!(unsaid.status(), 400, "without a reason");
+    form.push(("because", "customer <asked>"));
+    let page = console.done("/failed/discard", &form).await;
+    assert!(page.contains("1 message discarded"), "{page}");
+    let files: Vec<_> = std::fs::read_dir(world.directory.path()).unwrap().map(|file| file.unwrap().path()).collect();
+    let file = files.iter().find(|file| file.to_string_lossy().contains("discarded-")).expect("a file");
+    assert!(std::fs::read_to_string(file).unwrap().contains("john@example.com"));
+    assert_eq!(drain(&world, "failed").await, [ids[1].clone()]);
+    told(&console, &ids[0], &["discarded", "by anna: customer &lt;asked&gt;"]).await;
+}
+
+#[tokio::test]
+async fn without_a_directory_nothing_is_discarded() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [job(1)]).await;
+    let console = console(&world, &[("LEADHOOK__CONSOLE__DISCARD_DIRECTORY", "")]).await;
+    let preview = console.page(ACT, &format!("/failed/preview?action=discard&which=chosen&id={}", ids[0])).await;
+    assert!(preview.contains("console.discard_directory is not set") && !preview.contains("method=\"post\""));
+    let token = console.token(&ids[0]).await;
+    let form = [("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("agreed", "1"), ("because", "x")];
+    assert_eq!(console.post(ACT, "/failed/discard", &form).await.status(), 400);
+    assert_eq!(world.ready("failed").await, 1);
+}
