@@ -92,7 +92,7 @@ const previews = [
 ];
 const kept = new Set(["overview", "failed", "delivery"]);
 let looked = 0;
-for (const role of ["read", "act"]) {
+for (const role of ["act", "read"]) {
   for (const [look, options] of [["light", {}], ["dark", { dark: true }], ["phone", { phone: true }], ["phone-dark", { phone: true, dark: true }]]) {
     const page = await open(role, options);
     for (const [name, path] of role === "act" ? [...pages, ...previews] : pages) {
