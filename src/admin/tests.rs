@@ -110,7 +110,7 @@ async fn the_port_answers_until_shutdown() {
     let address = admin.address();
     assert_ne!(address.port(), 0);
     let (health, metrics, shutdown) = (Arc::new(Health::new(THRESHOLDS)), Metrics::new(), CancellationToken::new());
-    let lanes = crate::worker::Lanes::new(64, 64, std::time::Duration::from_secs(3600));
+    let lanes = crate::worker::Lanes::new(64, 64);
     let server = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), shutdown.clone()));
 
     let reply = ask(address, "/readyz").await;

@@ -54,7 +54,7 @@ pub async fn run(settings: Settings) -> Exit {
     };
     info!(address = %admin.address(), "admin listening");
     let ladder = Ladder::for_backoff(&settings.backoff);
-    let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight, ladder.longest());
+    let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight);
     let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), ended.clone()));
     let poster = match Poster::new(&settings.egress, &settings.tls) {
         Ok(poster) => poster,

@@ -5,7 +5,12 @@
 //! The formula is no setting: a queue's TTL never changes once its name is taken, so a new backoff policy can meet no
 //! queue with foreign arguments. Only which stretch of the ladder is declared depends on the policy.
 //!
-//! A wait is rounded **up** to a rung: never early, and less than a quarter (and a millisecond) late.
+//! A wait of the schedule is rounded **up** to a rung: never early, and less than a quarter (and a millisecond) late.
+//!
+//! Above what the schedule needs the ladder goes on in rungs that double, up to [`SPARSE_TO`], whatever the schedule: a backlog
+//! for one dead target must be able to wait for an hour where retries wait for a second at most, and would come back as often
+//! as those otherwise (200,000 jobs on a ladder that ends at 16 s: 14,000 times a second). They are rungs of the same formula,
+//! at most 11 more queues, and none with the default schedule. A long wait takes several of them, one after another.
 
 use std::time::Duration;
 
@@ -15,6 +20,9 @@ use crate::settings::Backoff;
 /// The longest wait that every ladder must be able to hold in steps no coarser than the rule: parking and short
 /// `Retry-After` values are about a second, whatever the schedule says.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// The last of the doubling rungs, 2^11 s, 34 minutes: an hour's wait takes two or three hops.
+const SPARSE_TO: i32 = 11 * 4;
 
 /// From here on rungs are so far apart that a wait is made of two of them, see [`Ladder::step_evenly`].
 const FINE: Duration = Duration::from_secs(32);
@@ -30,6 +38,8 @@ const LAST: i32 = 22 * 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
     rungs: Vec<Duration>,
+    /// How many of them, from the lowest on, follow each other without a gap.
+    close: usize,
 }
 
 /// One hop on the ladder: on which rung a message waits now, and how much of its wait remains when it comes back.
@@ -43,12 +53,14 @@ pub struct Step {
 
 impl Ladder {
     /// The ladder for a policy: from the rung that holds its shortest wait (or a second, if that is less) up to the
-    /// one that holds its longest backoff (maximum plus jitter). `Retry-After` adds no rungs: longer waits take the
-    /// longest rung more than once.
+    /// one that holds its longest backoff (maximum plus jitter), and the doubling ones above. `Retry-After` adds no rungs:
+    /// longer waits take several.
     pub fn for_backoff(policy: &Backoff) -> Ladder {
         let lowest = index_for(backoff::shortest(policy).min(SHORT_WAIT));
         let highest = index_for(backoff::longest(policy).max(SHORT_WAIT));
-        Ladder { rungs: (lowest..=highest).map(rung).collect() }
+        let sparse = (highest + 1..=SPARSE_TO).filter(|index| index % 4 == 0);
+        let close = (lowest..=highest).count();
+        Ladder { rungs: (lowest..=highest).chain(sparse).map(rung).collect(), close }
     }
 
     /// Every rung to be declared, ascending, in whole milliseconds. Never empty.
@@ -65,22 +77,37 @@ impl Ladder {
     /// not longer, with the rest to be waited out afterwards. Many messages that were put aside in one moment, to come back
     /// over a long time, would come back in lumps if each were rounded up to a rung: of the rungs around an hour there is
     /// one every ten minutes. Below half a minute a second hop is not worth its cost.
+    ///
+    /// Among the doubling rungs each binary digit of the rest is a hop, so no more digits are kept than spreading needs.
     pub fn step_evenly(&self, wait: Duration) -> Step {
-        let below = self.rungs.partition_point(|rung| *rung <= wait);
-        match below.checked_sub(1).and_then(|at| self.rungs.get(at)) {
-            Some(rung) if *rung >= FINE => Step { rung: *rung, remaining: wait - *rung },
-            Some(_) | None => self.step(wait),
+        let Some(at) = self.not_longer(wait) else { return self.step(wait) };
+        let below = self.rungs[at];
+        if at < self.close {
+            return match below >= FINE {
+                true => Step { rung: below, remaining: wait - below },
+                false => self.step(wait),
+            };
         }
+        let grain = below / if below >= FINE { 8 } else { 2 };
+        let rounded = grain * u32::try_from(wait.as_nanos().div_ceil(grain.as_nanos())).unwrap_or(u32::MAX);
+        let rung = self.not_longer(rounded).map_or(below, |at| self.rungs[at]);
+        Step { rung, remaining: rounded - rung }
     }
 
-    /// Where a wait starts: the first rung that is not shorter. A wait beyond the longest rung takes the longest and
-    /// leaves the rest to be waited out afterwards; a wait below the lowest takes the lowest.
+    /// Where a wait starts: the first rung that is not shorter. A wait beyond what the schedule needs takes the longest rung that
+    /// is not longer, and leaves the rest to be waited out afterwards; a wait below the lowest takes the lowest.
     pub fn step(&self, wait: Duration) -> Step {
-        let above = self.rungs.partition_point(|rung| *rung < wait);
-        match self.rungs.get(above) {
-            Some(rung) => Step { rung: *rung, remaining: Duration::ZERO },
-            None => Step { rung: self.longest(), remaining: wait.saturating_sub(self.longest()) },
+        let above = self.rungs[..self.close].partition_point(|rung| *rung < wait);
+        if above < self.close {
+            return Step { rung: self.rungs[above], remaining: Duration::ZERO };
         }
+        let rung = self.not_longer(wait).map_or(SHORT_WAIT, |at| self.rungs[at]);
+        Step { rung, remaining: wait - rung }
+    }
+
+    /// The longest rung that is not longer.
+    fn not_longer(&self, wait: Duration) -> Option<usize> {
+        self.rungs.partition_point(|rung| *rung <= wait).checked_sub(1)
     }
 }
 

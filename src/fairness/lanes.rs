@@ -103,8 +103,6 @@ pub struct Lanes {
     slots: usize,
     /// What a target, and a lane, may have in flight.
     most: usize,
-    /// The longest wait that one rung holds.
-    longest: Duration,
     /// Attempts in flight.
     in_flight: usize,
     /// Those of them in lanes that have not answered since their trouble.
@@ -115,13 +113,12 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// `slots` attempts in flight altogether, `most` for each lane, `longest` the longest rung.
-    pub fn new(slots: usize, most: usize, longest: Duration, now: Instant) -> Lanes {
+    /// `slots` attempts in flight altogether, `most` for each lane.
+    pub fn new(slots: usize, most: usize, now: Instant) -> Lanes {
         Lanes {
             lanes: HashMap::new(),
             slots,
             most,
-            longest,
             in_flight: 0,
             unproven: 0,
             parked: [Parked::new(now), Parked::new(now)],
@@ -187,7 +184,7 @@ impl Lanes {
         if let (ParkReason::Saturated, Some(own)) = (reason, full) {
             let latency = lane.latency();
             let quota = lane.quota(own.target, now);
-            let wait = pace::wait(quota.backlog(own.most, latency, now), asked.parked, closed, self.longest, draw);
+            let wait = pace::wait(quota.backlog(own.most, latency, now), asked.parked, closed, draw);
             quota.park(wait, now);
             lane.used = now;
             return Admission::Park { reason, wait };
@@ -200,7 +197,7 @@ impl Lanes {
             returning: all.returning(now),
             rate: lane.capacity(),
         };
-        let wait = pace::wait(backlog, asked.parked, closed, self.longest, draw);
+        let wait = pace::wait(backlog, asked.parked, closed, draw);
         lane.park(wait, now);
         all.add(wait, now);
         Admission::Park { reason, wait }

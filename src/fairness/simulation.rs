@@ -93,10 +93,15 @@ fn nanos(seconds: f64) -> Nanos {
 
 impl World {
     fn new(slots: usize, receivers: Vec<Receiver>) -> World {
+        World::with_backoff(slots, receivers, Duration::from_secs(3600))
+    }
+
+    /// `maximum` is the longest wait between attempts.
+    fn with_backoff(slots: usize, receivers: Vec<Receiver>, maximum: Duration) -> World {
         let backoff = Backoff {
             initial: Duration::from_secs(15),
             multiplier: 2.0,
-            maximum: Duration::from_secs(3600),
+            maximum,
             jitter: 0.2,
             retry_after_maximum: Duration::from_secs(86_400),
         };
@@ -106,7 +111,7 @@ impl World {
         World {
             start,
             now: 0.0,
-            lanes: Lanes::new(slots, 64, ladder.longest(), start),
+            lanes: Lanes::new(slots, 64, start),
             names: (0..count).map(|n| format!("org{n} https://r.example").into()).collect(),
             receivers,
             in_flight: vec![0; count],
@@ -330,6 +335,15 @@ fn a_backlog_of_a_dead_target_leaves_the_broker_to_others() {
     assert!(share < 0.2, "{share} of the broker's operations are parks");
     let parks = world.counts[0].parks as f64;
     assert!(parks - 200_000.0 < 300.0 * pace::ALL * 1.2, "{parks} parks");
+}
+
+#[test]
+fn a_short_schedule_does_not_send_a_backlog_around_the_faster() {
+    let mut world = World::with_backoff(256, vec![hangs], Duration::from_secs(12));
+    world.publish(0, 0.0, 5_000.0, 200_000);
+    world.run_until(640.0);
+    let moves = (world.counts[0].parks + world.counts[0].hops - 200_000) as f64 / 600.0;
+    assert!(moves < 300.0, "111 come back each second, in two hops: {moves} moves");
 }
 
 #[test]

@@ -111,7 +111,8 @@ async fn decide(context: &Context, receipt: &Receipt, job: &Job) -> Option<Step>
 }
 
 /// Looks the target up anew (docs/store.md): replicas may hold different revisions of the store for a while, so
-/// what is unknown or disabled here is judged again until `store.settle` has passed.
+/// what is unknown or disabled here is judged again until `store.settle` has passed. The age is looked at here and so only when a
+/// job is due: one that waits on the ladder expires by so much later.
 fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Step>> {
     let settle = context.settings.store.settle;
     let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());

@@ -39,9 +39,9 @@ pub enum Entry {
 }
 
 impl Lanes {
-    /// `slots` attempts in flight altogether, `most` for each lane, `longest` the longest rung.
-    pub fn new(slots: usize, most: usize, longest: Duration) -> Lanes {
-        let table = Table::new(slots, most, longest, Instant::now());
+    /// `slots` attempts in flight altogether, `most` for each lane.
+    pub fn new(slots: usize, most: usize) -> Lanes {
+        let table = Table::new(slots, most, Instant::now());
         Lanes(Arc::new(Mutex::new(Inner { table, most, lanes: HashMap::new(), targets: HashMap::new() })))
     }
 

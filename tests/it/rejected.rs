@@ -113,7 +113,7 @@ async fn jobs_of_a_newer_version_wait_for_a_newer_worker() {
         BasicProperties::default().with_headers(headers).with_message_id("wh_1".into())
     };
     world.publish_to("", "leadhook.jobs", b"{\"a\":1}", newer(None)).await;
-    let held = world.take("delay.2500", 1).await.remove(0);
+    let held = world.take("delay.512000", 1).await.remove(0);
     assert_eq!(held.body, b"{\"a\":1}");
     assert_eq!(held.text("leadhook-novelty").as_deref(), Some("kept"));
     assert_eq!(held.text("leadhook-version"), Some((leadhook::job::VERSION + 1).to_string()));

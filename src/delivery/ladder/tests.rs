@@ -43,7 +43,13 @@ fn the_default_ladder_goes_from_one_second_past_the_hour_and_its_jitter() {
 fn the_fastest_and_the_slowest_settings_have_their_rungs() {
     let fastest = Ladder::for_backoff(&policy(100, 100, 0.5));
     assert_eq!(millis(&fastest).first(), Some(&55));
-    assert_eq!(millis(&fastest).last(), Some(&1000));
+    let doubling = (0..=11).map(|power| 1000 << power);
+    assert!(millis(&fastest).into_iter().skip_while(|rung| *rung < 1000).eq(doubling), "up to a second, then doubling");
+    let half_an_hour = Ladder::for_backoff(&policy(15_000, 1_800_000, 0.0));
+    assert_eq!(
+        half_an_hour.rungs()[half_an_hour.rungs().len() - 2..].iter().map(Duration::as_secs).collect::<Vec<_>>(),
+        [1792, 2048]
+    );
     let slowest = Ladder::for_backoff(&policy(86_400_000, 7 * 86_400_000, 0.5));
     assert_eq!(millis(&slowest).first(), Some(&1000));
     assert_eq!(slowest.longest(), Duration::from_secs(7 << 17));
@@ -52,8 +58,9 @@ fn the_fastest_and_the_slowest_settings_have_their_rungs() {
 #[test]
 fn two_policies_agree_on_every_rung_that_both_have() {
     let (fast, slow) = (Ladder::for_backoff(&policy(100, 60_000, 0.5)), default());
-    let shared = |rung: &&Duration| **rung >= slow.rungs()[0] && **rung <= fast.longest();
+    let shared = |rung: &&Duration| **rung >= slow.rungs()[0] && **rung <= Duration::from_secs(96);
     assert!(fast.rungs().iter().filter(shared).eq(slow.rungs().iter().filter(shared)));
+    assert!(fast.rungs().iter().filter(|rung| **rung > Duration::from_secs(1)).all(|rung| slow.rungs().contains(rung)));
 }
 
 #[test]
@@ -73,6 +80,35 @@ fn steps_in_milliseconds() {
     for (wait, rung, remaining) in table {
         let wanted = Step { rung: Duration::from_millis(rung), remaining: Duration::from_millis(remaining) };
         assert_eq!(default().step(Duration::from_millis(wait)), wanted, "wait {wait} ms");
+    }
+}
+
+/// All hops of a wait, in milliseconds, the first by this step.
+fn hops(ladder: &Ladder, mut step: Step) -> Vec<u128> {
+    let mut hops = vec![step.rung.as_millis()];
+    while !step.remaining.is_zero() {
+        step = ladder.step(step.remaining);
+        hops.push(step.rung.as_millis());
+    }
+    hops
+}
+
+#[test]
+fn a_long_wait_on_a_short_schedule_takes_a_few_hops() {
+    let ladder = Ladder::for_backoff(&policy(1_000, 10_000, 0.2));
+    // (wait, its hops, its hops where it only has to be about as long), in seconds
+    let table: [(u64, &[u128], &[u128]); 5] = [
+        (11, &[12], &[12]),
+        (15, &[12, 3], &[12, 3]),
+        (40, &[32, 8], &[32, 8]),
+        (100, &[64, 32, 4], &[64, 32, 8]),
+        (3_601, &[2048, 1024, 512, 16, 1], &[2048, 1024, 512, 256]),
+    ];
+    let seconds = |hops: Vec<u128>| hops.into_iter().map(|millis| millis / 1_000).collect::<Vec<_>>();
+    for (wait, exactly, about) in table {
+        let wait = Duration::from_secs(wait);
+        assert_eq!(seconds(hops(&ladder, ladder.step(wait))), exactly, "{wait:?}");
+        assert_eq!(seconds(hops(&ladder, ladder.step_evenly(wait))), about, "about {wait:?}");
     }
 }
 
@@ -117,6 +153,17 @@ proptest! {
         }
         prop_assert!(waited >= wait);
         prop_assert!(waited <= wait + wait / 4 + ladder.rungs()[0]);
+    }
+
+    #[test]
+    fn an_even_wait_is_never_early_and_takes_few_hops(maximum in 100u64..86_400_000, wait in 0u64..3_600_000) {
+        let ladder = Ladder::for_backoff(&policy(100, maximum, 0.2));
+        let wait = Duration::from_millis(wait);
+        let hops = hops(&ladder, ladder.step_evenly(wait));
+        let waited = Duration::from_millis(u64::try_from(hops.iter().sum::<u128>()).unwrap());
+        prop_assert!(waited >= wait);
+        prop_assert!(waited <= wait + wait / 2 + ladder.rungs()[0].max(Duration::from_secs(1)), "{waited:?}");
+        prop_assert!(hops.len() <= 5, "{hops:?}");
     }
 
     #[test]

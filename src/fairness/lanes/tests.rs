@@ -1,7 +1,6 @@
 use super::{super::lane::DOUBT, *};
 
 const SECOND: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(3600);
 
 fn name(n: usize) -> Arc<str> {
     format!("org{n} https://receiver.example").into()
@@ -42,7 +41,7 @@ fn prove(lanes: &mut Lanes, lane: &Arc<str>, now: Instant) {
 #[test]
 fn a_lane_has_its_limit_in_flight_and_no_more() {
     let now = Instant::now();
-    let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
+    let (mut lanes, lane) = (Lanes::new(1000, 64, now), name(1));
     assert_eq!(fill(&mut lanes, &lane, now), 4);
     assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Wait(Queue::Lane), "a young lane's queue is short");
     let other = name(2);
@@ -54,7 +53,7 @@ fn a_lane_has_its_limit_in_flight_and_no_more() {
 #[test]
 fn a_target_that_allows_less_has_that_beside_others_of_its_lane() {
     let now = Instant::now();
-    let (mut lanes, lane, key) = (Lanes::new(1000, 64, LONGEST, now), name(1), TargetKey::new("org1", Some("c"), None));
+    let (mut lanes, lane, key) = (Lanes::new(1000, 64, now), name(1), TargetKey::new("org1", Some("c"), None));
     prove(&mut lanes, &lane, now);
     let few = Asked { own: Some(Own { target: &key, most: 2 }), ..asked(&lane) };
     assert_eq!((0..40).filter(|_| lanes.admit(asked(&lane), now, 0.5) == Admission::Go).count(), 40);
@@ -77,7 +76,7 @@ fn a_target_that_allows_less_has_that_beside_others_of_its_lane() {
 #[test]
 fn a_target_that_allows_less_is_parked_by_its_own_backlog() {
     let now = Instant::now();
-    let (mut lanes, lane, key) = (Lanes::new(1000, 64, LONGEST, now), name(1), TargetKey::new("org1", Some("c"), None));
+    let (mut lanes, lane, key) = (Lanes::new(1000, 64, now), name(1), TargetKey::new("org1", Some("c"), None));
     let begun = now;
     let now = now + SECOND;
     let few = Asked { own: Some(Own { target: &key, most: 2 }), ..asked(&lane) };
@@ -96,7 +95,7 @@ fn a_target_that_allows_less_is_parked_by_its_own_backlog() {
 #[test]
 fn lanes_that_have_never_answered_have_half_of_the_slots_at_most() {
     let now = Instant::now();
-    let mut lanes = Lanes::new(100, 64, LONGEST, now);
+    let mut lanes = Lanes::new(100, 64, now);
     let healthy = name(0);
     prove(&mut lanes, &healthy, now);
     let taken: Vec<_> = (1..100).map(|n| fill(&mut lanes, &name(n), now)).collect();
@@ -109,7 +108,7 @@ fn lanes_that_have_never_answered_have_half_of_the_slots_at_most() {
 #[test]
 fn a_lane_that_nobody_knows_may_begin_where_uncertain_ones_have_their_half() {
     let now = Instant::now();
-    let mut lanes = Lanes::new(100, 64, LONGEST, now);
+    let mut lanes = Lanes::new(100, 64, now);
     (0..13).for_each(|n| assert!(fill(&mut lanes, &name(n), now) > 0));
     assert_eq!(lanes.in_flight(), 50);
     assert_eq!(fill(&mut lanes, &name(50), now), 1);
@@ -120,7 +119,7 @@ fn a_lane_that_nobody_knows_may_begin_where_uncertain_ones_have_their_half() {
 #[test]
 fn lanes_that_fall_quiet_count_among_the_uncertain() {
     let now = Instant::now();
-    let mut lanes = Lanes::new(100, 64, LONGEST, now);
+    let mut lanes = Lanes::new(100, 64, now);
     let (hangs, new) = (name(0), name(1));
     prove(&mut lanes, &hangs, now);
     assert_eq!(fill(&mut lanes, &hangs, now), 56);
@@ -137,7 +136,7 @@ fn lanes_that_fall_quiet_count_among_the_uncertain() {
 #[test]
 fn however_many_lanes_are_slow_something_is_left() {
     let now = Instant::now();
-    let mut lanes = Lanes::new(256, 64, LONGEST, now);
+    let mut lanes = Lanes::new(256, 64, now);
     (0..20).for_each(|n| prove(&mut lanes, &name(n), now));
     let taken: Vec<_> = (0..19).map(|n| fill(&mut lanes, &name(n), now)).collect();
     assert!(taken[0] == 56 && taken.iter().all(|taken| *taken >= 1), "{taken:?}");
@@ -147,7 +146,7 @@ fn however_many_lanes_are_slow_something_is_left() {
 #[test]
 fn those_that_wait_go_before_those_that_come() {
     let now = Instant::now();
-    let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
+    let (mut lanes, lane) = (Lanes::new(1000, 64, now), name(1));
     fill(&mut lanes, &lane, now);
     assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Wait(Queue::Lane));
     assert_eq!(lanes.admit(asked(&lane), now, 0.5), Admission::Wait(Queue::Lane));
@@ -159,7 +158,7 @@ fn those_that_wait_go_before_those_that_come() {
 #[test]
 fn a_backlog_is_counted_until_it_is_due() {
     let now = Instant::now();
-    let (mut lanes, lane) = (Lanes::new(1000, 64, LONGEST, now), name(1));
+    let (mut lanes, lane) = (Lanes::new(1000, 64, now), name(1));
     fill(&mut lanes, &lane, now);
     let silent = now + 3 * SECOND;
     for _ in 0..10 {
@@ -173,7 +172,7 @@ fn a_backlog_is_counted_until_it_is_due() {
 #[test]
 fn lanes_in_no_use_are_forgotten() {
     let now = Instant::now();
-    let mut lanes = Lanes::new(1000, 64, LONGEST, now);
+    let mut lanes = Lanes::new(1000, 64, now);
     (0..50).for_each(|n| prove(&mut lanes, &name(n), now));
     let busy = name(99);
     lanes.admit(asked(&busy), now, 0.5);
@@ -186,7 +185,7 @@ fn lanes_in_no_use_are_forgotten() {
 #[test]
 fn what_began_before_a_target_had_a_limit_of_its_own_is_not_taken_off_it() {
     let now = Instant::now();
-    let (mut lanes, lane, key) = (Lanes::new(1000, 64, LONGEST, now), name(1), TargetKey::new("org1", Some("c"), None));
+    let (mut lanes, lane, key) = (Lanes::new(1000, 64, now), name(1), TargetKey::new("org1", Some("c"), None));
     prove(&mut lanes, &lane, now);
     assert_eq!((0..20).filter(|_| lanes.admit(asked(&lane), now, 0.5) == Admission::Go).count(), 20);
     // The store is read again, and the target allows two.
@@ -204,7 +203,7 @@ fn what_began_before_a_target_had_a_limit_of_its_own_is_not_taken_off_it() {
 #[test]
 fn a_fast_lane_may_wait_for_its_own_where_slots_are_scarce() {
     let now = Instant::now();
-    let (mut lanes, fast) = (Lanes::new(64, 64, LONGEST, now), name(0));
+    let (mut lanes, fast) = (Lanes::new(64, 64, now), name(0));
     prove(&mut lanes, &fast, now);
     let slow: Vec<_> = (1..=2).map(name).collect();
     slow.iter().for_each(|slow| prove(&mut lanes, slow, now));
