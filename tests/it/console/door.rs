@@ -18,11 +18,13 @@ async fn nobody_comes_in_without_credentials_and_every_answer_is_closed() {
     let console = console(&world, &[]).await;
     for path in PAGES.iter().chain(&["/style.css", "/live.js", "/nowhere", "/failed/preview"]) {
         for (who, expected) in [("", false), ("anna:a-read-secret-0002", false), (READ, true), (ACT, true)] {
+            // Ten wrong secrets would lock the name out.
+            if !who.is_empty() && !expected && !PAGES.contains(path) {
+                continue;
+            }
             let answer = console.get(who, path).await;
             let status = answer.status();
-            // The eleventh wrong secret is not even looked at.
-            let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-            assert_eq!(!refused, expected, "{who} {path} {status}");
+            assert_eq!(status != StatusCode::UNAUTHORIZED, expected, "{who} {path} {status}");
             let headers = answer.headers();
             assert_eq!(headers["x-frame-options"], "DENY");
             assert_eq!(headers["x-content-type-options"], "nosniff");
@@ -33,7 +35,7 @@ async fn nobody_comes_in_without_credentials_and_every_answer_is_closed() {
             if path != &"/style.css" || !expected {
                 assert_eq!(headers["cache-control"], "no-store", "{path}");
             }
-            assert_eq!(headers.contains_key("www-authenticate"), status == StatusCode::UNAUTHORIZED);
+            assert_eq!(headers.contains_key("www-authenticate"), !expected);
         }
     }
     let bearer = console.ask("", Method::GET, "/").bearer_auth("a-read-secret-0002").send().await.unwrap();
