@@ -140,15 +140,14 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     assert_eq!(receiver.received().len(), started, "nothing new started");
     node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
     worker.ready().await;
-    eventually("all delivered", async || (world.ready("jobs").await == 0).then_some(())).await;
-    // At least: an event whose ack died with the first worker is dispatched again.
-    eventually("all settled", async || {
-        (worker.metric("leadhook_jobs_total", "delivered").await >= EVENTS as f64).then_some(())
+    // Told apart by their ids: an event whose ack died with the first worker is dispatched, and delivered, again.
+    eventually("all are delivered", async || {
+        let received = receiver.received();
+        let delivered = received[before..].iter().filter(|one| one.status == Some(200));
+        let ids: HashSet<_> = delivered.filter_map(|one| one.header("webhook-id")).collect();
+        (ids.len() == EVENTS).then_some(())
     })
     .await;
-    let received = receiver.received();
-    let ids: HashSet<_> = received[before..].iter().filter_map(|one| one.header("webhook-id")).collect();
-    assert_eq!(ids.len(), EVENTS);
     worker.stop().await;
 }
 

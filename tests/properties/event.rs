@@ -1,6 +1,6 @@
 //! Lead events.
 
-use leadhook::event::EventKind;
+use leadhook::event::{Event, EventKind};
 use proptest::{
     prelude::*,
     sample::{Index, select},
@@ -109,7 +109,11 @@ proptest! {
         prop_assert!(fixed.is_ok());
         // Generated data may hold a key twice, which is refused; everything else is the same event.
         match check(body(&lead, &status, &data).as_bytes(), None) {
-            Ok(event) => prop_assert_eq!(Ok(event), fixed),
+            // The lead's id is noted, and routes nothing.
+            Ok(event) => {
+                prop_assert_eq!(serde_json::from_str::<String>(&lead).ok(), Some(event.lead.clone()));
+                prop_assert_eq!(Ok(Event { lead: String::new(), ..event }), fixed);
+            }
             Err(rejection) => prop_assert_eq!(rejection.reason.label(), "duplicate_key"),
         }
     }
