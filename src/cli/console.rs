@@ -5,18 +5,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::output::Exit;
-use crate::{broker::connection, console::Console, failpoint, logging, settings::Settings};
+use crate::{console::Console, failpoint, settings::Settings};
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> Exit {
-    if let Err(error) = logging::init(&settings.log) {
-        eprintln!("error: {error}");
-        return Exit::Usage;
-    }
-    logging::tell_panics();
-    if let Err(error) = connection::tls(&settings.amqp) {
-        error!(%error, "settings");
-        return Exit::Usage;
+    if let Err(exit) = super::begin(&settings) {
+        return exit;
     }
     let console = match Console::bind(&settings.console).await {
         Ok(console) => console,

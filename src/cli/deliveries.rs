@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::topology::Plan,
     delivery::ladder::Ladder,
-    delivery_log::{Entry, Filter, LogError, LogReader, Start, batch::Batch},
+    delivery_log::{Entry, Filter, LogError, LogReader, Start},
     settings::{Amqp, Settings},
 };
 
@@ -74,8 +74,7 @@ impl Source<'_> {
     async fn read(&self, filter: &Filter, quiet: bool, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<u64, Refusal> {
         let mut reader = self.open(filter.since.map_or(Start::Oldest, Start::At)).await?;
         let bar = readable::progress(u64::MAX, quiet);
-        let needle = filter.needle().map(memchr::memmem::Finder::new);
-        let found = |text: &[u8]| needle.as_ref().is_none_or(|needle| needle.find(text).is_some());
+        let search = filter.search();
         loop {
             let message = match reader.next().await {
                 Ok(Some(message)) => message,
@@ -90,16 +89,7 @@ impl Source<'_> {
                 bar.set_length(progress.of);
                 bar.set_position(progress.read);
             }
-            if !found(&message) {
-                continue;
-            }
-            let Some(batch) = Batch::read(&message) else { continue };
-            for line in batch.lines().filter(|line| found(line)) {
-                let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else { continue };
-                if filter.matches(&entry) {
-                    each(&batch.heading.writer, &entry);
-                }
-            }
+            search.through(&message, &mut each);
         }
         bar.finish_and_clear();
         let read = reader.progress().read;

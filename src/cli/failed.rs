@@ -10,7 +10,7 @@ mod list;
 mod replay;
 pub(super) mod show;
 mod stats;
-mod which;
+pub(super) mod which;
 
 use std::time::Duration;
 

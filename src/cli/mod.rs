@@ -31,6 +31,7 @@ use clap::{
 };
 
 use crate::{
+    broker::connection,
     cli::output::{Exit, Refusal},
     failpoint, logging, settings,
 };
@@ -102,6 +103,23 @@ pub fn main() -> ExitCode {
         }
     };
     runtime.block_on(dispatch(cli)).report()
+}
+
+/// What each command that serves does first: the log, and what can be seen of the settings only by using them.
+///
+/// # Errors
+/// The settings are wrong; it was said.
+fn begin(settings: &settings::Settings) -> Result<(), Exit> {
+    if let Err(error) = logging::init(&settings.log) {
+        eprintln!("error: {error}");
+        return Err(Exit::Usage);
+    }
+    logging::tell_panics();
+    if let Err(error) = connection::tls(&settings.amqp) {
+        tracing::error!(%error, "settings");
+        return Err(Exit::Usage);
+    }
+    Ok(())
 }
 
 /// Half of the cores, as far as this process may use them: each of the two connections to the broker has a thread of its own

@@ -7,13 +7,12 @@ use jiff::Timestamp;
 
 use super::{
     arguments::moment,
-    failed::{Desk, discard, export, show},
+    failed::{Desk, discard, export, show, which},
     output::{Exit, Refusal},
 };
 use crate::{
     desk::{
         filter::{self, Filter},
-        selection::Selection,
         survey::Choice,
     },
     settings::Settings,
@@ -78,15 +77,7 @@ impl FilterArgs {
 
 impl Which {
     fn choice(&self) -> Result<Choice, Refusal> {
-        let filter = self.filter.filter();
-        match (self.ids.is_empty(), self.all, filter.is_empty()) {
-            (false, false, true) => Selection::new(&self.ids).map(Choice::Named).map_err(Refusal::usage),
-            (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
-            (true, false, true) => Err(Refusal::usage("say which: ids, filters such as --reason, or --all")),
-            (false, ..) | (true, true, false) => {
-                Err(Refusal::usage("ids, filters and --all exclude one another: say one of them"))
-            }
-        }
+        which::chosen(&self.ids, self.all, self.filter.filter(), false, "--reason")
     }
 }
 

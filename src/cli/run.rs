@@ -15,10 +15,10 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Admin, Health, Thresholds},
-    broker::{connection, publisher::Publisher, topology::Plan},
+    broker::{publisher::Publisher, topology::Plan},
     cli::{check, output::Exit},
     delivery::ladder::Ladder,
-    delivery_log, failpoint, logging,
+    delivery_log, failpoint,
     metrics::Metrics,
     poster::Poster,
     settings::{self, Settings},
@@ -28,14 +28,8 @@ use crate::{
 
 /// Runs the worker until SIGTERM or SIGINT; a second one ends the process at once.
 pub async fn run(settings: Settings) -> Exit {
-    if let Err(error) = logging::init(&settings.log) {
-        eprintln!("error: {error}");
-        return Exit::Usage;
-    }
-    logging::tell_panics();
-    if let Err(error) = connection::tls(&settings.amqp) {
-        error!(%error, "settings");
-        return Exit::Usage;
+    if let Err(exit) = super::begin(&settings) {
+        return exit;
     }
     let store = match open_store(&settings.store.path, &settings) {
         Ok(store) => store,

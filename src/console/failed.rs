@@ -102,7 +102,7 @@ pub async fn preview(
     let (mut survey, mut notes) =
         surveyed.map_err(|trouble| refuse(&frame, trouble.status(), "The failed queue", &trouble.words()))?;
     if action == "replay" && !by_id {
-        let left = leave_delivered(&shared, &mut survey).await;
+        let (left, problem) = leave_delivered(&shared, &mut survey).await;
         if left.delivered > 0 {
             notes.push(format!(
                 "{} were delivered all the same, says the delivery log, and would be left.",
@@ -110,7 +110,7 @@ pub async fn preview(
             ));
         }
         if left.unknown > 0 {
-            let why = left.problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
+            let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
             notes.push(format!("Whether {} were delivered already is unknown: {why}.", jobs(left.unknown)));
         }
     }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use memchr::memmem::Finder;
 
 use super::Shared;
 use crate::delivery_log::{Deliveries, Delivery, Entry, Filter, LogError, LogReader, Start, batch::Batch};
@@ -104,8 +103,7 @@ async fn read(shared: &Shared, filter: &Filter, mut each: impl FnMut(&str, &Entr
     let opening = LogReader::open(&shared.settings.amqp, &shared.plan.names().log, start);
     let opened = tokio::time::timeout(OPENING, opening).await.map_err(|_| Trouble::Slow)?;
     let mut reader = opened.map_err(Trouble::Log)?;
-    let needle = filter.needle().map(Finder::new);
-    let found = |text: &[u8]| needle.as_ref().is_none_or(|needle| needle.find(text).is_some());
+    let search = filter.search();
     let begun = Instant::now();
     let mut latest = None;
     let mut broken_off = false;
@@ -116,23 +114,15 @@ async fn read(shared: &Shared, filter: &Filter, mut each: impl FnMut(&str, &Entr
             break;
         };
         let Some(message) = next.map_err(Trouble::Log)? else { break };
-        let Some(batch) = Batch::read(&message) else { continue };
         if begun.elapsed() > LONGEST / 2 || latest.is_none() {
-            latest = batch.entries().next().map(|entry| entry.time()).or(latest);
+            latest =
+                Batch::read(&message).and_then(|batch| batch.entries().next()).map(|entry| entry.time()).or(latest);
         }
         if begun.elapsed() >= LONGEST {
             broken_off = true;
             break;
         }
-        if !found(&message) {
-            continue;
-        }
-        for line in batch.lines().filter(|line| found(line)) {
-            let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else { continue };
-            if filter.matches(&entry) {
-                each(&batch.heading.writer, &entry);
-            }
-        }
+        search.through(&message, &mut each);
     }
     reader.leave().await;
     let at = latest.or(filter.since).unwrap_or(Timestamp::UNIX_EPOCH);

@@ -163,7 +163,7 @@ impl Desk {
         self.turn.acquire().await.ok()
     }
 
-    /// Shows every message to `see`, and gives all back. Broken off it drops its connection, and the broker gives back.
+    /// Shows every message to `see`, and gives all back; broken off, too: a visit that is dropped is left in order.
     async fn look(&self, shared: &Shared, see: impl FnMut(&Held)) -> Result<(u64, Vec<String>), Trouble> {
         let turn = tokio::time::timeout(TURN, self.turn.acquire()).await;
         let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;

@@ -2,7 +2,7 @@
 //! line runs, and as safe to interrupt. One at a time: it holds the turn at the failed queue.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -22,12 +22,12 @@ use crate::{
         failed::overlooked,
         readable::{jobs, messages},
     },
-    delivery_log::{self, Delivered, DeliveryLog},
+    delivery_log::{self, DeliveryLog},
     desk::{
         export::Export,
         remove::{Doing, Removal},
         replay::{Replay, To},
-        survey::{Choice, Survey},
+        survey::{Choice, Left, Survey},
         visit::Visit,
         wear::Renewer,
     },
@@ -172,7 +172,7 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     let (mut survey, mut notes) = shared.desk.survey(shared, choice).await.map_err(|trouble| trouble.words())?;
     let mut left = Left::default();
     if by_filter && work.kind == Kind::Replay {
-        left = leave_delivered(shared, &mut survey).await;
+        (left, _) = leave_delivered(shared, &mut survey).await;
     }
     let count = survey.chosen.len() as u64;
     // People agree to a number; what failed since is another matter.
@@ -275,32 +275,8 @@ async fn discard(
     Ok((lines, notes))
 }
 
-/// What is left, or unknown, because of the delivery log.
-#[derive(Debug, Default)]
-pub struct Left {
-    /// Jobs that were delivered all the same; they are left.
-    pub delivered: u64,
-    /// Jobs of which it cannot be told; they are replayed.
-    pub unknown: u64,
-    /// Why the log could not be asked.
-    pub problem: Option<String>,
-}
-
-/// Takes out of the survey what was delivered all the same.
-pub async fn leave_delivered(shared: &Shared, survey: &mut Survey) -> Left {
-    let ids: BTreeSet<&str> = survey.chosen.keys().map(String::as_str).collect();
-    let (known, problem) = queue::known(shared, &ids, survey.oldest).await;
-    let mut left = Left { problem, ..Left::default() };
-    survey.chosen.retain(|id, chosen| match known.of(id, chosen.first_seen) {
-        Delivered::Never => true,
-        Delivered::Unknown => {
-            left.unknown += 1;
-            true
-        }
-        Delivered::At(_) => {
-            left.delivered += 1;
-            false
-        }
-    });
-    left
+/// Takes out of the survey what was delivered all the same; and why it cannot be told, if so.
+pub async fn leave_delivered(shared: &Shared, survey: &mut Survey) -> (Left, Option<String>) {
+    let (known, problem) = queue::known(shared, &survey.ids(), survey.oldest).await;
+    (survey.leave_delivered(&known), problem)
 }

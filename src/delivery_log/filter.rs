@@ -1,9 +1,10 @@
 //! Which records somebody asks for.
 
 use jiff::Timestamp;
+use memchr::memmem::Finder;
 
-use super::Entry;
-use crate::event::EventKind;
+use super::{Entry, batch::Batch};
+use crate::{event::EventKind, job::is_beginning};
 
 /// All that is said must hold. What a record does not say does not match.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,35 @@ pub struct Filter {
     pub before: Option<Timestamp>,
 }
 
+/// A filter made ready to look through many messages.
+pub struct Search<'f> {
+    filter: &'f Filter,
+    needle: Option<Finder<'f>>,
+}
+
+impl Search<'_> {
+    /// Hands each record of a message that is wanted to `each`, with its writer.
+    pub fn through(&self, message: &[u8], mut each: impl FnMut(&str, &Entry<'_>)) {
+        let found = |text: &[u8]| self.needle.as_ref().is_none_or(|needle| needle.find(text).is_some());
+        if !found(message) {
+            return;
+        }
+        let Some(batch) = Batch::read(message) else { return };
+        for line in batch.lines().filter(|line| found(line)) {
+            let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else { continue };
+            if self.filter.matches(&entry) {
+                each(&batch.heading.writer, &entry);
+            }
+        }
+    }
+}
+
 impl Filter {
+    /// Ready to look through many messages.
+    pub fn search(&self) -> Search<'_> {
+        Search { filter: self, needle: self.needle().map(Finder::new) }
+    }
+
     /// Whether a record is wanted.
     pub fn matches(&self, entry: &Entry<'_>) -> bool {
         let is = |wanted: &Option<String>, found: &Option<std::borrow::Cow<'_, str>>| match wanted {
@@ -40,7 +69,7 @@ impl Filter {
             && is(&self.campaign, &entry.campaign)
             && is(&self.organization, &entry.organization)
             && is(&self.target, &entry.target)
-            && self.id.as_ref().is_none_or(|said| entry.id.as_deref().is_some_and(|id| begins(id, said)))
+            && self.id.as_ref().is_none_or(|said| entry.id.as_deref().is_some_and(|id| is_beginning(said, id)))
             && self.event.is_none_or(|event| entry.event.as_deref() == Some(event.name()))
             && self.since.is_none_or(|since| entry.at >= since.as_millisecond())
             && self.before.is_none_or(|before| entry.at < before.as_millisecond())
@@ -48,7 +77,7 @@ impl Filter {
 
     /// A text that stands in each record that matches, as it stands there: what does not hold it need not be taken apart.
     /// The rarest that was asked for; none where what was asked for would be written otherwise in JSON.
-    pub fn needle(&self) -> Option<&str> {
+    fn needle(&self) -> Option<&str> {
         let plain = |text: &&str| text.chars().all(|c| !c.is_control() && c != '"' && c != '\\') && !text.is_empty();
         let asked = [&self.id, &self.submission, &self.lead, &self.target, &self.campaign, &self.organization];
         asked.into_iter().filter_map(Option::as_deref).find(plain)
@@ -58,10 +87,6 @@ impl Filter {
     pub fn is_narrow(&self) -> bool {
         self.id.is_some() || self.lead.is_some() || self.submission.is_some()
     }
-}
-
-fn begins(id: &str, said: &str) -> bool {
-    id.starts_with(said) || id.strip_prefix("wh_").is_some_and(|rest| rest.starts_with(said))
 }
 
 #[cfg(test)]

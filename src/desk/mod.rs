@@ -40,6 +40,10 @@ pub mod remove;
 
 pub mod interrupt;
 
+mod held;
+
+mod turn;
+
 pub mod visit;
 
 pub mod wear;

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, ops::Bound};
 
+use crate::job::is_beginning;
+
 /// Shortest beginning of an id that is taken for one, in characters.
 pub const SHORTEST: usize = 6;
 
@@ -37,7 +39,7 @@ impl Selection {
 
     /// Whether an id may be meant.
     pub fn wants(&self, id: &str) -> bool {
-        self.0.iter().any(|said| begins(id, said))
+        self.0.iter().any(|said| is_beginning(said, id))
     }
 
     /// Finds out what was meant. A whole id is never ambiguous, even if another one begins with it.
@@ -48,7 +50,7 @@ impl Selection {
                 resolved.found.insert(said.clone());
                 continue;
             }
-            let candidates: Vec<_> = ids.iter().filter(|id| begins(id, said)).take(CANDIDATES).cloned().collect();
+            let candidates: Vec<_> = ids.iter().filter(|id| is_beginning(said, id)).take(CANDIDATES).cloned().collect();
             match candidates.as_slice() {
                 [] => resolved.unknown.push(said.clone()),
                 [one] => drop(resolved.found.insert(one.clone())),
@@ -57,11 +59,6 @@ impl Selection {
         }
         resolved
     }
-}
-
-/// With or without the `wh_` that all our ids begin with.
-fn begins(id: &str, said: &str) -> bool {
-    id.starts_with(said) || id.strip_prefix("wh_").is_some_and(|rest| rest.starts_with(said))
 }
 
 /// The shortest beginning of `id`, at least `least` characters, that none of the other `ids` has. Ids are ASCII.

@@ -10,6 +10,7 @@ use super::{
     record::Record,
     selection::{Resolved, Selection},
 };
+use crate::delivery_log::{Delivered, Known};
 
 /// What somebody wants something to be done with.
 #[derive(Clone, Debug)]
@@ -127,6 +128,44 @@ impl Survey {
     }
 }
 
+/// What a survey lost, or kept, because of what the delivery log knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Jobs that were delivered all the same; taken out.
+    pub delivered: u64,
+    /// Jobs of which it cannot be told; kept.
+    pub unknown: u64,
+}
+
+impl Survey {
+    /// The ids of what is meant.
+    pub fn ids(&self) -> BTreeSet<&str> {
+        self.chosen.keys().map(String::as_str).collect()
+    }
+
+    /// Takes out what was delivered all the same.
+    pub fn leave_delivered(&mut self, known: &Known) -> Left {
+        let mut left = Left::default();
+        self.chosen.retain(|id, chosen| match known.of(id, chosen.first_seen) {
+            Delivered::Never => true,
+            Delivered::Unknown => {
+                left.unknown += 1;
+                true
+            }
+            Delivered::At(_) => {
+                left.delivered += 1;
+                false
+            }
+        });
+        left
+    }
+
+    /// Leaves only what was delivered all the same.
+    pub fn keep_delivered(&mut self, known: &Known) {
+        self.chosen.retain(|id, chosen| matches!(known.of(id, chosen.first_seen), Delivered::At(_)));
+    }
+}
+
 /// Whether a message is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -193,6 +232,21 @@ mod tests {
         assert_eq!(survey(named("foreign"), &records).chosen.len(), 1);
         let ambiguous = survey(named("wh_aaaa"), &records);
         assert!(ambiguous.chosen.is_empty() && ambiguous.resolved.ambiguous.len() == 1);
+    }
+
+    #[test]
+    fn what_was_delivered_is_left_and_what_is_unknown_is_not() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let first_seen = job().first_seen;
+        let asked = || survey(Choice::Matching(Filter::default()), &[record("wh_a", 0), record("wh_b", 0)]);
+        let known = Known::new(Some(first_seen), BTreeMap::from([("wh_a".to_owned(), at(9))]));
+        let mut left = asked();
+        assert_eq!(left.leave_delivered(&known), Left { delivered: 1, unknown: 0 });
+        assert_eq!(left.ids(), BTreeSet::from(["wh_b"]));
+        assert_eq!(asked().leave_delivered(&Known::default()), Left { delivered: 0, unknown: 2 });
+        let mut kept = asked();
+        kept.keep_delivered(&known);
+        assert_eq!(kept.ids(), BTreeSet::from(["wh_a"]));
     }
 
     #[test]

@@ -2,18 +2,23 @@
 //!
 //! See the parent module for the rules and what they prevent.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use lapin::{
-    Acker, BasicProperties, Channel, Connection, ErrorKind,
-    message::Delivery,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    Channel, Connection,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
 
-use super::{interrupt::Holding, record::Record};
+pub use super::{held::Held, turn::Guard};
+use super::{
+    interrupt::Holding,
+    turn::{ACCESS_REFUSED, NOT_FOUND, code, count, count_alone, lock},
+};
 use crate::{
     broker::connection::{self, ConnectError},
     settings::Amqp,
@@ -34,12 +39,6 @@ const SILENCE: Duration = Duration::from_millis(500);
 
 /// Longest silence while the queue still says that it has messages.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Longest wait for another visitor to leave: a paced replay holds the lock for a minute at a time.
-const TURN: Duration = Duration::from_secs(90);
-
-/// How often is asked, while waiting for something on the broker.
-const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest wait for other readers, if there are any, to be gone: one that was killed goes within a moment.
 const OTHERS: Duration = Duration::from_secs(1);
@@ -81,57 +80,9 @@ pub enum VisitError {
     Lost(String),
 }
 
-/// A message that is held.
-pub struct Held {
-    /// What it says.
-    pub record: Record,
-    /// As they came.
-    pub properties: BasicProperties,
-    /// As it came.
-    pub body: Bytes,
-    receipt: Acker,
-}
-
-impl Held {
-    fn new(delivery: Delivery) -> Held {
-        let body = Bytes::from(delivery.data);
-        let record = Record::read(&delivery.properties, body.clone());
-        Held { record, properties: delivery.properties, body, receipt: delivery.acker }
-    }
-
-    /// What tells this message from all others: the id of the copy, or of what is no job a digest of its id and its body.
-    pub fn identity(&self) -> String {
-        match &self.record.content {
-            Ok(job) => job.copy.clone(),
-            Err(unreadable) => unreadable.digest.clone(),
-        }
-    }
-
-    /// Whether it is held still: not when its channel was closed, and the message is back on the queue.
-    pub fn is_held(&self) -> bool {
-        self.receipt.usable()
-    }
-
-    /// Removes the message from the queue. `false` when the channel is gone, and the message back on the queue. `true` says
-    /// that the ack was sent: AMQP knows no answer to it, and the broker may forget acks that it had not worked off when the
-    /// channel closes.
-    pub async fn remove(&self) -> bool {
-        self.receipt.ack(BasicAckOptions::default()).await.unwrap_or(false)
-    }
-}
-
-/// Whether others can be kept away meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
-    /// The lock is ours.
-    Locked,
-    /// The user may not declare it (no configure permission on `<prefix>.desk`): others may take part of the messages.
-    Unlocked,
-}
-
 /// A visit.
 pub struct Visit {
-    connection: Connection,
+    connection: Arc<Connection>,
     channel: Channel,
     queue: ShortString,
     guard: Guard,
@@ -143,6 +94,7 @@ pub struct Visit {
     taken: u64,
     ended: bool,
     holding: Option<Holding>,
+    left: bool,
 }
 
 impl Visit {
@@ -157,7 +109,7 @@ impl Visit {
         at_most: Option<u64>,
         waiting: impl FnOnce(),
     ) -> Result<Visit, VisitError> {
-        let connection = connection::connect(amqp, "desk", 0).await?;
+        let connection = Arc::new(connection::connect(amqp, "desk", 0).await?);
         let guard = lock(&connection, &format!("{}.desk", amqp.prefix).into(), waiting).await?;
         let channel = connection.create_channel().await.map_err(lost)?;
         let counting = count_alone(&channel, queue, 0, OTHERS).await;
@@ -176,12 +128,14 @@ impl Visit {
             taken: 0,
             ended: false,
             holding: None,
+            left: false,
         })
     }
 
     /// The same, and it ends when that is asked for.
-    pub fn ending_when_asked(self, holding: Holding) -> Visit {
-        Visit { holding: Some(holding), ..self }
+    pub fn ending_when_asked(mut self, holding: Holding) -> Visit {
+        self.holding = Some(holding);
+        self
     }
 
     /// Whether somebody asked for its end.
@@ -312,6 +266,7 @@ impl Visit {
     /// Gives everything back that was not removed, and lets the next visitor in. Failing is harmless: the broker does the
     /// same when the connection ends.
     pub async fn leave(mut self) {
+        self.left = true;
         self.read_on().await;
         let goodbye = async {
             self.give_back().await?;
@@ -336,72 +291,27 @@ impl Visit {
     }
 }
 
+/// Who forgets a visit, a page that nobody waits for any more, say, has not given back in order: that is done behind its back.
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        let rest = Visit {
+            connection: self.connection.clone(),
+            channel: self.channel.clone(),
+            queue: self.queue.clone(),
+            holding: self.holding.take(),
+            ..*self
+        };
+        runtime.spawn(rest.leave());
+    }
+}
+
 /// Large enough that few are needed; see [`BATCHES`].
 fn batch_size(expected: u64) -> u64 {
     expected.div_ceil(BATCHES).clamp(SMALLEST, LARGEST)
-}
-
-/// Ready messages and consumers, by a passive declare.
-async fn count(channel: &Channel, queue: &ShortString) -> Result<(u64, u32), lapin::Error> {
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
-    Ok((declared.message_count().into(), declared.consumer_count()))
-}
-
-/// The same, as soon as there are no more than `others` consumers, or when `patience` is over.
-async fn count_alone(
-    channel: &Channel,
-    queue: &ShortString,
-    others: u32,
-    patience: Duration,
-) -> Result<(u64, u32), lapin::Error> {
-    let begun = Instant::now();
-    let mut tick = tokio::time::interval(ASK_EVERY);
-    loop {
-        tick.tick().await;
-        let (ready, consumers) = count(channel, queue).await?;
-        if consumers <= others || begun.elapsed() > patience {
-            return Ok((ready, consumers));
-        }
-    }
-}
-
-/// Declares the lock, an exclusive queue that ends with the connection.
-async fn lock(connection: &Connection, name: &ShortString, waiting: impl FnOnce()) -> Result<Guard, VisitError> {
-    let begun = Instant::now();
-    let mut waiting = Some(waiting);
-    let mut tick = tokio::time::interval(ASK_EVERY);
-    loop {
-        tick.tick().await;
-        // A refusal closes the channel.
-        let channel = connection.create_channel().await.map_err(lost)?;
-        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        match channel.queue_declare(name.clone(), options, FieldTable::default()).await {
-            Ok(_) => return Ok(Guard::Locked),
-            Err(error) => match code(&error) {
-                Some(RESOURCE_LOCKED) if begun.elapsed() < TURN => {
-                    if let Some(waiting) = waiting.take() {
-                        waiting();
-                    }
-                }
-                Some(RESOURCE_LOCKED) => return Err(VisitError::Busy),
-                Some(ACCESS_REFUSED) => return Ok(Guard::Unlocked),
-                _ => return Err(lost(error)),
-            },
-        }
-    }
-}
-
-const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
-const RESOURCE_LOCKED: u16 = 405;
-
-/// The AMQP reply code of what the broker refused.
-fn code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(cause) => Some(cause.get_id()),
-        _ => None,
-    }
 }
 
 fn unreadable(error: lapin::Error, queue: &ShortString) -> VisitError {

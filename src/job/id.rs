@@ -32,6 +32,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
+/// Whether `said` is the beginning of an id, with or without the `wh_` that all of ours begin with.
+pub fn is_beginning(said: &str, id: &str) -> bool {
+    id.starts_with(said) || id.strip_prefix("wh_").is_some_and(|rest| rest.starts_with(said))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

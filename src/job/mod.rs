@@ -18,7 +18,7 @@ use jiff::Timestamp;
 pub use self::{
     codec::{Malformed, header},
     history::{History, HistoryEntry},
-    id::{fresh_copy, webhook_id},
+    id::{fresh_copy, is_beginning, webhook_id},
 };
 use crate::{
     event::{Event, EventKind},

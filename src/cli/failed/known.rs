@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Desk;
 use crate::{
     cli::{output::Refusal, readable::progress},
-    delivery_log::{Delivered, Known, LogError},
+    delivery_log::{Known, LogError},
     desk::survey::Survey,
 };
 
@@ -41,11 +41,10 @@ pub(super) async fn ask(
 /// # Errors
 /// The log cannot be asked.
 pub(super) async fn keep_delivered(desk: &Desk<'_>, survey: &mut Survey, quiet: bool) -> Result<(), Refusal> {
-    let ids: BTreeSet<&str> = survey.chosen.keys().map(String::as_str).collect();
-    let (known, problem) = ask(desk, &ids, survey.oldest, quiet).await;
+    let (known, problem) = ask(desk, &survey.ids(), survey.oldest, quiet).await;
     if let Some(problem) = problem {
         return Err(Refusal::cannot_start(format!("what was delivered all the same is unknown: {problem}")));
     }
-    survey.chosen.retain(|id, chosen| matches!(known.of(id, chosen.first_seen), Delivered::At(_)));
+    survey.keep_delivered(&known);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `leadhook failed replay`.
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +18,9 @@ use crate::{
         publish,
         readable::{counted, jobs, messages, progress},
     },
-    delivery_log::Delivered,
     desk::{
         replay::{Ended, Replay, Tally, To},
-        survey::{Choice, Survey},
+        survey::{Choice, Left, Survey},
         wear::Renewer,
     },
 };
@@ -59,18 +58,23 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let named = matches!(choice, Choice::Named(_));
     let (mut survey, notes) = desk.survey(choice, false, args.json).await?;
     // Who names a job means it, delivered or not.
-    let left = match named {
-        true => Left::default(),
-        false => leave_delivered(desk, &mut survey, args.json).await,
-    };
+    let (mut left, mut log_problem) = (Left::default(), None);
+    if !named {
+        let (known, problem) = known::ask(desk, &survey.ids(), survey.oldest, args.json).await;
+        if let Some(problem) = &problem {
+            output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
+        }
+        left = survey.leave_delivered(&known);
+        log_problem = problem;
+    }
     let count = survey.jobs();
     let done = Tally { unreadable: survey.unreadable + survey.chosen.len() as u64 - count, ..Tally::default() };
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
-        return Summary::of(done, would, left, &survey, notes, desk).tell(args.json);
+        return Summary::of(done, would, (left, log_problem), &survey, notes, desk).tell(args.json);
     }
     if !named {
-        agree(args.yes, &left.question(count))?;
+        agree(args.yes, &question(count, left, log_problem.as_deref()))?;
     }
     let publisher = Publisher::start(desk.amqp, "replay", None, CancellationToken::new());
     let log = desk.delivery_log(&publisher);
@@ -85,7 +89,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     tally.unreadable += survey.unreadable;
     let mut notes = if overlooked.is_empty() { notes } else { overlooked };
     notes.extend(unwritten);
-    Summary::of(tally, None, left, &survey, notes, desk).tell(args.json)
+    Summary::of(tally, None, (left, log_problem), &survey, notes, desk).tell(args.json)
 }
 
 /// Pause between two visits of a paced replay, for others who wait for their turn.
@@ -126,51 +130,17 @@ async fn replay(
     Ok((replay.tally, notes))
 }
 
-/// What is left because of what the delivery log says, or cannot say.
-#[derive(Default)]
-struct Left {
-    /// Jobs that were delivered all the same.
-    delivered: u64,
-    /// Jobs of which it cannot be told. They are replayed.
-    unknown: u64,
-    /// Why the log could not be asked.
-    problem: Option<String>,
-}
-
-impl Left {
-    fn question(&self, count: u64) -> String {
-        let mut question = format!("Put back {}?", jobs(count));
-        if self.unknown > 0 {
-            let why = self.problem.as_deref().unwrap_or("they are older than the delivery log");
-            question = format!("Whether {} were delivered already is unknown: {why}. {question}", jobs(self.unknown));
-        }
-        if self.delivered > 0 {
-            question = format!("{} were delivered already and are left. {question}", jobs(self.delivered));
-        }
-        question
+/// The question before a replay by filter.
+fn question(count: u64, left: Left, problem: Option<&str>) -> String {
+    let mut question = format!("Put back {}?", jobs(count));
+    if left.unknown > 0 {
+        let why = problem.unwrap_or("they are older than the delivery log");
+        question = format!("Whether {} were delivered already is unknown: {why}. {question}", jobs(left.unknown));
     }
-}
-
-/// Takes out of the survey what was delivered all the same.
-async fn leave_delivered(desk: &Desk<'_>, survey: &mut Survey, quiet: bool) -> Left {
-    let ids: BTreeSet<&str> = survey.chosen.keys().map(String::as_str).collect();
-    let (known, problem) = known::ask(desk, &ids, survey.oldest, quiet).await;
-    if let Some(problem) = &problem {
-        output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
+    if left.delivered > 0 {
+        question = format!("{} were delivered already and are left. {question}", jobs(left.delivered));
     }
-    let mut left = Left { problem, ..Left::default() };
-    survey.chosen.retain(|id, chosen| match known.of(id, chosen.first_seen) {
-        Delivered::Never => true,
-        Delivered::Unknown => {
-            left.unknown += 1;
-            true
-        }
-        Delivered::At(_) => {
-            left.delivered += 1;
-            false
-        }
-    });
-    left
+    question
 }
 
 /// The answer of the command.
@@ -198,7 +168,7 @@ impl Summary {
     fn of(
         tally: Tally,
         would_replay: Option<u64>,
-        left: Left,
+        (left, log_problem): (Left, Option<String>),
         survey: &Survey,
         notes: Vec<String>,
         desk: &Desk<'_>,
@@ -209,7 +179,7 @@ impl Summary {
             tally,
             delivered_already: left.delivered,
             delivery_unknown: left.unknown,
-            log_problem: left.problem,
+            log_problem,
             unknown: survey.resolved.unknown.clone(),
             problem,
             notes,

@@ -78,15 +78,28 @@ impl Which {
     /// # Errors
     /// As [`Which::choice`].
     pub(super) fn narrowed(&self, narrowed: bool) -> Result<Choice, Refusal> {
-        let filter = self.filter.filter();
-        match (self.ids.is_empty(), self.all, filter.is_empty()) {
-            (false, false, true) => Selection::new(&self.ids).map(Choice::Named).map_err(Refusal::usage),
-            (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
-            (true, false, true) if narrowed => Ok(Choice::Matching(filter)),
-            (true, false, true) => Err(Refusal::usage("say which: ids, filters such as --campaign, or --all")),
-            (false, ..) | (true, true, false) => {
-                Err(Refusal::usage("ids, filters and --all exclude one another: say one of them"))
-            }
+        chosen(&self.ids, self.all, self.filter.filter(), narrowed, "--campaign")
+    }
+}
+
+/// What was said: ids, a filter, or all; or nothing, where something else narrows what is meant. `such_as` is a filter to name.
+///
+/// # Errors
+/// Nothing is said, or two things at once; an id is too short.
+pub(in crate::cli) fn chosen(
+    ids: &[String],
+    all: bool,
+    filter: Filter,
+    narrowed: bool,
+    such_as: &str,
+) -> Result<Choice, Refusal> {
+    match (ids.is_empty(), all, filter.is_empty()) {
+        (false, false, true) => Selection::new(ids).map(Choice::Named).map_err(Refusal::usage),
+        (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
+        (true, false, true) if narrowed => Ok(Choice::Matching(filter)),
+        (true, false, true) => Err(Refusal::usage(format!("say which: ids, filters such as {such_as}, or --all"))),
+        (false, ..) | (true, true, false) => {
+            Err(Refusal::usage("ids, filters and --all exclude one another: say one of them"))
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Pages that read.
 
-use reqwest::StatusCode;
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use reqwest::{Method, StatusCode};
 
 use super::{ACT, READ, console};
 use crate::{
-    desk::{fail, job, litter, quiet_world, raw},
+    desk::{drain, fail, job, litter, quiet_world, raw},
     harness::{World, event, eventually, receiver},
 };
 
@@ -42,6 +43,32 @@ async fn the_story_of_a_lead_is_found_and_told() {
     let failed = overview.split("Failed jobs</a>").nth(2).unwrap_or_default();
     assert!(failed.contains("class=\"number\">1<"), "{overview}");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_waits_for_leaves_the_order_as_it_was() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..5_000).map(job)).await;
+    let console = console(&world, &[]).await;
+    console.page(READ, "/failed").await;
+    // Several times, for it is gone at a moment of chance.
+    for _ in 0..3 {
+        let asked = console.ask(READ, Method::GET, "/failed?fresh=1&campaign=ABC").send();
+        let held = eventually("it holds some", async || (world.ready("failed").await < 5_000).then_some(()));
+        tokio::select! {
+            _ = asked => {}
+            () = held => {}
+        }
+        eventually("all are back", async || {
+            let queue = raw(&world).await.1;
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let counted = queue.queue_declare("leadhook.failed".into(), passive, FieldTable::default()).await.unwrap();
+            (counted.message_count() == 5_000 && counted.consumer_count() == 0).then_some(())
+        })
+        .await;
+    }
+    drop(console);
+    assert_eq!(drain(&world, "failed").await, ids);
 }
 
 #[tokio::test]

@@ -1,0 +1,97 @@
+//! Whose turn it is at a queue: the lock, and how much is there while nobody else reads.
+
+use std::time::{Duration, Instant};
+
+use lapin::{
+    Channel, Connection, ErrorKind,
+    options::QueueDeclareOptions,
+    types::{FieldTable, ShortString},
+};
+
+use super::visit::VisitError;
+
+/// Longest wait for another visitor to leave: a paced replay holds the lock for a minute at a time.
+const TURN: Duration = Duration::from_secs(90);
+
+/// How often is asked, while waiting for something on the broker.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Whether others can be kept away meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The lock is ours.
+    Locked,
+    /// The user may not declare it (no configure permission on `<prefix>.desk`): others may take part of the messages.
+    Unlocked,
+}
+
+/// Ready messages and consumers, by a passive declare.
+pub(super) async fn count(channel: &Channel, queue: &ShortString) -> Result<(u64, u32), lapin::Error> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+    Ok((declared.message_count().into(), declared.consumer_count()))
+}
+
+/// The same, as soon as there are no more than `others` consumers, or when `patience` is over.
+pub(super) async fn count_alone(
+    channel: &Channel,
+    queue: &ShortString,
+    others: u32,
+    patience: Duration,
+) -> Result<(u64, u32), lapin::Error> {
+    let begun = Instant::now();
+    let mut tick = tokio::time::interval(ASK_EVERY);
+    loop {
+        tick.tick().await;
+        let (ready, consumers) = count(channel, queue).await?;
+        if consumers <= others || begun.elapsed() > patience {
+            return Ok((ready, consumers));
+        }
+    }
+}
+
+/// Declares the lock, an exclusive queue that ends with the connection.
+pub(super) async fn lock(
+    connection: &Connection,
+    name: &ShortString,
+    waiting: impl FnOnce(),
+) -> Result<Guard, VisitError> {
+    let begun = Instant::now();
+    let mut waiting = Some(waiting);
+    let mut tick = tokio::time::interval(ASK_EVERY);
+    loop {
+        tick.tick().await;
+        // A refusal closes the channel.
+        let channel = connection.create_channel().await.map_err(lost)?;
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        match channel.queue_declare(name.clone(), options, FieldTable::default()).await {
+            Ok(_) => return Ok(Guard::Locked),
+            Err(error) => match code(&error) {
+                Some(RESOURCE_LOCKED) if begun.elapsed() < TURN => {
+                    if let Some(waiting) = waiting.take() {
+                        waiting();
+                    }
+                }
+                Some(RESOURCE_LOCKED) => return Err(VisitError::Busy),
+                Some(ACCESS_REFUSED) => return Ok(Guard::Unlocked),
+                _ => return Err(lost(error)),
+            },
+        }
+    }
+}
+
+pub(super) const ACCESS_REFUSED: u16 = 403;
+pub(super) const NOT_FOUND: u16 = 404;
+const RESOURCE_LOCKED: u16 = 405;
+
+/// The AMQP reply code of what the broker refused.
+pub(super) fn code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(cause) => Some(cause.get_id()),
+        _ => None,
+    }
+}
+
+fn lost(error: lapin::Error) -> VisitError {
+    VisitError::Lost(error.to_string())
+}
