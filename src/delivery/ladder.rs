@@ -7,7 +7,7 @@
 //!
 //! A wait of the schedule is rounded **up** to a rung: never early, and less than a quarter (and a millisecond) late.
 //!
-//! Above what the schedule needs the ladder goes on in rungs that double, up to [`SPARSE_TO`], whatever the schedule: a backlog
+//! Above what the schedule needs the ladder goes on in rungs that double, up to 2,048 s, whatever the schedule: a backlog
 //! for one dead target must be able to wait for an hour where retries wait for a second at most, and would come back as often
 //! as those otherwise (200,000 jobs on a ladder that ends at 16 s: 14,000 times a second). They are rungs of the same formula,
 //! at most 11 more queues, and none with the default schedule. A long wait takes several of them, one after another.
