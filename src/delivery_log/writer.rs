@@ -14,7 +14,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -81,8 +81,10 @@ struct Inner {
     some: Notify,
     /// There is enough to write at once.
     enough: Notify,
-    /// There is room again.
+    /// There may be room again.
     room: Notify,
+    /// Somebody waited for room, and there was none.
+    in_vain: AtomicBool,
     /// Records that were taken, or found no room, and have not been confirmed.
     unwritten: AtomicU64,
     closing: CancellationToken,
@@ -145,6 +147,7 @@ impl DeliveryLog {
             some: Notify::new(),
             enough: Notify::new(),
             room: Notify::new(),
+            in_vain: AtomicBool::new(false),
             unwritten: AtomicU64::new(0),
             closing: CancellationToken::new(),
             task: Mutex::default(),
@@ -184,15 +187,26 @@ impl DeliveryLog {
     }
 
     /// Waits until there is room for records, for those who may wait: people whose doings must be on record. Bounded to
-    /// 10 seconds.
+    /// 10 seconds; who has waited in vain once is not kept waiting again before something could be written.
     pub async fn room(&self) {
+        self.room_within(ROOM).await;
+    }
+
+    async fn room_within(&self, longest: Duration) {
         let Some(inner) = &self.0 else { return };
         let waiting = async {
-            while inner.length() >= MOST / 2 {
-                inner.room.notified().await;
+            loop {
+                let told = inner.room.notified();
+                if inner.length() < MOST / 2 || inner.in_vain.load(Relaxed) {
+                    return;
+                }
+                told.await;
             }
         };
-        let _ = tokio::time::timeout(ROOM, waiting).await;
+        if tokio::time::timeout(longest, waiting).await.is_err() {
+            inner.in_vain.store(true, Relaxed);
+            inner.room.notify_waiters();
+        }
     }
 
     /// Writes what is left, and ends, within this time. Says how many of all the records could not be written.
@@ -222,7 +236,6 @@ impl Inner {
 
     /// Takes out what goes into the next message: a quarter of what waits, within bounds.
     fn take(&self) -> Vec<u8> {
-        self.room.notify_one();
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let most = (gathered.len() / 4).clamp(BATCH, LARGEST);
         if gathered.len() <= most {
@@ -287,6 +300,7 @@ impl Task {
 
     /// Publishes until it is confirmed; at the stop, once.
     async fn write(&mut self, records: &[u8]) {
+        self.inner.room.notify_waiters();
         self.number += 1;
         let message = batch::message(&self.writer, self.number, records);
         let count = records.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -296,6 +310,7 @@ impl Task {
                 Ok(()) => {
                     self.inner.count("written", count);
                     self.inner.unwritten.fetch_sub(count, Relaxed);
+                    self.inner.in_vain.store(false, Relaxed);
                     if !std::mem::replace(&mut self.well, true) {
                         info!("the delivery log is written again");
                     }

@@ -23,11 +23,16 @@ impl Held {
         Held { record, properties: delivery.properties, body, receipt: delivery.acker }
     }
 
-    /// What tells this message from all others: the id of the copy, or of what is no job a digest of its id and its body.
-    pub fn identity(&self) -> String {
+    /// What tells this message from all others, later ones of the same content too: the id of the copy; of what is no job a
+    /// digest of its id and its body with the time at which it came to rest. An event that is rejected again has the same
+    /// content. None where nothing tells it apart: then nobody may take another message for it.
+    pub fn identity(&self) -> Option<String> {
         match &self.record.content {
-            Ok(job) => job.copy.clone(),
-            Err(unreadable) => unreadable.digest.clone(),
+            Ok(job) => Some(job.copy.clone()),
+            Err(unreadable) => {
+                let at = self.record.failed_at?.as_millisecond();
+                Some(format!("{}@{at}", unreadable.digest))
+            }
         }
     }
 

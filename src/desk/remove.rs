@@ -28,6 +28,9 @@ pub enum RemoveError {
     },
 }
 
+/// Records for which room is asked at once: some 450 KB.
+const ROOM_FOR: usize = 1_000;
+
 /// Who takes them away, and why; written into the delivery log, and into each line of the file.
 #[derive(Clone, Copy)]
 pub struct Doing<'a> {
@@ -97,13 +100,15 @@ impl<'a> Removal<'a> {
             }
             let written = wanted.iter().try_for_each(|held| self.export.write(held)).and_then(|()| self.export.sync());
             written.map_err(|source| RemoveError::File { path: self.export.path().display().to_string(), source })?;
-            // A batch has some thousand messages, and their records find room then.
-            self.doing.log.room().await;
-            for held in wanted {
+            for (at, held) in wanted.into_iter().enumerate() {
+                // So many records find room.
+                if at % ROOM_FOR == 0 {
+                    self.doing.log.room().await;
+                }
                 if held.remove().await {
                     self.acked += 1;
                     self.messages += 1;
-                    self.removed.insert(held.identity());
+                    self.removed.extend(held.identity());
                     self.doing.record(held);
                 }
             }
@@ -121,6 +126,6 @@ impl<'a> Removal<'a> {
     /// # Errors
     /// Some of it may be on the queue still.
     pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
-        visit.make_sure(self.acked, |held| self.removed.contains(&held.identity())).await
+        visit.make_sure(self.acked, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
     }
 }

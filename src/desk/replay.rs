@@ -135,8 +135,8 @@ impl<'a> Replay<'a> {
             for held in batch {
                 match survey.wants(&held.record) {
                     Wanted::Yes if held.record.content.is_ok() => wanted.push(held),
-                    Wanted::Yes => drop(self.raw.insert(held.identity())),
-                    Wanted::CameBack => drop(self.came_back.insert(held.identity())),
+                    Wanted::Yes => drop(self.raw.insert(held.record.key().to_owned())),
+                    Wanted::CameBack => self.came_back.extend(held.identity()),
                     Wanted::No if is_worn(&held.record) => renewer.renew(&held).await,
                     Wanted::No => {}
                 }
@@ -166,7 +166,7 @@ impl<'a> Replay<'a> {
     /// Publishes the jobs among these messages and removes each with its copies when it is confirmed.
     async fn put_back(&mut self, held: &[Held], visit: &Visit) -> Result<(), VisitError> {
         let plan = self.ledger.plan(jobs_of(held));
-        self.came_back.extend(plan.returned.iter().filter_map(|at| held.get(*at)).map(Held::identity));
+        self.came_back.extend(plan.returned.iter().filter_map(|at| held.get(*at)?.identity()));
         (self.tally.failed_again, self.tally.unreadable) = (self.came_back.len() as u64, self.raw.len() as u64);
         let removed = remove(plan.copies.iter().filter_map(|at| held.get(*at))).await;
         self.tally.copies_removed += removed;

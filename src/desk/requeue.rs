@@ -13,6 +13,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     record::text,
@@ -29,6 +30,9 @@ use crate::{
 
 /// Confirms under way at the same time.
 const IN_FLIGHT: usize = 200;
+
+/// Messages for whose records room is asked at once.
+const ROOM_FOR: usize = 1_000;
 
 /// Where messages go, and who puts them there.
 #[derive(Clone, Copy)]
@@ -86,8 +90,10 @@ impl Requeued {
                     Wanted::No | Wanted::CameBack => {}
                 }
             }
-            to.log.room().await;
-            self.put_back(to, &wanted).await?;
+            for some in wanted.chunks(ROOM_FOR) {
+                to.log.room().await;
+                self.put_back(to, some).await?;
+            }
         }
     }
 
@@ -95,16 +101,16 @@ impl Requeued {
         let mut events = Vec::new();
         for held in wanted {
             match event(held, to.events, to.max_event_bytes) {
-                Some(event) => events.push((*held, event)),
+                Some((event, message)) => events.push((*held, event, message)),
                 None => self.unusable += 1,
             }
         }
-        let work = stream::iter(events).map(async |(held, event)| {
+        let work = stream::iter(events).map(async |(held, event, message)| {
             // What is not held any more is on the queue again.
             if !held.is_held() {
                 return Ok(None);
             }
-            to.publisher.publish(requeued(to.events, &held.properties, &held.body)).await?;
+            to.publisher.publish(message).await?;
             Ok(held.remove().await.then_some((held, event)))
         });
         let mut work = std::pin::pin!(work.buffer_unordered(IN_FLIGHT));
@@ -113,7 +119,7 @@ impl Requeued {
             match done {
                 Ok(Some((held, event))) => {
                     self.requeued += 1;
-                    self.removed.insert(held.identity());
+                    self.removed.extend(held.identity());
                     to.log.write(&Entry {
                         by: Some(to.by.into()),
                         ..Entry::of_event(What::Requeued, Timestamp::now(), &event)
@@ -134,52 +140,74 @@ impl Requeued {
     /// # Errors
     /// Some of it may be on the queue still.
     pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
-        visit.make_sure(self.requeued, |held| self.removed.contains(&held.identity())).await
+        visit.make_sure(self.requeued, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
     }
 }
 
-/// The event that a message is, if it came by the events queue: a job is none, whatever its body.
-fn event(held: &Held, events: &ShortString, max_bytes: usize) -> Option<Event> {
-    let properties = requeued(events, &held.properties, &held.body).properties;
+/// The event that a message is, if it came by the events queue, and the message to put there: a job is none, whatever its body,
+/// and neither is what cannot be put back as it came.
+fn event(held: &Held, events: &ShortString, max_bytes: usize) -> Option<(Event, Outgoing)> {
+    let message = requeued(events, &held.properties, &held.body)?;
     let headers = held.properties.headers().clone().unwrap_or_default();
     let source = text(&headers, header::SOURCE);
     if headers.contains_key(header::VERSION) || source.is_some_and(|source| source != events.as_str()) {
         return None;
     }
-    let organization = properties.headers().as_ref().and_then(|headers| text(headers, ORGANIZATION_HEADER));
-    Event::decode(&held.body, organization.as_deref(), max_bytes).ok()
+    let organization = message.properties.headers().as_ref().and_then(|headers| text(headers, ORGANIZATION_HEADER));
+    let event = Event::decode(&held.body, organization.as_deref(), max_bytes).ok()?;
+    Some((event, message))
 }
 
 /// The message as it came from upstream, without what the broker and Leadhook added, and without what would act on the broker.
-pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8]) -> Outgoing {
+/// None where a header was lost, or cannot be written as it came: without `organization-id`, say, an event could go to another
+/// organization than the one that its publisher meant.
+pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8]) -> Option<Outgoing> {
     let there = properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
-    let mut headers: BTreeMap<ShortString, AMQPValue> = text(&there, header::UPSTREAM)
-        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
-        .and_then(|kept| kept.get("headers")?.as_object().cloned())
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((ShortString::from(name), amqp(&value)?)))
-        .collect();
-    headers.extend(there.inner().clone());
-    headers.retain(|name, _| {
-        let name = name.as_str();
-        !name.starts_with("leadhook-") && !matches!(name, "CC" | "BCC") && !upstream::is_broker_header(name)
-    });
-    Outgoing {
+    let kept = match text(&there, header::UPSTREAM) {
+        Some(kept) => serde_json::from_str::<Value>(&kept).ok()?,
+        None => Value::Null,
+    };
+    if kept.get("dropped").is_some() {
+        return None;
+    }
+    let mut headers = there.inner().clone();
+    headers.retain(|name, _| comes_back(name.as_str()));
+    for (name, value) in kept.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        if comes_back(name) {
+            headers.insert(ShortString::from(name.as_str()), amqp(value)?);
+        }
+    }
+    Some(Outgoing {
         exchange: ShortString::default(),
         routing_key: events.clone(),
         properties: wear::kept(properties).with_headers(FieldTable::from(headers)),
         body: body.to_vec().into(),
-    }
+    })
 }
 
-/// Plain values; tables and lists stay behind.
-fn amqp(value: &serde_json::Value) -> Option<AMQPValue> {
+/// Whether a header is upstream's own, and means nothing to the broker.
+fn comes_back(name: &str) -> bool {
+    !name.starts_with("leadhook-") && !matches!(name, "CC" | "BCC") && !upstream::is_broker_header(name)
+}
+
+/// The value that this stands for; none where that cannot be told (bytes, decimals, what was too deep).
+fn amqp(value: &Value) -> Option<AMQPValue> {
     match value {
-        serde_json::Value::String(text) => Some(AMQPValue::LongString(text.as_str().into())),
-        serde_json::Value::Bool(value) => Some(AMQPValue::Boolean(*value)),
-        serde_json::Value::Number(number) => number.as_i64().map(AMQPValue::LongLongInt),
-        _ => None,
+        Value::String(text) => Some(AMQPValue::LongString(text.as_str().into())),
+        Value::Bool(value) => Some(AMQPValue::Boolean(*value)),
+        Value::Number(number) => {
+            number.as_i64().map(AMQPValue::LongLongInt).or_else(|| number.as_f64().map(AMQPValue::Double))
+        }
+        Value::Null => Some(AMQPValue::Void),
+        Value::Array(values) => {
+            let values: Option<Vec<_>> = values.iter().map(amqp).collect();
+            Some(AMQPValue::FieldArray(values?.into()))
+        }
+        Value::Object(fields) if ["base64", "dropped", "scale"].iter().any(|name| fields.contains_key(*name)) => None,
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| Some((ShortString::from(name.as_str()), amqp(value)?)));
+            Some(AMQPValue::FieldTable(FieldTable::from(fields.collect::<Option<BTreeMap<_, _>>>()?)))
+        }
     }
 }
 
@@ -187,21 +215,40 @@ fn amqp(value: &serde_json::Value) -> Option<AMQPValue> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_upstream_said_comes_back_and_what_others_added_does_not() {
-        let long = |text: &str| AMQPValue::LongString(text.into());
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn back(upstream: &str) -> Option<FieldTable> {
         let mut headers = FieldTable::default();
         headers.insert(header::REASON.into(), long("unknown_campaign"));
-        let kept = r#"{"headers":{"organization-id":"acme","n":7,"CC":["x"],"leadhook-version":"1"},"user_id":"u"}"#;
-        headers.insert(header::UPSTREAM.into(), long(kept));
+        headers.insert(header::UPSTREAM.into(), long(upstream));
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
         let properties = BasicProperties::default().with_headers(headers).with_message_id("m".into());
-        let out = requeued(&"leadhook.events".into(), &properties, b"{}");
-        let headers = out.properties.headers().clone().unwrap();
-        let names: Vec<_> = headers.inner().keys().map(|name| name.to_string()).collect();
-        assert_eq!(names, ["n", "organization-id"]);
-        assert_eq!(headers.inner()["organization-id"], long("acme"));
+        let out = requeued(&"leadhook.events".into(), &properties, b"{}")?;
         assert_eq!(out.properties.message_id().as_ref().unwrap().as_str(), "m");
         assert_eq!(out.routing_key.as_str(), "leadhook.events");
+        out.properties.headers().clone()
+    }
+
+    #[test]
+    fn what_upstream_said_comes_back_and_what_others_added_does_not() {
+        let kept = r#"{"headers":{"organization-id":"acme","n":7,"t":{"a":[true,1.5]},"CC":["x"],"leadhook-version":"1"},
+            "user_id":"u"}"#;
+        let headers = back(kept).unwrap();
+        let names: Vec<_> = headers.inner().keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["n", "organization-id", "t"]);
+        assert_eq!(headers.inner()["organization-id"], long("acme"));
+        let AMQPValue::FieldTable(table) = &headers.inner()["t"] else { panic!("{headers:?}") };
+        let list = AMQPValue::FieldArray(vec![AMQPValue::Boolean(true), AMQPValue::Double(1.5)].into());
+        assert_eq!(table.inner()["a"], list);
+    }
+
+    #[test]
+    fn what_lost_a_header_is_not_put_back_without_it() {
+        assert!(back(r#"{"dropped":"40000 bytes of upstream headers, kept are 32768"}"#).is_none());
+        assert!(back(r#"{"headers":{"organization-id":{"base64":"/w=="}}}"#).is_none());
+        assert!(back(r#"{"headers":{"n":{"scale":2,"value":5}}}"#).is_none());
+        assert!(back(r#"{"headers":{"CC":{"base64":"/w=="}}}"#).is_some(), "it would not come back anyway");
     }
 }

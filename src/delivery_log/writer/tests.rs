@@ -1,3 +1,4 @@
+use futures::FutureExt as _;
 use jiff::Timestamp;
 
 use super::*;
@@ -10,6 +11,7 @@ fn inner() -> Inner {
         some: Notify::new(),
         enough: Notify::new(),
         room: Notify::new(),
+        in_vain: AtomicBool::new(false),
         unwritten: AtomicU64::new(0),
         closing: CancellationToken::new(),
         task: Mutex::default(),
@@ -39,6 +41,29 @@ fn messages_are_cut_between_records_and_keep_their_order() {
         times.extend(batch::Batch::read(&message).unwrap().entries().map(|entry| entry.at));
     }
     assert_eq!(times, (0..200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_waits_for_room_waits_once_for_all_and_is_told_of_it() {
+    const LONG: Duration = Duration::from_secs(3600);
+    let inner = Arc::new(inner());
+    let log = DeliveryLog(Some(inner.clone()));
+    fill(&log, 3_000);
+    assert!(log.room().now_or_never().is_none(), "there is none");
+    // Nobody takes anything: it is given up, and nobody waits for it a second time.
+    log.room_within(Duration::from_millis(1)).await;
+    assert!(log.room().now_or_never().is_some());
+    // Something was written: they wait for room again, and all are told when there is some.
+    inner.in_vain.store(false, Relaxed);
+    let freed = async {
+        while inner.length() >= MOST / 2 {
+            inner.take();
+        }
+        inner.room.notify_waiters();
+    };
+    let waiting = futures::future::join_all((0..200).map(|_| log.room_within(LONG)));
+    let all = async { tokio::join!(waiting, freed) };
+    tokio::time::timeout(LONG / 60, all).await.expect("all are told");
 }
 
 #[test]

@@ -69,6 +69,32 @@ async fn what_was_rejected_is_delivered_once_the_store_is_mended() {
 }
 
 #[tokio::test]
+async fn what_is_rejected_again_while_it_is_requeued_is_not_lost() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let store = std::fs::read_to_string(world.store_path()).unwrap();
+    // Nobody is there for a campaign that nobody knows.
+    world.store(&store.replacen("default_organization: acme\n", "", 1));
+    let _worker = world.worker(&[]).await;
+    for n in 0..60_u32 {
+        let properties = BasicProperties::default().with_message_id(format!("message-{n}").into());
+        world.publish_with(event("LATER", n).as_bytes(), properties).await;
+    }
+    eventually("all are rejected", async || (world.ready("rejected").await == 60).then_some(())).await;
+    for _ in 0..3 {
+        let (code, done, err) = rejected(&world, &["requeue", "--all", "--yes"]).await;
+        assert_eq!((code, &done["requeued"]), (Some(0), &60.into()), "{done:#} {err}");
+        eventually("all are rejected again", async || {
+            (world.ready("rejected").await >= 60 && world.ready("events").await == 0).then_some(())
+        })
+        .await;
+    }
+    let all = ids(&world).await;
+    assert_eq!(set(&all).len(), 60);
+}
+
+#[tokio::test]
 async fn looking_at_rejected_messages_changes_nothing() {
     let world = super::quiet_world().await;
     for n in 0..100_u32 {
