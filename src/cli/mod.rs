@@ -102,7 +102,10 @@ pub fn main() -> ExitCode {
             return Exit::CannotStart.report();
         }
     };
-    runtime.block_on(dispatch(cli)).report()
+    let exit = runtime.block_on(dispatch(cli));
+    // What runs on a thread of its own still is waited for by nobody.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    exit.report()
 }
 
 /// What each command that serves does first: the log, and what can be seen of the settings only by using them.

@@ -128,6 +128,13 @@ pub fn is_foreign(headers: &HeaderMap) -> bool {
     from.is_none_or(|from| !from.eq_ignore_ascii_case(host))
 }
 
+/// Whether a page elsewhere fetches this behind its reader's back, as a picture, say: looks cost something. To follow a link
+/// from there is fine.
+pub fn is_embedded(headers: &HeaderMap) -> bool {
+    let said = |name: &'static str| single(headers, &HeaderName::from_static(name));
+    said("sec-fetch-site") == Some("cross-site") && said("sec-fetch-mode").is_some_and(|mode| mode != "navigate")
+}
+
 /// The only value of a header.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();

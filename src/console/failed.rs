@@ -8,11 +8,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use jiff::Timestamp;
 use maud::Markup;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
-    Shared,
+    Shared, Unrecorded,
     door::Visitor,
     pages::{self, Frame, preview::Preview},
     query::Query,
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     cli::readable::jobs,
+    delivery_log::{Entry, What},
     desk::{selection::Selection, survey::Choice},
 };
 
@@ -66,7 +68,20 @@ pub async fn reveal(
     ours(&shared, &frame, &Query::read(&String::from_utf8_lossy(&form)))?;
     let found = find(&shared, &frame, &id).await?;
     let key = found.record.key();
-    info!(by = frame.visitor.name, id = key, "console: the data of a lead was shown");
+    if let Ok(job) = &found.record.content {
+        let shown = Entry {
+            by: Some(frame.visitor.name.as_str().into()),
+            ..Entry::of_job(What::Revealed, Timestamp::now(), job)
+        };
+        let text = "That you see it could not be written to the delivery log, so it is not shown. Try again later.";
+        let on_record = shared.on_record(&shown).await;
+        on_record.map_err(|Unrecorded| refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))?;
+    }
+    if shared.settings.delivery_log.enabled {
+        info!(by = frame.visitor.name, id = key, "console: the data of a lead was shown");
+    } else {
+        warn!(by = frame.visitor.name, id = key, "console: the data of a lead was shown");
+    }
     Ok(pages::job::page(&frame, &id, &found, true))
 }
 
@@ -188,7 +203,10 @@ fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, M
     let wrong = |text: &str| refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", text);
     match query.get("which") {
         Some("matching") => {
-            let filter = query.filter(frame.now).map_err(|problems| wrong(&problems.join("; ")))?;
+            let mut filter = query.filter(frame.now).map_err(|problems| wrong(&problems.join("; ")))?;
+            // Who agreed has seen what was there then: what has failed since is another matter.
+            let previewed = query.get("previewed").and_then(|at| Timestamp::from_millisecond(at.parse().ok()?).ok());
+            filter.before = filter.before.into_iter().chain(previewed).min();
             Ok((Choice::Matching(filter), false))
         }
         _ => {
@@ -196,7 +214,7 @@ fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, M
             if ids.is_empty() {
                 return Err(wrong("No job was ticked."));
             }
-            Ok((Choice::Named(Selection::new(&ids).map_err(|problem| wrong(&problem))?), true))
+            Ok((Choice::Named(Selection::whole(ids)), true))
         }
     }
 }

@@ -51,8 +51,10 @@ use tower_service::Service;
 
 use self::{door::Door, queue::Desk, throttle::Throttle, watch::Watch, work::Works};
 use crate::{
-    broker::topology::Plan,
+    broker::{publisher::Publisher, topology::Plan},
     delivery::ladder::Ladder,
+    delivery_log::{self, Entry},
+    desk::interrupt::Interrupt,
     settings::{Console as ConsoleSettings, Settings},
     store::{LiveStore, Problems},
 };
@@ -66,8 +68,12 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Longest that a request may take, its body included. Whatever a page waits for has a shorter limit of its own.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// How long answers that are being written, and work that was begun, may take after shutdown.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long answers that are being written, and visits to the failed queue, may take after shutdown: a visit reads on to the
+/// end of the queue, so that it is given back in its order.
+const LINGER: Duration = Duration::from_secs(90);
+
+/// Longest wait for a record to be on the stream.
+const RECORD: Duration = Duration::from_secs(5);
 
 /// A bound port that does not answer yet.
 pub struct Console {
@@ -91,6 +97,8 @@ struct Shared {
     /// Readings of the delivery log at a time.
     readings: Semaphore,
     store: Mutex<Option<Arc<LiveStore>>>,
+    /// Ends visits in order.
+    interrupt: Interrupt,
     shutdown: CancellationToken,
 }
 
@@ -125,6 +133,7 @@ impl Console {
             works: Works::default(),
             readings: Semaphore::new(2),
             store: Mutex::default(),
+            interrupt: Interrupt::at(shutdown.clone()),
             shutdown: shutdown.clone(),
             plan,
             settings,
@@ -163,6 +172,7 @@ impl Console {
         let ending = async {
             tasks.wait().await;
             shared.works.end().await;
+            shared.interrupt.released().await;
         };
         let _ = tokio::time::timeout(LINGER, ending).await;
     }
@@ -181,7 +191,20 @@ async fn answer(
     }
 }
 
+/// Something could not be written to the delivery log.
+struct Unrecorded;
+
 impl Shared {
+    /// Writes a record, and waits until it is on the stream. Where the log is switched off there is nothing to wait for.
+    async fn on_record(&self, entry: &Entry<'_>) -> Result<(), Unrecorded> {
+        let publisher = Publisher::start(&self.settings.amqp, "record", None, CancellationToken::new());
+        let log = delivery_log::start(&self.settings, &self.plan, &publisher, None);
+        log.write(entry);
+        let unwritten = log.close(RECORD).await;
+        publisher.close().await;
+        if unwritten == 0 { Ok(()) } else { Err(Unrecorded) }
+    }
+
     /// The webhook store: opened when it is first asked for, and from then on kept true by watching its files.
     async fn store(self: &Arc<Shared>) -> Result<Arc<LiveStore>, Problems> {
         let shared = self.clone();

@@ -172,7 +172,8 @@ impl Desk {
         let amqp = &shared.settings.amqp;
         let queue = &shared.plan.names().failed;
         let looking = async {
-            let mut visit = Visit::open(amqp, queue, None, || set(true)).await?;
+            let visit = Visit::open(amqp, queue, None, || set(true)).await?;
+            let mut visit = visit.ending_when_asked(shared.interrupt.hold());
             set(false);
             let mut renewer = Renewer::new(amqp, queue);
             look(&mut visit, &mut renewer, see, |_| {}).await?;

@@ -95,6 +95,9 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
         }
     };
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if reads && door::is_embedded(headers) {
+        return door::plain(StatusCode::FORBIDDEN, "a page elsewhere asked for this\n");
+    }
     if !reads && door::is_foreign(headers) {
         return door::plain(StatusCode::FORBIDDEN, "this form came from elsewhere\n");
     }

@@ -172,7 +172,12 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     let (mut survey, mut notes) = shared.desk.survey(shared, choice).await.map_err(|trouble| trouble.words())?;
     let mut left = Left::default();
     if by_filter && work.kind == Kind::Replay {
-        (left, _) = leave_delivered(shared, &mut survey).await;
+        let (taken_out, problem) = leave_delivered(shared, &mut survey).await;
+        left = taken_out;
+        if left.unknown > 0 {
+            let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
+            notes.push(format!("whether {} had been delivered already was unknown: {why}", jobs(left.unknown)));
+        }
     }
     let count = survey.chosen.len() as u64;
     // People agree to a number; what failed since is another matter.
@@ -219,7 +224,8 @@ async fn replay(
     let names = shared.plan.names();
     let amqp = &shared.settings.amqp;
     let mut renewer = Renewer::new(amqp, &names.failed);
-    let mut visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
+    let visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
+    let mut visit = visit.ending_when_asked(shared.interrupt.hold());
     let mut replay = Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate: None });
     let seen = |count| work.seen.store(count, Ordering::Relaxed);
     let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
@@ -256,9 +262,10 @@ async fn discard(
     let names = shared.plan.names();
     let amqp = &shared.settings.amqp;
     let path = directory.join(format!("discarded-{}-{}.jsonl", work.begun.as_millisecond(), work.number));
-    let file = Export::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
     let mut renewer = Renewer::new(amqp, &names.failed);
-    let mut visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
+    let visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
+    let mut visit = visit.ending_when_asked(shared.interrupt.hold());
+    let file = Export::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
     let mut removal = Removal::new(file, Doing { log, by: &work.by, because });
     let seen = |count| {
         work.seen.fetch_add(count, Ordering::Relaxed);

@@ -26,6 +26,8 @@ pub enum What {
     Discarded,
     /// A person put a rejected message back onto the events queue.
     Requeued,
+    /// A person looked at the data of the lead, in a failed job. How the delivery stands is not changed by that.
+    Revealed,
     /// What a newer Leadhook wrote.
     #[serde(other)]
     Unknown,
@@ -33,7 +35,7 @@ pub enum What {
 
 impl What {
     /// All that this version writes.
-    pub const ALL: [What; 9] = [
+    pub const ALL: [What; 10] = [
         What::Delivered,
         What::Retry,
         What::Failed,
@@ -43,6 +45,7 @@ impl What {
         What::Replayed,
         What::Discarded,
         What::Requeued,
+        What::Revealed,
     ];
 
     /// The word for it.
@@ -57,6 +60,7 @@ impl What {
             What::Replayed => "replayed",
             What::Discarded => "discarded",
             What::Requeued => "requeued",
+            What::Revealed => "revealed",
             What::Unknown => "unknown",
         }
     }

@@ -143,6 +143,9 @@ impl Deliveries {
 
     /// Takes in a record.
     pub fn add(&mut self, entry: &Entry<'_>) {
+        if entry.what == What::Revealed {
+            return;
+        }
         let key = match &entry.id {
             Some(id) => Key::Job(id.clone().into_owned()),
             None => {
@@ -274,6 +277,11 @@ mod tests {
         let (all, more) = deliveries.finish();
         assert_eq!(all.iter().map(|one| one.id.as_deref().unwrap()).collect::<Vec<_>>(), ["999", "998", "997"]);
         assert!(more);
+    }
+
+    #[test]
+    fn who_looks_changes_nothing() {
+        assert_eq!(told(&[entry("a", What::Failed, 1), entry("a", What::Revealed, 2)], 9, &[], None).0, ["a failed"]);
     }
 
     #[test]

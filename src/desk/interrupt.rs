@@ -1,32 +1,33 @@
-//! Ctrl-C, or SIGTERM, while messages are held.
+//! Ctrl-C, SIGTERM, or the end of a console, while messages are held.
 //!
 //! A process that dies while it holds part of the queue gives that part back behind the rest: nothing is lost, and the order
-//! is another one. So whoever is asked to end while a visit lasts ends the visit first. Asked twice, or while nothing is
-//! held, the process ends at once.
-
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+//! is another one. So whoever is asked to end while a visit lasts ends the visit first. A command that is asked twice, or while
+//! nothing is held, ends at once.
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// Exit code of a process that is ended at once, as shells give it: 128 and the number of SIGINT.
 const ENDED: i32 = 130;
 
-/// Whether somebody asked for the end.
+/// Whether somebody asked for the end, and who still holds something.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     asked: CancellationToken,
-    held: Arc<AtomicUsize>,
+    held: TaskTracker,
 }
 
 /// Messages are held as long as this lives.
-pub struct Holding(Interrupt);
+pub struct Holding {
+    asked: CancellationToken,
+    _held: TaskTrackerToken,
+}
 
 impl Interrupt {
-    /// Listens from now on. Needs a tokio runtime.
+    /// For a command: listens to SIGINT and SIGTERM from now on. Needs a tokio runtime.
     ///
     /// # Errors
     /// The process cannot listen to signals.
@@ -37,7 +38,7 @@ impl Interrupt {
         tokio::spawn(async move {
             loop {
                 tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-                if heard.asked.is_cancelled() || heard.held.load(Ordering::SeqCst) == 0 {
+                if heard.asked.is_cancelled() || heard.held.is_empty() {
                     std::process::exit(ENDED);
                 }
                 heard.asked.cancel();
@@ -46,22 +47,26 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// For a process that has an end of its own, which is then waited for with [`Interrupt::released`].
+    pub fn at(asked: CancellationToken) -> Interrupt {
+        Interrupt { asked, held: TaskTracker::new() }
+    }
+
     /// From now on messages are held.
     pub fn hold(&self) -> Holding {
-        self.held.fetch_add(1, Ordering::SeqCst);
-        Holding(self.clone())
+        Holding { asked: self.asked.clone(), _held: self.held.token() }
+    }
+
+    /// Waits until nobody holds anything, or will.
+    pub async fn released(&self) {
+        self.held.close();
+        self.held.wait().await;
     }
 }
 
 impl Holding {
     /// Whether the visit must end.
     pub fn is_over(&self) -> bool {
-        self.0.asked.is_cancelled()
-    }
-}
-
-impl Drop for Holding {
-    fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::SeqCst);
+        self.asked.is_cancelled()
     }
 }

@@ -12,7 +12,11 @@ const CANDIDATES: usize = 10;
 
 /// Ids and beginnings as they were said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection(Vec<String>);
+pub struct Selection {
+    said: Vec<String>,
+    /// Whole ids, and no beginnings.
+    whole: bool,
+}
 
 /// What a selection comes to among the ids that are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,24 +37,30 @@ impl Selection {
     pub fn new(said: &[String]) -> Result<Selection, String> {
         match said.iter().find(|id| id.chars().count() < SHORTEST) {
             Some(short) => Err(format!("\"{short}\" is too short for an id: at least {SHORTEST} characters of it")),
-            None => Ok(Selection(said.to_vec())),
+            None => Ok(Selection { said: said.to_vec(), whole: false }),
         }
+    }
+
+    /// These ids, and nothing that begins so.
+    pub fn whole(ids: Vec<String>) -> Selection {
+        Selection { said: ids, whole: true }
     }
 
     /// Whether an id may be meant.
     pub fn wants(&self, id: &str) -> bool {
-        self.0.iter().any(|said| is_beginning(said, id))
+        self.said.iter().any(|said| said == id || !self.whole && is_beginning(said, id))
     }
 
     /// Finds out what was meant. A whole id is never ambiguous, even if another one begins with it.
     pub fn resolve(&self, ids: &BTreeSet<String>) -> Resolved {
         let mut resolved = Resolved::default();
-        for said in &self.0 {
+        for said in &self.said {
             if ids.contains(said) {
                 resolved.found.insert(said.clone());
                 continue;
             }
-            let candidates: Vec<_> = ids.iter().filter(|id| is_beginning(said, id)).take(CANDIDATES).cloned().collect();
+            let begin = |id: &&String| !self.whole && is_beginning(said, id);
+            let candidates: Vec<_> = ids.iter().filter(begin).take(CANDIDATES).cloned().collect();
             match candidates.as_slice() {
                 [] => resolved.unknown.push(said.clone()),
                 [one] => drop(resolved.found.insert(one.clone())),
@@ -88,6 +98,13 @@ mod tests {
             .map(|(said, ids)| ((*said).to_owned(), ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()))
             .collect();
         assert_eq!(resolved.ambiguous, several, "{said:?}");
+    }
+
+    #[test]
+    fn whole_ids_are_no_beginnings() {
+        let selection = Selection::whole(vec!["order-1".to_owned()]);
+        assert!(selection.wants("order-1") && !selection.wants("order-12"));
+        assert_eq!(selection.resolve(&ids(&["order-12"])).unknown, ["order-1"]);
     }
 
     #[test]

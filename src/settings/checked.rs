@@ -95,6 +95,10 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         let credentials = credentials.as_deref().unwrap_or_default();
         sheet.relate(&["console.listen"], words::open_to_all(listen, credentials));
         sheet.relate(&["console.credentials"], words::alike(credentials));
+        if credentials.is_empty() && hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
+            let text = "names the console for others than this machine, and there are no console.credentials";
+            sheet.relate(&["console.hosts"], Some(text.to_owned()));
+        }
     }
     if let (Some(None), Some(true)) = (&proxy, proxy_resolves) {
         let text = "is true, but there is no egress.proxy that could resolve names".to_owned();

@@ -120,7 +120,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "console.hosts",
-        "['Console.example', 'c:8443']",
+        "['Console.example', 'c:8443']\ncredentials = ['anna:act:hunter2hunter2hunter2']",
         "Console.example,c:8443",
         |s| s.console.hosts.join(" "),
         "console.example c:8443",
@@ -177,6 +177,7 @@ fn every_setting_arrives_from_a_file_and_from_the_environment() {
         let beside = match *key {
             "amqp.client_certificate" => "[amqp]\nclient_key = 'k.pem'\n",
             "amqp.client_key" => "[amqp]\nclient_certificate = 'c.pem'\n",
+            "console.hosts" => "[console]\ncredentials = ['anna:act:hunter2hunter2hunter2']\n",
             "egress.proxy_resolves" => "[egress]\nproxy = 'http://proxy:3128'\n",
             _ => "",
         };
@@ -420,6 +421,12 @@ fn a_file_uses_its_types() {
         let problems = problems(text, &[]);
         assert!(problems.len() == 1 && problems[0].ends_with(expected), "{text}: {problems:?}");
     }
+}
+
+#[test]
+fn a_console_that_others_can_reach_needs_credentials() {
+    let problems = problems("[console]\nhosts = ['console.example']", &[]);
+    assert!(problems.len() == 1 && problems[0].contains("console.hosts: names the console for others"), "{problems:?}");
 }
 
 #[test]

@@ -117,7 +117,8 @@ impl Story {
         let mut records: Vec<_> =
             told.entries.into_iter().map(|(worker, entry)| Record { time: entry.time(), worker, entry }).collect();
         records.sort_by_key(|record| record.time);
-        let state = records.last().map_or(What::Unknown, |last| last.entry.what);
+        let mut states = records.iter().rev().map(|record| record.entry.what);
+        let state = states.find(|what| *what != What::Revealed).unwrap_or(What::Unknown);
         Story { id, state, records, left_out: told.left_out }
     }
 

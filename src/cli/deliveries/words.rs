@@ -19,6 +19,7 @@ pub(crate) fn state(what: What) -> &'static str {
         What::Replayed => "replayed",
         What::Discarded => "discarded",
         What::Requeued => "requeued",
+        What::Revealed => "data shown",
         What::Unknown => "(newer)",
     }
 }
@@ -29,7 +30,7 @@ pub(crate) fn tone(what: What) -> Tone {
         What::Delivered => Tone::Good,
         What::Failed | What::Rejected => Tone::Bad,
         What::Retry | What::Parked | What::Discarded => Tone::Warning,
-        What::NoTarget | What::Replayed | What::Requeued | What::Unknown => Tone::Quiet,
+        What::NoTarget | What::Replayed | What::Requeued | What::Revealed | What::Unknown => Tone::Quiet,
     }
 }
 

@@ -75,6 +75,7 @@ fn confirm(frame: &Frame, preview: &Preview<'_>, replay: bool) -> Markup {
                 @for id in preview.query.all("id") { input type="hidden" name="id" value=(id); }
             } @else {
                 input type="hidden" name="which" value="matching";
+                input type="hidden" name="previewed" value=(frame.now.as_millisecond());
                 @for (name, value) in preview.query.filters().pairs() { input type="hidden" name=(name) value=(value); }
             }
             @if !replay {

@@ -63,6 +63,49 @@ async fn all_that_match_are_replayed_and_no_more_than_was_agreed_to() {
 }
 
 #[tokio::test]
+async fn what_failed_since_the_preview_is_left() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [1, 2].map(job)).await;
+    let console = console(&world, &[LOG]).await;
+    let preview = console.page(ACT, "/failed/preview?action=discard&which=matching&campaign=ABC").await;
+    let at =
+        preview.split("name=\"previewed\" value=\"").nth(1).expect("a moment").split('"').next().unwrap().to_owned();
+    let token = console.token(&ids[0]).await;
+    // One is gone since, and another one has come: as many as were agreed to, but not the same.
+    let gone = [("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("agreed", "1")];
+    console.done("/failed/replay", &gone).await;
+    let later = fail(&world, [job(3)]).await;
+    let form = [
+        ("token", token.as_str()),
+        ("which", "matching"),
+        ("campaign", "ABC"),
+        ("agreed", "2"),
+        ("previewed", at.as_str()),
+        ("because", "a test"),
+    ];
+    let page = console.done("/failed/discard", &form).await;
+    assert!(page.contains("1 message discarded"), "{page}");
+    assert_eq!(drain(&world, "failed").await, later);
+}
+
+#[tokio::test]
+async fn a_console_that_is_stopped_while_it_replays_ends_in_order() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..5_000).map(job)).await;
+    let console = console(&world, &[LOG]).await;
+    let token = console.token(&ids[0]).await;
+    let form = [("token", token.as_str()), ("which", "matching"), ("campaign", "ABC"), ("agreed", "5000")];
+    assert_eq!(console.post(ACT, "/failed/replay", &form).await.status(), 303);
+    eventually("some are back", async || (world.ready("jobs").await > 0).then_some(())).await;
+    console.process.signal("TERM");
+    let mut process = console.process;
+    assert!(process.ended().await.success());
+    let (jobs, left) = (drain(&world, "jobs").await, drain(&world, "failed").await);
+    assert_eq!(jobs.len() + left.len(), ids.len(), "each is in one place");
+    assert_eq!(left, ids[ids.len() - left.len()..], "what is left is in its order");
+}
+
+#[tokio::test]
 async fn discarded_jobs_are_on_the_disk_first_and_in_the_log() {
     let world = quiet_world().await;
     let ids = fail(&world, [1, 2].map(job)).await;

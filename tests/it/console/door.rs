@@ -62,6 +62,18 @@ async fn wrong_secrets_are_rate_limited_and_nobody_else_is_locked_out() {
 }
 
 #[tokio::test]
+async fn a_page_elsewhere_cannot_make_it_look() {
+    let world = quiet_world().await;
+    let console = console(&world, &[]).await;
+    let ask = async |mode: &str| {
+        let asked = console.ask(READ, Method::GET, "/failed").header("sec-fetch-site", "cross-site");
+        asked.header("sec-fetch-mode", mode).send().await.unwrap().status()
+    };
+    assert_eq!(ask("no-cors").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask("navigate").await, StatusCode::OK, "a link may lead here");
+}
+
+#[tokio::test]
 async fn forms_from_elsewhere_and_of_readers_do_nothing() {
     let world = quiet_world().await;
     let ids = fail(&world, [1, 2].map(job)).await;

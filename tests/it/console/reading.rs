@@ -109,6 +109,39 @@ async fn the_data_of_a_lead_is_masked_and_who_asks_for_it_is_logged() {
     let line = log.lines().find(|line| line.contains("the data of a lead was shown")).expect("a line");
     assert!(line.contains("\"by\":\"anna\"") && line.contains(&ids[0]), "{line}");
     assert!(!log.contains("john@example.com"));
+    // And in the delivery log, whatever the level of the process's own.
+    eventually("it is in the story", async || {
+        let story = console.page(READ, &format!("/deliveries/{}", ids[0])).await;
+        (story.contains("data shown") && story.contains("by anna")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_on_record_is_not_shown() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [job(1)]).await;
+    let console = console(&world, &[]).await;
+    let token = console.token(&ids[0]).await;
+    world.channel().await.queue_delete("leadhook.log".into(), Default::default()).await.unwrap();
+    let refused = console.post(ACT, &format!("/failed/{}/reveal", ids[0]), &[("token", &token)]).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!refused.text().await.unwrap().contains("john@example.com"));
+}
+
+#[tokio::test]
+async fn a_console_that_is_stopped_while_it_looks_gives_everything_back_in_its_order() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..5_000).map(job)).await;
+    let console = console(&world, &[]).await;
+    console.page(READ, "/failed").await;
+    let asked = tokio::spawn(console.ask(READ, Method::GET, "/failed?fresh=1&campaign=ABC").send());
+    eventually("it holds some", async || (world.ready("failed").await < 5_000).then_some(())).await;
+    console.process.signal("TERM");
+    let mut process = console.process;
+    assert!(process.ended().await.success());
+    drop(asked);
+    assert_eq!(drain(&world, "failed").await, ids);
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use crate::{
 async fn the_permissions_shown_are_enough() {
     let shown = read("docs/operating.md");
     let mut lines = shown.lines().filter(|line| line.starts_with("rabbitmqctl set_permissions"));
-    let mut next = || permissions(lines.next().expect("four lines of permissions"));
-    let (declaring, verifying, platform, support) = (next(), next(), next(), next());
+    let mut next = || permissions(lines.next().expect("five lines of permissions"));
+    let (declaring, verifying, platform, support, engineers) = (next(), next(), next(), next(), next());
 
     let mut world = World::new().await;
     let vhost = world.url.rsplit('/').next().expect("a vhost").to_owned();
@@ -24,6 +24,7 @@ async fn the_permissions_shown_are_enough() {
     let user = async |name: &str, permissions: &str| node.user(&format!("{name}-{vhost}"), &vhost, permissions).await;
     let (declaring, verifying) = (user("declaring", &declaring).await, user("verifying", &verifying).await);
     let (platform, support) = (user("platform", &platform).await, user("support", &support).await);
+    let engineers = user("engineers", &engineers).await;
 
     // The world lends its URL to the worker first, then to the platform.
     let mut run = async |worker: String, declare: &str, total: usize| {
@@ -56,6 +57,15 @@ async fn the_permissions_shown_are_enough() {
             output.status.success() && text.contains("wh_") | text.contains("replayed"),
             "{arguments:?}: {output:?}"
         );
+    }
+    let of_support = [&["deliveries"][..], &["failed", "stats"]];
+    let of_engineers = [&["rejected", "list"][..], &["failed", "list"], &["deliveries"]];
+    for (who, commands) in [(world.url.clone(), &of_support[..]), (engineers, &of_engineers)] {
+        world.url = who;
+        for arguments in commands {
+            let output = world.command().args(*arguments).output().expect("the command");
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+        }
     }
     receiver.set_script("200".parse().unwrap());
     world.url = verifying;
