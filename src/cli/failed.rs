@@ -19,6 +19,7 @@ use lapin::types::ShortString;
 use super::{
     output::{self, Exit, Refusal},
     readable::{counted, messages, progress, thousands},
+    rejected::requeue,
 };
 use crate::{
     broker::{publisher::Publisher, topology::Plan},
@@ -26,6 +27,7 @@ use crate::{
     delivery_log::{self, DeliveryLog},
     desk::{
         interrupt::Interrupt,
+        record::Record,
         survey::{Choice, Survey, Surveyor},
         visit::{Guard, Held, Visit, VisitError},
         wear::{Renewer, look},
@@ -53,10 +55,25 @@ enum Command {
     Stats(stats::Args),
     /// Put failed jobs back: the same webhook-id and body, all attempts anew
     Replay(replay::Args),
+    /// Put events that the broker gave up back onto the events queue, as they came
+    Requeue(RequeueArgs),
     /// Write failed jobs into a file, and with --remove take them off the queue
     Export(export::Args),
     /// Take failed jobs away for good, into a file, with a reason for the delivery log
     Discard(discard::Args),
+}
+
+/// Put events that the broker gave up back onto the events queue, as they came
+///
+/// What `failed list` calls no job of ours can be an event that the broker moved here by itself. Each is published, confirmed by
+/// the broker, and only then removed. What is no usable event is left, and jobs are: `failed replay` puts those back.
+#[derive(clap::Args)]
+#[command(after_help = requeue::EXIT_CODES)]
+struct RequeueArgs {
+    #[command(flatten)]
+    which: which::Which,
+    #[command(flatten)]
+    how: requeue::How,
 }
 
 /// Runs the command.
@@ -70,6 +87,7 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
         Command::Show(args) => show::run(args, &desk).await,
         Command::Stats(args) => stats::run(args, &desk).await,
         Command::Replay(args) => replay::run(args, &desk).await,
+        Command::Requeue(args) => requeue::go(args.which.choice()?, &args.how, &desk).await,
         Command::Export(args) => export::run(args, &desk).await,
         Command::Discard(args) => discard::run(args, &desk).await,
     }
@@ -140,8 +158,23 @@ impl Desk<'_> {
     /// What a choice means now; with what may have been overlooked.
     /// With `raw` a filter means messages that are no jobs, too.
     pub async fn survey(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
+        self.survey_seeing(choice, raw, quiet, |_| {}).await
+    }
+
+    /// The same, and shows every message to `see`.
+    pub async fn survey_seeing(
+        &self,
+        choice: Choice,
+        raw: bool,
+        quiet: bool,
+        mut see: impl FnMut(&Record),
+    ) -> Result<(Survey, Vec<String>), Refusal> {
         let mut surveyor = Surveyor::new(choice).with_raw(raw);
-        let seen = self.look(quiet, |held| surveyor.add(&held.record)).await?;
+        let look = self.look(quiet, |held| {
+            surveyor.add(&held.record);
+            see(&held.record);
+        });
+        let seen = look.await?;
         let survey = surveyor.finish();
         match show::ambiguous(&survey.resolved) {
             Some(refusal) => Err(refusal),

@@ -1,7 +1,7 @@
 //! `leadhook rejected`: what engineers see of messages that are no usable event, and how they are put back.
 
 mod list;
-mod requeue;
+pub(super) mod requeue;
 
 use jiff::Timestamp;
 

@@ -226,7 +226,7 @@ async fn replay(
     let mut renewer = Renewer::new(amqp, &names.failed);
     let visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
     let mut visit = visit.ending_when_asked(shared.interrupt.hold());
-    let mut replay = Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate: None });
+    let mut replay = Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate: None, anew: None });
     let seen = |count| work.seen.store(count, Ordering::Relaxed);
     let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
     let mut notes = if replay.tally.problem.is_some() { Vec::new() } else { overlooked(&visit) };
@@ -285,5 +285,5 @@ async fn discard(
 /// Takes out of the survey what was delivered all the same; and why it cannot be told, if so.
 pub async fn leave_delivered(shared: &Shared, survey: &mut Survey) -> (Left, Option<String>) {
     let (known, problem) = queue::known(shared, &survey.ids(), survey.oldest).await;
-    (survey.leave_delivered(&known), problem)
+    (survey.leave_delivered(&known, |_| None), problem)
 }

@@ -64,9 +64,9 @@ impl Ledger {
         self.0.get(&job.webhook_id).is_some_and(|published| job.replays < *published)
     }
 
-    /// Notes that a job was published, as it was published, and confirmed.
-    pub fn confirmed(&mut self, published: &Job) {
-        self.0.insert(published.webhook_id.clone(), published.replays);
+    /// Notes that the failed job of this id was published, as it was published, and confirmed.
+    pub fn confirmed(&mut self, id: &str, published: &Job) {
+        self.0.insert(id.to_owned(), published.replays);
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_copy_met_later_is_removed() {
         let mut ledger = Ledger::default();
-        ledger.confirmed(&with("a", 0).replayed(jiff::Timestamp::UNIX_EPOCH));
+        ledger.confirmed("a", &with("a", 0).replayed(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(plan(&ledger, &[with("a", 0)]), Plan { copies: vec![0], ..Plan::default() });
     }
 
@@ -102,7 +102,7 @@ mod tests {
     fn a_job_that_failed_again_meanwhile_is_no_copy() {
         let mut ledger = Ledger::default();
         let published = with("a", 0).replayed(jiff::Timestamp::UNIX_EPOCH);
-        ledger.confirmed(&published);
+        ledger.confirmed("a", &published);
         assert_eq!(plan(&ledger, &[published]), Plan { returned: vec![0], ..Plan::default() });
         assert_eq!(plan(&ledger, &[with("a", 7)]), Plan { returned: vec![0], ..Plan::default() });
     }

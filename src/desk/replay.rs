@@ -8,7 +8,7 @@
 //! before; see [`Visit::make_sure`].
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::{
     ledger::{Group, Ledger},
+    reroute::{self, Nowhere},
     survey::{Survey, Wanted},
     visit::{Held, Visit, VisitError},
     wear::{Renewer, is_worn},
@@ -28,6 +29,7 @@ use crate::{
     delivery_log::{DeliveryLog, Entry, What},
     failpoint,
     job::Job,
+    store::Store,
 };
 
 /// Confirms under way at the same time.
@@ -61,6 +63,10 @@ pub struct Tally {
     pub not_published: u64,
     /// Messages that could not be removed after the confirm: they are on the failed queue still, and will be delivered too.
     pub not_removed: u64,
+    /// Jobs that went to another target than before, under the id that they have there.
+    pub redirected: u64,
+    /// Jobs for which the store has no target now, by the reason; left on the failed queue.
+    pub without_target: BTreeMap<&'static str, u64>,
     /// Why publishing failed first. The replay ends with the batch in which that happened.
     #[serde(skip)]
     pub problem: Option<PublishError>,
@@ -75,6 +81,7 @@ pub struct Replay<'a> {
     /// Jobs that came back, and messages that are no jobs: several visits meet them again.
     came_back: BTreeSet<String>,
     raw: BTreeSet<String>,
+    nowhere: BTreeMap<String, Nowhere>,
     ledger: Ledger,
     /// Acks since the visit began, or began anew.
     acked: u64,
@@ -95,6 +102,8 @@ pub struct To<'a> {
     pub by: &'a str,
     /// Most jobs a second; none: as fast as the broker takes them.
     pub rate: Option<u32>,
+    /// Where targets are looked up anew; none: each goes to the target that it had.
+    pub anew: Option<&'a Store>,
 }
 
 impl<'a> Replay<'a> {
@@ -106,6 +115,7 @@ impl<'a> Replay<'a> {
             started: 0,
             came_back: BTreeSet::new(),
             raw: BTreeSet::new(),
+            nowhere: BTreeMap::new(),
             ledger: Ledger::default(),
             acked: 0,
             tally: Tally::default(),
@@ -134,8 +144,11 @@ impl<'a> Replay<'a> {
             let mut wanted = Vec::new();
             for held in batch {
                 match survey.wants(&held.record) {
-                    Wanted::Yes if held.record.content.is_ok() => wanted.push(held),
-                    Wanted::Yes => drop(self.raw.insert(held.record.key().to_owned())),
+                    Wanted::Yes => match held.record.content.as_ref().map(|job| reroute::other(self.to.anew, job)) {
+                        Ok(Ok(_)) => wanted.push(held),
+                        Ok(Err(nowhere)) => drop(self.nowhere.insert(held.record.key().to_owned(), nowhere)),
+                        Err(_) => drop(self.raw.insert(held.record.key().to_owned())),
+                    },
                     Wanted::CameBack => self.came_back.extend(held.identity()),
                     Wanted::No if is_worn(&held.record) => renewer.renew(&held).await,
                     Wanted::No => {}
@@ -172,11 +185,15 @@ impl<'a> Replay<'a> {
         self.tally.copies_removed += removed;
         self.acked += removed;
         self.tally.not_removed += plan.copies.len() as u64 - removed;
-        let To { publisher, jobs: queue, log, by, rate } = self.to;
-        let (begun, before) = (self.begun, self.started);
+        self.tally.without_target = BTreeMap::new();
+        for nowhere in self.nowhere.values() {
+            *self.tally.without_target.entry(nowhere.name()).or_default() += 1;
+        }
+        let To { publisher, jobs: queue, log, by, rate, anew } = self.to;
+        let (begun, turns) = (self.begun, self.started);
         let lost = AtomicBool::new(false);
-        self.started = before.saturating_add(u32::try_from(plan.groups.len()).unwrap_or(u32::MAX));
-        let work = stream::iter(plan.groups.into_iter().zip(before..)).filter_map(async |(group, turn)| {
+        self.started = turns.saturating_add(u32::try_from(plan.groups.len()).unwrap_or(u32::MAX));
+        let work = stream::iter(plan.groups.into_iter().zip(turns..)).filter_map(async |(group, turn)| {
             if let Some(rate) = rate {
                 tokio::time::sleep_until((begun + Duration::from_secs(1) * turn / rate.max(1)).into()).await;
             }
@@ -186,22 +203,27 @@ impl<'a> Replay<'a> {
                 lost.fetch_or(!visit.is_over(), Ordering::Relaxed);
                 return None;
             }
-            let job = chosen.record.content.as_ref().ok()?.replayed(jiff::Timestamp::now());
-            Some((group, job))
+            let before = chosen.record.content.as_ref().ok()?;
+            let job = before.replayed(jiff::Timestamp::now());
+            let other = reroute::other(anew, before).ok()?;
+            let job = other.map(|target| job.redirected(&target)).unwrap_or(job);
+            Some((group, before, job))
         });
-        let done = work.map(async |(group, job)| {
-            let done = publish_then_remove(publisher, queue, held, &group, job).await?;
-            let at = done.job.replayed_at.unwrap_or_else(jiff::Timestamp::now);
+        let done = work.map(async |(group, before, job)| {
+            let done = publish_then_remove(publisher, queue, held, &group, before, job).await?;
             log.room().await;
-            log.write(&Entry { by: Some(by.into()), ..Entry::of_job(What::Replayed, at, &done.job) });
+            for entry in entries(&done) {
+                log.write(&Entry { by: Some(by.into()), ..entry });
+            }
             Ok(done)
         });
         let mut done = std::pin::pin!(done.buffer_unordered(IN_FLIGHT));
         while let Some(done) = done.next().await {
             match done {
-                Ok(Done { job, removed, left }) => {
-                    self.ledger.confirmed(&job);
+                Ok(Done { before, job, removed, left }) => {
+                    self.ledger.confirmed(&before.webhook_id, &job);
                     self.tally.replayed += 1;
+                    self.tally.redirected += u64::from(before.target != job.target);
                     self.tally.copies_removed += removed.saturating_sub(1);
                     self.acked += removed;
                     self.tally.not_removed += left;
@@ -224,25 +246,46 @@ fn jobs_of(held: &[Held]) -> impl Iterator<Item = (usize, &Job)> {
     held.iter().enumerate().filter_map(|(at, held)| Some((at, held.record.content.as_ref().ok()?)))
 }
 
+/// What goes on record about one job: two records where its id has changed, so that each story tells of the other.
+fn entries<'a>(done: &'a Done<'a>) -> impl Iterator<Item = Entry<'a>> {
+    let Done { before, job, .. } = done;
+    let at = job.replayed_at.unwrap_or_else(jiff::Timestamp::now);
+    let moved = before.target != job.target;
+    let told = |told: &Job, word: &str, other: &Job| {
+        let reason = moved.then(|| format!("{word} {} as {}", other.target, other.webhook_id).into());
+        (told.webhook_id.clone(), told.target.to_string(), reason)
+    };
+    let old = moved.then(|| told(before, "now for", job));
+    old.into_iter().chain([told(job, "was for", before)]).map(move |(id, target, reason)| Entry {
+        id: Some(id.into()),
+        target: Some(target.into()),
+        reason,
+        ..Entry::of_job(What::Replayed, at, job)
+    })
+}
+
 /// One job is on the jobs queue.
-struct Done {
+struct Done<'a> {
+    /// As it was on the failed queue.
+    before: &'a Job,
     job: Job,
     removed: u64,
     left: u64,
 }
 
-async fn publish_then_remove(
+async fn publish_then_remove<'a>(
     publisher: &Publisher,
     queue: &ShortString,
     held: &[Held],
     group: &Group,
+    before: &'a Job,
     job: Job,
-) -> Result<Done, PublishError> {
+) -> Result<Done<'a>, PublishError> {
     failpoint::hit("replay.taken", "");
     publisher.publish(job.to_message(queue)).await?;
     failpoint::hit("replay.recorded", "");
     let removed = remove(group.all.iter().filter_map(|at| held.get(*at))).await;
-    Ok(Done { job, removed, left: group.all.len() as u64 - removed })
+    Ok(Done { before, job, removed, left: group.all.len() as u64 - removed })
 }
 
 async fn remove<'a>(held: impl Iterator<Item = &'a Held>) -> u64 {

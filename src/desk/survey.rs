@@ -143,10 +143,14 @@ impl Survey {
         self.chosen.keys().map(String::as_str).collect()
     }
 
-    /// Takes out what was delivered all the same.
-    pub fn leave_delivered(&mut self, known: &Known) -> Left {
+    /// Takes out what was delivered all the same, under its id or under the one that it has at `elsewhere`.
+    pub fn leave_delivered<'a>(&mut self, known: &Known, elsewhere: impl Fn(&str) -> Option<&'a str>) -> Left {
         let mut left = Left::default();
-        self.chosen.retain(|id, chosen| match known.of(id, chosen.first_seen) {
+        let of = |id: &str, first_seen| match elsewhere(id).map(|id| known.of(id, first_seen)) {
+            Some(Delivered::At(at)) => Delivered::At(at),
+            _ => known.of(id, first_seen),
+        };
+        self.chosen.retain(|id, chosen| match of(id, chosen.first_seen) {
             Delivered::Never => true,
             Delivered::Unknown => {
                 left.unknown += 1;
@@ -241,9 +245,9 @@ mod tests {
         let asked = || survey(Choice::Matching(Filter::default()), &[record("wh_a", 0), record("wh_b", 0)]);
         let known = Known::new(Some(first_seen), BTreeMap::from([("wh_a".to_owned(), at(9))]));
         let mut left = asked();
-        assert_eq!(left.leave_delivered(&known), Left { delivered: 1, unknown: 0 });
+        assert_eq!(left.leave_delivered(&known, |_| None), Left { delivered: 1, unknown: 0 });
         assert_eq!(left.ids(), BTreeSet::from(["wh_b"]));
-        assert_eq!(asked().leave_delivered(&Known::default()), Left { delivered: 0, unknown: 2 });
+        assert_eq!(asked().leave_delivered(&Known::default(), |_| None), Left { delivered: 0, unknown: 2 });
         let mut kept = asked();
         kept.keep_delivered(&known);
         assert_eq!(kept.ids(), BTreeSet::from(["wh_a"]));

@@ -173,6 +173,19 @@ impl Job {
         Duration::try_from(now.duration_since(since)).unwrap_or_default()
     }
 
+    /// The same job for another target, under the id that its event has there: as if the event came now.
+    pub fn redirected(&self, target: &TargetKey) -> Job {
+        let mut next = self.clone();
+        next.target = target.clone();
+        let upstream = self.upstream.as_deref().and_then(upstream::message_id);
+        // What upstream said can have been dropped, and with it what the id was made of.
+        next.webhook_id = match webhook_id(upstream.as_deref(), &self.body, &self.target) == self.webhook_id {
+            true => webhook_id(upstream.as_deref(), &self.body, target),
+            false => webhook_id(Some(&self.webhook_id), &self.body, target),
+        };
+        next
+    }
+
     /// The job as support puts it back: attempts and age start anew, the history stays.
     pub fn replayed(&self, now: Timestamp) -> Job {
         let mut next = self.clone();

@@ -48,6 +48,21 @@ fn there_and_back(job: &Job) -> Job {
 }
 
 #[test]
+fn a_redirected_job_has_the_id_that_its_event_has_there() {
+    let (job, there) = (job(), TargetKey::new("acme", None, None));
+    let redirected = job.redirected(&there);
+    assert_eq!(redirected.webhook_id, webhook_id(Some("m1"), b"{}", &there));
+    assert_eq!(redirected.redirected(&job.target), job, "and back again");
+    let forgot = Job { upstream: None, ..job.clone() };
+    let id = webhook_id(Some(&job.webhook_id), b"{}", &there);
+    assert_eq!(
+        forgot.redirected(&there).webhook_id,
+        id,
+        "the upstream id is lost, and it is the same each time all the same"
+    );
+}
+
+#[test]
 fn jobs_survive_the_wire() {
     let plain = job();
     assert_eq!(there_and_back(&plain), plain);

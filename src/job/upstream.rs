@@ -77,6 +77,12 @@ pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opti
     }
 }
 
+/// The upstream `message_id` in what [`encode`] made.
+pub fn message_id(encoded: &str) -> Option<String> {
+    let said: Value = serde_json::from_str(encoded).ok()?;
+    said.get("message_id")?.as_str().map(str::to_owned)
+}
+
 /// `depth` is how many more tables and lists may stand inside each other.
 fn value_to_json(value: &AMQPValue, depth: usize) -> Value {
     match value {

@@ -37,6 +37,11 @@ impl TargetKey {
         &self.0
     }
 
+    /// The target's own name, where its scope has several.
+    pub fn name(&self) -> Option<&str> {
+        self.as_str().split_once('#').map(|(_, name)| name)
+    }
+
     /// The organization and the campaign that the key names. Ids hold neither `/` nor `#`.
     pub(super) fn scope(&self) -> (&str, Option<&str>) {
         let scope = self.as_str().split_once('#').map_or(self.as_str(), |(scope, _)| scope);

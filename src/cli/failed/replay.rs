@@ -1,6 +1,10 @@
 //! `leadhook failed replay`.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +23,13 @@ use crate::{
         readable::{counted, jobs, messages, progress},
     },
     desk::{
+        record::Record,
         replay::{Ended, Replay, Tally, To},
+        reroute::{self, Nowhere},
         survey::{Choice, Left, Survey},
         wear::Renewer,
     },
+    store::{self, Store, TargetKey},
 };
 
 /// Put failed jobs back: the same webhook-id and body, all attempts anew
@@ -43,6 +50,10 @@ pub struct Args {
     /// At most so many jobs a second [default: as fast as the broker takes them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
+    /// Look the target up anew: to where the store sends such an event now, within the same organization. Under a new webhook-id
+    /// where that is another target
+    #[arg(long)]
+    resolve_again: bool,
     #[command(flatten)]
     by: By,
     /// Do not ask; needed where there is no terminal, unless ids are given
@@ -56,31 +67,38 @@ pub struct Args {
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.choice()?;
     let named = matches!(choice, Choice::Named(_));
-    let (mut survey, notes) = desk.survey(choice, false, args.json).await?;
+    let store = args.resolve_again.then(|| store::load(&desk.settings.store.path, &desk.settings.secrets)).transpose();
+    let store = store.map_err(|error| Refusal::usage(error.to_string()))?;
+    let mut routes = Routes::new(store.as_ref());
+    let (mut survey, notes) = desk.survey_seeing(choice, false, args.json, |record| routes.see(record)).await?;
+    let without_target = routes.leave(&mut survey);
     // Who names a job means it, delivered or not.
     let (mut left, mut log_problem) = (Left::default(), None);
     if !named {
-        let (known, problem) = known::ask(desk, &survey.ids(), survey.oldest, args.json).await;
+        let ids = survey.ids().into_iter().flat_map(|id| [Some(id), routes.new_id(id)]).flatten().collect();
+        let (known, problem) = known::ask(desk, &ids, survey.oldest, args.json).await;
         if let Some(problem) = &problem {
             output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
         }
-        left = survey.leave_delivered(&known);
+        left = survey.leave_delivered(&known, |id| routes.new_id(id));
         log_problem = problem;
     }
     let count = survey.jobs();
     let done = Tally { unreadable: survey.unreadable + survey.chosen.len() as u64 - count, ..Tally::default() };
+    let redirected = routes.redirected(&survey);
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
-        return Summary::of(done, would, (left, log_problem), &survey, notes, desk).tell(args.json);
+        let done = Tally { without_target, redirected: 0, ..done };
+        return Summary::of(done, would, redirected, (left, log_problem), &survey, notes, desk).tell(args.json);
     }
     if !named {
-        agree(args.yes, &question(count, left, log_problem.as_deref()))?;
+        agree(args.yes, &question(count, &redirected, left, log_problem.as_deref()))?;
     }
     let publisher = Publisher::start(desk.amqp, "replay", None, CancellationToken::new());
     let log = desk.delivery_log(&publisher);
     let mut renewer = Renewer::new(desk.amqp, &desk.queue);
     let by = args.by.name();
-    let to = To { publisher: &publisher, jobs: &desk.jobs, log: &log, by: &by, rate: args.rate };
+    let to = To { publisher: &publisher, jobs: &desk.jobs, log: &log, by: &by, rate: args.rate, anew: store.as_ref() };
     let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;
     let unwritten = close(log).await;
     publisher.close().await;
@@ -89,7 +107,10 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     tally.unreadable += survey.unreadable;
     let mut notes = if overlooked.is_empty() { notes } else { overlooked };
     notes.extend(unwritten);
-    Summary::of(tally, None, (left, log_problem), &survey, notes, desk).tell(args.json)
+    for (reason, count) in without_target {
+        *tally.without_target.entry(reason).or_default() += count;
+    }
+    Summary::of(tally, None, Vec::new(), (left, log_problem), &survey, notes, desk).tell(args.json)
 }
 
 /// Pause between two visits of a paced replay, for others who wait for their turn.
@@ -131,8 +152,11 @@ async fn replay(
 }
 
 /// The question before a replay by filter.
-fn question(count: u64, left: Left, problem: Option<&str>) -> String {
+fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&str>) -> String {
     let mut question = format!("Put back {}?", jobs(count));
+    for redirected in redirected.iter().rev() {
+        question = format!("{redirected}. {question}");
+    }
     if left.unknown > 0 {
         let why = problem.unwrap_or("they are older than the delivery log");
         question = format!("Whether {} were delivered already is unknown: {why}. {question}", jobs(left.unknown));
@@ -143,11 +167,85 @@ fn question(count: u64, left: Left, problem: Option<&str>) -> String {
     question
 }
 
+/// What looking targets up anew comes to, found out before anybody agrees to it.
+struct Routes<'a> {
+    store: Option<&'a Store>,
+    /// Of jobs that go to another target: the old, the new, and the id there.
+    other: BTreeMap<String, (TargetKey, TargetKey, String)>,
+    nowhere: BTreeMap<String, Nowhere>,
+}
+
+impl<'a> Routes<'a> {
+    fn new(store: Option<&'a Store>) -> Routes<'a> {
+        Routes { store, other: BTreeMap::new(), nowhere: BTreeMap::new() }
+    }
+
+    fn see(&mut self, record: &Record) {
+        let Ok(job) = &record.content else { return };
+        match reroute::other(self.store, job) {
+            Ok(None) => {}
+            Ok(Some(target)) => {
+                let id = job.redirected(&target).webhook_id;
+                self.other.insert(job.webhook_id.clone(), (job.target.clone(), target, id));
+            }
+            Err(nowhere) => drop(self.nowhere.insert(job.webhook_id.clone(), nowhere)),
+        }
+    }
+
+    /// Takes out of the survey what has no target now; by reason.
+    fn leave(&self, survey: &mut Survey) -> BTreeMap<&'static str, u64> {
+        let mut left = BTreeMap::new();
+        survey.chosen.retain(|id, _| {
+            let nowhere = self.nowhere.get(id);
+            nowhere.inspect(|nowhere| *left.entry(nowhere.name()).or_default() += 1).is_none()
+        });
+        left
+    }
+
+    /// The id that a job gets, if it is another.
+    fn new_id(&self, id: &str) -> Option<&str> {
+        self.other.get(id).map(|(_, _, id)| id.as_str())
+    }
+
+    /// How many of what is meant go where else.
+    fn redirected(&self, survey: &Survey) -> Vec<Redirected> {
+        let mut counts: BTreeMap<(&TargetKey, &TargetKey), u64> = BTreeMap::new();
+        for (from, to, _) in survey.chosen.keys().filter_map(|id| self.other.get(id)) {
+            *counts.entry((from, to)).or_default() += 1;
+        }
+        let line = |((from, to), jobs): ((&TargetKey, &TargetKey), u64)| Redirected {
+            from: from.to_string(),
+            to: to.to_string(),
+            jobs,
+        };
+        counts.into_iter().map(line).collect()
+    }
+}
+
+/// Jobs that go to another target than before.
+#[derive(Serialize)]
+pub(super) struct Redirected {
+    /// The target key that they had.
+    from: String,
+    /// The target key that they get.
+    to: String,
+    jobs: u64,
+}
+
+impl fmt::Display for Redirected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {} go to {}, under a new webhook-id", jobs(self.jobs), self.from, self.to)
+    }
+}
+
 /// The answer of the command.
 #[derive(Serialize)]
 pub(super) struct Summary {
     /// Jobs that would be put back, where that was all that was asked.
     pub would_replay: Option<u64>,
+    /// Those among them that would go to another target than before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would_redirect: Vec<Redirected>,
     #[serde(flatten)]
     pub tally: Tally,
     /// Jobs that were delivered all the same, says the delivery log; left on the failed queue.
@@ -168,6 +266,7 @@ impl Summary {
     fn of(
         tally: Tally,
         would_replay: Option<u64>,
+        would_redirect: Vec<Redirected>,
         (left, log_problem): (Left, Option<String>),
         survey: &Survey,
         notes: Vec<String>,
@@ -176,6 +275,7 @@ impl Summary {
         let problem = tally.problem.as_ref().map(|problem| explanation(problem, desk.jobs.as_str()));
         Summary {
             would_replay,
+            would_redirect,
             tally,
             delivered_already: left.delivered,
             delivery_unknown: left.unknown,
@@ -194,8 +294,11 @@ impl Summary {
 
     pub fn exit(&self) -> Exit {
         let Tally { unreadable, not_published, not_removed, .. } = self.tally;
+        let without_target: u64 = self.tally.without_target.values().sum();
         // What was delivered already is left on purpose: all that ought to be replayed was.
-        let fine = unreadable + not_published + not_removed == 0 && self.unknown.is_empty() && self.notes.is_empty();
+        let fine = without_target + unreadable + not_published + not_removed == 0
+            && self.unknown.is_empty()
+            && self.notes.is_empty();
         if fine && self.problem.is_none() { Exit::Ok } else { Exit::Findings }
     }
 
@@ -206,12 +309,19 @@ impl Summary {
             (None, 0) if self.exit() == Exit::Ok && tally.failed_again == 0 => "nothing to replay".to_owned(),
             (None, replayed) => format!("{} replayed", jobs(replayed)),
         };
+        for redirected in &self.would_redirect {
+            let _ = write!(text, "\n  {redirected}");
+        }
         let mut more = |count: u64, words: &str| {
             if count > 0 {
                 let _ = write!(text, "\n  {} {words}", messages(count));
             }
         };
         more(tally.copies_removed, "more removed: copies of the same jobs");
+        more(tally.redirected, "among them to another target than before, under a new webhook-id");
+        for (reason, count) in &tally.without_target {
+            more(*count, &format!("left: the store has no target for them now ({reason}; see leadhook explain)"));
+        }
         more(tally.failed_again, "left: failed again while this ran");
         more(tally.unreadable, "left: no jobs of ours (see leadhook failed list)");
         more(tally.not_published, "left: not confirmed by the broker, may have been published nevertheless");

@@ -18,7 +18,7 @@ use crate::{
     },
     desk::{
         requeue::{Requeued, To},
-        survey::Survey,
+        survey::{Choice, Survey},
         wear::Renewer,
     },
 };
@@ -28,12 +28,21 @@ use crate::{
 /// Each is published, confirmed by the broker, and only then removed. What is no usable event still, and what was rejected as a
 /// job, is left. An event that nobody knows still is rejected again.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 all put back, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several, or \
-nobody could be asked (nothing was done), 3 broker or queue not there.")]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    how: How,
+}
+
+pub(in crate::cli) const EXIT_CODES: &str = "\
+Exit codes: 0 all put back, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several, or \
+nobody could be asked (nothing was done), 3 broker or queue not there.";
+
+/// How it is done, whichever queue the messages rest on.
+#[derive(clap::Args)]
+pub(in crate::cli) struct How {
     /// Only say how many are meant
     #[arg(long)]
     dry_run: bool,
@@ -48,7 +57,15 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let (survey, notes) = desk.survey(args.which.choice()?, true, args.json).await?;
+    go(args.which.choice()?, &args.how, desk).await
+}
+
+/// The same for any queue of the desk.
+pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    let named = matches!(choice, Choice::Named(_));
+    let (mut survey, notes) = desk.survey(choice, true, args.json).await?;
+    // Jobs are replayed; who means one by its id hears that.
+    survey.chosen.retain(|_, chosen| named || desk.is_rejected() || !chosen.is_job);
     let count = survey.chosen.len() as u64;
     let mut summary = Summary { chosen: count, dry_run: args.dry_run, notes, ..Summary::default() };
     if count > 0 && !args.dry_run {
@@ -92,7 +109,7 @@ struct Summary {
     dry_run: bool,
     #[serde(flatten)]
     tally: Requeued,
-    /// Said, but no rejected message has such an id.
+    /// Said, but no message has such an id.
     unknown: Vec<String>,
     /// Why publishing failed.
     problem: Option<String>,
@@ -117,7 +134,10 @@ impl Summary {
             false => format!("{} put back onto the events queue", messages(*requeued)),
         }];
         if *unusable > 0 {
-            lines.push(format!("  {} left: no usable event (mend upstream, and publish anew)", messages(*unusable)));
+            lines.push(format!(
+                "  {} left: no usable event (a job is put back by failed replay; else mend upstream, and publish anew)",
+                messages(*unusable)
+            ));
         }
         if *not_published > 0 {
             let left = messages(*not_published);

@@ -1,5 +1,6 @@
 //! The failed desk on a real broker: looking changes nothing, putting back loses nothing.
 
+mod anew;
 mod looking;
 mod refusing;
 mod rejected;

@@ -1,0 +1,96 @@
+//! What is put back otherwise than it was: to the target that the store names now, or as the event that it is.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{drain, fail, failed, job, quiet_world};
+use crate::harness::{PATIENCE, World, event, eventually, receiver};
+
+#[tokio::test]
+async fn resolved_again_a_job_goes_where_the_store_sends_its_campaign_now() {
+    let world = World::new().await;
+    let (old, new) = (receiver("500").await, receiver("200").await);
+    world.simple_store(&old.url(), "retry_attempts: 1");
+    let worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    eventually("it has failed", async || (world.ready("failed").await == 1).then_some(())).await;
+    let id = old.received()[0].webhook_id().unwrap().to_owned();
+
+    world.store(&format!(
+        "organizations: {{ acme: {{ webhook: {{ url: '{}', events: [lead.delivered] }},
+          campaigns: {{ ABC: {{ override: true, webhook: {{ url: '{}', events: [lead.delivered] }} }} }} }} }}",
+        old.url(),
+        new.url()
+    ));
+    let would = failed(&world, &["replay", "--all", "--resolve-again", "--dry-run", "--json"]).await.json();
+    assert_eq!(would["would_replay"], 1, "{would}");
+    assert_eq!(would["would_redirect"][0]["from"], "acme", "{would}");
+    assert_eq!(would["would_redirect"][0]["to"], "acme/ABC", "{would}");
+    let replay = failed(&world, &["replay", "--all", "--resolve-again", "--yes", "--json"]).await;
+    assert_eq!(replay.code, Some(0), "{} {}", replay.out, replay.err);
+    let tally = replay.json();
+    assert_eq!((&tally["replayed"], &tally["redirected"]), (&1.into(), &1.into()), "{tally}");
+
+    let received = new.wait_for(1, PATIENCE).await.unwrap();
+    let there = received[0].webhook_id().unwrap().to_owned();
+    assert_ne!(there, id, "another target, another id");
+    assert_eq!(received[0].body, event("ABC", 1).into_bytes());
+    assert_eq!(old.received().len(), 2, "nothing more went there");
+    // Each story tells of the other.
+    for (id, word) in [(&id, format!("now for acme/ABC as {there}")), (&there, format!("was for acme as {id}"))] {
+        eventually("it is on record", async || {
+            let mut command = world.command();
+            command.args(["deliveries", "show", id, "--json"]).env("LEADHOOK__AMQP__URLS", &world.url);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            String::from_utf8(output.stdout).unwrap().contains(&word).then_some(())
+        })
+        .await;
+    }
+    worker.stop().await;
+    assert_eq!((world.ready("failed").await, world.ready("jobs").await), (0, 0));
+}
+
+#[tokio::test]
+async fn without_a_target_in_its_organization_a_job_stays() {
+    let world = quiet_world().await;
+    let ids = fail(&world, (0..3).map(job)).await;
+    world.store(
+        "organizations: { acme: { webhook: { enabled: false } }, globex: { webhook: { enabled: false }, campaigns:
+          { ABC: { override: true, webhook: { url: 'http://127.0.0.1:9', events: [lead.delivered] } } } } }",
+    );
+    for arguments in [
+        &["replay", "--all", "--resolve-again", "--yes", "--json"][..],
+        &["replay", &ids[0], "--resolve-again", "--json"],
+    ] {
+        let replay = failed(&world, arguments).await;
+        assert_eq!(replay.code, Some(1), "{}", replay.out);
+        let left = &replay.json()["without_target"]["organization_mismatch"];
+        assert!(left.as_u64() >= Some(1), "{}", replay.out);
+    }
+    assert_eq!((drain(&world, "failed").await, world.ready("jobs").await), (ids, 0));
+}
+
+#[tokio::test]
+async fn an_event_that_the_broker_gave_up_goes_back_onto_the_events_queue() {
+    let world = quiet_world().await;
+    let ids = fail(&world, [job(7)]).await;
+    let mut headers = FieldTable::default();
+    headers.insert("organization-id".into(), AMQPValue::LongString("acme".into()));
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(20));
+    let properties = BasicProperties::default().with_message_id("theirs".into()).with_headers(headers);
+    world.publish_to("", "leadhook.failed", event("ABC", 1).as_bytes(), properties).await;
+    world.publish_to("", "leadhook.failed", b"nonsense", BasicProperties::default()).await;
+
+    let named = failed(&world, &["requeue", &ids[0], "--yes", "--json"]).await;
+    assert_eq!((named.code, &named.json()["unusable"]), (Some(1), &1.into()), "a job is no event: {}", named.out);
+    let all = failed(&world, &["requeue", "--all", "--yes", "--json"]).await;
+    let tally = all.json();
+    assert_eq!((all.code, &tally["requeued"], &tally["unusable"]), (Some(1), &1.into(), &1.into()), "{tally}");
+    let events = world.take("events", 1).await;
+    assert_eq!(events[0].body, event("ABC", 1).into_bytes());
+    assert_eq!(events[0].text("organization-id").as_deref(), Some("acme"));
+    assert_eq!(events[0].properties.message_id().as_ref().unwrap().as_str(), "theirs");
+    assert_eq!(world.ready("failed").await, 2);
+}
