@@ -326,6 +326,11 @@ impl Lane {
         }
     }
 
+    /// No answer for longer than anybody would have waited for one: whoever waits for room may wait in vain.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.is_quiet(self.usually(MOMENT), now)
+    }
+
     fn is_silent(&self, now: Instant) -> bool {
         self.is_quiet(self.patience(), now)
     }

@@ -29,6 +29,12 @@ pub const UNCERTAIN: usize = 4;
 /// timeouts.
 pub const UNHEARD_OF: usize = 5;
 
+/// Longest wait in the process for room, whatever was expected.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often whoever waits asks again without being told: a lane that hangs tells nobody.
+pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Lanes unused for so long are forgotten: what was learnt of them is old.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
@@ -107,6 +113,8 @@ pub struct Lanes {
     in_flight: usize,
     /// Those of them in lanes that have not answered since their trouble.
     unproven: usize,
+    /// Jobs that wait in the process: each of them holds a slot as well.
+    waiting: usize,
     /// Jobs parked, of all lanes that answer, and of all that are in trouble.
     parked: [Parked; 2],
     swept: Instant,
@@ -121,6 +129,7 @@ impl Lanes {
             most,
             in_flight: 0,
             unproven: 0,
+            waiting: 0,
             parked: [Parked::new(now), Parked::new(now)],
             swept: now,
         }
@@ -162,14 +171,18 @@ impl Lanes {
             Some(own) => (Queue::Target, lane.own_turns_soon(own, now)),
             None => (Queue::Lane, lane.turns_soon(now)),
         };
+        // Half of the slots are too many for what waits where nobody answers. While there are others, a short pause is waited out.
+        let scarce = self.in_flight + self.waiting >= self.slots.div_ceil(2);
+        let hopeless = scarce && lane.is_late(now);
         // Where the slots are scarce, an attempt of its own lane will soon give back the one that it has.
         let may_wait = share || (lane.is_proven() && lane.in_flight() > 0);
         match (asked.turn, own) {
-            (Turn::Fresh, Some(own)) if may_wait && soon => lane.quota(own.target, now).waiting += 1,
-            (Turn::Fresh, None) if may_wait && soon => lane.waiting += 1,
-            (Turn::Waiting, _) => {}
-            (Turn::Fresh | Turn::Last, _) => return self.park(asked, full, share, now, draw),
+            (Turn::Waiting, _) if !hopeless => return Admission::Wait(queue),
+            (Turn::Fresh, Some(own)) if may_wait && soon && !hopeless => lane.quota(own.target, now).waiting += 1,
+            (Turn::Fresh, None) if may_wait && soon && !hopeless => lane.waiting += 1,
+            (Turn::Fresh | Turn::Waiting | Turn::Last, _) => return self.park(asked, full, share, now, draw),
         }
+        self.waiting += 1;
         Admission::Wait(queue)
     }
 
@@ -214,6 +227,7 @@ impl Lanes {
             },
         };
         *waiting = waiting.saturating_sub(1);
+        self.waiting = self.waiting.saturating_sub(1);
         *waiting
     }
 

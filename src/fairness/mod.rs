@@ -25,6 +25,10 @@
 //! that hangs holds half a dozen slots and not all of them; and one that answers again is noticed within seconds although an
 //! older attempt still hangs.
 //!
+//! **Waiting** in the process takes a slot as an attempt does. A fast lane may let many wait, since they have their turn soon; when
+//! it begins to hang they would have it never. So once half of the slots are taken, nobody waits for a lane that has not answered
+//! for a [`lane::MOMENT`] (or four times its usual time), and those that wait ask again every [`lanes::ASK_AGAIN`].
+//!
 //! **Shares.** A lane may have at most [`lanes::SHARE`] times as many attempts in flight as there are slots free (dynamic thresholds,
 //! Choudhury and Hahne 1998), and the last eighth of them is for lanes that have nothing in flight: however many lanes are slow,
 //! something is left for the next one. Lanes that have not answered since their trouble, since the start, or for

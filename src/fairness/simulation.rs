@@ -41,8 +41,8 @@ enum Event {
         begun: f64,
         signal: Signal,
     },
-    /// A job that waited in the process has waited long enough.
-    GiveUp {
+    /// A job that waits in the process asks again, untold.
+    AskAgain {
         lane: usize,
         id: u64,
     },
@@ -55,6 +55,13 @@ struct Queued {
     came: f64,
     /// What is left of its wait.
     remaining: Duration,
+}
+
+/// A job that waits in the process.
+struct Waiting {
+    id: u64,
+    since: f64,
+    job: Queued,
 }
 
 #[derive(Default, Clone)]
@@ -72,11 +79,16 @@ struct Counts {
 struct World {
     start: Instant,
     now: f64,
+    slots: usize,
+    /// Slots taken: attempts in flight and jobs that wait in the process.
+    held: usize,
+    /// Whether the worker is about to take the next job.
+    handling: bool,
     lanes: Lanes,
     names: Vec<Arc<str>>,
     receivers: Vec<Receiver>,
     in_flight: Vec<usize>,
-    waiting: Vec<VecDeque<(u64, Queued)>>,
+    waiting: Vec<VecDeque<Waiting>>,
     ladder: Ladder,
     events: BinaryHeap<Reverse<(Nanos, u64)>>,
     pending: std::collections::HashMap<u64, Event>,
@@ -111,11 +123,14 @@ impl World {
         World {
             start,
             now: 0.0,
+            slots,
+            held: 0,
+            handling: false,
             lanes: Lanes::new(slots, 64, start),
             names: (0..count).map(|n| format!("org{n} https://r.example").into()).collect(),
             receivers,
             in_flight: vec![0; count],
-            waiting: vec![VecDeque::new(); count],
+            waiting: (0..count).map(|_| VecDeque::new()).collect(),
             ladder,
             events: BinaryHeap::new(),
             pending: Default::default(),
@@ -147,32 +162,36 @@ impl World {
             self.events.pop();
             self.now = at as f64 / 1e9;
             match self.pending.remove(&id).expect("each once") {
-                Event::Queued(job) => {
-                    self.jobs.push_back(job);
-                    if self.jobs.len() == 1 {
-                        self.at(self.now + HANDLING, Event::Handle);
-                    }
-                }
+                Event::Queued(job) => self.jobs.push_back(job),
                 Event::Handle => self.handle(),
                 Event::Ended { lane, begun, signal } => self.end(lane, begun, signal),
-                Event::GiveUp { lane, id } => {
-                    let found = self.waiting[lane].iter().position(|(waiting, _)| *waiting == id);
-                    if let Some((_, job)) = found.and_then(|at| self.waiting[lane].remove(at)) {
-                        self.take(job, Turn::Last);
+                Event::AskAgain { lane, id } => {
+                    if let Some(at) = self.waiting[lane].iter().position(|waiting| waiting.id == id) {
+                        self.ask_again(lane, at);
+                        self.remind(lane, id);
                     }
                 }
+            }
+            assert_eq!(self.held, self.in_flight.iter().sum::<usize>() + self.waiting_in_process(), "a slot for each");
+            assert!(self.held <= self.slots, "{} of {} slots", self.held, self.slots);
+            // As in the worker: no job is taken from the queue before there is a slot for it.
+            if !self.handling && !self.jobs.is_empty() && self.held < self.slots {
+                self.handling = true;
+                self.at(self.now + HANDLING, Event::Handle);
             }
         }
         self.now = end;
     }
 
+    fn waiting_in_process(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+
     fn handle(&mut self) {
+        self.handling = false;
         let Some(job) = self.jobs.pop_front() else { return };
-        if !self.jobs.is_empty() {
-            self.at(self.now + HANDLING, Event::Handle);
-        }
         match job.remaining.is_zero() {
-            true => self.take(job, Turn::Fresh),
+            true => self.take(job),
             false => {
                 self.counts[job.lane].hops += 1;
                 self.hop(job, self.ladder.step(job.remaining));
@@ -193,29 +212,57 @@ impl World {
         (self.next as f64 * 0.618_033_988_749_895).fract()
     }
 
-    fn take(&mut self, job: Queued, turn: Turn) {
-        let name = self.names[job.lane].clone();
+    fn ask(&mut self, job: Queued, turn: Turn) -> Admission {
         let (now, draw) = (self.instant(self.now), self.draw());
-        let asked = Asked { lane: &name, own: None, parked: job.parked, turn, alone: false };
-        let admission = self.lanes.admit(asked, now, draw);
-        if turn != Turn::Fresh {
-            self.lanes.waits_no_longer(&name, &target(), Queue::Lane);
-        }
-        match admission {
-            Admission::Go => self.begin(job),
+        let asked = Asked { lane: &self.names[job.lane], own: None, parked: job.parked, turn, alone: false };
+        self.lanes.admit(asked, now, draw)
+    }
+
+    fn take(&mut self, job: Queued) {
+        match self.ask(job, Turn::Fresh) {
             Admission::Wait(_) => {
-                self.waiting[job.lane].push_back((self.next, job));
                 let id = self.next;
-                self.at(self.now + 0.25, Event::GiveUp { lane: job.lane, id });
+                self.waiting[job.lane].push_back(Waiting { id, since: self.now, job });
+                self.held += 1;
+                self.remind(job.lane, id);
             }
-            Admission::Park { wait, .. } => {
-                self.counts[job.lane].parks += 1;
-                self.hop(Queued { parked: job.parked + 1, ..job }, self.ladder.step_evenly(wait));
-            }
+            Admission::Go => self.begin(job),
+            Admission::Park { wait, .. } => self.park(job, wait),
         }
     }
 
+    fn remind(&mut self, lane: usize, id: u64) {
+        if self.waiting[lane].iter().any(|waiting| waiting.id == id) {
+            self.at(self.now + lanes::ASK_AGAIN.as_secs_f64(), Event::AskAgain { lane, id });
+        }
+    }
+
+    /// One of those that wait asks again, and leaves if it is told to.
+    fn ask_again(&mut self, lane: usize, at: usize) {
+        let Waiting { since, job, .. } = self.waiting[lane][at];
+        let long = self.now - since >= lanes::PATIENCE.as_secs_f64() - 1e-6;
+        let admission = self.ask(job, if long { Turn::Last } else { Turn::Waiting });
+        if matches!(admission, Admission::Wait(_)) {
+            return;
+        }
+        self.waiting[lane].remove(at);
+        self.held -= 1;
+        let name = self.names[lane].clone();
+        self.lanes.waits_no_longer(&name, &target(), Queue::Lane);
+        match admission {
+            Admission::Go => self.begin(job),
+            Admission::Park { wait, .. } => self.park(job, wait),
+            Admission::Wait(_) => {}
+        }
+    }
+
+    fn park(&mut self, job: Queued, wait: Duration) {
+        self.counts[job.lane].parks += 1;
+        self.hop(Queued { parked: job.parked + 1, ..job }, self.ladder.step_evenly(wait));
+    }
+
     fn begin(&mut self, job: Queued) {
+        self.held += 1;
         self.in_flight[job.lane] += 1;
         let counts = &mut self.counts[job.lane];
         counts.most_in_flight = counts.most_in_flight.max(self.in_flight[job.lane]);
@@ -233,6 +280,7 @@ impl World {
     }
 
     fn end(&mut self, lane: usize, begun: f64, signal: Signal) {
+        self.held -= 1;
         self.in_flight[lane] -= 1;
         match signal {
             Signal::Answered => self.counts[lane].delivered.push(self.now),
@@ -240,9 +288,11 @@ impl World {
         }
         let name = self.names[lane].clone();
         let room = self.lanes.ended(&name, None, self.instant(begun), signal, self.instant(self.now)).lane;
-        for _ in 0..room {
-            let Some((_, job)) = self.waiting[lane].pop_front() else { break };
-            self.take(job, Turn::Last);
+        // The first so many are told; whoever finds no room after all stays where it is.
+        let told: Vec<_> = self.waiting[lane].iter().take(room).map(|waiting| waiting.id).collect();
+        for id in told {
+            let at = self.waiting[lane].iter().position(|waiting| waiting.id == id);
+            self.ask_again(lane, at.expect("it waits still"));
         }
     }
 
@@ -290,6 +340,19 @@ fn hanging_targets_cost_their_neighbours_nothing() {
         assert!(longest < 0.3, "{longest} s");
     }
     assert!(world.counts[..50].iter().all(|counts| counts.most_in_flight <= 10));
+}
+
+#[test]
+fn a_fast_target_that_begins_to_hang_does_not_fill_the_slots_with_what_waits_for_it() {
+    // Fast ones may let thousands wait for a tenth of a second; that one of them answers no more must show before it is silent.
+    let down: Receiver = |now| if now < 10.0 { Does::Answers(0.002) } else { Does::Hangs };
+    let mut world = World::new(256, vec![down, fast]);
+    world.publish(0, 0.0, 3_000.0, 60_000);
+    world.publish(1, 0.0, 500.0, 10_000);
+    world.run_until(19.0);
+    let counts = &world.counts[1];
+    let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+    assert!(longest < 0.1 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
 }
 
 #[test]

@@ -1,4 +1,7 @@
-use super::{super::lane::DOUBT, *};
+use super::{
+    super::lane::{self, DOUBT},
+    *,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -212,4 +215,28 @@ fn a_fast_lane_may_wait_for_its_own_where_slots_are_scarce() {
         fill(&mut lanes, slow, now);
     }
     assert_eq!(lanes.admit(asked(&fast), now, 0.5), Admission::Wait(Queue::Lane));
+}
+
+#[test]
+fn nobody_waits_in_half_of_the_slots_for_a_lane_that_is_late() {
+    let now = Instant::now();
+    let (mut lanes, lane) = (Lanes::new(120, 64, now), name(1));
+    // Two milliseconds for an answer: in a tenth of a second thousands have their turn.
+    prove(&mut lanes, &lane, now);
+    assert_eq!(fill(&mut lanes, &lane, now), 56);
+    let wait = |lanes: &mut Lanes, turn, now| lanes.admit(Asked { turn, ..asked(&lane) }, now, 0.5);
+    for _ in 0..3 {
+        assert_eq!(wait(&mut lanes, Turn::Fresh, now), Admission::Wait(Queue::Lane));
+    }
+    let late = now + lane::MOMENT;
+    assert_eq!(wait(&mut lanes, Turn::Waiting, late), Admission::Wait(Queue::Lane), "59 of 120 slots: a pause");
+    assert_eq!(wait(&mut lanes, Turn::Fresh, late), Admission::Wait(Queue::Lane));
+    for turn in [Turn::Fresh, Turn::Waiting] {
+        let parked = wait(&mut lanes, turn, late);
+        assert!(matches!(parked, Admission::Park { reason: ParkReason::Saturated, .. }), "{turn:?}: {parked:?}");
+    }
+    lanes.waits_no_longer(&lane, &target(), Queue::Lane);
+    assert_eq!(wait(&mut lanes, Turn::Waiting, late), Admission::Wait(Queue::Lane), "one less");
+    lanes.ended(&lane, None, now, Signal::Answered, late);
+    assert_eq!(wait(&mut lanes, Turn::Waiting, late), Admission::Go);
 }
