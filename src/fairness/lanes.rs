@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     lane::Lane,
+    origin::Origin,
     pace::{self, Backlog},
     parked::Parked,
     quota::Own,
@@ -105,6 +106,9 @@ pub struct Freed {
 #[derive(Debug)]
 pub struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
+    /// Where they lead; each lane knows the place of its own here.
+    origins: Vec<Origin>,
+    places: HashMap<Box<str>, usize>,
     /// Attempts in flight that the worker allows.
     slots: usize,
     /// What a target, and a lane, may have in flight.
@@ -125,6 +129,8 @@ impl Lanes {
     pub fn new(slots: usize, most: usize, now: Instant) -> Lanes {
         Lanes {
             lanes: HashMap::new(),
+            origins: Vec::new(),
+            places: HashMap::new(),
             slots,
             most,
             in_flight: 0,
@@ -142,22 +148,32 @@ impl Lanes {
         let most = self.most;
         let lane = match self.lanes.get_mut(asked.lane) {
             Some(lane) => lane,
-            None => self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now)),
+            None => {
+                let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
+                lane.origin = place(&mut self.origins, &mut self.places, asked.lane);
+                lane
+            }
         };
-        if lane.comes_into_doubt(now) {
+        let origin = &mut self.origins[lane.origin];
+        let (doubted, held) = (origin.is_doubted(self.slots, now), origin.is_held(self.slots, now));
+        if lane.comes_into_doubt(doubted, now) {
             self.unproven += lane.in_flight();
         }
-        let (fair, uncertain) = match lane.in_flight() {
-            0 if lane.is_unblemished() => (free > 0, UNHEARD_OF),
-            0 => (free > 0, UNCERTAIN),
-            some => (some <= SHARE * free && free > self.slots / RESERVED, UNCERTAIN),
+        let fair = match lane.in_flight() {
+            0 => free > 0,
+            some => some <= SHARE * free && free > self.slots / RESERVED,
         };
-        let share = fair && (lane.is_proven() || self.unproven < (self.slots * uncertain).div_ceil(8));
+        let uncertain = match lane.in_flight() == 0 && lane.is_unblemished() {
+            true if !doubted || origin.is_overdue(now) => UNHEARD_OF,
+            true | false => UNCERTAIN,
+        };
+        let share = fair && !held && (lane.is_proven() || self.unproven < (self.slots * uncertain).div_ceil(8));
         let full = asked.own.filter(|own| lane.is_full(*own));
         let queued = lane.waiting + asked.own.map_or(0, |own| lane.quota(own.target, now).waiting);
         let turn = asked.turn != Turn::Fresh || queued == 0;
         if asked.alone || (turn && share && full.is_none() && lane.has_room(most, now)) {
             lane.begin(now);
+            origin.begin(now);
             if let Some(own) = asked.own {
                 lane.quota(own.target, now).in_flight += 1;
             }
@@ -173,7 +189,7 @@ impl Lanes {
         };
         // Half of the slots are too many for what waits where nobody answers. While there are others, a short pause is waited out.
         let scarce = self.in_flight + self.waiting >= self.slots.div_ceil(2);
-        let hopeless = scarce && lane.is_late(now);
+        let hopeless = held || (scarce && lane.is_late(now));
         // Where the slots are scarce, an attempt of its own lane will soon give back the one that it has.
         let may_wait = share || (lane.is_proven() && lane.in_flight() > 0);
         match (asked.turn, own) {
@@ -191,6 +207,9 @@ impl Lanes {
         let most = self.most;
         let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
         let (reason, closed) = match lane.why(now) {
+            ParkReason::Saturated if self.origins[lane.origin].is_held(self.slots, now) => {
+                (ParkReason::Failing, Duration::ZERO)
+            }
             ParkReason::Saturated if !share => (ParkReason::Crowded, Duration::ZERO),
             why => (why, lane.closed_for(now)),
         };
@@ -245,6 +264,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(lane) else { return Freed { lane: 0, target: 0 } };
         let (was, in_flight) = (lane.is_proven(), lane.in_flight());
         lane.end(begun, signal, now);
+        self.origins[lane.origin].end(begun, signal, now);
         // Those of a lane count as unproven together, or not at all.
         let before = if was { 0 } else { in_flight };
         let after = if lane.is_proven() { 0 } else { lane.in_flight() };
@@ -296,7 +316,34 @@ impl Lanes {
         self.swept = now;
         self.lanes.values_mut().for_each(|lane| lane.age(now));
         self.lanes.retain(|_, lane| !lane.is_idle(now, FORGOTTEN_AFTER));
+        self.forget_origins();
     }
+
+    /// Forgets origins that no lane leads to.
+    fn forget_origins(&mut self) {
+        let (mut kept, mut moved) = (Vec::new(), HashMap::new());
+        for lane in self.lanes.values_mut() {
+            lane.origin = *moved.entry(lane.origin).or_insert_with(|| {
+                kept.push(std::mem::take(&mut self.origins[lane.origin]));
+                kept.len() - 1
+            });
+        }
+        self.origins = kept;
+        self.places.retain(|_, place| {
+            let to = moved.get(place).copied();
+            *place = to.unwrap_or_default();
+            to.is_some()
+        });
+    }
+}
+
+/// The place of the origin that this lane leads to.
+fn place(origins: &mut Vec<Origin>, places: &mut HashMap<Box<str>, usize>, lane: &str) -> usize {
+    let origin = lane.split_once(' ').map_or(lane, |(_, origin)| origin);
+    *places.entry(origin.into()).or_insert_with(|| {
+        origins.push(Origin::default());
+        origins.len() - 1
+    })
 }
 
 /// How one lane stands. Holds nothing of a URL but scheme, host and port.

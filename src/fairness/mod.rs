@@ -36,6 +36,11 @@
 //! one that nothing is known of ([`lanes::UNHEARD_OF`]). And a limit that is not used does not grow (as RFC 7661 has it for
 //! TCP), so that many which begin to hang at once take little more than what they used.
 //!
+//! **Origins** ([`origin::Origin`]). One that many organizations use hangs for all of them at once, and each lane without an attempt in
+//! flight would learn it by one of its own. So what is in flight is counted for each origin, too: while it answers nobody for
+//! [`lane::DOUBT`], its lanes count as uncertain from an eighth of the slots on, and begin nothing from a quarter on, but one attempt
+//! every [`lane::PROBE_EVERY`]. One answer, whosever, ends that; one organization alone seldom comes so far.
+//!
 //! **A target's own limit** (`max_in_flight` in the store) is counted for that target within its lane ([`Own`]).
 //!
 //! **Parking** ([`pace`]) is paced by what the lane can take, so that its backlog does not circle through the broker for nothing.
@@ -43,6 +48,7 @@
 pub mod lane;
 pub mod lanes;
 mod limit;
+mod origin;
 pub mod pace;
 mod parked;
 mod quota;

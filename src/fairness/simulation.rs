@@ -127,7 +127,7 @@ impl World {
             held: 0,
             handling: false,
             lanes: Lanes::new(slots, 64, start),
-            names: (0..count).map(|n| format!("org{n} https://r.example").into()).collect(),
+            names: (0..count).map(|n| format!("org{n} https://r{n}.example").into()).collect(),
             receivers,
             in_flight: vec![0; count],
             waiting: (0..count).map(|_| VecDeque::new()).collect(),
@@ -426,6 +426,49 @@ fn targets_that_answered_and_then_hang_all_at_once_leave_room_to_others() {
         let counts = &world.counts[lane];
         let longest = counts.waits.iter().copied().fold(0.0, f64::max);
         assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
+    }
+}
+
+/// Four hundred organizations whose webhooks all lead to one origin, with one job a second each, and twenty others with fifty.
+fn many_at_one_origin(down: Receiver, until: f64) -> World {
+    let receivers = (0..420).map(|n| if n < 400 { down } else { fast as Receiver }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..400 {
+        world.names[lane] = format!("org{lane} https://shared.example").into();
+        world.publish(lane, lane as f64 / 400.0, 1.0, until as usize);
+    }
+    for lane in 400..420 {
+        world.publish(lane, lane as f64 / 3000.0, 50.0, 50 * until as usize);
+    }
+    world.run_until(until);
+    for lane in 400..420 {
+        let counts = &world.counts[lane];
+        let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+        assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
+    }
+    world
+}
+
+#[test]
+fn an_origin_that_hangs_for_many_organizations_leaves_room_to_others() {
+    let world = many_at_one_origin(|now| if now < 10.0 { Does::Answers(0.05) } else { Does::Hangs }, 38.0);
+    let hanging: usize = world.in_flight[..400].iter().sum();
+    assert!(hanging <= 128, "{hanging} slots: what it used, a quarter of a second's jobs, and probes");
+}
+
+#[test]
+fn an_origin_that_was_down_for_many_organizations_is_back_at_full_rate_within_seconds() {
+    for back in [30.0, 70.0] {
+        let down: [Receiver; 2] = [
+            |now| if (10.0..30.0).contains(&now) { Does::Hangs } else { Does::Answers(0.05) },
+            |now| if (10.0..70.0).contains(&now) { Does::Hangs } else { Does::Answers(0.05) },
+        ];
+        let world = many_at_one_origin(down[usize::from(back > 50.0)], back + 60.0);
+        let between = |from: f64, to: f64| (0..400).map(|lane| world.delivered_between(lane, from, to)).sum::<usize>();
+        let rate = between(back + 10.0, back + 15.0) as f64 / 5.0;
+        assert!(rate >= 400.0, "10 s after it answers again: {rate}/s");
+        let left = 400 * (back as usize + 60) - between(0.0, back + 60.0);
+        assert!(left < 4_000, "up to 24,000 were away, of which some 500 come back each second: {left} still are");
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name(n: usize) -> Arc<str> {
-    format!("org{n} https://receiver.example").into()
+    format!("org{n} https://receiver{n}.example").into()
 }
 
 fn asked(lane: &Arc<str>) -> Asked<'_> {
