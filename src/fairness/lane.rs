@@ -55,6 +55,8 @@ pub struct Lane {
     pub(super) waiting: usize,
     /// The place of its origin among all of them.
     pub(super) origin: usize,
+    /// Whether it is counted among those with jobs parked, while it answered and while it was in trouble.
+    pub(super) sharing: [bool; 2],
     /// The most in flight in this round; it began at that time, and ends with an attempt that began after it.
     peak: usize,
     round: Instant,
@@ -95,6 +97,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             waiting: 0,
             origin: 0,
+            sharing: [false; 2],
             peak: 0,
             round: now,
             quotas: HashMap::new(),

@@ -11,6 +11,7 @@ use super::{
     origin::Origin,
     pace::{self, Backlog},
     parked::Parked,
+    peak::Peak,
     quota::Own,
     signal::Signal,
     standing::{ParkReason, Standing},
@@ -35,6 +36,9 @@ pub const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often whoever waits asks again without being told: a lane that hangs tells nobody.
 pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The so manieth part of the slots is left for lanes that answer, however little they needed of late.
+pub const KEPT: usize = 4;
 
 /// Lanes unused for so long are forgotten: what was learnt of them is old.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -121,6 +125,10 @@ pub struct Lanes {
     waiting: usize,
     /// Jobs parked, of all lanes that answer, and of all that are in trouble.
     parked: [Parked; 2],
+    /// How many lanes have some of those, as of the last sweep or more.
+    sharing: [usize; 2],
+    /// Slots that lanes which answer have needed at once of late.
+    needed: Peak,
     swept: Instant,
 }
 
@@ -137,6 +145,9 @@ impl Lanes {
             unproven: 0,
             waiting: 0,
             parked: [Parked::new(now), Parked::new(now)],
+            sharing: [0; 2],
+            // Of what they need nothing is known yet.
+            needed: Peak::new(slots.div_ceil(4), now),
             swept: now,
         }
     }
@@ -154,6 +165,8 @@ impl Lanes {
                 lane
             }
         };
+        let needed = self.needed.note(self.in_flight.saturating_sub(self.unproven) + self.waiting, now);
+        let idle = self.slots.saturating_sub((2 * needed).max(self.slots / KEPT));
         let origin = &mut self.origins[lane.origin];
         let (doubted, held) = (origin.is_doubted(self.slots, now), origin.is_held(self.slots, now));
         if lane.comes_into_doubt(doubted, now) {
@@ -164,10 +177,13 @@ impl Lanes {
             some => some <= SHARE * free && free > self.slots / RESERVED,
         };
         let uncertain = match lane.in_flight() == 0 && lane.is_unblemished() {
-            true if !doubted || origin.is_overdue(now) => UNHEARD_OF,
-            true | false => UNCERTAIN,
+            true if !doubted || origin.is_overdue(now) => {
+                let first = (self.slots * (UNHEARD_OF - UNCERTAIN)) / 8;
+                (self.slots * UNHEARD_OF).div_ceil(8).max(idle + first)
+            }
+            true | false => (self.slots * UNCERTAIN).div_ceil(8).max(idle),
         };
-        let share = fair && !held && (lane.is_proven() || self.unproven < (self.slots * uncertain).div_ceil(8));
+        let share = fair && !held && (lane.is_proven() || self.unproven < uncertain);
         let full = asked.own.filter(|own| lane.is_full(*own));
         let queued = lane.waiting + asked.own.map_or(0, |own| lane.quota(own.target, now).waiting);
         let turn = asked.turn != Turn::Fresh || queued == 0;
@@ -223,9 +239,12 @@ impl Lanes {
         }
         let troubled = matches!(reason, ParkReason::Failing | ParkReason::PushedBack);
         let all = &mut self.parked[usize::from(troubled)];
+        let sharing = &mut self.sharing[usize::from(troubled)];
+        *sharing += usize::from(!std::mem::replace(&mut lane.sharing[usize::from(troubled)], true));
         let backlog = Backlog {
             lane: lane.parked(now) as f64,
             all: all.away(now) as f64,
+            lanes: *sharing as f64,
             returning: all.returning(now),
             rate: lane.capacity(),
         };
@@ -317,6 +336,14 @@ impl Lanes {
         self.lanes.values_mut().for_each(|lane| lane.age(now));
         self.lanes.retain(|_, lane| !lane.is_idle(now, FORGOTTEN_AFTER));
         self.forget_origins();
+        self.sharing = [0; 2];
+        for lane in self.lanes.values_mut() {
+            let away = lane.parked(now) > 0;
+            for (sharing, one) in self.sharing.iter_mut().zip(&mut lane.sharing) {
+                *one &= away;
+                *sharing += usize::from(*one);
+            }
+        }
     }
 
     /// Forgets origins that no lane leads to.

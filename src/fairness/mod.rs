@@ -33,7 +33,8 @@
 //! Choudhury and Hahne 1998), and the last eighth of them is for lanes that have nothing in flight: however many lanes are slow,
 //! something is left for the next one. Lanes that have not answered since their trouble, since the start, or for
 //! [`lane::DOUBT`], get no more once they have half of the slots together ([`lanes::UNCERTAIN`]), but for the first attempt of
-//! one that nothing is known of ([`lanes::UNHEARD_OF`]). And a limit that is not used does not grow (as RFC 7661 has it for
+//! one that nothing is known of ([`lanes::UNHEARD_OF`]). Where slots lie idle they may have more: all but a quarter
+//! ([`lanes::KEPT`]), and but for twice what all others needed most of late. And a limit that is not used does not grow (as RFC 7661 has it for
 //! TCP), so that many which begin to hang at once take little more than what they used.
 //!
 //! **Origins** ([`origin::Origin`]). One that many organizations use hangs for all of them at once, and each lane without an attempt in
@@ -51,6 +52,7 @@ mod limit;
 mod origin;
 pub mod pace;
 mod parked;
+mod peak;
 mod quota;
 mod signal;
 mod standing;

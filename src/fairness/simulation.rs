@@ -473,6 +473,63 @@ fn an_origin_that_was_down_for_many_organizations_is_back_at_full_rate_within_se
 }
 
 #[test]
+fn idle_slots_are_used_to_ask_dead_targets_and_a_burst_finds_enough_of_them() {
+    let receivers = (0..70).map(|n| if n < 60 { hangs as Receiver } else { fast }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..60 {
+        world.publish(lane, lane as f64 / 600.0, 10.0, 2_000);
+    }
+    for lane in 60..70 {
+        world.publish(lane, lane as f64 / 3000.0, 5.0, 1_000);
+        world.publish(lane, 150.0, 200.0, 4_000);
+    }
+    world.run_until(149.0);
+    let hanging: usize = world.in_flight[..60].iter().sum();
+    assert!((150..=224).contains(&hanging), "{hanging} of 256 slots");
+    world.run_until(200.0);
+    for lane in 60..70 {
+        let counts = &world.counts[lane];
+        let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+        assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
+    }
+}
+
+#[test]
+fn a_target_with_little_parked_is_back_soon_beside_dead_ones_with_much() {
+    let down: Receiver = |now| if (60.0..120.0).contains(&now) { Does::Hangs } else { Does::Answers(0.05) };
+    let receivers = (0..31).map(|n| if n < 30 { hangs as Receiver } else { down }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..30 {
+        world.publish(lane, lane as f64 / 100.0, 500.0, 10_000);
+    }
+    world.publish(30, 0.0, 2.0, 400);
+    world.run_until(200.0);
+    let left = 400 - world.counts[30].delivered.len();
+    assert!(left < 10, "{left} of some 120 are still away 80 s after it answers again");
+}
+
+#[test]
+fn backlogs_of_many_dead_targets_leave_the_broker_to_others() {
+    let receivers = (0..301).map(|n| if n < 300 { hangs as Receiver } else { fast }).collect();
+    let mut world = World::new(512, receivers);
+    for lane in 0..300 {
+        world.publish(lane, lane as f64 / 3000.0, 50.0, 1_000);
+    }
+    world.publish(300, 0.0, 1_000.0, 300_000);
+    let parked = |world: &World| world.counts[..300].iter().map(|counts| counts.parks).sum::<usize>() as f64;
+    // Many were parked before it showed that their lanes hang: those and the others return 500 times a second each.
+    world.run_until(100.0);
+    let before = parked(&world);
+    world.run_until(300.0);
+    let rate = (parked(&world) - before) / 200.0;
+    assert!(rate < 2.0 * pace::ALL, "{rate} parks a second");
+    assert_eq!(world.counts[300].parks, 0);
+    assert!(world.counts[300].delivered.len() >= 299_000);
+    let share = share_of_parks(&world);
+    assert!(share < 0.2, "{share} of the broker's operations are parks");
+}
+
+#[test]
 fn what_waits_for_a_dead_target_does_not_delay_what_waits_for_a_busy_one() {
     // A burst of more than it takes at once, by itself and beside 100,000 jobs for nobody.
     let times = |dead: usize| {

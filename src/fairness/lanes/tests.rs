@@ -1,5 +1,8 @@
 use super::{
-    super::lane::{self, DOUBT},
+    super::{
+        lane::{self, DOUBT},
+        peak,
+    },
     *,
 };
 
@@ -215,6 +218,40 @@ fn a_fast_lane_may_wait_for_its_own_where_slots_are_scarce() {
         fill(&mut lanes, slow, now);
     }
     assert_eq!(lanes.admit(asked(&fast), now, 0.5), Admission::Wait(Queue::Lane));
+}
+
+#[test]
+fn slots_that_lie_idle_are_there_for_uncertain_lanes_too() {
+    let start = Instant::now();
+    let mut lanes = Lanes::new(100, 64, start);
+    let now = start + 2 * peak::WINDOW;
+    let taken: usize = (0..40).map(|n| fill(&mut lanes, &name(n), now)).sum();
+    assert_eq!(taken, 87, "all but a quarter, and first attempts in half of that");
+    // Where others need a third of the slots, twice that is left for them.
+    let mut lanes = Lanes::new(100, 64, start);
+    let healthy = name(99);
+    prove(&mut lanes, &healthy, start);
+    lanes.admit(asked(&healthy), now, 0.5);
+    assert_eq!((0..32).filter(|_| lanes.admit(asked(&healthy), now, 0.5) == Admission::Go).count(), 32);
+    let later = now + DOUBT / 2;
+    let taken: usize = (0..30).map(|n| fill(&mut lanes, &name(n), later)).sum();
+    assert_eq!(taken, 55, "half, and first attempts while an eighth is free");
+}
+
+#[test]
+fn an_origin_is_known_by_its_own_lanes_after_others_were_forgotten() {
+    let now = Instant::now();
+    let mut lanes = Lanes::new(100, 64, now);
+    (0..5).for_each(|n| prove(&mut lanes, &name(n), now));
+    let later = now + FORGOTTEN_AFTER;
+    (3..5).for_each(|n| assert_eq!(lanes.admit(asked(&name(n)), later, 0.5), Admission::Go));
+    assert_eq!((lanes.origins.len(), lanes.places.len()), (2, 2));
+    let other: Arc<str> = "another https://receiver4.example".into();
+    let more = (0..3).filter(|_| lanes.admit(asked(&other), later, 0.5) == Admission::Go).count();
+    assert_eq!((more, lanes.origins.len()), (3, 2));
+    lanes.ended(&other, None, later, Signal::Answered, later);
+    assert!(!lanes.origins[lanes.lanes[&other].origin].is_doubted(0, later + SECOND));
+    assert_eq!(lanes.lanes[&other].origin, lanes.lanes[&name(4)].origin);
 }
 
 #[test]
