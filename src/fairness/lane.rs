@@ -53,6 +53,10 @@ pub struct Lane {
     in_flight: VecDeque<Instant>,
     /// Jobs that wait in the process for room.
     pub(super) waiting: usize,
+    /// The place of its origin among all of them.
+    pub(super) origin: usize,
+    /// Whether it is counted among those with jobs parked, while it answered and while it was in trouble.
+    pub(super) sharing: [bool; 2],
     /// The most in flight in this round; it began at that time, and ends with an attempt that began after it.
     peak: usize,
     round: Instant,
@@ -92,6 +96,8 @@ impl Lane {
             limit: Limit::new(most - most / PROBES),
             in_flight: VecDeque::new(),
             waiting: 0,
+            origin: 0,
+            sharing: [false; 2],
             peak: 0,
             round: now,
             quotas: HashMap::new(),
@@ -135,9 +141,10 @@ impl Lane {
         !self.limit.is_troubled() && self.limit.in_a_row() == 0
     }
 
-    /// A proven lane that gives no answer for a while has to prove itself again. Returns whether it just lost that.
-    pub(super) fn comes_into_doubt(&mut self, now: Instant) -> bool {
-        let doubted = self.proven && self.is_quiet(self.usually(DOUBT), now);
+    /// A proven lane that gives no answer for a while, or whose origin is `doubted`, has to prove itself again. Returns whether it
+    /// just lost that.
+    pub(super) fn comes_into_doubt(&mut self, doubted: bool, now: Instant) -> bool {
+        let doubted = self.proven && (doubted || self.is_quiet(self.usually(DOUBT), now));
         self.proven &= !doubted;
         doubted
     }
@@ -324,6 +331,11 @@ impl Lane {
         if self.limit.is_one() {
             self.proven = false;
         }
+    }
+
+    /// No answer for longer than anybody would have waited for one: whoever waits for room may wait in vain.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.is_quiet(self.usually(MOMENT), now)
     }
 
     fn is_silent(&self, now: Instant) -> bool {

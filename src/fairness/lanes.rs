@@ -8,8 +8,10 @@ use std::{
 
 use super::{
     lane::Lane,
+    origin::Origin,
     pace::{self, Backlog},
     parked::Parked,
+    peak::Peak,
     quota::Own,
     signal::Signal,
     standing::{ParkReason, Standing},
@@ -28,6 +30,15 @@ pub const UNCERTAIN: usize = 4;
 /// And so many for those of them of which nothing is known yet, for their first attempt: whoever is new must not wait for others'
 /// timeouts.
 pub const UNHEARD_OF: usize = 5;
+
+/// Longest wait in the process for room, whatever was expected.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often whoever waits asks again without being told: a lane that hangs tells nobody.
+pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The so manieth part of the slots is left for lanes that answer, however little they needed of late.
+pub const KEPT: usize = 4;
 
 /// Lanes unused for so long are forgotten: what was learnt of them is old.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -99,6 +110,9 @@ pub struct Freed {
 #[derive(Debug)]
 pub struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
+    /// Where they lead; each lane knows the place of its own here.
+    origins: Vec<Origin>,
+    places: HashMap<Box<str>, usize>,
     /// Attempts in flight that the worker allows.
     slots: usize,
     /// What a target, and a lane, may have in flight.
@@ -107,8 +121,14 @@ pub struct Lanes {
     in_flight: usize,
     /// Those of them in lanes that have not answered since their trouble.
     unproven: usize,
+    /// Jobs that wait in the process: each of them holds a slot as well.
+    waiting: usize,
     /// Jobs parked, of all lanes that answer, and of all that are in trouble.
     parked: [Parked; 2],
+    /// How many lanes have some of those, as of the last sweep or more.
+    sharing: [usize; 2],
+    /// Slots that lanes which answer have needed at once of late.
+    needed: Peak,
     swept: Instant,
 }
 
@@ -117,11 +137,17 @@ impl Lanes {
     pub fn new(slots: usize, most: usize, now: Instant) -> Lanes {
         Lanes {
             lanes: HashMap::new(),
+            origins: Vec::new(),
+            places: HashMap::new(),
             slots,
             most,
             in_flight: 0,
             unproven: 0,
+            waiting: 0,
             parked: [Parked::new(now), Parked::new(now)],
+            sharing: [0; 2],
+            // Of what they need nothing is known yet.
+            needed: Peak::new(slots.div_ceil(4), now),
             swept: now,
         }
     }
@@ -133,22 +159,37 @@ impl Lanes {
         let most = self.most;
         let lane = match self.lanes.get_mut(asked.lane) {
             Some(lane) => lane,
-            None => self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now)),
+            None => {
+                let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
+                lane.origin = place(&mut self.origins, &mut self.places, asked.lane);
+                lane
+            }
         };
-        if lane.comes_into_doubt(now) {
+        let needed = self.needed.note(self.in_flight.saturating_sub(self.unproven) + self.waiting, now);
+        let idle = self.slots.saturating_sub((2 * needed).max(self.slots / KEPT));
+        let origin = &mut self.origins[lane.origin];
+        let (doubted, held) = (origin.is_doubted(self.slots, now), origin.is_held(self.slots, now));
+        if lane.comes_into_doubt(doubted, now) {
             self.unproven += lane.in_flight();
         }
-        let (fair, uncertain) = match lane.in_flight() {
-            0 if lane.is_unblemished() => (free > 0, UNHEARD_OF),
-            0 => (free > 0, UNCERTAIN),
-            some => (some <= SHARE * free && free > self.slots / RESERVED, UNCERTAIN),
+        let fair = match lane.in_flight() {
+            0 => free > 0,
+            some => some <= SHARE * free && free > self.slots / RESERVED,
         };
-        let share = fair && (lane.is_proven() || self.unproven < (self.slots * uncertain).div_ceil(8));
+        let uncertain = match lane.in_flight() == 0 && lane.is_unblemished() {
+            true if !doubted || origin.is_overdue(now) => {
+                let first = (self.slots * (UNHEARD_OF - UNCERTAIN)) / 8;
+                (self.slots * UNHEARD_OF).div_ceil(8).max(idle + first)
+            }
+            true | false => (self.slots * UNCERTAIN).div_ceil(8).max(idle),
+        };
+        let share = fair && !held && (lane.is_proven() || self.unproven < uncertain);
         let full = asked.own.filter(|own| lane.is_full(*own));
         let queued = lane.waiting + asked.own.map_or(0, |own| lane.quota(own.target, now).waiting);
         let turn = asked.turn != Turn::Fresh || queued == 0;
         if asked.alone || (turn && share && full.is_none() && lane.has_room(most, now)) {
             lane.begin(now);
+            origin.begin(now);
             if let Some(own) = asked.own {
                 lane.quota(own.target, now).in_flight += 1;
             }
@@ -162,14 +203,18 @@ impl Lanes {
             Some(own) => (Queue::Target, lane.own_turns_soon(own, now)),
             None => (Queue::Lane, lane.turns_soon(now)),
         };
+        // Half of the slots are too many for what waits where nobody answers. While there are others, a short pause is waited out.
+        let scarce = self.in_flight + self.waiting >= self.slots.div_ceil(2);
+        let hopeless = held || (scarce && lane.is_late(now));
         // Where the slots are scarce, an attempt of its own lane will soon give back the one that it has.
         let may_wait = share || (lane.is_proven() && lane.in_flight() > 0);
         match (asked.turn, own) {
-            (Turn::Fresh, Some(own)) if may_wait && soon => lane.quota(own.target, now).waiting += 1,
-            (Turn::Fresh, None) if may_wait && soon => lane.waiting += 1,
-            (Turn::Waiting, _) => {}
-            (Turn::Fresh | Turn::Last, _) => return self.park(asked, full, share, now, draw),
+            (Turn::Waiting, _) if !hopeless => return Admission::Wait(queue),
+            (Turn::Fresh, Some(own)) if may_wait && soon && !hopeless => lane.quota(own.target, now).waiting += 1,
+            (Turn::Fresh, None) if may_wait && soon && !hopeless => lane.waiting += 1,
+            (Turn::Fresh | Turn::Waiting | Turn::Last, _) => return self.park(asked, full, share, now, draw),
         }
+        self.waiting += 1;
         Admission::Wait(queue)
     }
 
@@ -178,6 +223,9 @@ impl Lanes {
         let most = self.most;
         let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
         let (reason, closed) = match lane.why(now) {
+            ParkReason::Saturated if self.origins[lane.origin].is_held(self.slots, now) => {
+                (ParkReason::Failing, Duration::ZERO)
+            }
             ParkReason::Saturated if !share => (ParkReason::Crowded, Duration::ZERO),
             why => (why, lane.closed_for(now)),
         };
@@ -191,9 +239,12 @@ impl Lanes {
         }
         let troubled = matches!(reason, ParkReason::Failing | ParkReason::PushedBack);
         let all = &mut self.parked[usize::from(troubled)];
+        let sharing = &mut self.sharing[usize::from(troubled)];
+        *sharing += usize::from(!std::mem::replace(&mut lane.sharing[usize::from(troubled)], true));
         let backlog = Backlog {
             lane: lane.parked(now) as f64,
             all: all.away(now) as f64,
+            lanes: *sharing as f64,
             returning: all.returning(now),
             rate: lane.capacity(),
         };
@@ -214,6 +265,7 @@ impl Lanes {
             },
         };
         *waiting = waiting.saturating_sub(1);
+        self.waiting = self.waiting.saturating_sub(1);
         *waiting
     }
 
@@ -231,6 +283,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(lane) else { return Freed { lane: 0, target: 0 } };
         let (was, in_flight) = (lane.is_proven(), lane.in_flight());
         lane.end(begun, signal, now);
+        self.origins[lane.origin].end(begun, signal, now);
         // Those of a lane count as unproven together, or not at all.
         let before = if was { 0 } else { in_flight };
         let after = if lane.is_proven() { 0 } else { lane.in_flight() };
@@ -282,7 +335,42 @@ impl Lanes {
         self.swept = now;
         self.lanes.values_mut().for_each(|lane| lane.age(now));
         self.lanes.retain(|_, lane| !lane.is_idle(now, FORGOTTEN_AFTER));
+        self.forget_origins();
+        self.sharing = [0; 2];
+        for lane in self.lanes.values_mut() {
+            let away = lane.parked(now) > 0;
+            for (sharing, one) in self.sharing.iter_mut().zip(&mut lane.sharing) {
+                *one &= away;
+                *sharing += usize::from(*one);
+            }
+        }
     }
+
+    /// Forgets origins that no lane leads to.
+    fn forget_origins(&mut self) {
+        let (mut kept, mut moved) = (Vec::new(), HashMap::new());
+        for lane in self.lanes.values_mut() {
+            lane.origin = *moved.entry(lane.origin).or_insert_with(|| {
+                kept.push(std::mem::take(&mut self.origins[lane.origin]));
+                kept.len() - 1
+            });
+        }
+        self.origins = kept;
+        self.places.retain(|_, place| {
+            let to = moved.get(place).copied();
+            *place = to.unwrap_or_default();
+            to.is_some()
+        });
+    }
+}
+
+/// The place of the origin that this lane leads to.
+fn place(origins: &mut Vec<Origin>, places: &mut HashMap<Box<str>, usize>, lane: &str) -> usize {
+    let origin = lane.split_once(' ').map_or(lane, |(_, origin)| origin);
+    *places.entry(origin.into()).or_insert_with(|| {
+        origins.push(Origin::default());
+        origins.len() - 1
+    })
 }
 
 /// How one lane stands. Holds nothing of a URL but scheme, host and port.

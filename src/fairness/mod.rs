@@ -25,12 +25,22 @@
 //! that hangs holds half a dozen slots and not all of them; and one that answers again is noticed within seconds although an
 //! older attempt still hangs.
 //!
+//! **Waiting** in the process takes a slot as an attempt does. A fast lane may let many wait, since they have their turn soon; when
+//! it begins to hang they would have it never. So once half of the slots are taken, nobody waits for a lane that has not answered
+//! for a [`lane::MOMENT`] (or four times its usual time), and those that wait ask again every [`lanes::ASK_AGAIN`].
+//!
 //! **Shares.** A lane may have at most [`lanes::SHARE`] times as many attempts in flight as there are slots free (dynamic thresholds,
 //! Choudhury and Hahne 1998), and the last eighth of them is for lanes that have nothing in flight: however many lanes are slow,
 //! something is left for the next one. Lanes that have not answered since their trouble, since the start, or for
 //! [`lane::DOUBT`], get no more once they have half of the slots together ([`lanes::UNCERTAIN`]), but for the first attempt of
-//! one that nothing is known of ([`lanes::UNHEARD_OF`]). And a limit that is not used does not grow (as RFC 7661 has it for
+//! one that nothing is known of ([`lanes::UNHEARD_OF`]). Where slots lie idle they may have more: all but a quarter
+//! ([`lanes::KEPT`]), and but for twice what all others needed most of late. And a limit that is not used does not grow (as RFC 7661 has it for
 //! TCP), so that many which begin to hang at once take little more than what they used.
+//!
+//! **Origins** ([`origin::Origin`]). One that many organizations use hangs for all of them at once, and each lane without an attempt in
+//! flight would learn it by one of its own. So what is in flight is counted for each origin, too: while it answers nobody for
+//! [`lane::DOUBT`], its lanes count as uncertain from an eighth of the slots on, and begin nothing from a quarter on, but one attempt
+//! every [`lane::PROBE_EVERY`]. One answer, whosever, ends that; one organization alone seldom comes so far.
 //!
 //! **A target's own limit** (`max_in_flight` in the store) is counted for that target within its lane ([`Own`]).
 //!
@@ -39,8 +49,10 @@
 pub mod lane;
 pub mod lanes;
 mod limit;
+mod origin;
 pub mod pace;
 mod parked;
+mod peak;
 mod quota;
 mod signal;
 mod standing;

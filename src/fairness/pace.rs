@@ -9,6 +9,7 @@
 //! | bound | why |
 //! |---|---|
 //! | all lanes in trouble together return about [`ALL`] jobs a second at most, and so do all others | any number of dead targets costs the broker the same, and what waits for them delays nobody else |
+//! | half of those are shared by jobs and half by lanes | who has little parked does not wait for those who have much |
 //! | a job's shortest wait doubles with each park from [`SHORTEST`] to [`LOW_MOST`] | the same job is not asked about again and again, and one lonely job still probes its target every few seconds |
 //! | no wait is longer than [`LONGEST`], a push-back's [`LONGEST`] and as much spread at most | a wrong estimate is corrected in the end; what a push-back of a day sent away comes back soon after a worker that knows nothing of it has started |
 //!
@@ -43,6 +44,8 @@ pub struct Backlog {
     pub lane: f64,
     /// The same of all lanes that stand as it does, in trouble or not.
     pub all: f64,
+    /// How many lanes those belong to, this one included.
+    pub lanes: f64,
     /// Jobs a second that come back of those.
     pub returning: f64,
     /// Answers a second that the lane can give, as far as is known.
@@ -56,7 +59,7 @@ pub fn wait(backlog: Backlog, parked: u32, closed: Duration, draw: f64) -> Durat
     let low = SHORTEST.saturating_mul(1 << parked.min(16)).min(LOW_MOST);
     // Not by their number alone: what is due in an hour is no reason to let a lane that answers wait.
     let crowd = (2.0 * backlog.returning / ALL - 1.0).clamp(0.0, 1.0);
-    let mean = (backlog.lane / (AHEAD * backlog.rate + FLOOR)).max(crowd * backlog.all / ALL);
+    let mean = (backlog.lane / (AHEAD * backlog.rate + FLOOR)).max(crowd * fair(backlog));
     // Bounded before it is drawn from: what is cut off afterwards would come back in one moment.
     let spread = |most: Duration| {
         let range = Duration::try_from_secs_f64(2.0 * mean).unwrap_or(LONGEST).max(low);
@@ -69,11 +72,22 @@ pub fn wait(backlog: Backlog, parked: u32, closed: Duration, draw: f64) -> Durat
     }
 }
 
+/// The mean wait with which all lanes together return [`ALL`] jobs a second, half of that shared by jobs and half by lanes: whoever
+/// has little parked does not wait for those who have much. A lane with its even part of all waits as if only jobs counted, one
+/// with much more twice as long at most.
+fn fair(backlog: Backlog) -> f64 {
+    let (by_jobs, by_lanes) = (backlog.all / ALL, (backlog.lane + 1.0) * backlog.lanes / ALL);
+    match by_jobs + by_lanes > 0.0 {
+        true => 2.0 * by_jobs * by_lanes / (by_jobs + by_lanes),
+        false => 0.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NONE: Backlog = Backlog { lane: 0.0, all: 0.0, returning: 0.0, rate: 0.0 };
+    const NONE: Backlog = Backlog { lane: 0.0, all: 0.0, lanes: 1.0, returning: 0.0, rate: 0.0 };
     fn seconds(backlog: Backlog, parked: u32, draw: f64) -> f64 {
         wait(backlog, parked, Duration::ZERO, draw).as_secs_f64()
     }
@@ -96,15 +110,36 @@ mod tests {
 
     #[test]
     fn all_lanes_together_are_bounded() {
-        let many = Backlog { lane: 10.0, all: 500_000.0, returning: 500.0, rate: 100.0 };
+        let many = Backlog { lane: 9.0, all: 500_000.0, lanes: 50_000.0, returning: 500.0, rate: 100.0 };
         assert_eq!(seconds(many, 0, 0.5), 1001.0);
         assert_eq!(seconds(Backlog { returning: 375.0, ..many }, 0, 0.5), 501.0);
         assert_eq!(seconds(Backlog { all: 1e12, ..many }, 0, 1.0), 3600.0);
     }
 
     #[test]
+    fn a_lane_with_little_parked_does_not_wait_for_those_with_much() {
+        let crowd = Backlog { all: 300_000.0, lanes: 31.0, returning: 500.0, ..NONE };
+        let little = seconds(Backlog { lane: 19.0, ..crowd }, 0, 0.5);
+        assert!((3.0..4.0).contains(&little), "{little}");
+        let much = seconds(Backlog { lane: 300_000.0, rate: 1e6, ..crowd }, 0, 0.5);
+        assert!((1100.0..1201.0).contains(&much), "{much}");
+    }
+
+    #[test]
+    fn however_what_is_parked_is_spread_over_lanes_as_much_returns() {
+        for lanes in
+            [vec![300_000.0], vec![1_000.0; 300], vec![1.0; 5_000], [vec![3.0; 1_000], vec![200_000.0]].concat()]
+        {
+            let all = lanes.iter().sum();
+            let of = |lane: f64| Backlog { lane: lane - 1.0, all, lanes: lanes.len() as f64, ..NONE };
+            let returning: f64 = lanes.iter().map(|lane| lane / fair(of(*lane))).sum();
+            assert!((returning - ALL).abs() < 1.0, "{returning}");
+        }
+    }
+
+    #[test]
     fn what_comes_back_slowly_delays_nobody() {
-        let beside_a_dead_one = Backlog { lane: 10.0, all: 200_000.0, returning: 60.0, rate: 100.0 };
+        let beside_a_dead_one = Backlog { lane: 10.0, all: 200_000.0, lanes: 2.0, returning: 60.0, rate: 100.0 };
         assert!(seconds(beside_a_dead_one, 0, 0.5) < 2.0);
     }
 

@@ -46,7 +46,7 @@ impl Quota {
     /// this target's own wish that is in the way.
     pub fn backlog(&mut self, most: usize, seconds: f64, now: Instant) -> Backlog {
         let rate = most as f64 / seconds;
-        Backlog { lane: self.parked(now) as f64, all: 0.0, returning: 0.0, rate }
+        Backlog { lane: self.parked(now) as f64, all: 0.0, lanes: 0.0, returning: 0.0, rate }
     }
 
     /// Whether forgetting it loses nothing.

@@ -41,8 +41,8 @@ enum Event {
         begun: f64,
         signal: Signal,
     },
-    /// A job that waited in the process has waited long enough.
-    GiveUp {
+    /// A job that waits in the process asks again, untold.
+    AskAgain {
         lane: usize,
         id: u64,
     },
@@ -55,6 +55,13 @@ struct Queued {
     came: f64,
     /// What is left of its wait.
     remaining: Duration,
+}
+
+/// A job that waits in the process.
+struct Waiting {
+    id: u64,
+    since: f64,
+    job: Queued,
 }
 
 #[derive(Default, Clone)]
@@ -72,11 +79,16 @@ struct Counts {
 struct World {
     start: Instant,
     now: f64,
+    slots: usize,
+    /// Slots taken: attempts in flight and jobs that wait in the process.
+    held: usize,
+    /// Whether the worker is about to take the next job.
+    handling: bool,
     lanes: Lanes,
     names: Vec<Arc<str>>,
     receivers: Vec<Receiver>,
     in_flight: Vec<usize>,
-    waiting: Vec<VecDeque<(u64, Queued)>>,
+    waiting: Vec<VecDeque<Waiting>>,
     ladder: Ladder,
     events: BinaryHeap<Reverse<(Nanos, u64)>>,
     pending: std::collections::HashMap<u64, Event>,
@@ -111,11 +123,14 @@ impl World {
         World {
             start,
             now: 0.0,
+            slots,
+            held: 0,
+            handling: false,
             lanes: Lanes::new(slots, 64, start),
-            names: (0..count).map(|n| format!("org{n} https://r.example").into()).collect(),
+            names: (0..count).map(|n| format!("org{n} https://r{n}.example").into()).collect(),
             receivers,
             in_flight: vec![0; count],
-            waiting: vec![VecDeque::new(); count],
+            waiting: (0..count).map(|_| VecDeque::new()).collect(),
             ladder,
             events: BinaryHeap::new(),
             pending: Default::default(),
@@ -147,32 +162,36 @@ impl World {
             self.events.pop();
             self.now = at as f64 / 1e9;
             match self.pending.remove(&id).expect("each once") {
-                Event::Queued(job) => {
-                    self.jobs.push_back(job);
-                    if self.jobs.len() == 1 {
-                        self.at(self.now + HANDLING, Event::Handle);
-                    }
-                }
+                Event::Queued(job) => self.jobs.push_back(job),
                 Event::Handle => self.handle(),
                 Event::Ended { lane, begun, signal } => self.end(lane, begun, signal),
-                Event::GiveUp { lane, id } => {
-                    let found = self.waiting[lane].iter().position(|(waiting, _)| *waiting == id);
-                    if let Some((_, job)) = found.and_then(|at| self.waiting[lane].remove(at)) {
-                        self.take(job, Turn::Last);
+                Event::AskAgain { lane, id } => {
+                    if let Some(at) = self.waiting[lane].iter().position(|waiting| waiting.id == id) {
+                        self.ask_again(lane, at);
+                        self.remind(lane, id);
                     }
                 }
+            }
+            assert_eq!(self.held, self.in_flight.iter().sum::<usize>() + self.waiting_in_process(), "a slot for each");
+            assert!(self.held <= self.slots, "{} of {} slots", self.held, self.slots);
+            // As in the worker: no job is taken from the queue before there is a slot for it.
+            if !self.handling && !self.jobs.is_empty() && self.held < self.slots {
+                self.handling = true;
+                self.at(self.now + HANDLING, Event::Handle);
             }
         }
         self.now = end;
     }
 
+    fn waiting_in_process(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+
     fn handle(&mut self) {
+        self.handling = false;
         let Some(job) = self.jobs.pop_front() else { return };
-        if !self.jobs.is_empty() {
-            self.at(self.now + HANDLING, Event::Handle);
-        }
         match job.remaining.is_zero() {
-            true => self.take(job, Turn::Fresh),
+            true => self.take(job),
             false => {
                 self.counts[job.lane].hops += 1;
                 self.hop(job, self.ladder.step(job.remaining));
@@ -193,29 +212,57 @@ impl World {
         (self.next as f64 * 0.618_033_988_749_895).fract()
     }
 
-    fn take(&mut self, job: Queued, turn: Turn) {
-        let name = self.names[job.lane].clone();
+    fn ask(&mut self, job: Queued, turn: Turn) -> Admission {
         let (now, draw) = (self.instant(self.now), self.draw());
-        let asked = Asked { lane: &name, own: None, parked: job.parked, turn, alone: false };
-        let admission = self.lanes.admit(asked, now, draw);
-        if turn != Turn::Fresh {
-            self.lanes.waits_no_longer(&name, &target(), Queue::Lane);
-        }
-        match admission {
-            Admission::Go => self.begin(job),
+        let asked = Asked { lane: &self.names[job.lane], own: None, parked: job.parked, turn, alone: false };
+        self.lanes.admit(asked, now, draw)
+    }
+
+    fn take(&mut self, job: Queued) {
+        match self.ask(job, Turn::Fresh) {
             Admission::Wait(_) => {
-                self.waiting[job.lane].push_back((self.next, job));
                 let id = self.next;
-                self.at(self.now + 0.25, Event::GiveUp { lane: job.lane, id });
+                self.waiting[job.lane].push_back(Waiting { id, since: self.now, job });
+                self.held += 1;
+                self.remind(job.lane, id);
             }
-            Admission::Park { wait, .. } => {
-                self.counts[job.lane].parks += 1;
-                self.hop(Queued { parked: job.parked + 1, ..job }, self.ladder.step_evenly(wait));
-            }
+            Admission::Go => self.begin(job),
+            Admission::Park { wait, .. } => self.park(job, wait),
         }
     }
 
+    fn remind(&mut self, lane: usize, id: u64) {
+        if self.waiting[lane].iter().any(|waiting| waiting.id == id) {
+            self.at(self.now + lanes::ASK_AGAIN.as_secs_f64(), Event::AskAgain { lane, id });
+        }
+    }
+
+    /// One of those that wait asks again, and leaves if it is told to.
+    fn ask_again(&mut self, lane: usize, at: usize) {
+        let Waiting { since, job, .. } = self.waiting[lane][at];
+        let long = self.now - since >= lanes::PATIENCE.as_secs_f64() - 1e-6;
+        let admission = self.ask(job, if long { Turn::Last } else { Turn::Waiting });
+        if matches!(admission, Admission::Wait(_)) {
+            return;
+        }
+        self.waiting[lane].remove(at);
+        self.held -= 1;
+        let name = self.names[lane].clone();
+        self.lanes.waits_no_longer(&name, &target(), Queue::Lane);
+        match admission {
+            Admission::Go => self.begin(job),
+            Admission::Park { wait, .. } => self.park(job, wait),
+            Admission::Wait(_) => {}
+        }
+    }
+
+    fn park(&mut self, job: Queued, wait: Duration) {
+        self.counts[job.lane].parks += 1;
+        self.hop(Queued { parked: job.parked + 1, ..job }, self.ladder.step_evenly(wait));
+    }
+
     fn begin(&mut self, job: Queued) {
+        self.held += 1;
         self.in_flight[job.lane] += 1;
         let counts = &mut self.counts[job.lane];
         counts.most_in_flight = counts.most_in_flight.max(self.in_flight[job.lane]);
@@ -233,6 +280,7 @@ impl World {
     }
 
     fn end(&mut self, lane: usize, begun: f64, signal: Signal) {
+        self.held -= 1;
         self.in_flight[lane] -= 1;
         match signal {
             Signal::Answered => self.counts[lane].delivered.push(self.now),
@@ -240,9 +288,11 @@ impl World {
         }
         let name = self.names[lane].clone();
         let room = self.lanes.ended(&name, None, self.instant(begun), signal, self.instant(self.now)).lane;
-        for _ in 0..room {
-            let Some((_, job)) = self.waiting[lane].pop_front() else { break };
-            self.take(job, Turn::Last);
+        // The first so many are told; whoever finds no room after all stays where it is.
+        let told: Vec<_> = self.waiting[lane].iter().take(room).map(|waiting| waiting.id).collect();
+        for id in told {
+            let at = self.waiting[lane].iter().position(|waiting| waiting.id == id);
+            self.ask_again(lane, at.expect("it waits still"));
         }
     }
 
@@ -290,6 +340,19 @@ fn hanging_targets_cost_their_neighbours_nothing() {
         assert!(longest < 0.3, "{longest} s");
     }
     assert!(world.counts[..50].iter().all(|counts| counts.most_in_flight <= 10));
+}
+
+#[test]
+fn a_fast_target_that_begins_to_hang_does_not_fill_the_slots_with_what_waits_for_it() {
+    // Fast ones may let thousands wait for a tenth of a second; that one of them answers no more must show before it is silent.
+    let down: Receiver = |now| if now < 10.0 { Does::Answers(0.002) } else { Does::Hangs };
+    let mut world = World::new(256, vec![down, fast]);
+    world.publish(0, 0.0, 3_000.0, 60_000);
+    world.publish(1, 0.0, 500.0, 10_000);
+    world.run_until(19.0);
+    let counts = &world.counts[1];
+    let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+    assert!(longest < 0.1 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
 }
 
 #[test]
@@ -364,6 +427,106 @@ fn targets_that_answered_and_then_hang_all_at_once_leave_room_to_others() {
         let longest = counts.waits.iter().copied().fold(0.0, f64::max);
         assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
     }
+}
+
+/// Four hundred organizations whose webhooks all lead to one origin, with one job a second each, and twenty others with fifty.
+fn many_at_one_origin(down: Receiver, until: f64) -> World {
+    let receivers = (0..420).map(|n| if n < 400 { down } else { fast as Receiver }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..400 {
+        world.names[lane] = format!("org{lane} https://shared.example").into();
+        world.publish(lane, lane as f64 / 400.0, 1.0, until as usize);
+    }
+    for lane in 400..420 {
+        world.publish(lane, lane as f64 / 3000.0, 50.0, 50 * until as usize);
+    }
+    world.run_until(until);
+    for lane in 400..420 {
+        let counts = &world.counts[lane];
+        let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+        assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
+    }
+    world
+}
+
+#[test]
+fn an_origin_that_hangs_for_many_organizations_leaves_room_to_others() {
+    let world = many_at_one_origin(|now| if now < 10.0 { Does::Answers(0.05) } else { Does::Hangs }, 38.0);
+    let hanging: usize = world.in_flight[..400].iter().sum();
+    assert!(hanging <= 128, "{hanging} slots: what it used, a quarter of a second's jobs, and probes");
+}
+
+#[test]
+fn an_origin_that_was_down_for_many_organizations_is_back_at_full_rate_within_seconds() {
+    for back in [30.0, 70.0] {
+        let down: [Receiver; 2] = [
+            |now| if (10.0..30.0).contains(&now) { Does::Hangs } else { Does::Answers(0.05) },
+            |now| if (10.0..70.0).contains(&now) { Does::Hangs } else { Does::Answers(0.05) },
+        ];
+        let world = many_at_one_origin(down[usize::from(back > 50.0)], back + 60.0);
+        let between = |from: f64, to: f64| (0..400).map(|lane| world.delivered_between(lane, from, to)).sum::<usize>();
+        let rate = between(back + 10.0, back + 15.0) as f64 / 5.0;
+        assert!(rate >= 400.0, "10 s after it answers again: {rate}/s");
+        let left = 400 * (back as usize + 60) - between(0.0, back + 60.0);
+        assert!(left < 4_000, "up to 24,000 were away, of which some 500 come back each second: {left} still are");
+    }
+}
+
+#[test]
+fn idle_slots_are_used_to_ask_dead_targets_and_a_burst_finds_enough_of_them() {
+    let receivers = (0..70).map(|n| if n < 60 { hangs as Receiver } else { fast }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..60 {
+        world.publish(lane, lane as f64 / 600.0, 10.0, 2_000);
+    }
+    for lane in 60..70 {
+        world.publish(lane, lane as f64 / 3000.0, 5.0, 1_000);
+        world.publish(lane, 150.0, 200.0, 4_000);
+    }
+    world.run_until(149.0);
+    let hanging: usize = world.in_flight[..60].iter().sum();
+    assert!((150..=224).contains(&hanging), "{hanging} of 256 slots");
+    world.run_until(200.0);
+    for lane in 60..70 {
+        let counts = &world.counts[lane];
+        let longest = counts.waits.iter().copied().fold(0.0, f64::max);
+        assert!(longest < 0.3 && counts.parks == 0, "{longest} s, {} parks", counts.parks);
+    }
+}
+
+#[test]
+fn a_target_with_little_parked_is_back_soon_beside_dead_ones_with_much() {
+    let down: Receiver = |now| if (60.0..120.0).contains(&now) { Does::Hangs } else { Does::Answers(0.05) };
+    let receivers = (0..31).map(|n| if n < 30 { hangs as Receiver } else { down }).collect();
+    let mut world = World::new(256, receivers);
+    for lane in 0..30 {
+        world.publish(lane, lane as f64 / 100.0, 500.0, 10_000);
+    }
+    world.publish(30, 0.0, 2.0, 400);
+    world.run_until(200.0);
+    let left = 400 - world.counts[30].delivered.len();
+    assert!(left < 10, "{left} of some 120 are still away 80 s after it answers again");
+}
+
+#[test]
+fn backlogs_of_many_dead_targets_leave_the_broker_to_others() {
+    let receivers = (0..301).map(|n| if n < 300 { hangs as Receiver } else { fast }).collect();
+    let mut world = World::new(512, receivers);
+    for lane in 0..300 {
+        world.publish(lane, lane as f64 / 3000.0, 50.0, 1_000);
+    }
+    world.publish(300, 0.0, 1_000.0, 300_000);
+    let parked = |world: &World| world.counts[..300].iter().map(|counts| counts.parks).sum::<usize>() as f64;
+    // Many were parked before it showed that their lanes hang: those and the others return 500 times a second each.
+    world.run_until(100.0);
+    let before = parked(&world);
+    world.run_until(300.0);
+    let rate = (parked(&world) - before) / 200.0;
+    assert!(rate < 2.0 * pace::ALL, "{rate} parks a second");
+    assert_eq!(world.counts[300].parks, 0);
+    assert!(world.counts[300].delivered.len() >= 299_000);
+    let share = share_of_parks(&world);
+    assert!(share < 0.2, "{share} of the broker's operations are parks");
 }
 
 #[test]

@@ -2,19 +2,20 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::{
-    fairness::{Admission, Asked, Lanes as Table, Own, ParkReason, Queue, Signal, Standing, Turn, View},
+    fairness::{
+        Admission, Asked, Lanes as Table, Own, ParkReason, Queue, Signal, Standing, Turn, View,
+        lanes::{ASK_AGAIN, PATIENCE},
+    },
     store::{Target, TargetKey},
 };
-
-/// Longest wait in the process for room, whatever was expected.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// See the module's words. Cheap to clone.
 #[derive(Clone)]
@@ -48,20 +49,28 @@ impl Lanes {
     /// Asks for room for one attempt at this target, and waits for it for a moment where it is likely to come. `parked` is how
     /// often the job was parked since its last attempt. A job that runs `alone` is never parked.
     pub async fn enter(&self, target: &Target, parked: u32, alone: bool) -> Entry {
-        let (queue, told) = match self.ask(target, parked, alone, Turn::Fresh) {
-            Answer::Entry(entry) => return entry,
-            Answer::Wait(queue, told) => (queue, told),
-        };
+        match self.ask(target, parked, alone, Turn::Fresh, None) {
+            Ok(entry) => entry,
+            // Few wait: the tasks of all others need no room for it.
+            Err(place) => Box::pin(self.wait(target, parked, alone, place)).await,
+        }
+    }
+
+    async fn wait(&self, target: &Target, parked: u32, alone: bool, mut place: Place) -> Entry {
         let patience = tokio::time::Instant::now() + PATIENCE;
+        let queue = place.queue;
         loop {
-            // Whoever is told tries again; whoever is not, once more at the end of its patience.
-            let turn = match tokio::time::timeout_at(patience, told.notified()).await {
-                Ok(()) => Turn::Waiting,
-                Err(_) => Turn::Last,
+            let soon = patience.min(tokio::time::Instant::now() + ASK_AGAIN);
+            let turn = match tokio::time::timeout_at(soon, place.told()).await {
+                Err(_) if soon == patience => Turn::Last,
+                Ok(()) | Err(_) => Turn::Waiting,
             };
-            if let Answer::Entry(entry) = self.ask(target, parked, alone, turn) {
-                self.leave(target, queue);
-                return entry;
+            match self.ask(target, parked, alone, turn, Some(place)) {
+                Ok(entry) => {
+                    self.leave(target, queue);
+                    return entry;
+                }
+                Err(same) => place = same,
             }
         }
     }
@@ -77,7 +86,8 @@ impl Lanes {
         std::array::from_fn(|at| (Standing::ALL[at].label(), counts[at]))
     }
 
-    fn ask(&self, target: &Target, parked: u32, alone: bool, turn: Turn) -> Answer {
+    /// Whoever is to wait has its place when the lock is let go of, and is told of all that ends from then on.
+    fn ask(&self, target: &Target, parked: u32, alone: bool, turn: Turn, place: Option<Place>) -> Result<Entry, Place> {
         let lane = &target.lane;
         let mut inner = self.lock();
         // Asked under the lock, so that times come in their order.
@@ -86,7 +96,7 @@ impl Lanes {
         let own = own.map(|most| Own { target: &target.key, most });
         let asked = Asked { lane, own, parked, turn, alone };
         match inner.table.admit(asked, now, fastrand::f64()) {
-            Admission::Go => Answer::Entry(Entry::Go(Pass {
+            Admission::Go => Ok(Entry::Go(Pass {
                 lanes: self.clone(),
                 lane: lane.clone(),
                 target: target.key.clone(),
@@ -95,16 +105,12 @@ impl Lanes {
                 waited: turn != Turn::Fresh,
                 given_back: false,
             })),
-            Admission::Park { reason, wait } => Answer::Entry(Entry::Park(reason, wait)),
-            // It knows already where it is told.
-            Admission::Wait(queue) if turn != Turn::Fresh => Answer::Wait(queue, Arc::default()),
-            Admission::Wait(queue) => {
-                let told = match queue {
-                    Queue::Lane => inner.lanes.entry(lane.clone()).or_default(),
-                    Queue::Target => inner.targets.entry(target.key.clone()).or_default(),
-                };
-                Answer::Wait(queue, told.clone())
-            }
+            Admission::Park { reason, wait } => Ok(Entry::Park(reason, wait)),
+            Admission::Wait(queue) => Err(match place {
+                // It stays where it is told.
+                Some(place) => place.kept(),
+                None => Place::new(queue, inner.bell(queue, target)),
+            }),
         }
     }
 
@@ -123,9 +129,47 @@ impl Lanes {
     }
 }
 
-enum Answer {
-    Entry(Entry),
-    Wait(Queue, Arc<Notify>),
+impl Inner {
+    fn bell(&mut self, queue: Queue, target: &Target) -> Arc<Notify> {
+        let bell = match queue {
+            Queue::Lane => self.lanes.entry(target.lane.clone()).or_default(),
+            Queue::Target => self.targets.entry(target.key.clone()).or_default(),
+        };
+        bell.clone()
+    }
+}
+
+/// A place among those that wait for room. Taken under the lock: of what is told to nobody in particular, [`Notify`] keeps
+/// one word only, so that of two attempts that end before two jobs listen, one job would not be told.
+struct Place {
+    queue: Queue,
+    bell: Arc<Notify>,
+    /// None once it was told. Dropped untold or unheard, what it was told goes to the next one.
+    listens: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Place {
+    fn new(queue: Queue, bell: Arc<Notify>) -> Place {
+        Place { queue, bell, listens: None }.kept()
+    }
+
+    /// Listens again if it was told, and keeps its place in the order if not.
+    fn kept(mut self) -> Place {
+        if self.listens.is_none() {
+            let mut listens = Box::pin(self.bell.clone().notified_owned());
+            listens.as_mut().enable();
+            self.listens = Some(listens);
+        }
+        self
+    }
+
+    /// Waits until it is told.
+    async fn told(&mut self) {
+        if let Some(listens) = &mut self.listens {
+            listens.await;
+        }
+        self.listens = None;
+    }
 }
 
 /// The right to have one attempt in flight. Dropping it without a word says nothing of the target.
@@ -168,6 +212,75 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if !self.given_back {
             self.end(Signal::Nothing);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn target() -> Target {
+        Target {
+            key: TargetKey::new("acme", None, None),
+            organization: "acme".into(),
+            url: "https://crm.acme.example/hooks".parse().unwrap(),
+            headers: Default::default(),
+            signing_secrets: Vec::new(),
+            retry_attempts: 5,
+            timeout: Duration::from_secs(30),
+            max_in_flight: None,
+            client_certificate: None,
+            lane: "acme https://crm.acme.example".into(),
+        }
+    }
+
+    /// As many attempts as a young lane may begin.
+    fn four(lanes: &Lanes, target: &Target) -> Vec<Pass> {
+        let asked = (0..4).map(|_| lanes.ask(target, 0, false, Turn::Fresh, None));
+        let passes: Vec<_> =
+            asked.map(|asked| if let Ok(Entry::Go(pass)) = asked { Some(pass) } else { None }).collect();
+        passes.into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn all_that_wait_are_told_although_they_do_not_listen_yet() {
+        let (lanes, target) = (Lanes::new(100, 64), target());
+        let passes = four(&lanes, &target);
+        assert_eq!(passes.len(), 4);
+        let places: Vec<_> = (0..2).filter_map(|_| lanes.ask(&target, 0, false, Turn::Fresh, None).err()).collect();
+        assert_eq!(places.len(), 2, "both wait");
+        // Their tasks have not come as far as listening.
+        passes.into_iter().take(2).for_each(|pass| pass.give_back(Signal::Answered));
+        for mut place in places {
+            assert!(place.told().now_or_never().is_some(), "told");
+        }
+    }
+
+    #[test]
+    fn what_is_told_to_one_that_leaves_is_told_to_the_next() {
+        let (lanes, target) = (Lanes::new(100, 64), target());
+        let mut passes = four(&lanes, &target);
+        let ask = || lanes.ask(&target, 0, false, Turn::Fresh, None).err().expect("it waits");
+        let (first, mut second) = (ask(), ask());
+        passes.pop().expect("four").give_back(Signal::Nothing);
+        assert!(second.told().now_or_never().is_none(), "one has ended, and the first was told");
+        let mut second = second.kept();
+        drop(first);
+        assert!(second.told().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_where_nobody_answers_any_more_leaves_before_its_patience_ends() {
+        let (lanes, target) = (Lanes::new(9, 64), target());
+        let _hanging = four(&lanes, &target);
+        let patience = tokio::time::sleep(PATIENCE - ASK_AGAIN);
+        tokio::select! {
+            biased;
+            entry = lanes.enter(&target, 0, false) => assert!(matches!(entry, Entry::Park(ParkReason::Saturated, _))),
+            () = patience => panic!("it waits on"),
         }
     }
 }

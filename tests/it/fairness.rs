@@ -88,6 +88,35 @@ async fn a_target_that_hangs_costs_its_neighbour_nothing() {
 }
 
 #[tokio::test]
+async fn twelve_targets_that_hang_leave_a_part_of_twenty_slots_to_their_neighbour() {
+    const EACH: u32 = 200;
+    let world = World::new().await;
+    let good = receiver("200").await;
+    let mut bad = Vec::new();
+    for _ in 0..12 {
+        bad.push(receiver("hang").await);
+    }
+    let organization = |name: &str, url: &str, campaign: &str| {
+        format!(
+            "  {name}:\n    webhook: {{ url: \"{url}\", events: \"*\", timeout: 120 }}\n    campaigns: {{ {campaign}: {{}} }}\n"
+        )
+    };
+    let hanging =
+        bad.iter().enumerate().map(|(n, bad)| organization(&format!("bad{n}"), &bad.url(), &format!("BAD{n}")));
+    let store: String = hanging.chain([organization("good", &good.url(), "GOOD")]).collect();
+    world.store(&format!("organizations:\n{store}"));
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "20"), ("LEADHOOK__SHUTDOWN__GRACE", "121s")];
+    let worker = world.worker(&environment).await;
+    let to_all = |n: u32| (0..12).map(move |bad| event(&format!("BAD{bad}"), n)).chain([event("GOOD", n)]);
+    world.publish_many((0..EACH).flat_map(to_all)).await;
+    good.wait_for(EACH as usize, PATIENCE).await.unwrap();
+    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
+    let slots: usize = bad.iter().map(|bad| bad.received().len()).sum();
+    assert!((10..=13).contains(&slots), "half of the slots, and first attempts up to five eighths: {slots}");
+    worker.kill().await;
+}
+
+#[tokio::test]
 async fn what_was_parked_is_delivered_when_the_target_answers_again() {
     const JOBS: u32 = 100;
     let world = World::new().await;

@@ -152,12 +152,12 @@ fn a_lane_that_falls_quiet_has_to_prove_itself_again() {
     let start = Instant::now();
     let mut lane = Lane::new(64, start);
     prove(&mut lane, start);
-    assert!(!lane.comes_into_doubt(start + SECOND), "it has nothing in flight");
+    assert!(!lane.comes_into_doubt(false, start + SECOND), "it has nothing in flight");
     let now = start + 2 * SECOND;
     begun(&mut lane, 2, now);
-    assert!(!lane.comes_into_doubt(now + DOUBT / 2));
-    assert!(lane.comes_into_doubt(now + DOUBT) && !lane.is_proven());
-    assert!(!lane.comes_into_doubt(now + DOUBT), "once");
+    assert!(!lane.comes_into_doubt(false, now + DOUBT / 2));
+    assert!(lane.comes_into_doubt(false, now + DOUBT) && !lane.is_proven());
+    assert!(!lane.comes_into_doubt(false, now + DOUBT), "once");
     lane.end(now, Signal::Answered, now + SECOND);
     assert!(lane.is_proven());
 }

@@ -1,9 +1,15 @@
-use super::{super::lane::DOUBT, *};
+use super::{
+    super::{
+        lane::{self, DOUBT},
+        peak,
+    },
+    *,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name(n: usize) -> Arc<str> {
-    format!("org{n} https://receiver.example").into()
+    format!("org{n} https://receiver{n}.example").into()
 }
 
 fn asked(lane: &Arc<str>) -> Asked<'_> {
@@ -212,4 +218,62 @@ fn a_fast_lane_may_wait_for_its_own_where_slots_are_scarce() {
         fill(&mut lanes, slow, now);
     }
     assert_eq!(lanes.admit(asked(&fast), now, 0.5), Admission::Wait(Queue::Lane));
+}
+
+#[test]
+fn slots_that_lie_idle_are_there_for_uncertain_lanes_too() {
+    let start = Instant::now();
+    let mut lanes = Lanes::new(100, 64, start);
+    let now = start + 2 * peak::WINDOW;
+    let taken: usize = (0..40).map(|n| fill(&mut lanes, &name(n), now)).sum();
+    assert_eq!(taken, 87, "all but a quarter, and first attempts in half of that");
+    // Where others need a third of the slots, twice that is left for them.
+    let mut lanes = Lanes::new(100, 64, start);
+    let healthy = name(99);
+    prove(&mut lanes, &healthy, start);
+    lanes.admit(asked(&healthy), now, 0.5);
+    assert_eq!((0..32).filter(|_| lanes.admit(asked(&healthy), now, 0.5) == Admission::Go).count(), 32);
+    let later = now + DOUBT / 2;
+    let taken: usize = (0..30).map(|n| fill(&mut lanes, &name(n), later)).sum();
+    assert_eq!(taken, 63, "half, and first attempts up to five eighths");
+}
+
+#[test]
+fn an_origin_is_known_by_its_own_lanes_after_others_were_forgotten() {
+    let now = Instant::now();
+    let mut lanes = Lanes::new(100, 64, now);
+    (0..5).for_each(|n| prove(&mut lanes, &name(n), now));
+    let later = now + FORGOTTEN_AFTER;
+    (3..5).for_each(|n| assert_eq!(lanes.admit(asked(&name(n)), later, 0.5), Admission::Go));
+    assert_eq!((lanes.origins.len(), lanes.places.len()), (2, 2));
+    let other: Arc<str> = "another https://receiver4.example".into();
+    let more = (0..3).filter(|_| lanes.admit(asked(&other), later, 0.5) == Admission::Go).count();
+    assert_eq!((more, lanes.origins.len()), (3, 2));
+    lanes.ended(&other, None, later, Signal::Answered, later);
+    assert!(!lanes.origins[lanes.lanes[&other].origin].is_doubted(0, later + SECOND));
+    assert_eq!(lanes.lanes[&other].origin, lanes.lanes[&name(4)].origin);
+}
+
+#[test]
+fn nobody_waits_in_half_of_the_slots_for_a_lane_that_is_late() {
+    let now = Instant::now();
+    let (mut lanes, lane) = (Lanes::new(120, 64, now), name(1));
+    // Two milliseconds for an answer: in a tenth of a second thousands have their turn.
+    prove(&mut lanes, &lane, now);
+    assert_eq!(fill(&mut lanes, &lane, now), 56);
+    let wait = |lanes: &mut Lanes, turn, now| lanes.admit(Asked { turn, ..asked(&lane) }, now, 0.5);
+    for _ in 0..3 {
+        assert_eq!(wait(&mut lanes, Turn::Fresh, now), Admission::Wait(Queue::Lane));
+    }
+    let late = now + lane::MOMENT;
+    assert_eq!(wait(&mut lanes, Turn::Waiting, late), Admission::Wait(Queue::Lane), "59 of 120 slots: a pause");
+    assert_eq!(wait(&mut lanes, Turn::Fresh, late), Admission::Wait(Queue::Lane));
+    for turn in [Turn::Fresh, Turn::Waiting] {
+        let parked = wait(&mut lanes, turn, late);
+        assert!(matches!(parked, Admission::Park { reason: ParkReason::Saturated, .. }), "{turn:?}: {parked:?}");
+    }
+    lanes.waits_no_longer(&lane, &target(), Queue::Lane);
+    assert_eq!(wait(&mut lanes, Turn::Waiting, late), Admission::Wait(Queue::Lane), "one less");
+    lanes.ended(&lane, None, now, Signal::Answered, late);
+    assert_eq!(wait(&mut lanes, Turn::Waiting, late), Admission::Go);
 }

@@ -1,0 +1,131 @@
+//! One URL origin, whoever's lanes lead there.
+//!
+//! Lanes are judged by their own answers. But an origin that many organizations use hangs for all of them at once, and each lane
+//! that had nothing in flight then would have to lose an attempt of its own to learn it: together they would have all slots.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    lane::{DOUBT, PROBE_EVERY},
+    signal::Signal,
+};
+
+/// The so manieth part of the slots from which lanes to an origin that answers nobody count as uncertain.
+pub const DOUBTED: usize = 8;
+
+/// The so manieth part of the slots that an origin that answers nobody has at most, for all its lanes.
+pub const HELD: usize = 4;
+
+/// No less than so many, however few slots there are.
+const LEAST: usize = 4;
+
+/// See the module's words.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    in_flight: usize,
+    /// When the first attempt since the last answer began. What began before that answer is left out: it may hang, and a target
+    /// that answers again must not wait for it.
+    unanswered: Option<Instant>,
+    /// When the latest attempt began.
+    began: Option<Instant>,
+    /// Mean seconds of an answer.
+    latency: f64,
+}
+
+impl Origin {
+    /// Whether it answers nobody, and has so much in flight that its lanes count as uncertain.
+    pub fn is_doubted(&self, slots: usize, now: Instant) -> bool {
+        self.in_flight >= (slots / DOUBTED).max(LEAST) && self.is_quiet(now)
+    }
+
+    /// Whether it answers nobody, and has all that it may have then.
+    pub fn is_held(&self, slots: usize, now: Instant) -> bool {
+        self.in_flight >= (slots / HELD).max(LEAST) && self.is_quiet(now) && !self.is_overdue(now)
+    }
+
+    /// Whether it is time to ask once more, although it answers nobody.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.began.is_none_or(|began| now.saturating_duration_since(began) >= PROBE_EVERY)
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        let usual = Duration::try_from_secs_f64(4.0 * self.latency).unwrap_or(DOUBT);
+        self.unanswered.is_some_and(|since| now.saturating_duration_since(since) >= usual.max(DOUBT))
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self, now: Instant) {
+        self.in_flight += 1;
+        self.began = Some(now);
+        self.unanswered.get_or_insert(now);
+    }
+
+    /// An attempt that began at `begun` has ended.
+    pub fn end(&mut self, begun: Instant, signal: Signal, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match signal {
+            Signal::Answered => {
+                self.unanswered = None;
+                let took = now.saturating_duration_since(begun).as_secs_f64();
+                self.latency = if self.latency == 0.0 { took } else { self.latency + (took - self.latency) / 8.0 };
+            }
+            Signal::PushedBack(_) => self.unanswered = None,
+            Signal::Failing | Signal::Nothing => {
+                if self.in_flight == 0 {
+                    self.unanswered = None;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn begun(count: usize, now: Instant) -> Origin {
+        let mut origin = Origin::default();
+        (0..count).for_each(|_| origin.begin(now));
+        origin
+    }
+
+    #[test]
+    fn one_that_answers_nobody_has_a_quarter_of_the_slots() {
+        let now = Instant::now();
+        let is = |count, after| {
+            let origin = begun(count, now);
+            (origin.is_doubted(80, now + after), origin.is_held(80, now + after))
+        };
+        assert_eq!(is(30, DOUBT / 2), (false, false), "it may answer still");
+        assert_eq!(is(9, DOUBT), (false, false));
+        assert_eq!(is(10, DOUBT), (true, false));
+        assert_eq!(is(20, DOUBT), (true, true));
+        assert_eq!(is(20, PROBE_EVERY), (true, false), "and is asked again");
+        assert!(!begun(3, now).is_held(8, now + DOUBT), "four in any case");
+    }
+
+    #[test]
+    fn one_answer_is_enough_whatever_else_hangs() {
+        let start = Instant::now();
+        let mut origin = begun(20, start);
+        let now = start + SECOND;
+        origin.begin(now);
+        origin.end(now, Signal::Answered, now);
+        assert!(!origin.is_doubted(80, now + 10 * SECOND), "nothing began since");
+        origin.begin(now + 10 * SECOND);
+        assert!(!origin.is_doubted(80, now + 10 * SECOND) && origin.is_doubted(80, now + 10 * SECOND + DOUBT));
+    }
+
+    #[test]
+    fn one_whose_answers_take_long_has_time_for_them() {
+        let start = Instant::now();
+        let mut origin = begun(20, start);
+        (0..10).for_each(|_| origin.end(start, Signal::Answered, start + SECOND));
+        (0..10).for_each(|_| origin.begin(start + SECOND));
+        assert!(!origin.is_held(80, start + 4 * SECOND) && origin.is_held(80, start + 5 * SECOND));
+        (0..20).for_each(|_| origin.end(start, Signal::Failing, start + 5 * SECOND));
+        assert!(!origin.is_held(0, start + 9 * SECOND), "nothing is in flight");
+    }
+}
