@@ -35,6 +35,14 @@ async fn the_story_of_a_lead_is_found_and_told() {
     let (retry, failed) = (story.find("retrying").unwrap(), story.rfind(">failed<").unwrap());
     assert!(retry < failed && story.contains("1/2") && story.contains("2/2") && story.contains("lead_1"), "{story}");
 
+    // From a time on, where one is said; and not understood where it is none.
+    let later = console.page(READ, &format!("/deliveries/{id}?since=2099-01-01")).await;
+    assert!(later.contains("no record of it") && later.contains("?since=all"), "{later}");
+    assert!(console.page(READ, &format!("/deliveries/{id}?since=all")).await.contains("1/2"));
+    assert_eq!(console.get(READ, &format!("/deliveries/{id}?since=x")).await.status(), StatusCode::BAD_REQUEST);
+    let job = console.page(READ, &format!("/failed/{id}")).await;
+    assert!(job.contains(&format!("/deliveries/{id}?since=20")), "{job}");
+
     let overview = eventually("the first look", async || {
         let page = console.page(READ, "/").await;
         (!page.contains("first look is under way") && page.contains("/s</span>")).then_some(page)
