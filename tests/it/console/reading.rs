@@ -187,3 +187,24 @@ async fn a_busy_queue_is_told_and_never_hangs_a_page() {
     assert!(console.page(READ, "/failed").await.contains("1 failed job"));
     assert_eq!(world.ready("failed").await, 1);
 }
+
+#[tokio::test]
+async fn what_was_delivered_all_the_same_is_told_in_the_list() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[("LEADHOOK__DELIVERY_LOG__ENABLED", "true")]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let first = eventually("it is delivered", async || receiver.received().into_iter().next()).await;
+    worker.stop().await;
+    let forked = crate::desk::job(1);
+    let forked = leadhook::job::Job { webhook_id: first.webhook_id().unwrap().to_owned(), ..forked };
+    fail(&world, [forked, job(2)]).await;
+    let console = console(&world, &[]).await;
+    let page = eventually("the log has been asked", async || {
+        let page = console.page(READ, "/failed").await;
+        (!page.contains("all the same is unknown")).then_some(page)
+    })
+    .await;
+    assert_eq!(page.matches("also delivered at").count(), 1, "{page}");
+}
