@@ -66,6 +66,9 @@ pub enum Trouble {
     Visit(VisitError),
 }
 
+/// What the delivery log knows, once it has been asked; and why it knows nothing, in words.
+type Asked = watch::Receiver<Option<Arc<(Known, Option<String>)>>>;
+
 /// What was seen.
 pub struct Looked {
     /// When, for people.
@@ -81,7 +84,7 @@ pub struct Looked {
     /// What may have been overlooked.
     pub notes: Vec<String>,
     /// What the delivery log knows of them, as soon as it has been asked; and why it knows nothing, in words.
-    log: watch::Receiver<Option<Arc<(Known, Option<String>)>>>,
+    log: Asked,
 }
 
 impl Looked {
@@ -237,7 +240,7 @@ pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestam
 }
 
 /// Asks the delivery log about the jobs of a list, behind its back.
-fn ask_the_log(shared: Arc<Shared>, listing: &Listing) -> watch::Receiver<Option<Arc<(Known, Option<String>)>>> {
+fn ask_the_log(shared: Arc<Shared>, listing: &Listing) -> Asked {
     let (tell, log) = watch::channel(None);
     let ids: BTreeSet<String> = listing.lines().iter().map(|line| line.id.clone()).collect();
     let oldest = listing.lines().iter().map(|line| line.first_seen).min();
