@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The web console in a real browser: every page in the light, in the dark and at the width of a phone, for both roles, with 10,000
-# failed jobs; axe-core finds nothing, every action is done, the first view is fast. puppeteer-core and axe-core are installed below
-# target/ first; Chromium has to be there (apt-get install chromium). Writes docs/console/*.png.
+# failed jobs; axe-core finds nothing, every action is done, the first view is fast. The release build is driven: people are
+# promised what they run. puppeteer-core and axe-core are installed below target/ first, Chromium (Debian, as root) if it is missing.
+# Writes docs/console/*.png.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -11,7 +12,15 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 cd "$ROOT"
 need_rust
 command -v npm > /dev/null || die "node and npm are missing"
-CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || die "chromium is missing: apt-get install chromium"
+browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+if ! browser > /dev/null; then
+    command -v apt-get > /dev/null || die "Chromium is missing, and this is not Debian: install it from https://www.chromium.org, or Google Chrome"
+    [ "$(id -u)" = 0 ] || die "Chromium is missing and needs root to install: apt-get install chromium"
+    say "== installing chromium from the distribution"
+    apt-get update -qq >&2 || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >&2 || die "installing chromium failed"
+fi
+CHROMIUM=$(browser) || die "chromium was installed, and is not there: on Ubuntu it is a snap; install Google Chrome"
 scripts/rabbitmq.sh install
 HERE=$ROOT/target/console-browser
 mkdir -p "$HERE"
@@ -21,4 +30,5 @@ if ! [ -d "$HERE/node_modules/axe-core" ] || ! [ -d "$HERE/node_modules/puppetee
 fi
 # Node looks for packages beside the script, so it is run from a copy.
 cp tests/browser/browser.mjs "$HERE/"
-exec cargo test --locked --quiet --test browser -- "$(command -v node)" "$HERE/browser.mjs" "$CHROMIUM"
+say "== building the release (the first time some five minutes)"
+exec cargo test --locked --release --quiet --test browser -- "$(command -v node)" "$HERE/browser.mjs" "$CHROMIUM"

@@ -27,6 +27,9 @@ use crate::{
     desk::{selection::Selection, survey::Choice},
 };
 
+/// Jobs a second that a replay may be held to, as `leadhook failed replay --rate` has it.
+const RATES: std::ops::RangeInclusive<u32> = 1..=100_000;
+
 /// Longest reason of a discard, in characters.
 const REASON: usize = 200;
 
@@ -142,7 +145,13 @@ pub async fn replay(
     Extension(visitor): Extension<Visitor>,
     RawForm(form): RawForm,
 ) -> Result<Response, (StatusCode, Markup)> {
-    begin(&shared, visitor, &form, |_, _| Ok(Kind::Replay))
+    begin(&shared, visitor, &form, |frame, query| {
+        let wrong =
+            || refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", "rate: expected 1 to 100000 jobs a second.");
+        let rate =
+            query.get("rate").map(|text| text.parse().ok().filter(|rate| RATES.contains(rate)).ok_or_else(wrong));
+        Ok(Kind::Replay { rate: rate.transpose()? })
+    })
 }
 
 pub async fn discard(

@@ -1,8 +1,13 @@
 //! The delivery log, for as long as a page may take: bounded in time by [`LONGEST`], in memory by what is kept of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use super::Shared;
 use crate::delivery_log::{Deliveries, Delivery, Entry, Filter, LogError, LogReader, Start, batch::Batch};
@@ -18,6 +23,15 @@ pub const SHOWN: usize = 200;
 
 /// Records of one delivery that a page shows: the first and the latest ones.
 const RECORDS: usize = 500;
+
+/// How far back a story is read where nobody said: most are asked about on the same day, and the log may hold two weeks.
+const STORY: Duration = Duration::from_secs(24 * 3600);
+
+/// For how long a reading serves others who ask for the same story; pages that follow it ask every five seconds.
+const SERVES: Duration = Duration::from_secs(4);
+
+/// Stories that are remembered for that.
+const STORIES: usize = 16;
 
 /// Why nothing was read.
 #[derive(Debug)]
@@ -43,10 +57,12 @@ pub struct Answer {
 }
 
 /// The records of one delivery.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Story {
     /// Who wrote each, and what it says; in the order of their times.
     pub records: Vec<(String, Entry<'static>)>,
+    /// Records from then on; none: all that the log keeps.
+    pub since: Option<Timestamp>,
     /// Records in the middle that are left out.
     pub left_out: u64,
     /// How far the reading came.
@@ -75,10 +91,50 @@ pub async fn search(shared: &Shared, filter: &Filter) -> Result<Answer, Trouble>
     Ok(Answer { deliveries, more, records, reach })
 }
 
-/// All that is told of one delivery, by its whole id.
-pub async fn story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Story, Trouble> {
+/// Stories that are being read, or were a moment ago: who follows the same one shares its reading.
+#[derive(Default)]
+pub struct Stories(Mutex<VecDeque<Reading>>);
+
+type Shelf = Arc<OnceCell<Arc<Story>>>;
+
+struct Reading {
+    id: String,
+    since: Option<Timestamp>,
+    begun: Instant,
+    story: Shelf,
+}
+
+impl Stories {
+    /// Where the story of this delivery stands, or will stand when whoever is first has read it.
+    fn shelf(&self, id: &str, since: Option<Timestamp>, now: Instant) -> Shelf {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The shelf is held by its readers while they read.
+        let read_now = |one: &Reading| !one.story.initialized() && Arc::strong_count(&one.story) > 1;
+        all.retain(|one| now.duration_since(one.begun) < SERVES || read_now(one));
+        if let Some(known) = all.iter().find(|one| one.id == id && one.since == since) {
+            return known.story.clone();
+        }
+        let story = Shelf::default();
+        if all.len() >= STORIES {
+            all.pop_front();
+        }
+        all.push_back(Reading { id: id.to_owned(), since, begun: now, story: story.clone() });
+        story
+    }
+}
+
+/// What is told of one delivery, by its whole id, from `since` on, or of the last day.
+pub async fn story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Arc<Story>, Trouble> {
+    let shelf = shared.stories.shelf(id, since, Instant::now());
+    let reading = async || Ok(Arc::new(read_story(shared, id, since).await?));
+    shelf.get_or_try_init(reading).await.cloned()
+}
+
+async fn read_story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Story, Trouble> {
+    let from = since.unwrap_or_else(|| Timestamp::now().checked_sub(STORY).unwrap_or_default());
+    let since = (from > Timestamp::UNIX_EPOCH).then_some(from);
     let filter = Filter { id: Some(id.to_owned()), since, ..Filter::default() };
-    let mut story = Story::default();
+    let mut story = Story { since, ..Story::default() };
     let reach = read(shared, &filter, |writer, entry| {
         if entry.id.as_deref() != Some(id) {
             return;
@@ -127,4 +183,27 @@ async fn read(shared: &Shared, filter: &Filter, mut each: impl FnMut(&str, &Entr
     reader.leave().await;
     let at = latest.or(filter.since).unwrap_or(Timestamp::UNIX_EPOCH);
     Ok(Reach { broken_off_at: broken_off.then_some(at), took: begun.elapsed() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_follows_the_same_story_shares_its_reading() {
+        let (stories, now) = (Stories::default(), Instant::now());
+        let first = stories.shelf("wh_a", None, now);
+        let same = |shelf: &Shelf, id: &str, since, after| {
+            Arc::ptr_eq(shelf, &stories.shelf(id, since, now + Duration::from_secs(after)))
+        };
+        assert!(same(&first, "wh_a", None, 7), "it is still being read");
+        assert!(!same(&first, "wh_b", None, 0) && !same(&first, "wh_a", Some(Timestamp::UNIX_EPOCH), 0));
+        first.set(Arc::default()).unwrap();
+        assert!(same(&first, "wh_a", None, 3));
+        assert!(!same(&first, "wh_a", None, 4), "it is read anew");
+        for n in 0..100 {
+            stories.shelf(&n.to_string(), None, now);
+        }
+        assert!(stories.0.lock().unwrap().len() <= STORIES);
+    }
 }

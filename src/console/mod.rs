@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  door       who may come in, and from where        pure: Host, credentials, role, token
-//!  throttle   how often a wrong secret may be tried  pure, takes `now`
+//!  throttle   how often a wrong secret may be tried, and how many connections one address may have
 //!  query      what a form or an address says         pure
 //!  mask       a payload without the data of a lead   pure
 //!  pages      everything that is shown               pure: values in, markup out
@@ -49,7 +49,14 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use self::{door::Door, queue::Desk, throttle::Throttle, watch::Watch, work::Works};
+use self::{
+    door::Door,
+    log::Stories,
+    queue::Desk,
+    throttle::{Callers, Throttle},
+    watch::Watch,
+    work::Works,
+};
 use crate::{
     broker::{publisher::Publisher, topology::Plan},
     delivery::ladder::Ladder,
@@ -61,6 +68,9 @@ use crate::{
 
 /// Connections at a time. A browser opens six.
 const CONNECTIONS: usize = 200;
+
+/// Connections of one address at a time: nobody takes them all before saying who they are. Behind a proxy all visitors share one.
+const OF_ONE: usize = 100;
 
 /// Longest wait for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -96,6 +106,7 @@ struct Shared {
     works: Works,
     /// Readings of the delivery log at a time.
     readings: Semaphore,
+    stories: Stories,
     store: Mutex<Option<Arc<LiveStore>>>,
     /// Ends visits in order.
     interrupt: Interrupt,
@@ -132,6 +143,7 @@ impl Console {
             desk: Desk::default(),
             works: Works::default(),
             readings: Semaphore::new(2),
+            stories: Stories::default(),
             store: Mutex::default(),
             interrupt: Interrupt::at(shutdown.clone()),
             shutdown: shutdown.clone(),
@@ -139,6 +151,7 @@ impl Console {
             settings,
         });
         let router = routes::router(shared.clone());
+        let callers = Arc::new(Callers::default());
         let (connections, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
         loop {
             let accepted = tokio::select! {
@@ -150,11 +163,12 @@ impl Console {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            // Above the limit a connection is closed at once: waiting in line would hang the page.
+            // Above the limits a connection is closed at once: waiting in line would hang the page.
+            let Some(caller) = callers.admit(peer.ip(), OF_ONE) else { continue };
             let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
             let (router, shutdown) = (router.clone(), shutdown.clone());
             tasks.spawn(async move {
-                let _permit = permit;
+                let _held = (permit, caller);
                 let service = service_fn(move |request| answer(router.clone(), peer.ip(), request));
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 * 1024);

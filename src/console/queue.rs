@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::Shared;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     delivery_log::{Delivered, Known},
     desk::{
         filter::Filter,
-        listing::Listing,
+        listing::{Line, Listing},
         record::Record,
         stats::{Row, Stats},
         survey::{Choice, Survey, Surveyor},
@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_secs(20);
 
 /// Longest wait for what the delivery log knows.
 const LOG: Duration = Duration::from_secs(5);
+
+/// Longest that a list waits for it. It is shown all the same, and has it when it is asked for again.
+const LISTED: Duration = Duration::from_secs(1);
 
 /// How long a look is remembered, for turning pages.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -63,6 +66,9 @@ pub enum Trouble {
     Visit(VisitError),
 }
 
+/// What the delivery log knows, once it has been asked; and why it knows nothing, in words.
+type Asked = watch::Receiver<Option<Arc<(Known, Option<String>)>>>;
+
 /// What was seen.
 pub struct Looked {
     /// When, for people.
@@ -77,6 +83,27 @@ pub struct Looked {
     pub present: u64,
     /// What may have been overlooked.
     pub notes: Vec<String>,
+    /// What the delivery log knows of them, as soon as it has been asked; and why it knows nothing, in words.
+    log: Asked,
+}
+
+impl Looked {
+    /// Whether the log says that this job was delivered all the same; none while it is being asked.
+    pub fn delivered(&self, line: &Line) -> Option<Delivered> {
+        self.log.borrow().as_ref().map(|log| log.0.of(&line.id, line.first_seen))
+    }
+
+    /// Why the log knows nothing, or not yet.
+    pub fn log_problem(&self) -> Option<String> {
+        match &*self.log.borrow() {
+            None => Some("the delivery log is still being asked".to_owned()),
+            Some(log) => log.1.clone(),
+        }
+    }
+
+    async fn log_was_asked(&self) {
+        let _ = tokio::time::timeout(LISTED, self.log.clone().wait_for(Option::is_some)).await;
+    }
 }
 
 /// One job or message, with its payload.
@@ -95,7 +122,7 @@ impl Desk {
     /// The jobs that match, as they were seen a moment ago, or now.
     pub async fn list(
         &self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         filters: &str,
         filter: Filter,
         fresh: bool,
@@ -103,6 +130,7 @@ impl Desk {
         let known = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let good = |known: &Arc<Looked>| !fresh && known.filters == filters && known.when.elapsed() < REMEMBERED;
         if let Some(known) = known.filter(good) {
+            known.log_was_asked().await;
             return Ok(known);
         }
         let (mut listing, mut stats) = (Listing::new(filter.clone(), KEPT), Stats::default());
@@ -115,8 +143,10 @@ impl Desk {
             })
             .await?;
         let (at, when, filters) = (Timestamp::now(), Instant::now(), filters.to_owned());
-        let looked = Arc::new(Looked { at, when, filters, listing, rows: stats.rows(), present, notes });
+        let log = ask_the_log(shared.clone(), &listing);
+        let looked = Arc::new(Looked { at, when, filters, listing, rows: stats.rows(), present, notes, log });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked.clone());
+        looked.log_was_asked().await;
         Ok(looked)
     }
 
@@ -197,7 +227,11 @@ impl Desk {
 /// What the delivery log knows of these jobs, the oldest of which was first seen at `since`; why it knows nothing, in words.
 pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
-    let reading = Known::read(&shared.settings.amqp, &shared.plan.names().log, ids, since, |_| {});
+    let reading = async {
+        // Each reading takes in megabytes a second: so many at a time, searches and stories included.
+        let _turn = shared.readings.acquire().await;
+        Known::read(&shared.settings.amqp, &shared.plan.names().log, ids, since, |_| {}).await
+    };
     match tokio::time::timeout(LOG, reading).await {
         Ok(Ok(known)) => (known, None),
         Ok(Err(error)) => (Known::default(), Some(error.to_string())),
@@ -205,11 +239,25 @@ pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestam
     }
 }
 
+/// Asks the delivery log about the jobs of a list, behind its back.
+fn ask_the_log(shared: Arc<Shared>, listing: &Listing) -> Asked {
+    let (tell, log) = watch::channel(None);
+    let ids: BTreeSet<String> = listing.lines().iter().map(|line| line.id.clone()).collect();
+    let oldest = listing.lines().iter().map(|line| line.first_seen).min();
+    let shutdown = shared.shutdown.clone();
+    tokio::spawn(shutdown.run_until_cancelled_owned(async move {
+        let ids = ids.iter().map(String::as_str).collect();
+        tell.send_replace(Some(Arc::new(known(&shared, &ids, oldest).await)));
+    }));
+    log
+}
+
 #[cfg(test)]
 impl Looked {
     /// For tests of pages.
     pub(super) fn for_tests(listing: Listing, rows: Vec<Row>, notes: Vec<String>) -> Looked {
         let (at, when) = (Timestamp::UNIX_EPOCH, Instant::now());
-        Looked { at, when, filters: String::new(), listing, rows, present: 2, notes }
+        let log = watch::channel(Some(Arc::new((Known::default(), Some(notes.join("; ")))))).1;
+        Looked { at, when, filters: String::new(), listing, rows, present: 2, notes, log }
     }
 }

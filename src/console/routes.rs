@@ -169,9 +169,20 @@ async fn delivery(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Shown {
-    let frame = Frame::of(&shared, visitor);
-    match log::story(&shared, &id, None).await {
+    let (frame, query) = (Frame::of(&shared, visitor), Query::read(query.as_deref().unwrap_or_default()));
+    let since = match query.get("since") {
+        None => None,
+        Some("all") => Some(Timestamp::UNIX_EPOCH),
+        Some(text) => match moment(text, frame.now) {
+            Ok(since) => Some(since),
+            Err(why) => {
+                return Err(refuse(&frame, StatusCode::BAD_REQUEST, "Not understood", &format!("since: {why}")));
+            }
+        },
+    };
+    match log::story(&shared, &id, since).await {
         Ok(story) => Ok(pages::delivery::page(&frame, &id, &story)),
         Err(trouble) => {
             Err(refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "No answer from the delivery log", &trouble.words()))

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     broker::{
         connection,
-        topology::{self, Plan},
+        topology::{self, Count, Plan},
     },
     cli::health::ask_worker,
     fairness::View,
@@ -113,25 +113,32 @@ impl Watch {
 
 async fn keep_looking(settings: &Settings, plan: &Plan, tell: &watch::Sender<Sight>) {
     let mut kept = None;
+    let mut before = Queues::default();
     let mut samples = VecDeque::new();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let looking = tokio::time::timeout(LOOK, queues(settings, plan, &mut kept));
+        let looking = tokio::time::timeout(LOOK, queues(settings, plan, &before, &mut kept));
         let (queues, worker) = tokio::join!(looking, worker(settings, &mut samples));
         let queues = queues.unwrap_or_else(|_| Err("the broker does not answer".to_owned()));
         if queues.is_err() {
             kept = None;
         }
         let (queues, broker_problem) = queues.map_or_else(|why| (Queues::default(), Some(why)), |seen| (seen, None));
+        before.clone_from(&queues);
         let (worker, worker_problem) = worker.map_or_else(|why| (None, Some(why)), |seen| (Some(seen), None));
         let at = Some(Timestamp::now());
         tell.send_replace(Sight { at, queues, broker_problem, worker, worker_problem });
     }
 }
 
-async fn queues(settings: &Settings, plan: &Plan, kept: &mut Option<Connection>) -> Result<Queues, String> {
+async fn queues(
+    settings: &Settings,
+    plan: &Plan,
+    before: &Queues,
+    kept: &mut Option<Connection>,
+) -> Result<Queues, String> {
     if kept.as_ref().is_none_or(|connection| !connection.status().connected()) {
         let connected = connection::connect(&settings.amqp, "console", 0).await;
         *kept = Some(connected.map_err(|error| error.to_string())?);
@@ -144,8 +151,17 @@ async fn queues(settings: &Settings, plan: &Plan, kept: &mut Option<Connection>)
     let mut rungs: Vec<_> = rungs.filter_map(|(name, count)| Some((names.rung(name)?, count.ready))).collect();
     rungs.sort_unstable();
     let (events, jobs) = (of(names.events.as_str()), of(names.jobs.as_str()));
-    let (failed, rejected) = (of(names.failed.as_str()), of(names.rejected.as_str()));
+    let failed = at_rest(counts.get(names.failed.as_str()), before.failed);
+    let rejected = at_rest(counts.get(names.rejected.as_str()), before.rejected);
     Ok(Queues { events, jobs, failed, rejected, rungs })
+}
+
+/// Messages on a queue that people look at. What somebody holds who looks is not counted as ready: until they are gone the
+/// count from before stands, if it is the larger one.
+fn at_rest(count: Option<&Count>, before: Option<u64>) -> Option<u64> {
+    let count = count?;
+    let held = before.filter(|_| count.consumers > 0);
+    Some(held.map_or(count.ready, |before| before.max(count.ready)))
 }
 
 async fn worker(settings: &Settings, samples: &mut VecDeque<Sample>) -> Result<Worker, String> {
@@ -208,6 +224,16 @@ mod tests {
         assert_eq!(sum(page, "leadhook_jobs_total", "outcome=\"failed\""), 5.0);
         assert_eq!(sum(page, "leadhook_jobs_total", ""), 12.0);
         assert_eq!(sum(page, "leadhook_attempts_in_flight", ""), 4.0);
+    }
+
+    #[test]
+    fn what_is_held_during_a_look_is_counted() {
+        let count = |ready, consumers| Some(Count { ready, consumers });
+        assert_eq!(at_rest(count(7, 0).as_ref(), Some(9)), Some(7), "nobody looks: it has become less");
+        assert_eq!(at_rest(count(2, 1).as_ref(), Some(9)), Some(9));
+        assert_eq!(at_rest(count(12, 1).as_ref(), Some(9)), Some(12));
+        assert_eq!(at_rest(count(2, 1).as_ref(), None), Some(2));
+        assert_eq!(at_rest(None, Some(9)), None, "there is no such queue");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     desk::{
         export::Export,
         remove::{Doing, Removal},
-        replay::{Replay, To},
+        replay::{Ended, Replay, To},
         survey::{Choice, Left, Survey},
         visit::Visit,
         wear::Renewer,
@@ -42,11 +42,19 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Longest wait until what was done is on record.
 const CLOSING: Duration = Duration::from_secs(10);
 
+/// Pause between two visits of a paced replay, for others who wait for their turn.
+const TURN: Duration = Duration::from_millis(500);
+
+const STOPPING: &str = "the console is stopping";
+
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Put back.
-    Replay,
+    Replay {
+        /// Most jobs a second; none: as fast as the broker takes them.
+        rate: Option<u32>,
+    },
     /// Taken away, for this reason, into a file in this directory.
     Discard {
         /// Why.
@@ -60,7 +68,7 @@ impl Kind {
     /// The word for it.
     pub fn name(&self) -> &'static str {
         match self {
-            Kind::Replay => "replay",
+            Kind::Replay { .. } => "replay",
             Kind::Discard { .. } => "discard",
         }
     }
@@ -171,7 +179,7 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     let by_filter = matches!(choice, Choice::Matching(_));
     let (mut survey, mut notes) = shared.desk.survey(shared, choice).await.map_err(|trouble| trouble.words())?;
     let mut left = Left::default();
-    if by_filter && work.kind == Kind::Replay {
+    if by_filter && matches!(work.kind, Kind::Replay { .. }) {
         let (taken_out, problem) = leave_delivered(shared, &mut survey).await;
         left = taken_out;
         if left.unknown > 0 {
@@ -190,10 +198,12 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
         let mut link = publisher.link();
         let ready = tokio::time::timeout(CONNECT, link.wait_for(|link| *link == Link::Ready)).await;
         ready.map_err(|_| "the broker takes no messages now".to_owned())?.map_err(|error| error.to_string())?;
-        let Some(_turn) = shared.desk.turn().await else { return Err("the console is stopping".to_owned()) };
         match &work.kind {
-            Kind::Replay => replay(shared, work, &survey, &publisher, &log).await,
-            Kind::Discard { because, directory } => discard(shared, work, &survey, &log, because, directory).await,
+            Kind::Replay { rate } => replay(shared, work, &survey, &publisher, &log, *rate).await,
+            Kind::Discard { because, directory } => {
+                let Some(_turn) = shared.desk.turn().await else { return Err(STOPPING.to_owned()) };
+                discard(shared, work, &survey, &log, because, directory).await
+            }
         }
     }
     .await;
@@ -220,19 +230,36 @@ async fn replay(
     survey: &Survey,
     publisher: &Publisher,
     log: &DeliveryLog,
+    rate: Option<u32>,
 ) -> Result<(Vec<String>, Vec<String>), String> {
     let names = shared.plan.names();
     let amqp = &shared.settings.amqp;
     let mut renewer = Renewer::new(amqp, &names.failed);
-    let visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
-    let mut visit = visit.ending_when_asked(shared.interrupt.hold());
-    let mut replay = Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate: None, anew: None });
-    let seen = |count| work.seen.store(count, Ordering::Relaxed);
-    let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
-    let mut notes = if replay.tally.problem.is_some() { Vec::new() } else { overlooked(&visit) };
-    let sure = replay.make_sure(visit).await;
+    let mut replay = Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate, anew: None });
+    let mut notes = loop {
+        let Some(turn) = shared.desk.turn().await else { break vec![STOPPING.to_owned()] };
+        let mut visit = match Visit::open(amqp, &names.failed, None, || {}).await {
+            Ok(visit) => visit.ending_when_asked(shared.interrupt.hold()),
+            Err(error) if replay.tally.replayed == 0 => return Err(error.to_string()),
+            Err(error) => break vec![error.to_string()],
+        };
+        let seen = |count| work.seen.store(count, Ordering::Relaxed);
+        let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
+        let stopped = replay.tally.problem.is_some();
+        // It stops at the first problem, and what it has not looked at is no riddle then.
+        let missed = match done {
+            Ok(Ended::Over) if !stopped => overlooked(&visit),
+            _ => Vec::new(),
+        };
+        let sure = replay.make_sure(visit).await;
+        drop(turn);
+        match (done, sure) {
+            (Err(error), _) | (_, Err(error)) => break vec![error.to_string()],
+            (Ok(Ended::TimeIsUp), Ok(())) if !stopped => tokio::time::sleep(TURN).await,
+            (Ok(_), Ok(())) => break missed,
+        }
+    };
     renewer.close().await;
-    notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
     let tally = &replay.tally;
     notes.extend(tally.problem.as_ref().map(|problem| format!("stopped: {problem}")));
     let mut more = |count: u64, words: &str| {

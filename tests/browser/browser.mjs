@@ -39,6 +39,9 @@ const go = async (page, path) => {
 async function audit(page, name) {
   const title = await page.title();
   expect(!title.includes("owned"), `${name}: a script of a lead ran`);
+  // What is hostile would make these; our pages have one script at most, and no picture.
+  const made = await page.evaluate("document.querySelectorAll('img, iframe, object, embed, script:not([src^=\"/live.js\"]), [onerror]').length");
+  expect(made === 0, `${name}: ${made} elements were made of a lead's data`);
   // axe is put into an isolated world, which the content security policy of the page does not reach.
   const session = await page.createCDPSession();
   const { frameTree } = await session.send("Page.getFrameTree");
@@ -69,6 +72,7 @@ for (const path of ["/", "/search", "/settings?campaign=ABC", "/failed", "/faile
 }
 console.log("first paints, milliseconds:", JSON.stringify(views));
 const median = views["/"].toSorted((a, b) => a - b)[2];
+console.log(`the first view: ${median} ms (median of five, release build)`);
 expect(median < FIRST_VIEW, `the first view took ${median} ms (median of five)`);
 
 const scout = await open("act");
@@ -122,6 +126,13 @@ console.log(`${looked} pages looked at`);
   await keys.keyboard.press("Enter");
   expect(await keys.evaluate("document.activeElement.id") === "content", "the skip link leads to the content");
   expect((await keys.$("button.live")) !== null, "live updates can be switched on");
+  // A page that is followed waits for a slow answer, and does not ask again meanwhile.
+  let asked = 0;
+  await keys.setRequestInterception(true);
+  keys.on("request", (request) => { if (request.resourceType() === "fetch") asked++; else request.continue(); });
+  await keys.click("button.live");
+  await new Promise((r) => setTimeout(r, 11_000));
+  expect(asked === 1, `a slow answer was asked for ${asked} times`);
   await keys.browserContext().close();
 }
 
@@ -136,6 +147,7 @@ const ended = async (what) => {
 await go(page, hostile);
 await click("form[action$='/reveal'] button");
 expect((await text()).includes("</pre><script>alert(1)</script>"), "what is revealed is shown as text");
+expect((await text()).includes("<img src=x onerror=alert(1)>"), "hostile ids and answers are shown as text");
 await audit(page, "revealed");
 
 await go(page, "/failed");
@@ -163,7 +175,8 @@ const begun = performance.now();
 await click("form[action='/failed/replay'] button");
 said = await ended("replay of all");
 console.log(`replay of all took ${Math.round(performance.now() - begun)} ms`);
-expect(/7,50\d jobs put back/.test(said), said);
+// Nine of them are told to have been delivered in the meantime: they have the same ids as events that were.
+expect(/7,49\d jobs put back/.test(said) && said.includes("9 jobs left: delivered already"), said);
 await audit(page, "work done");
 
 await browser.close();

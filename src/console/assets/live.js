@@ -21,11 +21,14 @@
   say();
   document.querySelector("footer").append(button);
 
+  // One at a time: a slow answer is waited for, and not asked for again meanwhile.
+  let reading = false;
   const busy = () => document.hidden || content.contains(document.activeElement) || String(getSelection()) !== "";
   async function refresh() {
-    if (!on || busy()) return;
+    if (!on || reading || busy()) return;
+    reading = true;
     try {
-      const answer = await fetch(location.href, { credentials: "same-origin" });
+      const answer = await fetch(location.href, { credentials: "same-origin", signal: AbortSignal.timeout(35000) });
       if (!answer.ok) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.querySelector("main");
@@ -34,6 +37,8 @@
       content.querySelectorAll("details").forEach((one, at) => (one.open = opened[at] ?? one.open));
     } catch {
       // The console is away; the next turn tries again.
+    } finally {
+      reading = false;
     }
   }
   setInterval(refresh, running() ? 1000 : 5000);

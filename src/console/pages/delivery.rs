@@ -16,9 +16,12 @@ pub fn page(frame: &Frame, id: &str, story: &Story) -> Markup {
     let content = html! {
         p.lead-in { span.id { (id) } }
         (search::reach(&story.reach))
+        @if let Some(since) = story.since {
+            p.quiet { "Read from " (clock(since)) " on; " a href={ "/deliveries/" (segment(id)) "?since=all" } { "read all that the log keeps" } "." }
+        }
         @match story.records.last() {
             None => {
-                p role="status" { "The delivery log has no record of it. It may be older than the log, or the log is off." }
+                p role="status" { "The delivery log has no record of it here. It may be older than the log, or the log is off." }
             }
             Some((_, last)) => { (facts(frame, story, last)) (timeline(story)) }
         }

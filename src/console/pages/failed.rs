@@ -6,13 +6,14 @@ use super::{Frame, Tab, choice, field, notes, or_dash, search::shortened, when};
 use crate::{
     cli::{
         deliveries::words,
-        readable::{counted, messages, thousands},
+        readable::{clock, counted, messages, thousands},
     },
     console::{
         query::{Query, segment},
         queue::{KEPT, Looked},
     },
     delivery::outcome::FailReason,
+    delivery_log::Delivered,
     desk::{listing::Line, stats::Row},
     event::EventKind,
 };
@@ -75,7 +76,8 @@ fn list(frame: &Frame, query: &Query, looked: &Looked) -> Markup {
         @if matching > 0 {
             details.box { summary { "By target and reason" } (rows(frame, &looked.rows, 50)) }
             form method="get" action="/failed/preview" {
-                (table(frame, shown))
+                (table(frame, looked, shown))
+                @if let Some(why) = looked.log_problem() { p.quiet { "Whether these were delivered all the same is unknown: " (why) "." } }
                 (pager(query, at, pages))
                 @if matching > KEPT as u64 { p.quiet { "Pages show the first " (thousands(KEPT as u64)) "; filters show the rest." } }
                 @if frame.acts() { (actions(query, matching)) }
@@ -101,7 +103,7 @@ fn actions(query: &Query, matching: u64) -> Markup {
     }
 }
 
-fn table<'a>(frame: &Frame, lines: impl Iterator<Item = &'a Line>) -> Markup {
+fn table<'a>(frame: &Frame, looked: &Looked, lines: impl Iterator<Item = &'a Line>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Failed jobs" {
             table {
@@ -112,20 +114,21 @@ fn table<'a>(frame: &Frame, lines: impl Iterator<Item = &'a Line>) -> Markup {
                     th scope="col" { "target" } th.number scope="col" { "attempts" } th scope="col" { "last" } th scope="col" { "reason" }
                     th scope="col" { "owner" }
                 } }
-                tbody { @for line in lines { (row(frame, line)) } }
+                tbody { @for line in lines { (row(frame, line, looked.delivered(line))) } }
             }
         }
     }
 }
 
-fn row(frame: &Frame, line: &Line) -> Markup {
+fn row(frame: &Frame, line: &Line, delivered: Option<Delivered>) -> Markup {
     let last = line.last.as_ref().map(|last| words::result(last.status, Some(&last.outcome)));
     html! {
         tr {
             @if frame.acts() { td { input type="checkbox" name="id" value=(line.id) aria-label={ "tick " (line.id) }; } }
             td.nowrap { (when(line.failed_at, frame.now)) }
             td { a.id href={ "/failed/" (segment(&line.id)) } title=(line.id) { (shortened(&line.id)) }
-                @if line.copies > 1 { " " span.badge.plain { (line.copies) " copies" } } }
+                @if line.copies > 1 { " " span.badge.plain { (line.copies) " copies" } }
+                @if let Some(Delivered::At(at)) = delivered { " " span.badge.warn { "also delivered at " (clock(at)) } } }
             td.nowrap { (line.event) } td { (line.campaign) } td { (line.target) } td.number { (line.attempts) }
             td.nowrap { (or_dash(last.as_deref())) } td { span.badge.bad { (line.reason) } } td { (line.owner) }
         }

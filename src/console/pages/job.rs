@@ -39,7 +39,7 @@ pub fn page(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
             @if let Some(detail) = &record.detail { p.quiet { (detail) } }
         }
         @match &record.content {
-            Ok(job) => { (facts(frame, found, job)) (attempts(job, revealed)) (payload(frame, id, found, revealed)) (actions(frame, id)) },
+            Ok(job) => { (facts(frame, found, job)) (attempts(job, revealed)) (payload(frame, id, found, revealed)) (actions(frame, id, job)) },
             Err(unreadable) => p { "This is no job: " (unreadable.problem) ". It stays where it lies and cannot be replayed." },
         }
     };
@@ -117,10 +117,10 @@ fn payload(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
     }
 }
 
-fn actions(frame: &Frame, id: &str) -> Markup {
+fn actions(frame: &Frame, id: &str, job: &Job) -> Markup {
     html! {
         p.links {
-            a href={ "/deliveries/" (segment(id)) } { "Its story in the delivery log" }
+            a href={ "/deliveries/" (segment(id)) "?since=" (job.first_seen) } { "Its story in the delivery log" }
         }
         @if frame.acts() {
             form.actions method="get" action="/failed/preview" {

@@ -78,7 +78,12 @@ fn confirm(frame: &Frame, preview: &Preview<'_>, replay: bool) -> Markup {
                 input type="hidden" name="previewed" value=(frame.now.as_millisecond());
                 @for (name, value) in preview.query.filters().pairs() { input type="hidden" name=(name) value=(value); }
             }
-            @if !replay {
+            @if replay {
+                div.field {
+                    label for="rate" { "At most so many jobs a second" }
+                    input id="rate" name="rate" type="number" min="1" max="100000" placeholder="as fast as it can" autocomplete="off";
+                }
+            } @else {
                 div.field.wide {
                     label for="because" { "Why, for the delivery log; name no lead's data" }
                     input id="because" name="because" required maxlength="200" autocomplete="off";

@@ -90,14 +90,14 @@ fn found(frame: &Frame, answer: &Answer, since: jiff::Timestamp) -> Markup {
                         th scope="col" { "campaign" } th scope="col" { "target" } th scope="col" { "attempt" } th scope="col" { "result" }
                         th scope="col" { "note" } th scope="col" { "id" }
                     } }
-                    tbody { @for one in &answer.deliveries { (row(frame, one)) } }
+                    tbody { @for one in &answer.deliveries { (row(frame, one, since)) } }
                 }
             }
         }
     }
 }
 
-fn row(frame: &Frame, one: &Delivery) -> Markup {
+fn row(frame: &Frame, one: &Delivery, since: jiff::Timestamp) -> Markup {
     let mut note = words::note(one.state, one.next, one.reason.as_deref(), None);
     if let Some(at) = one.delivered_at.filter(|_| one.state != What::Delivered) {
         note = format!("{note}; delivered at {}", clock(at)).trim_start_matches("; ").to_owned();
@@ -115,7 +115,7 @@ fn row(frame: &Frame, one: &Delivery) -> Markup {
             td { (note) }
             td {
                 @match &one.id {
-                    Some(id) => a.id href={ "/deliveries/" (segment(id)) } title=(id) { (shortened(id)) },
+                    Some(id) => a.id href={ "/deliveries/" (segment(id)) "?since=" (since) } title=(id) { (shortened(id)) },
                     None => span.quiet { "–" },
                 }
             }

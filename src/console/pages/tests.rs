@@ -123,7 +123,8 @@ fn hostile_content_stays_text_on_every_page() {
     let (found, more) = deliveries.finish();
     let reach = Reach { broken_off_at: Some(Timestamp::UNIX_EPOCH), ..Reach::default() };
     let answer = Answer { deliveries: found, more, records: 1, reach };
-    let story = Story { records: vec![(EVIL.to_owned(), entry)], left_out: 1, reach };
+    let story =
+        Story { records: vec![(EVIL.to_owned(), entry)], left_out: 1, reach, since: Some(Timestamp::UNIX_EPOCH) };
     for role in [Role::Read, Role::Act] {
         let frame = frame(role);
         check(&super::overview::page(&frame, &sight, Some(&looked)));
@@ -139,7 +140,7 @@ fn hostile_content_stays_text_on_every_page() {
             State::Partly(vec![EVIL.into()]),
             State::Refused(EVIL.into()),
         ] {
-            check(&super::work::page(&frame, &Work::for_tests(Kind::Replay, state)));
+            check(&super::work::page(&frame, &Work::for_tests(Kind::Replay { rate: None }, state)));
         }
         for action in ["replay", "discard"] {
             let directory = Some(std::path::Path::new(EVIL));

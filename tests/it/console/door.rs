@@ -28,7 +28,8 @@ async fn nobody_comes_in_without_credentials_and_every_answer_is_closed() {
             let headers = answer.headers();
             assert_eq!(headers["x-frame-options"], "DENY");
             assert_eq!(headers["x-content-type-options"], "nosniff");
-            assert_eq!(headers["referrer-policy"], "no-referrer");
+            // With "no-referrer" a browser names no origin in our own forms, and they would be refused.
+            assert_eq!(headers["referrer-policy"], "same-origin");
             let policy = headers["content-security-policy"].to_str().unwrap();
             assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
             assert!(!policy.contains("unsafe"), "{policy}");
@@ -134,4 +135,24 @@ async fn without_credentials_it_stays_on_this_machine_and_only_reads() {
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     let rebound = console.ask("", Method::GET, "/").header("host", "evil.example").send().await.unwrap();
     assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test]
+async fn nobody_takes_all_connections_before_saying_who_they_are() {
+    let world = World::new().await;
+    let console = console(&world, &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..250 {
+        silent.push(tokio::net::TcpStream::connect(&console.address).await.expect("a connection"));
+    }
+    // From another address of this machine.
+    let other = reqwest::Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    let asked = other.get(format!("http://{}/settings", console.address)).basic_auth("ben", Some("a-read-secret-0002"));
+    assert_eq!(asked.send().await.expect("an answer").status(), StatusCode::OK);
+    // And who says nothing is put out, and makes room.
+    crate::harness::eventually("there is room again", async || {
+        console.ask(READ, Method::GET, "/settings").send().await.ok().filter(|answer| answer.status() == StatusCode::OK)
+    })
+    .await;
+    drop(silent);
 }

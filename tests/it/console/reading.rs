@@ -35,6 +35,14 @@ async fn the_story_of_a_lead_is_found_and_told() {
     let (retry, failed) = (story.find("retrying").unwrap(), story.rfind(">failed<").unwrap());
     assert!(retry < failed && story.contains("1/2") && story.contains("2/2") && story.contains("lead_1"), "{story}");
 
+    // From a time on, where one is said; and not understood where it is none.
+    let later = console.page(READ, &format!("/deliveries/{id}?since=2099-01-01")).await;
+    assert!(later.contains("no record of it") && later.contains("?since=all"), "{later}");
+    assert!(console.page(READ, &format!("/deliveries/{id}?since=all")).await.contains("1/2"));
+    assert_eq!(console.get(READ, &format!("/deliveries/{id}?since=x")).await.status(), StatusCode::BAD_REQUEST);
+    let job = console.page(READ, &format!("/failed/{id}")).await;
+    assert!(job.contains(&format!("/deliveries/{id}?since=20")), "{job}");
+
     let overview = eventually("the first look", async || {
         let page = console.page(READ, "/").await;
         (!page.contains("first look is under way") && page.contains("/s</span>")).then_some(page)
@@ -178,4 +186,25 @@ async fn a_busy_queue_is_told_and_never_hangs_a_page() {
     connection.close(200, "done".into()).await.unwrap();
     assert!(console.page(READ, "/failed").await.contains("1 failed job"));
     assert_eq!(world.ready("failed").await, 1);
+}
+
+#[tokio::test]
+async fn what_was_delivered_all_the_same_is_told_in_the_list() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[("LEADHOOK__DELIVERY_LOG__ENABLED", "true")]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let first = eventually("it is delivered", async || receiver.received().into_iter().next()).await;
+    worker.stop().await;
+    let forked = crate::desk::job(1);
+    let forked = leadhook::job::Job { webhook_id: first.webhook_id().unwrap().to_owned(), ..forked };
+    fail(&world, [forked, job(2)]).await;
+    let console = console(&world, &[]).await;
+    let page = eventually("the log has been asked", async || {
+        let page = console.page(READ, "/failed").await;
+        (!page.contains("all the same is unknown")).then_some(page)
+    })
+    .await;
+    assert_eq!(page.matches("also delivered at").count(), 1, "{page}");
 }
