@@ -282,7 +282,8 @@ impl<'a> Trial<'a> {
     /// miss what moves from one to another.
     pub async fn idle(&self) {
         let mut looks = 0;
-        asked_every(Duration::from_millis(100), "all is settled", async || {
+        // Each look asks for the length of some forty queues.
+        asked_every(Duration::from_millis(250), "all is settled", async || {
             looks = if self.is_idle().await? { looks + 1 } else { 0 };
             (looks == 2).then_some(())
         })
