@@ -1,5 +1,6 @@
 //! The cases, and the program that runs their variants in turn.
 
+mod desk;
 mod drain;
 mod latency;
 mod memory;
@@ -78,8 +79,8 @@ pub struct Case {
 }
 
 /// Run by name only: how the ceiling was found, what the address guard, signing, parking and the delivery log cost, and how long
-/// support waits for an answer.
-const BY_NAME: [&str; 5] = ["ceiling", "security", "parking", "delivery log", "support"];
+/// support waits for an answer, and desk is about what must not happen.
+const BY_NAME: [&str; 6] = ["ceiling", "security", "parking", "delivery log", "support", "desk"];
 
 /// Runs them, prints the table as it grows, and writes it down.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -117,7 +118,7 @@ fn all(scale: Scale) -> Vec<Case> {
     cases.extend([neighbours::case(scale), recovery::case(scale), storm::case(scale), memory::case(scale)]);
     cases.extend(scale::cases(scale));
     cases.extend([stores::case(scale), parking::case(scale), drain::layouts(scale), drain::security(scale)]);
-    cases.extend([drain::delivery_log(scale), support::case(scale)]);
+    cases.extend([drain::delivery_log(scale), support::case(scale), desk::case(scale)]);
     cases
 }
 

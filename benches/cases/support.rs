@@ -139,24 +139,35 @@ fn job(n: u64, target: &TargetKey, reason: &str) -> Job {
     })
 }
 
-async fn failed_jobs(broker: &Broker, count: u64) -> anyhow::Result<Vec<Sample>> {
+/// A world with a delivery log that goes back before all jobs.
+pub(super) async fn with_log(broker: &Broker) -> anyhow::Result<(World<'_>, Publisher)> {
     let world = World::new(broker, &[]).await?;
     world.write_store(&[Target::Does("ok".to_owned())], "")?;
     let publisher = publisher(&world);
-    let (names, target) = (world.names(), TargetKey::new("o0", None, None));
     let plan = Plan::new(&world.settings().amqp, &Ladder::for_backoff(&world.settings().backoff));
     let log = delivery_log::start(world.settings(), &plan, &publisher, None);
     let stream = plan.log(topology::Retention::of(&world.settings().delivery_log));
     let channel = publisher.shared().get().await?.create_channel().await?;
     topology::stream(channel, &plan, &stream, true).await?;
-    // The log goes back before the jobs.
     log.write(&Entry::new(What::NoTarget, Timestamp::now()));
-    assert_eq!(log.close(Duration::from_secs(60)).await, 0, "records were lost");
+    ensure!(log.close(Duration::from_secs(60)).await == 0, "records were lost");
+    Ok((world, publisher))
+}
+
+/// Lays so many jobs to rest on the failed queue.
+pub(super) async fn fail(world: &World<'_>, publisher: &Publisher, count: u64) -> anyhow::Result<()> {
+    let (names, target) = (world.names(), TargetKey::new("o0", None, None));
     let messages = (0..count).map(|n| {
         let reason = if n % 100 == 0 { "timeout" } else { "status" };
         job(n, &target, reason).to_failed(&names.failed, FailReason::Exhausted, "bench", Timestamp::now())
     });
-    publish(&publisher, messages).await?;
+    publish(publisher, messages).await
+}
+
+async fn failed_jobs(broker: &Broker, count: u64) -> anyhow::Result<Vec<Sample>> {
+    let (world, publisher) = with_log(broker).await?;
+    let names = world.names();
+    fail(&world, &publisher, count).await?;
     let (list, filtered) = world.command(&["failed", "list", "--error", "timeout", "--json"])?;
     ensure!(list["matching"] == count / 100, "{}", list["matching"]);
     let (_, stats) = world.command(&["failed", "stats", "--json"])?;

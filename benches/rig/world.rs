@@ -3,15 +3,16 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
+use futures::StreamExt;
 use lapin::{
     Connection, ConnectionProperties,
-    options::{QueueDeclareOptions, QueueDeleteOptions},
+    options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{FieldTable, ShortString},
 };
 use leadhook::{
@@ -134,6 +135,30 @@ impl<'b> World<'b> {
         let told = serde_json::from_slice(&output.stdout);
         let told = told.with_context(|| format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))?;
         Ok((told, took))
+    }
+
+    /// The same, without waiting for its end.
+    pub fn start(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+        let program = std::env::current_exe()?.with_file_name("leadhook");
+        let mut command = Command::new(program);
+        command.envs(self.environment.iter().cloned()).arg("--store").arg(self.store_path()).args(arguments);
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
+    /// Takes all that is ready on a queue away; the `message_id` of each.
+    pub async fn take(&self, queue: &ShortString) -> anyhow::Result<Vec<String>> {
+        let ready = self.ready(queue).await?;
+        let channel = self.connection.create_channel().await?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let mut consumer = channel.basic_consume(queue.clone(), "take".into(), options, FieldTable::default()).await?;
+        let mut ids = Vec::new();
+        while (ids.len() as u64) < ready {
+            let next = tokio::time::timeout(Duration::from_secs(60), consumer.next()).await?;
+            let delivery = next.context("the consumer has ended")??;
+            ids.push(delivery.properties.message_id().as_ref().context("a message without id")?.to_string());
+        }
+        channel.close(200, "taken".into()).await?;
+        Ok(ids)
     }
 
     /// The names of its queues.
