@@ -78,8 +78,8 @@ pub struct Case {
     pub variants: Vec<Variant>,
 }
 
-/// Run by name only: how the ceiling was found, what the address guard, signing, parking and the delivery log cost, and how long
-/// support waits for an answer, and desk is about what must not happen.
+/// Run by name only: how the ceiling was found, what the address guard, signing, parking and the delivery log cost, how long
+/// support waits for an answer, and what its replays come to when they are killed.
 const BY_NAME: [&str; 6] = ["ceiling", "security", "parking", "delivery log", "support", "desk"];
 
 /// Runs them, prints the table as it grows, and writes it down.
