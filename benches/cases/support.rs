@@ -1,6 +1,6 @@
 //! *support*: how long is an answer waited for, among a million records of the delivery log and 100,000 failed jobs?
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use jiff::Timestamp;
@@ -82,8 +82,36 @@ fn records(n: u64, now: Timestamp) -> [Vec<u8>; 2] {
     [entry(What::Retry, 500, 1), entry(What::Delivered, 200, 2)]
 }
 
+/// What a search in the console came to.
+struct Searched {
+    took: Duration,
+    found: bool,
+    peak_mib: f64,
+}
+
+/// One lead, the last day, in a console that has just been started.
+async fn search(world: &World<'_>, address: &str, lead: &str) -> anyhow::Result<Searched> {
+    let mut console = world.start(&["console"])?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let begun = Instant::now();
+    while client.get(format!("http://{address}/style.css")).send().await.is_err() {
+        ensure!(begun.elapsed() < Duration::from_secs(30), "the console does not answer");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let begun = Instant::now();
+    let page = client.get(format!("http://{address}/search?lead={lead}&since=1d")).send().await?;
+    let page = page.error_for_status()?.text().await?;
+    let took = begun.elapsed();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", console.id()))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    console.kill()?;
+    console.wait()?;
+    Ok(Searched { took, found: page.contains("/deliveries/wh_"), peak_mib: peak.unwrap_or(f64::NAN) / 1024.0 })
+}
+
 async fn log(broker: &Broker, count: u64, each: usize) -> anyhow::Result<Vec<Sample>> {
-    let world = World::new(broker, &[]).await?;
+    let console = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let world = World::new(broker, &[("LEADHOOK__CONSOLE__LISTEN", &console)]).await?;
     world.write_store(&[Target::Does("ok".to_owned())], "")?;
     let publisher = publisher(&world);
     let plan = Plan::new(&world.settings().amqp, &Ladder::for_backoff(&world.settings().backoff));
@@ -107,6 +135,7 @@ async fn log(broker: &Broker, count: u64, each: usize) -> anyhow::Result<Vec<Sam
     ensure!(found["deliveries"].as_array().is_some_and(|found| found.len() == 1), "{found}");
     let (found, all) = world.command(&["deliveries", "--json", "--since", "1h"])?;
     ensure!(found["records"] == count, "{}", found["records"]);
+    let searched = search(&world, &console, &lead).await?;
     publisher.close().await;
     world.end().await?;
     Ok(vec![
@@ -114,6 +143,9 @@ async fn log(broker: &Broker, count: u64, each: usize) -> anyhow::Result<Vec<Sam
         sample("a record", "bytes", bytes as f64 / count as f64),
         sample("one lead found after", "s", by_lead.as_secs_f64()),
         sample("the latest 50 of all", "s", all.as_secs_f64()),
+        sample("console: one lead, answered after", "s", searched.took.as_secs_f64()),
+        sample("console: found within its time", "", f64::from(u8::from(searched.found))),
+        sample("console: peak memory", "MiB", searched.peak_mib),
     ])
 }
 

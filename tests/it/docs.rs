@@ -12,6 +12,7 @@ use std::{
 
 use leadhook::{
     delivery::outcome::{FailReason, RetryReason},
+    delivery_log::What,
     event::{Event, EventKind},
     metrics, rejection,
     settings::{self, Key},
@@ -111,6 +112,13 @@ fn every_reason_is_explained() {
     check(of("docs/failures.md", "## Rejected messages"), rejected);
     let retries = of("docs/failures.md", "Why an attempt is made again");
     check(retries, RetryReason::ALL.map(RetryReason::label).to_vec());
+    let support = read("docs/SUPPORT.md");
+    let states = What::ALL.map(|what| what.name().replace('_', " ")).into_iter().filter(|name| name != "revealed");
+    let words = RetryReason::ALL.map(|reason| reason.label().to_owned());
+    for word in states.chain(words).chain(["data shown".to_owned()]) {
+        let said = |text: &&str| *text == word || *text == format!("--state {word}");
+        assert!(codes(&support).iter().any(said), "docs/SUPPORT.md does not say what {word} means");
+    }
     check(of("docs/store.md", "No target is a normal result"), NoTarget::ALL.map(NoTarget::name).to_vec());
 }
 
