@@ -99,7 +99,7 @@ async fn search(world: &World<'_>, address: &str, lead: &str) -> anyhow::Result<
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let begun = Instant::now();
-    let page = client.get(format!("http://{address}/search?lead={lead}&since=1d")).send().await?;
+    let page = client.get(format!("http://{address}/search?q={lead}&by=lead&since=1d")).send().await?;
     let page = page.error_for_status()?.text().await?;
     let took = begun.elapsed();
     let status = std::fs::read_to_string(format!("/proc/{}/status", console.id()))?;

@@ -26,6 +26,7 @@ use crate::{
     delivery::ladder::Ladder,
     delivery_log::{self, DeliveryLog},
     desk::{
+        filter::{self, Filter},
         interrupt::Interrupt,
         record::Record,
         survey::{Choice, Survey, Surveyor},
@@ -70,8 +71,15 @@ enum Command {
 #[derive(clap::Args)]
 #[command(after_help = requeue::EXIT_CODES)]
 struct RequeueArgs {
-    #[command(flatten)]
-    which: which::Which,
+    /// Message ids (`raw_...` where there is none), or their beginnings (at least 6 characters)
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// All that is on the failed queue now and is no job
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// Only what rests there for this reason, such as dead_lettered
+    #[arg(long, value_name = "REASON", value_parser = filter::reason)]
+    reason: Option<String>,
     #[command(flatten)]
     how: requeue::How,
 }
@@ -87,7 +95,11 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
         Command::Show(args) => show::run(args, &desk).await,
         Command::Stats(args) => stats::run(args, &desk).await,
         Command::Replay(args) => replay::run(args, &desk).await,
-        Command::Requeue(args) => requeue::go(args.which.choice()?, &args.how, &desk).await,
+        Command::Requeue(args) => {
+            let filter = Filter { reason: args.reason.clone(), ..Filter::default() };
+            let choice = which::chosen(&args.ids, args.all, filter, false, "--reason")?;
+            requeue::go(choice, &args.how, &desk).await
+        }
         Command::Export(args) => export::run(args, &desk).await,
         Command::Discard(args) => discard::run(args, &desk).await,
     }

@@ -224,14 +224,17 @@ impl Desk {
     }
 }
 
+/// Longest wait for others who read the log: a search takes up to 16 s.
+const READERS: Duration = Duration::from_secs(17);
+
 /// What the delivery log knows of these jobs, the oldest of which was first seen at `since`; why it knows nothing, in words.
 pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
-    let reading = async {
-        // Each reading takes in megabytes a second: so many at a time, searches and stories included.
-        let _turn = shared.readings.acquire().await;
-        Known::read(&shared.settings.amqp, &shared.plan.names().log, ids, since, |_| {}).await
+    // Each reading takes in megabytes a second: so many at a time, searches and stories included. Those end by themselves.
+    let Ok(_turn) = tokio::time::timeout(READERS, shared.readings.acquire()).await else {
+        return (Known::default(), Some("others are reading the delivery log".to_owned()));
     };
+    let reading = Known::read(&shared.settings.amqp, &shared.plan.names().log, ids, since, |_| {});
     match tokio::time::timeout(LOG, reading).await {
         Ok(Ok(known)) => (known, None),
         Ok(Err(error)) => (Known::default(), Some(error.to_string())),

@@ -224,6 +224,9 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     Ok(state([lines, notes].concat()))
 }
 
+/// Longest time for which a paced replay keeps the pages of the failed queue waiting.
+const HOLDING: Duration = Duration::from_secs(5);
+
 async fn replay(
     shared: &Shared,
     work: &Work,
@@ -235,7 +238,8 @@ async fn replay(
     let names = shared.plan.names();
     let amqp = &shared.settings.amqp;
     let mut renewer = Renewer::new(amqp, &names.failed);
-    let mut replay = Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate, anew: None });
+    let mut replay =
+        Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate, holding: HOLDING, anew: None });
     let mut notes = loop {
         let Some(turn) = shared.desk.turn().await else { break vec![STOPPING.to_owned()] };
         let mut visit = match Visit::open(amqp, &names.failed, None, || {}).await {

@@ -69,4 +69,9 @@ impl Holding {
     pub fn is_over(&self) -> bool {
         self.asked.is_cancelled()
     }
+
+    /// Waits until it must.
+    pub async fn over(&self) {
+        self.asked.cancelled().await;
+    }
 }

@@ -35,9 +35,9 @@ use crate::{
 /// Confirms under way at the same time.
 const IN_FLIGHT: usize = 200;
 
-/// Longest time for which a paced replay holds what it has not published yet. A broker closes the channel of who holds a message
-/// too long (`consumer_timeout`, 30 minutes by default up to RabbitMQ 4.2), and others want their turn.
-const HOLDING: Duration = Duration::from_secs(60);
+/// Longest time for which a paced replay of the command line holds what it has not published yet. A broker closes the channel of
+/// who holds a message too long (`consumer_timeout`, 30 minutes by default up to RabbitMQ 4.2), and others want their turn.
+pub const HOLDING: Duration = Duration::from_secs(60);
 
 /// How a visit of a replay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,8 @@ pub struct To<'a> {
     pub by: &'a str,
     /// Most jobs a second; none: as fast as the broker takes them.
     pub rate: Option<u32>,
+    /// Longest time for which a paced replay keeps others away, each time.
+    pub holding: Duration,
     /// Where targets are looked up anew; none: each goes to the target that it had.
     pub anew: Option<&'a Store>,
 }
@@ -135,7 +137,7 @@ impl<'a> Replay<'a> {
         done: impl Fn(u64),
     ) -> Result<Ended, VisitError> {
         (self.begun, self.started, self.acked) = (Instant::now(), 0, 0);
-        let most = self.to.rate.map(|rate| u64::from(rate) * HOLDING.as_secs());
+        let most = self.to.rate.map(|rate| u64::from(rate) * self.to.holding.as_secs().max(1));
         loop {
             let batch = visit.next().await?;
             if batch.is_empty() || self.tally.problem.is_some() {
@@ -189,13 +191,14 @@ impl<'a> Replay<'a> {
         for nowhere in self.nowhere.values() {
             *self.tally.without_target.entry(nowhere.name()).or_default() += 1;
         }
-        let To { publisher, jobs: queue, log, by, rate, anew } = self.to;
+        let To { publisher, jobs: queue, log, by, rate, anew, holding: _ } = self.to;
         let (begun, turns) = (self.begun, self.started);
         let lost = AtomicBool::new(false);
         self.started = turns.saturating_add(u32::try_from(plan.groups.len()).unwrap_or(u32::MAX));
         let work = stream::iter(plan.groups.into_iter().zip(turns..)).filter_map(async |(group, turn)| {
             if let Some(rate) = rate {
-                tokio::time::sleep_until((begun + Duration::from_secs(1) * turn / rate.max(1)).into()).await;
+                let due = begun + Duration::from_secs(1) * turn / rate.max(1);
+                tokio::select! { () = tokio::time::sleep_until(due.into()) => {}, () = visit.over() => {} }
             }
             let chosen = held.get(group.chosen)?;
             // What is not held any more is on the queue again: to publish it would send it twice.
@@ -235,6 +238,7 @@ impl<'a> Replay<'a> {
             }
         }
         match lost.load(Ordering::Relaxed) {
+            false if visit.is_over() => Err(VisitError::Interrupted),
             false => Ok(()),
             true => Err(VisitError::Lost("the broker closed the channel".to_owned())),
         }

@@ -1,7 +1,7 @@
 //! Where a failed job goes when its target is looked up anew: the store may send its campaign elsewhere by now.
 //!
 //! Pure: one revision of the store and the job decide. It stays within the job's organization, whatever the store says
-//! (DESIGN.md, 4): a campaign that moved takes no waiting lead along.
+//! (DESIGN.md, 3): a campaign that moved takes no waiting lead along.
 
 use crate::{
     job::Job,
@@ -15,8 +15,10 @@ pub enum Nowhere {
     NoTarget(&'static str),
     /// The campaign is not in the store, or another organization's.
     Misplaced(&'static str),
-    /// There are several targets, and none has the name of the old one.
-    Several,
+    /// None has the name of the old one, and it cannot be told which of the others it should be.
+    Unclear,
+    /// The same event goes to the same target already, as another job of this queue.
+    There,
 }
 
 impl Nowhere {
@@ -24,13 +26,14 @@ impl Nowhere {
     pub fn name(self) -> &'static str {
         match self {
             Nowhere::NoTarget(name) | Nowhere::Misplaced(name) => name,
-            Nowhere::Several => "several_targets",
+            Nowhere::Unclear => "unclear_target",
+            Nowhere::There => "goes_there_already",
         }
     }
 }
 
-/// The target that a job's event would go to now: its own, if that is among them, else the only one, else the one of the same
-/// name.
+/// The target that a job's event would go to now: its own, if that is among them, else the one of the same name, else the only
+/// one. Of two that have names, one is never taken for the other: that has a job of its own.
 ///
 /// # Errors
 /// There is none, or it cannot be told which.
@@ -42,9 +45,10 @@ pub fn target(store: &Store, job: &Job) -> Result<TargetKey, Nowhere> {
     };
     let keys = || targets.iter().map(|target| &target.key);
     let same = keys().find(|key| **key == job.target);
-    let only = || keys().next().filter(|_| targets.len() == 1);
-    let namesake = || job.target.name().and_then(|name| keys().find(|key| key.name() == Some(name)));
-    same.or_else(only).or_else(namesake).cloned().ok_or(Nowhere::Several)
+    let named = job.target.name();
+    let namesake = || named.and_then(|name| keys().find(|key| key.name() == Some(name)));
+    let only = || keys().next().filter(|key| targets.len() == 1 && (named.is_none() || key.name().is_none()));
+    same.or_else(namesake).or_else(only).cloned().ok_or(Nowhere::Unclear)
 }
 
 /// The same, if there is a store to look into, and if it is another than the job's own.
@@ -114,6 +118,13 @@ organizations:
           - { name: sms, url: 'https://d.example/', events: [lead.delivered] }
 ";
 
+    const NAMED: &str = "
+organizations:
+  acme:
+    webhooks:
+      - { name: mail, url: 'https://b.example/', events: [lead.delivered] }
+";
+
     #[test]
     fn its_own_target_or_the_only_one_or_its_namesake() {
         assert_eq!(resolved(ONE, "ABC", "acme").as_deref(), Ok("acme"));
@@ -133,7 +144,9 @@ organizations:
             resolved("organizations: { other: { webhook: { enabled: false } } }", "ABC", "acme"),
             Err("unknown_organization")
         );
-        assert_eq!(resolved(SEVERAL, "ABC", "acme"), Err("several_targets"));
-        assert_eq!(resolved(SEVERAL, "OWN", "acme#mail"), Err("several_targets"));
+        assert_eq!(resolved(SEVERAL, "ABC", "acme"), Err("unclear_target"));
+        assert_eq!(resolved(SEVERAL, "OWN", "acme#mail"), Err("unclear_target"));
+        assert_eq!(resolved(NAMED, "ABC", "acme#crm"), Err("unclear_target"), "mail has a job of its own");
+        assert_eq!(resolved(NAMED, "ABC", "acme").as_deref(), Ok("acme#mail"));
     }
 }

@@ -143,6 +143,14 @@ impl Visit {
         self.holding.as_ref().is_some_and(Holding::is_over)
     }
 
+    /// Waits until somebody asks for its end.
+    pub async fn over(&self) {
+        match &self.holding {
+            Some(holding) => holding.over().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Messages that were ready at the beginning.
     pub fn present(&self) -> u64 {
         self.present

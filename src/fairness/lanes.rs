@@ -168,7 +168,8 @@ impl Lanes {
         let needed = self.needed.note(self.in_flight.saturating_sub(self.unproven) + self.waiting, now);
         let idle = self.slots.saturating_sub((2 * needed).max(self.slots / KEPT));
         let origin = &mut self.origins[lane.origin];
-        let (doubted, held) = (origin.is_doubted(self.slots, now), origin.is_held(self.slots, now));
+        let (doubted, held) =
+            (origin.is_doubted(self.slots, now), origin.is_held(self.slots, !lane.is_unblemished(), now));
         if lane.comes_into_doubt(doubted, now) {
             self.unproven += lane.in_flight();
         }
@@ -223,7 +224,7 @@ impl Lanes {
         let most = self.most;
         let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
         let (reason, closed) = match lane.why(now) {
-            ParkReason::Saturated if self.origins[lane.origin].is_held(self.slots, now) => {
+            ParkReason::Saturated if self.origins[lane.origin].is_held(self.slots, !lane.is_unblemished(), now) => {
                 (ParkReason::Failing, Duration::ZERO)
             }
             ParkReason::Saturated if !share => (ParkReason::Crowded, Duration::ZERO),

@@ -3,7 +3,8 @@
 //!
 //! What is limited together is a *lane*: the attempts of one organization to one URL origin. A receiver that hangs answers for
 //! all paths of its host alike; and what one tenant's webhook has earned must not slow down another's, even where both use
-//! the same host.
+//! the same host. There is one bound for a host altogether (`origin`): where it answers nobody, its lanes begin nothing more from a
+//! quarter of the slots on, but for a few that have not failed.
 //!
 //! ```text
 //!  job --> room in the lane?  --yes--> attempt --> answered: the limit grows; failing: it shrinks

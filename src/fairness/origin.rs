@@ -16,6 +16,9 @@ pub const DOUBTED: usize = 8;
 /// The so manieth part of the slots that an origin that answers nobody has at most, for all its lanes.
 pub const HELD: usize = 4;
 
+/// The so manieth part of the slots that is kept on top of those for its lanes that have not failed.
+const LEFT: usize = 16;
+
 /// No less than so many, however few slots there are.
 const LEAST: usize = 4;
 
@@ -38,9 +41,12 @@ impl Origin {
         self.in_flight >= (slots / DOUBTED).max(LEAST) && self.is_quiet(now)
     }
 
-    /// Whether it answers nobody, and has all that it may have then.
-    pub fn is_held(&self, slots: usize, now: Instant) -> bool {
-        self.in_flight >= (slots / HELD).max(LEAST) && self.is_quiet(now) && !self.is_overdue(now)
+    /// Whether it answers nobody, and has all that it may have then. It may hang for some and answer others: lanes that have
+    /// failed (`blemished`) leave a few slots to those that have not, or they would take every one that becomes free, having the
+    /// most jobs.
+    pub fn is_held(&self, slots: usize, blemished: bool, now: Instant) -> bool {
+        let left = if blemished { 0 } else { (slots / LEFT).max(1) };
+        self.in_flight >= (slots / HELD).max(LEAST) + left && self.is_quiet(now) && !self.is_overdue(now)
     }
 
     /// Whether it is time to ask once more, although it answers nobody.
@@ -96,14 +102,16 @@ mod tests {
         let now = Instant::now();
         let is = |count, after| {
             let origin = begun(count, now);
-            (origin.is_doubted(80, now + after), origin.is_held(80, now + after))
+            (origin.is_doubted(80, now + after), origin.is_held(80, false, now + after))
         };
         assert_eq!(is(30, DOUBT / 2), (false, false), "it may answer still");
         assert_eq!(is(9, DOUBT), (false, false));
         assert_eq!(is(10, DOUBT), (true, false));
-        assert_eq!(is(20, DOUBT), (true, true));
-        assert_eq!(is(20, PROBE_EVERY), (true, false), "and is asked again");
-        assert!(!begun(3, now).is_held(8, now + DOUBT), "four in any case");
+        assert_eq!(is(24, DOUBT), (true, false));
+        assert_eq!(is(25, DOUBT), (true, true));
+        assert_eq!(is(25, PROBE_EVERY), (true, false), "and is asked again");
+        assert!(begun(20, now).is_held(80, true, now + DOUBT), "a quarter for those that have failed");
+        assert!(!begun(3, now).is_held(8, true, now + DOUBT), "four in any case");
     }
 
     #[test]
@@ -124,8 +132,8 @@ mod tests {
         let mut origin = begun(20, start);
         (0..10).for_each(|_| origin.end(start, Signal::Answered, start + SECOND));
         (0..10).for_each(|_| origin.begin(start + SECOND));
-        assert!(!origin.is_held(80, start + 4 * SECOND) && origin.is_held(80, start + 5 * SECOND));
+        assert!(!origin.is_held(80, true, start + 4 * SECOND) && origin.is_held(80, true, start + 5 * SECOND));
         (0..20).for_each(|_| origin.end(start, Signal::Failing, start + 5 * SECOND));
-        assert!(!origin.is_held(0, start + 9 * SECOND), "nothing is in flight");
+        assert!(!origin.is_held(0, false, start + 9 * SECOND), "nothing is in flight");
     }
 }

@@ -189,7 +189,9 @@ fn what_upstream_said_is_kept_as_text_and_what_the_broker_said_is_not() {
     assert_eq!(upstream::encode(&BasicProperties::default(), |_| false), None);
     let huge = BTreeMap::from([(ShortString::from("a"), AMQPValue::LongString("x".repeat(100_000).into()))]);
     let huge = BasicProperties::default().with_headers(FieldTable::from(huge));
-    assert!(upstream::encode(&huge, |_| false).unwrap().contains("dropped"));
+    let dropped = upstream::encode(&huge.with_message_id("m1".into()), |_| false).unwrap();
+    assert!(dropped.contains("dropped"));
+    assert_eq!(upstream::message_id(&dropped).as_deref(), Some("m1"), "ids are made of it");
 }
 
 #[test]

@@ -71,9 +71,12 @@ pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opti
     let text = Value::Object(all).to_string();
     match text.len() <= MAXIMUM {
         true => Some(text),
-        false => Some(
-            json!({ "dropped": format!("{} bytes of upstream headers, kept are {MAXIMUM}", text.len()) }).to_string(),
-        ),
+        // The id is kept: ids of ours are made of it.
+        false => {
+            let dropped = format!("{} bytes of upstream headers, kept are {MAXIMUM}", text.len());
+            let id = properties.message_id().as_ref().map(ShortString::as_str);
+            Some(json!({ "dropped": dropped, "message_id": id }).to_string())
+        }
     }
 }
 

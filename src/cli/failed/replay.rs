@@ -24,7 +24,7 @@ use crate::{
     },
     desk::{
         record::Record,
-        replay::{Ended, Replay, Tally, To},
+        replay::{Ended, HOLDING, Replay, Tally, To},
         reroute::{self, Nowhere},
         survey::{Choice, Left, Survey},
         wear::Renewer,
@@ -34,7 +34,7 @@ use crate::{
 
 /// Put failed jobs back: the same webhook-id and body, all attempts anew
 ///
-/// Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
+/// (With --resolve-again another target gets it under another webhook-id.) Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
 /// time: nothing is lost, at worst a job is delivered twice under the same webhook-id. What the delivery log says was
 /// delivered all the same is left, unless it is named by its id.
 #[derive(clap::Args)]
@@ -98,7 +98,15 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let log = desk.delivery_log(&publisher);
     let mut renewer = Renewer::new(desk.amqp, &desk.queue);
     let by = args.by.name();
-    let to = To { publisher: &publisher, jobs: &desk.jobs, log: &log, by: &by, rate: args.rate, anew: store.as_ref() };
+    let to = To {
+        publisher: &publisher,
+        jobs: &desk.jobs,
+        log: &log,
+        by: &by,
+        rate: args.rate,
+        holding: HOLDING,
+        anew: store.as_ref(),
+    };
     let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;
     let unwritten = close(log).await;
     publisher.close().await;
@@ -173,15 +181,18 @@ struct Routes<'a> {
     /// Of jobs that go to another target: the old, the new, and the id there.
     other: BTreeMap<String, (TargetKey, TargetKey, String)>,
     nowhere: BTreeMap<String, Nowhere>,
+    /// Who goes under which id: jobs with their own, and the first of those that would get it.
+    taken: BTreeMap<String, String>,
 }
 
 impl<'a> Routes<'a> {
     fn new(store: Option<&'a Store>) -> Routes<'a> {
-        Routes { store, other: BTreeMap::new(), nowhere: BTreeMap::new() }
+        Routes { store, other: BTreeMap::new(), nowhere: BTreeMap::new(), taken: BTreeMap::new() }
     }
 
     fn see(&mut self, record: &Record) {
-        let Ok(job) = &record.content else { return };
+        let (Ok(job), Some(_)) = (&record.content, self.store) else { return };
+        self.taken.insert(job.webhook_id.clone(), job.webhook_id.clone());
         match reroute::other(self.store, job) {
             Ok(None) => {}
             Ok(Some(target)) => {
@@ -192,8 +203,14 @@ impl<'a> Routes<'a> {
         }
     }
 
-    /// Takes out of the survey what has no target now; by reason.
-    fn leave(&self, survey: &mut Survey) -> BTreeMap<&'static str, u64> {
+    /// Takes out of the survey what has no target now, and what would be sent there twice; by reason.
+    fn leave(&mut self, survey: &mut Survey) -> BTreeMap<&'static str, u64> {
+        for (id, (_, _, there)) in &self.other {
+            let first = self.taken.entry(there.clone()).or_insert_with(|| id.clone());
+            if first != id {
+                self.nowhere.insert(id.clone(), Nowhere::There);
+            }
+        }
         let mut left = BTreeMap::new();
         survey.chosen.retain(|id, _| {
             let nowhere = self.nowhere.get(id);
@@ -320,7 +337,7 @@ impl Summary {
         more(tally.copies_removed, "more removed: copies of the same jobs");
         more(tally.redirected, "among them to another target than before, under a new webhook-id");
         for (reason, count) in &tally.without_target {
-            more(*count, &format!("left: the store has no target for them now ({reason}; see leadhook explain)"));
+            more(*count, &format!("left: {reason} (see leadhook explain)"));
         }
         more(tally.failed_again, "left: failed again while this ran");
         more(tally.unreadable, "left: no jobs of ours (see leadhook failed list)");

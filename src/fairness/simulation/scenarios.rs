@@ -154,6 +154,24 @@ fn an_origin_that_hangs_for_many_organizations_leaves_room_to_others() {
 }
 
 #[test]
+fn who_is_answered_where_others_hang_has_its_turn() {
+    // A host of hooks for everybody, where some paths hang and one does not, with little to send.
+    let receivers = (0..41).map(|n| if n < 40 { hangs as Receiver } else { fast }).collect();
+    let mut world = World::new(64, receivers);
+    for lane in 0..41 {
+        world.names[lane] = format!("org{lane} https://shared.example").into();
+    }
+    for lane in 0..40 {
+        world.publish(lane, lane as f64 / 40.0, 10.0, 6_000);
+    }
+    world.publish(40, 60.0, 0.1, 60);
+    world.run_until(700.0);
+    let away = 60 - world.counts[40].delivered.len();
+    // It has no room in each moment: after its answer the others try again, and hang for a timeout of 30 s.
+    assert!(away <= 20, "{away} of its jobs of ten minutes are not delivered");
+}
+
+#[test]
 fn an_origin_that_was_down_for_many_organizations_is_back_at_full_rate_within_seconds() {
     for back in [30.0, 70.0] {
         let down: [Receiver; 2] = [

@@ -1,9 +1,13 @@
 //! What is put back otherwise than it was: to the target that the store names now, or as the event that it is.
 
+use std::collections::BTreeSet;
+
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
+
+use leadhook::store::TargetKey;
 
 use super::{drain, fail, failed, job, quiet_world};
 use crate::harness::{PATIENCE, World, event, eventually, receiver};
@@ -93,4 +97,24 @@ async fn an_event_that_the_broker_gave_up_goes_back_onto_the_events_queue() {
     assert_eq!(events[0].text("organization-id").as_deref(), Some("acme"));
     assert_eq!(events[0].properties.message_id().as_ref().unwrap().as_str(), "theirs");
     assert_eq!(world.ready("failed").await, 2);
+}
+
+#[tokio::test]
+async fn no_event_is_sent_twice_to_the_target_that_two_of_its_jobs_would_get() {
+    let world = quiet_world().await;
+    let of = |name: &str| {
+        let first = job(1);
+        let target = TargetKey::new("acme", None, Some(name));
+        first.redirected(&target)
+    };
+    let ids = fail(&world, [of("crm"), of("mail"), job(2)]).await;
+    let dry = failed(&world, &["replay", "--all", "--resolve-again", "--dry-run", "--json"]).await.json();
+    assert_eq!((&dry["would_replay"], &dry["without_target"]["goes_there_already"]), (&2.into(), &1.into()), "{dry}");
+    let replay = failed(&world, &["replay", "--all", "--resolve-again", "--yes", "--json"]).await;
+    assert_eq!((replay.code, &replay.json()["redirected"]), (Some(1), &1.into()), "{}", replay.out);
+    let there = drain(&world, "jobs").await;
+    let both = [job(1).webhook_id, job(2).webhook_id];
+    assert_eq!(there.iter().collect::<BTreeSet<_>>(), both.iter().collect(), "each once");
+    let left = drain(&world, "failed").await;
+    assert!(left.len() == 1 && ids.contains(&left[0]), "{left:?}");
 }
