@@ -38,7 +38,7 @@
 //! ([`lanes::KEPT`]), and but for twice what all others needed most of late. And a limit that is not used does not grow (as RFC 7661 has it for
 //! TCP), so that many which begin to hang at once take little more than what they used.
 //!
-//! **Origins** ([`origin::Origin`]). One that many organizations use hangs for all of them at once, and each lane without an attempt in
+//! **Origins** (`origin`). One that many organizations use hangs for all of them at once, and each lane without an attempt in
 //! flight would learn it by one of its own. So what is in flight is counted for each origin, too: while it answers nobody for
 //! [`lane::DOUBT`], its lanes count as uncertain from an eighth of the slots on, and begin nothing from a quarter on, but one attempt
 //! every [`lane::PROBE_EVERY`]. One answer, whosever, ends that; one organization alone seldom comes so far.
