@@ -12,7 +12,7 @@ use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
     options::{
         BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueDeclareOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -189,6 +189,30 @@ impl World {
         }
         let _ = connection.close(200, "counted".into()).await;
         Some(sum)
+    }
+
+    /// Deletes a queue of ours.
+    pub async fn delete(&self, queue: &str) {
+        let channel = connection::channel(&self.connection).await.expect("a channel");
+        let name = format!("leadhook.{queue}");
+        channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
+    }
+
+    /// The same for a queue without consumers, until it stays away: a RabbitMQ 3.10 under load can have it again a few
+    /// milliseconds later.
+    pub async fn delete_for_good(&self, queue: &str) {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let mut missing = 0;
+        asked_every(Duration::from_millis(10), "it stays away", async || {
+            let channel = connection::channel(&self.connection).await.expect("a channel");
+            let there = channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await;
+            missing = if there.is_ok() { 0 } else { missing + 1 };
+            if there.is_ok() {
+                self.delete(queue).await;
+            }
+            (missing == 10).then_some(())
+        })
+        .await;
     }
 
     /// All that lies on a queue; nothing where there is no such queue.

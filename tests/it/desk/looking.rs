@@ -23,7 +23,9 @@ const JOBS: u32 = 700;
 async fn looking_again_and_again_changes_nothing() {
     let world = quiet_world().await;
     let ids = fail(&world, (0..JOBS).map(job)).await;
-    for _ in 0..3 {
+    // LEADHOOK_LOOKS=1000: as often as support looks in a year.
+    let looks = std::env::var("LEADHOOK_LOOKS").map_or(3, |looks| looks.parse().expect("a number"));
+    for _ in 0..looks {
         let list = failed(&world, &["list", "--json"]).await;
         assert_eq!(list.ids(), ids);
         let list = list.json();
@@ -36,7 +38,11 @@ async fn looking_again_and_again_changes_nothing() {
         assert_eq!(message.body, event("ABC", n).into_bytes());
         assert_eq!(message.properties.message_id().as_ref().unwrap().as_str(), ids[n as usize]);
         assert_eq!(message.text("leadhook-reason").as_deref(), Some("exhausted"));
-        assert_eq!(message.text("x-delivery-count").as_deref(), Some("4"), "four looks, each counted once");
+        assert_eq!(
+            message.text("x-delivery-count").as_deref(),
+            Some(&*format!("{}", looks + 1)),
+            "each look counted once"
+        );
     }
 }
 
