@@ -198,23 +198,6 @@ impl World {
         channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
     }
 
-    /// The same for a queue without consumers, until it stays away: a RabbitMQ 3.10 under load can have it again a few
-    /// milliseconds later.
-    pub async fn delete_for_good(&self, queue: &str) {
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let mut missing = 0;
-        asked_every(Duration::from_millis(10), "it stays away", async || {
-            let channel = connection::channel(&self.connection).await.expect("a channel");
-            let there = channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await;
-            missing = if there.is_ok() { 0 } else { missing + 1 };
-            if there.is_ok() {
-                self.delete(queue).await;
-            }
-            (missing == 10).then_some(())
-        })
-        .await;
-    }
-
     /// All that lies on a queue; nothing where there is no such queue.
     pub async fn take_all(&self, queue: &str) -> Vec<Message> {
         let channel = connection::channel(&self.connection).await.expect("a channel");

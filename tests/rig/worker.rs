@@ -50,6 +50,17 @@ impl Worker {
             .await;
     }
 
+    /// Waits until its first look at its queues has counted them, which begins when it is ready: it declares what is missing then, and
+    /// the next look is ten seconds away.
+    pub async fn looked(&self) {
+        eventually("the first look at the queues", async || {
+            let (_, report) = self.get("/readyz").await?;
+            let report: serde_json::Value = serde_json::from_str(&report).ok()?;
+            report["queues"].as_object().is_some_and(|queues| !queues.is_empty()).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until it is not.
     pub async fn not_ready(&self) -> String {
         let (_, body) = eventually("the worker is not ready", async || {
