@@ -27,6 +27,7 @@ use crate::{
         export::Export,
         remove::{Doing, Removal},
         replay::{Ended, Replay, To},
+        reroute::Routes,
         survey::{Choice, Left, Survey},
         visit::Visit,
         wear::Renewer,
@@ -238,8 +239,9 @@ async fn replay(
     let names = shared.plan.names();
     let amqp = &shared.settings.amqp;
     let mut renewer = Renewer::new(amqp, &names.failed);
+    let routes = Routes::default();
     let mut replay =
-        Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate, holding: HOLDING, anew: None });
+        Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate, holding: HOLDING, routes: &routes });
     let mut notes = loop {
         let Some(turn) = shared.desk.turn().await else { break vec![STOPPING.to_owned()] };
         let mut visit = match Visit::open(amqp, &names.failed, None, || {}).await {

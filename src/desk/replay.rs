@@ -8,7 +8,7 @@
 //! before; see [`Visit::make_sure`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::{
     ledger::{Group, Ledger},
-    reroute::{self, Nowhere},
+    reroute::Routes,
     survey::{Survey, Wanted},
     visit::{Held, Visit, VisitError},
     wear::{Renewer, is_worn},
@@ -29,7 +29,6 @@ use crate::{
     delivery_log::{DeliveryLog, Entry, What},
     failpoint,
     job::Job,
-    store::Store,
 };
 
 /// Confirms under way at the same time.
@@ -65,8 +64,6 @@ pub struct Tally {
     pub not_removed: u64,
     /// Jobs that went to another target than before, under the id that they have there.
     pub redirected: u64,
-    /// Jobs for which the store has no target now, by the reason; left on the failed queue.
-    pub without_target: BTreeMap<&'static str, u64>,
     /// Why publishing failed first. The replay ends with the batch in which that happened.
     #[serde(skip)]
     pub problem: Option<PublishError>,
@@ -81,7 +78,6 @@ pub struct Replay<'a> {
     /// Jobs that came back, and messages that are no jobs: several visits meet them again.
     came_back: BTreeSet<String>,
     raw: BTreeSet<String>,
-    nowhere: BTreeMap<String, Nowhere>,
     ledger: Ledger,
     /// Acks since the visit began, or began anew.
     acked: u64,
@@ -104,8 +100,8 @@ pub struct To<'a> {
     pub rate: Option<u32>,
     /// Longest time for which a paced replay keeps others away, each time.
     pub holding: Duration,
-    /// Where targets are looked up anew; none: each goes to the target that it had.
-    pub anew: Option<&'a Store>,
+    /// Those that go to another target than before.
+    pub routes: &'a Routes,
 }
 
 impl<'a> Replay<'a> {
@@ -117,7 +113,6 @@ impl<'a> Replay<'a> {
             started: 0,
             came_back: BTreeSet::new(),
             raw: BTreeSet::new(),
-            nowhere: BTreeMap::new(),
             ledger: Ledger::default(),
             acked: 0,
             tally: Tally::default(),
@@ -146,11 +141,8 @@ impl<'a> Replay<'a> {
             let mut wanted = Vec::new();
             for held in batch {
                 match survey.wants(&held.record) {
-                    Wanted::Yes => match held.record.content.as_ref().map(|job| reroute::other(self.to.anew, job)) {
-                        Ok(Ok(_)) => wanted.push(held),
-                        Ok(Err(nowhere)) => drop(self.nowhere.insert(held.record.key().to_owned(), nowhere)),
-                        Err(_) => drop(self.raw.insert(held.record.key().to_owned())),
-                    },
+                    Wanted::Yes if held.record.content.is_ok() => wanted.push(held),
+                    Wanted::Yes => drop(self.raw.insert(held.record.key().to_owned())),
                     Wanted::CameBack => self.came_back.extend(held.identity()),
                     Wanted::No if is_worn(&held.record) => renewer.renew(&held).await,
                     Wanted::No => {}
@@ -187,11 +179,7 @@ impl<'a> Replay<'a> {
         self.tally.copies_removed += removed;
         self.acked += removed;
         self.tally.not_removed += plan.copies.len() as u64 - removed;
-        self.tally.without_target = BTreeMap::new();
-        for nowhere in self.nowhere.values() {
-            *self.tally.without_target.entry(nowhere.name()).or_default() += 1;
-        }
-        let To { publisher, jobs: queue, log, by, rate, anew, holding: _ } = self.to;
+        let To { publisher, jobs: queue, log, by, rate, routes, holding: _ } = self.to;
         let (begun, turns) = (self.begun, self.started);
         let lost = AtomicBool::new(false);
         self.started = turns.saturating_add(u32::try_from(plan.groups.len()).unwrap_or(u32::MAX));
@@ -208,8 +196,10 @@ impl<'a> Replay<'a> {
             }
             let before = chosen.record.content.as_ref().ok()?;
             let job = before.replayed(jiff::Timestamp::now());
-            let other = reroute::other(anew, before).ok()?;
-            let job = other.map(|target| job.redirected(&target)).unwrap_or(job);
+            let job = match routes.of(&before.webhook_id) {
+                Some(route) => job.redirected(&route.to),
+                None => job,
+            };
             Some((group, before, job))
         });
         let done = work.map(async |(group, before, job)| {
@@ -251,21 +241,18 @@ fn jobs_of(held: &[Held]) -> impl Iterator<Item = (usize, &Job)> {
 }
 
 /// What goes on record about one job: two records where its id has changed, so that each story tells of the other.
-fn entries<'a>(done: &'a Done<'a>) -> impl Iterator<Item = Entry<'a>> {
+fn entries<'a>(done: &'a Done<'a>) -> Vec<Entry<'a>> {
     let Done { before, job, .. } = done;
     let at = job.replayed_at.unwrap_or_else(jiff::Timestamp::now);
-    let moved = before.target != job.target;
-    let told = |told: &Job, word: &str, other: &Job| {
-        let reason = moved.then(|| format!("{word} {} as {}", other.target, other.webhook_id).into());
-        (told.webhook_id.clone(), told.target.to_string(), reason)
-    };
-    let old = moved.then(|| told(before, "now for", job));
-    old.into_iter().chain([told(job, "was for", before)]).map(move |(id, target, reason)| Entry {
-        id: Some(id.into()),
-        target: Some(target.into()),
-        reason,
-        ..Entry::of_job(What::Replayed, at, job)
-    })
+    let entry = |of: &'a Job| Entry::of_job(What::Replayed, at, of);
+    if before.webhook_id == job.webhook_id {
+        return vec![entry(job)];
+    }
+    let told = |word: &str, other: &Job| Some(format!("{word} {} as {}", other.target, other.webhook_id).into());
+    vec![
+        Entry { reason: told("now for", job), ..entry(before) },
+        Entry { reason: told("was for", before), ..entry(job) },
+    ]
 }
 
 /// One job is on the jobs queue.

@@ -3,18 +3,21 @@
 //! Pure: one revision of the store and the job decide. It stays within the job's organization, whatever the store says
 //! (DESIGN.md, 3): a campaign that moved takes no waiting lead along.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{record::Record, survey::Survey};
 use crate::{
     job::Job,
     store::{Misplaced, NoTarget, Resolution, Store, TargetKey},
 };
 
 /// Why a job cannot go anywhere now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nowhere {
     /// Nobody wants such an event now.
-    NoTarget(&'static str),
+    NoTarget(NoTarget),
     /// The campaign is not in the store, or another organization's.
-    Misplaced(&'static str),
+    Misplaced(Misplaced),
     /// None has the name of the old one, and it cannot be told which of the others it should be.
     Unclear,
     /// The same event goes to the same target already, as another job of this queue.
@@ -22,13 +25,76 @@ pub enum Nowhere {
 }
 
 impl Nowhere {
-    /// The word in `--json`; the same as in metrics and in `leadhook explain`.
+    /// The word in `--json`. What the store says has the word that metrics and `leadhook explain` have for it.
     pub fn name(self) -> &'static str {
         match self {
-            Nowhere::NoTarget(name) | Nowhere::Misplaced(name) => name,
+            Nowhere::NoTarget(reason) => reason.name(),
+            Nowhere::Misplaced(misplaced) => misplaced.name(),
             Nowhere::Unclear => "unclear_target",
             Nowhere::There => "goes_there_already",
         }
+    }
+}
+
+/// Where a job goes that leaves its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The target that it had.
+    pub from: TargetKey,
+    /// The target that it gets.
+    pub to: TargetKey,
+    /// Its `webhook-id` there.
+    pub id: String,
+}
+
+/// What looking targets up anew comes to, found out by the look before anything is done: people are told before they agree,
+/// and what is done is what they were told.
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: BTreeMap<String, Route>,
+    nowhere: BTreeMap<String, Nowhere>,
+    /// The ids of all jobs on the queue.
+    own: BTreeSet<String>,
+}
+
+impl Routes {
+    /// Looks at the next record of the queue.
+    pub fn see(&mut self, store: &Store, record: &Record) {
+        let Ok(job) = &record.content else { return };
+        self.own.insert(job.webhook_id.clone());
+        match target(store, job) {
+            Ok(to) if to == job.target => {}
+            Ok(to) => {
+                let route = Route { from: job.target.clone(), id: job.redirected(&to).webhook_id, to };
+                self.routes.insert(job.webhook_id.clone(), route);
+            }
+            Err(nowhere) => drop(self.nowhere.insert(job.webhook_id.clone(), nowhere)),
+        }
+    }
+
+    /// Takes out of the survey what has no target now, and what would be sent there twice; how many, by reason.
+    pub fn settle(&mut self, survey: &mut Survey) -> BTreeMap<&'static str, u64> {
+        let mut taken: BTreeSet<&str> = BTreeSet::new();
+        // Only what is meant takes an id: of two jobs for one target the other one is meant, where it is named.
+        for (id, route) in self.routes.iter().filter(|(id, _)| survey.chosen.contains_key(*id)) {
+            if self.own.contains(&route.id) || !taken.insert(&route.id) {
+                self.nowhere.insert(id.clone(), Nowhere::There);
+            }
+        }
+        let mut left = BTreeMap::new();
+        survey.chosen.retain(|id, _| match self.nowhere.get(id) {
+            Some(nowhere) => {
+                *left.entry(nowhere.name()).or_default() += 1;
+                false
+            }
+            None => true,
+        });
+        left
+    }
+
+    /// Where the job of this id goes, if it leaves its target.
+    pub fn of(&self, id: &str) -> Option<&Route> {
+        self.routes.get(id)
     }
 }
 
@@ -37,11 +103,11 @@ impl Nowhere {
 ///
 /// # Errors
 /// There is none, or it cannot be told which.
-pub fn target(store: &Store, job: &Job) -> Result<TargetKey, Nowhere> {
+fn target(store: &Store, job: &Job) -> Result<TargetKey, Nowhere> {
     let targets = match store.resolve(&job.campaign, Some(&job.organization), job.kind) {
         Resolution::Targets(targets) => targets,
-        Resolution::NoTarget(reason) => return Err(nobody(reason)),
-        Resolution::Misplaced(misplaced) => return Err(elsewhere(misplaced)),
+        Resolution::NoTarget(reason) => return Err(Nowhere::NoTarget(reason)),
+        Resolution::Misplaced(misplaced) => return Err(Nowhere::Misplaced(misplaced)),
     };
     let keys = || targets.iter().map(|target| &target.key);
     let same = keys().find(|key| **key == job.target);
@@ -51,43 +117,39 @@ pub fn target(store: &Store, job: &Job) -> Result<TargetKey, Nowhere> {
     same.or_else(namesake).or_else(only).cloned().ok_or(Nowhere::Unclear)
 }
 
-/// The same, if there is a store to look into, and if it is another than the job's own.
-///
-/// # Errors
-/// As [`target`].
-pub fn other(store: Option<&Store>, job: &Job) -> Result<Option<TargetKey>, Nowhere> {
-    let found = store.map(|store| target(store, job)).transpose()?;
-    Ok(found.filter(|found| *found != job.target))
-}
-
-fn nobody(reason: NoTarget) -> Nowhere {
-    Nowhere::NoTarget(reason.name())
-}
-
-fn elsewhere(misplaced: Misplaced) -> Nowhere {
-    Nowhere::Misplaced(misplaced.name())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{desk::record::tests::job, event::EventKind, settings::Secrets, store};
+    use crate::{
+        desk::{
+            filter::Filter,
+            record::{Reason, tests::job},
+            selection::Selection,
+            survey::{Choice, Surveyor},
+        },
+        event::EventKind,
+        settings::Secrets,
+        store,
+    };
 
-    fn resolved(store: &str, campaign: &str, key: &str) -> Result<String, &'static str> {
+    fn loaded(store: &str) -> Store {
         let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         std::fs::write(file.path(), store).unwrap();
-        let store =
-            store::load(file.path(), &Secrets { environment_prefix: "LEADHOOK_SECRET_".into(), directory: None })
-                .unwrap();
-        let key = TargetKey::parse(key).unwrap();
-        let job = Job {
+        let secrets = Secrets { environment_prefix: "LEADHOOK_SECRET_".into(), directory: None };
+        store::load(file.path(), &secrets).unwrap()
+    }
+
+    fn failed(campaign: &str, key: &str) -> Job {
+        Job {
             organization: "acme".into(),
             campaign: campaign.into(),
             kind: EventKind::Delivered,
-            target: key,
-            ..job()
-        };
-        target(&store, &job).map(|key| key.to_string()).map_err(Nowhere::name)
+            ..job().redirected(&TargetKey::parse(key).unwrap())
+        }
+    }
+
+    fn resolved(store: &str, campaign: &str, key: &str) -> Result<String, &'static str> {
+        target(&loaded(store), &failed(campaign, key)).map(|key| key.to_string()).map_err(Nowhere::name)
     }
 
     const ONE: &str = "
@@ -148,5 +210,37 @@ organizations:
         assert_eq!(resolved(SEVERAL, "OWN", "acme#mail"), Err("unclear_target"));
         assert_eq!(resolved(NAMED, "ABC", "acme#crm"), Err("unclear_target"), "mail has a job of its own");
         assert_eq!(resolved(NAMED, "ABC", "acme").as_deref(), Ok("acme#mail"));
+    }
+
+    /// What is left of a choice, and what was taken out, of one event that failed at these targets.
+    fn settled(choice: Choice, jobs: &[Job]) -> (Vec<String>, BTreeMap<&'static str, u64>) {
+        let (store, mut routes, mut surveyor) = (loaded(ONE), Routes::default(), Surveyor::new(choice));
+        for job in jobs {
+            let content = Ok(job.clone());
+            let record = Record { content, reason: Reason::Unsaid, detail: None, failed_at: None, deliveries: 0 };
+            routes.see(&store, &record);
+            surveyor.add(&record);
+        }
+        let mut survey = surveyor.finish();
+        let left = routes.settle(&mut survey);
+        let to = |id: &String| routes.of(id).map_or("its own".to_owned(), |route| route.to.to_string());
+        (survey.chosen.keys().map(to).collect(), left)
+    }
+
+    #[test]
+    fn nothing_is_sent_twice_to_one_target() {
+        let all = || Choice::Matching(Filter::default());
+        let [crm, mail, own] = ["acme#crm", "acme#mail", "acme"].map(|key| failed("ABC", key));
+        let there = BTreeMap::from([("goes_there_already", 1)]);
+        let of = |to: &str| vec![to.to_owned()];
+        assert_eq!(settled(all(), &[crm.clone(), mail.clone()]), (of("acme"), there.clone()), "one of the two");
+        assert_eq!(settled(all(), &[crm.clone(), own]), (of("its own"), there), "which has a job of its own");
+        // Copies of one job are one.
+        assert_eq!(settled(all(), &[crm.clone(), crm.clone()]), (of("acme"), BTreeMap::new()));
+        for named in [&crm, &mail] {
+            let choice = Choice::Named(Selection::whole(vec![named.webhook_id.clone()]));
+            let jobs = [crm.clone(), mail.clone()];
+            assert_eq!(settled(choice, &jobs), (of("acme"), BTreeMap::new()), "whichever is named");
+        }
     }
 }

@@ -23,20 +23,20 @@ use crate::{
         readable::{counted, jobs, messages, progress},
     },
     desk::{
-        record::Record,
         replay::{Ended, HOLDING, Replay, Tally, To},
-        reroute::{self, Nowhere},
+        reroute::{Route, Routes},
         survey::{Choice, Left, Survey},
         wear::Renewer,
     },
-    store::{self, Store, TargetKey},
+    store::{self, TargetKey},
 };
 
 /// Put failed jobs back: the same webhook-id and body, all attempts anew
 ///
-/// (With --resolve-again another target gets it under another webhook-id.) Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
+/// Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
 /// time: nothing is lost, at worst a job is delivered twice under the same webhook-id. What the delivery log says was
-/// delivered all the same is left, unless it is named by its id.
+/// delivered all the same is left, unless it is named by its id. A job that --resolve-again sends to another target has
+/// another webhook-id there.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit codes: 0 all replayed but what was delivered already, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several \
@@ -69,27 +69,33 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let named = matches!(choice, Choice::Named(_));
     let store = args.resolve_again.then(|| store::load(&desk.settings.store.path, &desk.settings.secrets)).transpose();
     let store = store.map_err(|error| Refusal::usage(error.to_string()))?;
-    let mut routes = Routes::new(store.as_ref());
-    let (mut survey, notes) = desk.survey_seeing(choice, false, args.json, |record| routes.see(record)).await?;
-    let without_target = routes.leave(&mut survey);
+    let mut routes = Routes::default();
+    let seen = desk.survey_seeing(choice, false, args.json, |record| {
+        if let Some(store) = &store {
+            routes.see(store, record);
+        }
+    });
+    let (mut survey, notes) = seen.await?;
+    let without_target = routes.settle(&mut survey);
+    let new_id = |id: &str| routes.of(id).map(|route| route.id.as_str());
     // Who names a job means it, delivered or not.
     let (mut left, mut log_problem) = (Left::default(), None);
     if !named {
-        let ids = survey.ids().into_iter().flat_map(|id| [Some(id), routes.new_id(id)]).flatten().collect();
+        let ids = survey.ids().into_iter().flat_map(|id| [Some(id), new_id(id)]).flatten().collect();
         let (known, problem) = known::ask(desk, &ids, survey.oldest, args.json).await;
         if let Some(problem) = &problem {
             output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
         }
-        left = survey.leave_delivered(&known, |id| routes.new_id(id));
+        left = survey.leave_delivered(&known, new_id);
         log_problem = problem;
     }
     let count = survey.jobs();
     let done = Tally { unreadable: survey.unreadable + survey.chosen.len() as u64 - count, ..Tally::default() };
-    let redirected = routes.redirected(&survey);
+    let redirected = redirected(&routes, &survey);
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
-        let done = Tally { without_target, redirected: 0, ..done };
-        return Summary::of(done, would, redirected, (left, log_problem), &survey, notes, desk).tell(args.json);
+        let of = Summary::of(done, (left, log_problem), &survey, notes, desk);
+        return Summary { would_replay: would, would_redirect: redirected, without_target, ..of }.tell(args.json);
     }
     if !named {
         agree(args.yes, &question(count, &redirected, left, log_problem.as_deref()))?;
@@ -105,7 +111,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         by: &by,
         rate: args.rate,
         holding: HOLDING,
-        anew: store.as_ref(),
+        routes: &routes,
     };
     let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;
     let unwritten = close(log).await;
@@ -115,10 +121,8 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     tally.unreadable += survey.unreadable;
     let mut notes = if overlooked.is_empty() { notes } else { overlooked };
     notes.extend(unwritten);
-    for (reason, count) in without_target {
-        *tally.without_target.entry(reason).or_default() += count;
-    }
-    Summary::of(tally, None, Vec::new(), (left, log_problem), &survey, notes, desk).tell(args.json)
+    let of = Summary::of(tally, (left, log_problem), &survey, notes, desk);
+    Summary { without_target, ..of }.tell(args.json)
 }
 
 /// Pause between two visits of a paced replay, for others who wait for their turn.
@@ -175,68 +179,17 @@ fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&
     question
 }
 
-/// What looking targets up anew comes to, found out before anybody agrees to it.
-struct Routes<'a> {
-    store: Option<&'a Store>,
-    /// Of jobs that go to another target: the old, the new, and the id there.
-    other: BTreeMap<String, (TargetKey, TargetKey, String)>,
-    nowhere: BTreeMap<String, Nowhere>,
-    /// Who goes under which id: jobs with their own, and the first of those that would get it.
-    taken: BTreeMap<String, String>,
-}
-
-impl<'a> Routes<'a> {
-    fn new(store: Option<&'a Store>) -> Routes<'a> {
-        Routes { store, other: BTreeMap::new(), nowhere: BTreeMap::new(), taken: BTreeMap::new() }
+/// How many of what is meant go from which target to which.
+fn redirected(routes: &Routes, survey: &Survey) -> Vec<Redirected> {
+    let mut counts: BTreeMap<(&TargetKey, &TargetKey), u64> = BTreeMap::new();
+    for Route { from, to, .. } in survey.chosen.keys().filter_map(|id| routes.of(id)) {
+        *counts.entry((from, to)).or_default() += 1;
     }
-
-    fn see(&mut self, record: &Record) {
-        let (Ok(job), Some(_)) = (&record.content, self.store) else { return };
-        self.taken.insert(job.webhook_id.clone(), job.webhook_id.clone());
-        match reroute::other(self.store, job) {
-            Ok(None) => {}
-            Ok(Some(target)) => {
-                let id = job.redirected(&target).webhook_id;
-                self.other.insert(job.webhook_id.clone(), (job.target.clone(), target, id));
-            }
-            Err(nowhere) => drop(self.nowhere.insert(job.webhook_id.clone(), nowhere)),
-        }
-    }
-
-    /// Takes out of the survey what has no target now, and what would be sent there twice; by reason.
-    fn leave(&mut self, survey: &mut Survey) -> BTreeMap<&'static str, u64> {
-        for (id, (_, _, there)) in &self.other {
-            let first = self.taken.entry(there.clone()).or_insert_with(|| id.clone());
-            if first != id {
-                self.nowhere.insert(id.clone(), Nowhere::There);
-            }
-        }
-        let mut left = BTreeMap::new();
-        survey.chosen.retain(|id, _| {
-            let nowhere = self.nowhere.get(id);
-            nowhere.inspect(|nowhere| *left.entry(nowhere.name()).or_default() += 1).is_none()
-        });
-        left
-    }
-
-    /// The id that a job gets, if it is another.
-    fn new_id(&self, id: &str) -> Option<&str> {
-        self.other.get(id).map(|(_, _, id)| id.as_str())
-    }
-
-    /// How many of what is meant go where else.
-    fn redirected(&self, survey: &Survey) -> Vec<Redirected> {
-        let mut counts: BTreeMap<(&TargetKey, &TargetKey), u64> = BTreeMap::new();
-        for (from, to, _) in survey.chosen.keys().filter_map(|id| self.other.get(id)) {
-            *counts.entry((from, to)).or_default() += 1;
-        }
-        let line = |((from, to), jobs): ((&TargetKey, &TargetKey), u64)| Redirected {
-            from: from.to_string(),
-            to: to.to_string(),
-            jobs,
-        };
-        counts.into_iter().map(line).collect()
-    }
+    let line = |((from, to), jobs): ((&TargetKey, &TargetKey), u64)| {
+        let (from, to) = (from.to_string(), to.to_string());
+        Redirected { from, to, jobs }
+    };
+    counts.into_iter().map(line).collect()
 }
 
 /// Jobs that go to another target than before.
@@ -265,6 +218,8 @@ pub(super) struct Summary {
     pub would_redirect: Vec<Redirected>,
     #[serde(flatten)]
     pub tally: Tally,
+    /// Jobs that have no target now, or would be sent there twice, by reason; left on the failed queue.
+    pub without_target: BTreeMap<&'static str, u64>,
     /// Jobs that were delivered all the same, says the delivery log; left on the failed queue.
     pub delivered_already: u64,
     /// Jobs of which the delivery log cannot tell; replayed.
@@ -282,8 +237,6 @@ pub(super) struct Summary {
 impl Summary {
     fn of(
         tally: Tally,
-        would_replay: Option<u64>,
-        would_redirect: Vec<Redirected>,
         (left, log_problem): (Left, Option<String>),
         survey: &Survey,
         notes: Vec<String>,
@@ -291,8 +244,9 @@ impl Summary {
     ) -> Summary {
         let problem = tally.problem.as_ref().map(|problem| explanation(problem, desk.jobs.as_str()));
         Summary {
-            would_replay,
-            would_redirect,
+            would_replay: None,
+            would_redirect: Vec::new(),
+            without_target: BTreeMap::new(),
             tally,
             delivered_already: left.delivered,
             delivery_unknown: left.unknown,
@@ -311,7 +265,7 @@ impl Summary {
 
     pub fn exit(&self) -> Exit {
         let Tally { unreadable, not_published, not_removed, .. } = self.tally;
-        let without_target: u64 = self.tally.without_target.values().sum();
+        let without_target: u64 = self.without_target.values().sum();
         // What was delivered already is left on purpose: all that ought to be replayed was.
         let fine = without_target + unreadable + not_published + not_removed == 0
             && self.unknown.is_empty()
@@ -336,7 +290,7 @@ impl Summary {
         };
         more(tally.copies_removed, "more removed: copies of the same jobs");
         more(tally.redirected, "among them to another target than before, under a new webhook-id");
-        for (reason, count) in &tally.without_target {
+        for (reason, count) in &self.without_target {
             more(*count, &format!("left: {reason} (see leadhook explain)"));
         }
         more(tally.failed_again, "left: failed again while this ran");
