@@ -55,9 +55,10 @@ step_test() {
 }
 
 # The tests that break things mostly wait for a state: one more of them at once than there are cores leaves less of the machine
-# idle. These are all that `cargo test` runs; there are no doc tests.
+# idle. Together these are all that `cargo test` runs.
 run_tests() {
-    cargo test --locked --lib --bins --test it --test properties &&
+    cargo test --locked --doc &&
+        cargo test --locked --lib --bins --test it --test properties &&
         RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test --locked --test faults
 }
 

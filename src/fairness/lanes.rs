@@ -177,12 +177,10 @@ impl Lanes {
             0 => free > 0,
             some => some <= SHARE * free && free > self.slots / RESERVED,
         };
-        let uncertain = match lane.in_flight() == 0 && lane.is_unblemished() {
-            true if !doubted || origin.is_overdue(now) => {
-                let first = (self.slots * (UNHEARD_OF - UNCERTAIN)) / 8;
-                (self.slots * UNHEARD_OF).div_ceil(8).max(idle + first)
-            }
-            true | false => (self.slots * UNCERTAIN).div_ceil(8).max(idle),
+        let first = lane.in_flight() == 0 && lane.is_unblemished() && (!doubted || origin.is_overdue(now));
+        let uncertain = match first {
+            true => (self.slots * UNHEARD_OF).div_ceil(8).max(idle + self.slots * (UNHEARD_OF - UNCERTAIN) / 8),
+            false => (self.slots * UNCERTAIN).div_ceil(8).max(idle),
         };
         let share = fair && !held && (lane.is_proven() || self.unproven < uncertain);
         let full = asked.own.filter(|own| lane.is_full(*own));

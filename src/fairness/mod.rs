@@ -35,13 +35,14 @@
 //! something is left for the next one. Lanes that have not answered since their trouble, since the start, or for
 //! [`lane::DOUBT`], get no more once they have half of the slots together ([`lanes::UNCERTAIN`]), but for the first attempt of
 //! one that nothing is known of ([`lanes::UNHEARD_OF`]). Where slots lie idle they may have more: all but a quarter
-//! ([`lanes::KEPT`]), and but for twice what all others needed most of late. And a limit that is not used does not grow (as RFC 7661 has it for
-//! TCP), so that many which begin to hang at once take little more than what they used.
+//! ([`lanes::KEPT`]), and but for twice what all others needed most of late. And a limit that is not used does not grow (as RFC
+//! 7661 has it for TCP), so that many which begin to hang at once take little more than what they used.
 //!
 //! **Origins** (`origin`). One that many organizations use hangs for all of them at once, and each lane without an attempt in
 //! flight would learn it by one of its own. So what is in flight is counted for each origin, too: while it answers nobody for
 //! [`lane::DOUBT`], its lanes count as uncertain from an eighth of the slots on, and begin nothing from a quarter on, but one attempt
-//! every [`lane::PROBE_EVERY`]. One answer, whosever, ends that; one organization alone seldom comes so far.
+//! every [`lane::PROBE_EVERY`]. A sixteenth beside is for lanes that have not failed: it may hang for some and answer others. One
+//! answer, whosever, ends that; one organization alone seldom comes so far.
 //!
 //! **A target's own limit** (`max_in_flight` in the store) is counted for that target within its lane ([`Own`]).
 //!

@@ -50,8 +50,8 @@ impl Worker {
             .await;
     }
 
-    /// Waits until its first look at its queues has counted them, which begins when it is ready: it declares what is missing then, and
-    /// the next look is ten seconds away.
+    /// Waits until its first look at its queues has counted them, which begins when it is ready: it declares what is missing
+    /// then, and the next look is ten seconds away.
     pub async fn looked(&self) {
         eventually("the first look at the queues", async || {
             let (_, report) = self.get("/readyz").await?;
