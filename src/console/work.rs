@@ -225,7 +225,7 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     Ok(state([lines, notes].concat()))
 }
 
-/// Longest time for which a paced replay keeps the pages of the failed queue waiting.
+/// Longest time for which a paced replay publishes before the pages of the failed queue have their turn.
 const HOLDING: Duration = Duration::from_secs(5);
 
 async fn replay(

@@ -151,8 +151,11 @@ impl<'a> Replay<'a> {
             let room = most.map_or(usize::MAX, |most| {
                 usize::try_from(most.saturating_sub(self.started.into())).unwrap_or(usize::MAX)
             });
-            let time_is_up = wanted.len() > room;
-            wanted.truncate(room);
+            let rest = wanted.split_off(room.min(wanted.len()));
+            let time_is_up = !rest.is_empty();
+            for held in rest.iter().filter(|held| is_worn(&held.record)) {
+                renewer.renew(held).await;
+            }
             self.put_back(&wanted, visit).await?;
             done(self.tally.replayed);
             if time_is_up {

@@ -248,6 +248,8 @@ mod tests {
         assert_eq!(left.leave_delivered(&known, |_| None), Left { delivered: 1, unknown: 0 });
         assert_eq!(left.ids(), BTreeSet::from(["wh_b"]));
         assert_eq!(asked().leave_delivered(&Known::default(), |_| None), Left { delivered: 0, unknown: 2 });
+        let elsewhere = |id: &str| (id == "wh_b").then_some("wh_a");
+        assert_eq!(asked().leave_delivered(&known, elsewhere), Left { delivered: 2, unknown: 0 }, "under its new id");
         let mut kept = asked();
         kept.keep_delivered(&known);
         assert_eq!(kept.ids(), BTreeSet::from(["wh_a"]));

@@ -13,6 +13,7 @@ use std::{
 use leadhook::{
     delivery::outcome::{FailReason, RetryReason},
     delivery_log::What,
+    desk::reroute,
     event::{Event, EventKind},
     metrics, rejection,
     settings::{self, Key},
@@ -118,6 +119,10 @@ fn every_reason_is_explained() {
     for word in states.chain(words).chain(["data shown".to_owned()]) {
         let said = |text: &&str| *text == word || *text == format!("--state {word}");
         assert!(codes(&support).iter().any(said), "docs/SUPPORT.md does not say what {word} means");
+    }
+    let failures = read("docs/failures.md");
+    for word in [reroute::UNCLEAR, reroute::THERE] {
+        assert!(codes(&failures).contains(&word), "docs/failures.md does not say what {word} means");
     }
     check(of("docs/store.md", "No target is a normal result"), NoTarget::ALL.map(NoTarget::name).to_vec());
 }

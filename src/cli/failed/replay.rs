@@ -24,7 +24,7 @@ use crate::{
     },
     desk::{
         replay::{Ended, HOLDING, Replay, Tally, To},
-        reroute::{Route, Routes},
+        reroute::{self, Route, Routes},
         survey::{Choice, Left, Survey},
         wear::Renewer,
     },
@@ -76,17 +76,22 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         }
     });
     let (mut survey, notes) = seen.await?;
-    let without_target = routes.settle(&mut survey);
+    let mut without_target = routes.leave_homeless(&mut survey);
     let new_id = |id: &str| routes.of(id).map(|route| route.id.as_str());
     // Who names a job means it, delivered or not.
     let (mut left, mut log_problem) = (Left::default(), None);
-    if !named {
+    if named {
+        without_target.extend(twice(&routes, &mut survey));
+    } else {
         let ids = survey.ids().into_iter().flat_map(|id| [Some(id), new_id(id)]).flatten().collect();
         let (known, problem) = known::ask(desk, &ids, survey.oldest, args.json).await;
         if let Some(problem) = &problem {
             output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
         }
         left = survey.leave_delivered(&known, new_id);
+        without_target.extend(twice(&routes, &mut survey));
+        // Of what was taken out since nothing needs to be known.
+        left.unknown = survey.leave_delivered(&known, new_id).unknown;
         log_problem = problem;
     }
     let count = survey.jobs();
@@ -179,6 +184,21 @@ fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&
     question
 }
 
+/// Takes out what would be sent to one target twice; with the word for it.
+fn twice(routes: &Routes, survey: &mut Survey) -> Option<(&'static str, u64)> {
+    let left = routes.leave_twice(survey);
+    (left > 0).then_some((reroute::THERE, left))
+}
+
+/// Why jobs have no target now, in words.
+fn homeless(reason: &str) -> String {
+    match reason {
+        reroute::THERE => "left: another failed job takes the same event to the same target".to_owned(),
+        reroute::UNCLEAR => "left: it cannot be told which of the campaign's targets they should go to".to_owned(),
+        reason => format!("left: they have no target now, {reason} (see leadhook explain)"),
+    }
+}
+
 /// How many of what is meant go from which target to which.
 fn redirected(routes: &Routes, survey: &Survey) -> Vec<Redirected> {
     let mut counts: BTreeMap<(&TargetKey, &TargetKey), u64> = BTreeMap::new();
@@ -204,7 +224,8 @@ pub(super) struct Redirected {
 
 impl fmt::Display for Redirected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {} go to {}, under a new webhook-id", jobs(self.jobs), self.from, self.to)
+        let go = if self.jobs == 1 { "goes" } else { "go" };
+        write!(f, "{} for {} {go} to {}, under a new webhook-id", jobs(self.jobs), self.from, self.to)
     }
 }
 
@@ -291,7 +312,7 @@ impl Summary {
         more(tally.copies_removed, "more removed: copies of the same jobs");
         more(tally.redirected, "among them to another target than before, under a new webhook-id");
         for (reason, count) in &self.without_target {
-            more(*count, &format!("left: {reason} (see leadhook explain)"));
+            more(*count, &homeless(reason));
         }
         more(tally.failed_again, "left: failed again while this ran");
         more(tally.unreadable, "left: no jobs of ours (see leadhook failed list)");

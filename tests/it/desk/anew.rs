@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
-
-use leadhook::store::TargetKey;
+use leadhook::{
+    delivery_log::{Entry, What, batch},
+    job::Job,
+    store::TargetKey,
+};
+use serde_json::json;
 
 use super::{drain, fail, failed, job, quiet_world};
 use crate::harness::{PATIENCE, World, event, eventually, receiver};
@@ -32,6 +37,8 @@ async fn resolved_again_a_job_goes_where_the_store_sends_its_campaign_now() {
     assert_eq!(would["would_replay"], 1, "{would}");
     assert_eq!(would["would_redirect"][0]["from"], "acme", "{would}");
     assert_eq!(would["would_redirect"][0]["to"], "acme/ABC", "{would}");
+    let told = failed(&world, &["replay", "--all", "--resolve-again", "--dry-run"]).await.out;
+    assert!(told.contains("1 job for acme goes to acme/ABC, under a new webhook-id"), "{told}");
     let replay = failed(&world, &["replay", "--all", "--resolve-again", "--yes", "--json"]).await;
     assert_eq!(replay.code, Some(0), "{} {}", replay.out, replay.err);
     let tally = replay.json();
@@ -89,6 +96,10 @@ async fn an_event_that_the_broker_gave_up_goes_back_onto_the_events_queue() {
 
     let named = failed(&world, &["requeue", &ids[0], "--yes", "--json"]).await;
     assert_eq!((named.code, &named.json()["unusable"]), (Some(1), &1.into()), "a job is no event: {}", named.out);
+    for (reason, chosen) in [("unknown", 2), ("dead_lettered", 0)] {
+        let some = failed(&world, &["requeue", "--reason", reason, "--dry-run", "--json"]).await;
+        assert_eq!(some.json()["chosen"], chosen, "{reason}: {}", some.out);
+    }
     let all = failed(&world, &["requeue", "--all", "--yes", "--json"]).await;
     let tally = all.json();
     assert_eq!((all.code, &tally["requeued"], &tally["unusable"]), (Some(1), &1.into(), &1.into()), "{tally}");
@@ -102,12 +113,7 @@ async fn an_event_that_the_broker_gave_up_goes_back_onto_the_events_queue() {
 #[tokio::test]
 async fn no_event_is_sent_twice_to_the_target_that_two_of_its_jobs_would_get() {
     let world = quiet_world().await;
-    let of = |name: &str| {
-        let first = job(1);
-        let target = TargetKey::new("acme", None, Some(name));
-        first.redirected(&target)
-    };
-    let ids = fail(&world, [of("crm"), of("mail"), job(2)]).await;
+    let ids = fail(&world, [named("crm"), named("mail"), job(2)]).await;
     let dry = failed(&world, &["replay", "--all", "--resolve-again", "--dry-run", "--json"]).await.json();
     assert_eq!((&dry["would_replay"], &dry["without_target"]["goes_there_already"]), (&2.into(), &1.into()), "{dry}");
     let replay = failed(&world, &["replay", "--all", "--resolve-again", "--yes", "--json"]).await;
@@ -117,4 +123,33 @@ async fn no_event_is_sent_twice_to_the_target_that_two_of_its_jobs_would_get() {
     assert_eq!(there.iter().collect::<BTreeSet<_>>(), both.iter().collect(), "each once");
     let left = drain(&world, "failed").await;
     assert!(left.len() == 1 && ids.contains(&left[0]), "{left:?}");
+}
+
+/// Puts on record that a job was delivered.
+async fn delivered_all_the_same(world: &World, job: &Job) {
+    let mut lines = Vec::new();
+    batch::add(&mut lines, &Entry::of_job(What::Delivered, Timestamp::now(), job));
+    world.publish_to("", "leadhook.log", &batch::message("test", 1, &lines), BasicProperties::default()).await;
+}
+
+/// Of event 1, for a target of this name.
+fn named(name: &str) -> Job {
+    job(1).redirected(&TargetKey::new("acme", None, Some(name)))
+}
+
+#[tokio::test]
+async fn what_the_log_says_was_delivered_there_is_left_and_takes_nothing_there() {
+    let (first, second) = (named("crm"), named("mail"));
+    // One of the two was delivered all the same, or the event was under the id that both would get.
+    for (delivered, replayed) in [(&first, 1_u32), (&second, 1), (&job(1), 0)] {
+        let world = quiet_world().await;
+        delivered_all_the_same(&world, delivered).await;
+        fail(&world, [first.clone(), second.clone()]).await;
+        let replay = failed(&world, &["replay", "--all", "--resolve-again", "--yes", "--json"]).await;
+        let tally = replay.json();
+        assert_eq!(replay.code, Some(0), "{tally:#} {}", replay.err);
+        assert_eq!((&tally["replayed"], &tally["without_target"]), (&replayed.into(), &json!({})), "{tally:#}");
+        assert_eq!(tally["delivered_already"], 2 - replayed, "{tally:#}");
+        assert_eq!(world.ready("jobs").await, replayed);
+    }
 }
