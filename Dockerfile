@@ -4,6 +4,7 @@
 FROM rust:1-bookworm AS build
 WORKDIR /build
 # The libraries first, in a layer that stays as long as Cargo.lock does: they are most of the time.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \

@@ -17,6 +17,11 @@ mod summary;
 
 use clap::{Parser, Subcommand};
 
+/// The worker's, so that the ceiling has no worse one.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(about = "Measures Leadhook against the barest program that does the same")]
 struct Cli {

@@ -19,8 +19,9 @@ need_rust() {
     command -v cargo > /dev/null || die "cargo is missing: Leadhook is built with Rust $wanted or newer; $advice"
     found=$(rustc --version | cut -d ' ' -f 2)
     at_least "$found" "$wanted" || die "rustc is $found, but Rust $wanted or newer is needed; $advice"
-    # The TLS library is C and assembler: it needs a compiler, and nothing else (no cmake, no Go, no OpenSSL).
-    command -v "${CC:-cc}" > /dev/null || die "a C compiler is missing (for the TLS library): apt-get install gcc libc6-dev"
+    # The TLS library and the allocator are C and assembler: they need a compiler and make, and nothing else (no cmake, no Go, no OpenSSL).
+    command -v "${CC:-cc}" > /dev/null || die "a C compiler is missing (for TLS and the allocator): apt-get install gcc libc6-dev"
+    command -v make > /dev/null || die "make is missing (for the allocator): apt-get install make"
 }
 
 # Where cargo puts the debug build.
