@@ -79,7 +79,11 @@ pub async fn run(settings: Settings) -> Exit {
         settings,
     });
     tokio::spawn(stop_on_signal(shutdown.clone(), health));
-    let end = worker::run(context, shutdown).await;
+    // A task: the main thread would have to be woken for what arrives, and hand each message over to the runtime's threads.
+    let end = match tokio::spawn(worker::run(context, shutdown)).await {
+        Ok(end) => end,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    };
     ended.cancel();
     let _ = tokio::join!(admin, watching);
     match end {

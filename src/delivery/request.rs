@@ -20,6 +20,9 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("leadhook-attempt");
 /// `traceparent` (W3C Trace Context)
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// How many headers are added to the target's at most, those that HTTP itself needs included.
+const OURS: usize = 9;
+
 /// What every attempt calls itself.
 pub const AGENT: &str = concat!("leadhook/", env!("CARGO_PKG_VERSION"));
 
@@ -53,7 +56,9 @@ pub struct UnusableWebhookId;
 /// # Errors
 /// [`UnusableWebhookId`] when the id is empty or holds anything but visible ASCII.
 pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebhookId> {
-    let mut headers = delivery.target.headers.clone();
+    let targets = &delivery.target.headers;
+    let mut headers = HeaderMap::with_capacity(targets.len() + OURS);
+    headers.extend(targets.clone());
     if let Some(trace) = delivery.traceparent.and_then(traceparent) {
         headers.entry(TRACEPARENT).or_insert(trace);
     }

@@ -121,19 +121,19 @@ pub struct Poster {
 struct Way {
     dial: Dial,
     tls: rustls::ClientConfig,
-    nobody: Client,
+    nobody: Arc<Client>,
     /// For one connection.
     deadline: Duration,
-    identified: Arc<Mutex<HashMap<[u8; 32], Client>>>,
+    identified: Arc<Mutex<HashMap<[u8; 32], Arc<Client>>>>,
 }
 
 impl Way {
     fn new(dial: Dial, tls: rustls::ClientConfig, deadline: Duration) -> Way {
-        let nobody = client(HttpsConnector::from((dial.clone(), tls.clone())), deadline);
+        let nobody = Arc::new(client(HttpsConnector::from((dial.clone(), tls.clone())), deadline));
         Way { dial, tls, nobody, deadline, identified: Arc::default() }
     }
 
-    fn client(&self, identity: Option<&Identity>) -> Client {
+    fn client(&self, identity: Option<&Identity>) -> Arc<Client> {
         let Some(identity) = identity else { return self.nobody.clone() };
         let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
         // Certificates are renewed, and the clients of old ones are in no use any more.
@@ -141,7 +141,7 @@ impl Way {
             identified.clear();
         }
         let connector = || HttpsConnector::from((self.dial.clone(), tls::identified(&self.tls, identity)));
-        let made = || client(connector(), self.deadline);
+        let made = || Arc::new(client(connector(), self.deadline));
         identified.entry(identity.print()).or_insert_with(made).clone()
     }
 }

@@ -31,10 +31,12 @@ use crate::{
 const CRASH_LOOP: u32 = 12;
 
 /// Settles one job.
-pub async fn deliver(context: &Context, input: Input) {
+///
+/// Message and job are boxed: a task has room for all that its functions hand on, once for each.
+pub async fn deliver(context: &Context, input: Box<Input>) {
     failpoint::hit("job.taken", "");
     let job = match Job::decode(&input.properties, input.body.clone()) {
-        Ok(job) => Job { given_out: u32::try_from(input.given_out()).unwrap_or(u32::MAX), ..job },
+        Ok(job) => Box::new(Job { given_out: u32::try_from(input.given_out()).unwrap_or(u32::MAX), ..job }),
         Err(Malformed::Newer(version)) => return Box::pin(put_aside(context, input, version)).await,
         Err(Malformed::Broken(detail)) => {
             let rejection = Rejection::new(RejectReason::MalformedJob, detail);
@@ -42,7 +44,7 @@ pub async fn deliver(context: &Context, input: Input) {
         }
     };
     // All that is needed of the message from here on: its headers are let go of before the wait for the receiver.
-    let Input { receipt, redelivered, .. } = input;
+    let Input { receipt, redelivered, .. } = *input;
     let key = Key { copy: job.copy.as_str().into(), attempt: job.attempt };
     let known = match redelivered {
         true => context.memory.recall(&key).await,
@@ -180,7 +182,7 @@ fn report(context: &Context, job: &Job, step: &Step) {
     }
 }
 
-async fn reject_job(context: &Context, input: Input, rejection: Rejection) {
+async fn reject_job(context: &Context, input: Box<Input>, rejection: Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
@@ -190,7 +192,7 @@ async fn reject_job(context: &Context, input: Input, rejection: Rejection) {
     }
 }
 
-async fn put_aside(context: &Context, input: Input, version: i64) {
+async fn put_aside(context: &Context, input: Box<Input>, version: i64) {
     let rung = context.plan.names().delay(context.ladder.step(hold::WAIT).rung);
     match hold(&input, &rung, Timestamp::now()) {
         Hold::Wait(message) => {

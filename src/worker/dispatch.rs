@@ -22,7 +22,9 @@ use crate::{
 };
 
 /// Settles one event: dispatched, without target, or rejected.
-pub async fn dispatch(context: &Context, input: Input) {
+///
+/// The message is boxed: a task has room for all that its functions hand on, once for each.
+pub async fn dispatch(context: &Context, input: Box<Input>) {
     failpoint::hit("event.taken", "");
     let event = match decode(context, &input) {
         Ok(event) => event,
@@ -76,7 +78,7 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
     }
 }
 
-async fn publish_jobs(context: &Context, input: Input, event: &Event, targets: &[Arc<Target>]) {
+async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targets: &[Arc<Target>]) {
     failpoint::hit("event.resolved", "");
     let (envelope, now) = (envelope(&input), Timestamp::now());
     let recording = |target: &Arc<Target>| {
@@ -116,7 +118,7 @@ fn is_traceparent(text: &str) -> bool {
     (55..=128).contains(&text.len()) && text.bytes().all(hex)
 }
 
-async fn reject_event(context: &Context, input: Input, event: Option<&Event>, rejection: &Rejection) {
+async fn reject_event(context: &Context, input: Box<Input>, event: Option<&Event>, rejection: &Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.events, &input, rejection, Timestamp::now());
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {

@@ -42,7 +42,7 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &Canc
         if !pass(&mut gate, &input, stop).await {
             continue;
         }
-        let context = context.clone();
+        let (context, input) = (context.clone(), Box::new(input));
         context.tasks.clone().spawn(async move {
             let receipt = input.receipt.clone();
             let ended = AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await;
@@ -119,7 +119,7 @@ async fn pass(gate: &mut Gate, input: &Input, stop: &CancellationToken) -> bool 
 }
 
 fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
-    let context = context.clone();
+    let (context, input) = (context.clone(), Box::new(input));
     context.tasks.clone().spawn(async move {
         let receipt = input.receipt.clone();
         let ended = AssertUnwindSafe(deliver(&context, input)).catch_unwind().await;

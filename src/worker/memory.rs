@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -37,13 +37,16 @@ pub struct Settlement {
 
 /// What is known of one.
 enum Known {
-    /// What it comes to is told here.
-    Running(watch::Receiver<Option<Settlement>>),
+    /// Those who wait are told what it comes to.
+    Running(Arc<Waiting>),
     /// As nearly all do: there is nothing more to it.
     Delivered,
     /// Boxed: thousands are kept.
     Otherwise(Box<Settlement>),
 }
+
+/// Made when the first one waits, which hardly ever happens.
+type Waiting = OnceLock<watch::Sender<Option<Settlement>>>;
 
 impl Known {
     fn finished(settlement: &Settlement) -> Known {
@@ -67,16 +70,17 @@ struct Inner {
 impl Memory {
     /// Notes that an attempt begins. Dropping the ticket unfinished forgets it.
     pub fn begin(&self, key: Key) -> Ticket {
-        let (sender, outcome) = watch::channel(None);
+        let waiting = Arc::new(Waiting::new());
         // A copy that was recalled is listed as finished already.
-        let again = self.lock().known.insert(key.clone(), Known::Running(outcome)).is_some();
-        Ticket { memory: self.clone(), key, sender, again, finished: false }
+        let again = self.lock().known.insert(key.clone(), Known::Running(waiting.clone())).is_some();
+        Ticket { memory: self.clone(), key, waiting, again, finished: false }
     }
 
     /// What this process did with a redelivered copy: waits for an attempt that is still running.
     pub async fn recall(&self, key: &Key) -> Option<Settlement> {
         let mut outcome = match self.lock().known.get(key)? {
-            Known::Running(outcome) => outcome.clone(),
+            // Under the lock: it cannot finish untold meanwhile.
+            Known::Running(waiting) => waiting.get_or_init(|| watch::channel(None).0).subscribe(),
             Known::Delivered => return Some(Settlement { step: Step::Delivered, recorded: true }),
             Known::Otherwise(settlement) => return Some(Settlement::clone(settlement)),
         };
@@ -93,7 +97,7 @@ impl Memory {
 pub struct Ticket {
     memory: Memory,
     key: Key,
-    sender: watch::Sender<Option<Settlement>>,
+    waiting: Arc<Waiting>,
     again: bool,
     finished: bool,
 }
@@ -104,8 +108,9 @@ impl Ticket {
         self.finished = true;
         let mut inner = self.memory.lock();
         inner.known.insert(self.key.clone(), Known::finished(&settlement));
-        // For those who wait already.
-        self.sender.send_replace(Some(settlement));
+        if let Some(waiting) = self.waiting.get() {
+            waiting.send_replace(Some(settlement));
+        }
         if !self.again {
             inner.finished.push_back(self.key.clone());
         }

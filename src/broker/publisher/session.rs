@@ -13,6 +13,7 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -90,7 +91,8 @@ type Confirm = BoxFuture<'static, (u64, Result<Confirmation, lapin::Error>)>;
 
 struct Session<'a> {
     actor: &'a mut Actor,
-    channel: Channel,
+    /// Shared: a clone of a channel counts up a dozen of things.
+    channel: Arc<Channel>,
     status: ConnectionStatus,
     next: u64,
     pending: BTreeMap<u64, Pending>,
@@ -105,7 +107,7 @@ pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
     let blocked = status.blocked();
     let mut session = Session {
         actor,
-        channel,
+        channel: Arc::new(channel),
         status,
         next: 0,
         pending: BTreeMap::new(),
