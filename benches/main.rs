@@ -56,6 +56,9 @@ fn main() -> anyhow::Result<()> {
         0 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
+    if let Command::Ceiling(args) = &command {
+        runtime.event_interval(args.event_interval);
+    }
     let runtime = runtime.worker_threads(threads.max(1)).enable_all().build()?;
     runtime.block_on(async {
         match command {

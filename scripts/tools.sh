@@ -21,7 +21,7 @@ need_rust() {
     at_least "$found" "$wanted" || die "rustc is $found, but Rust $wanted or newer is needed; $advice"
     # The TLS library and the allocator are C and assembler: they need a compiler and make, and nothing else (no cmake, no Go, no OpenSSL).
     command -v "${CC:-cc}" > /dev/null || die "a C compiler is missing (for TLS and the allocator): apt-get install gcc libc6-dev"
-    command -v make > /dev/null || die "make is missing (for the allocator): apt-get install make"
+    [ "$(uname)" != Linux ] || command -v make > /dev/null || die "make is missing (for the allocator): apt-get install make"
 }
 
 # Where cargo puts the debug build.

@@ -83,13 +83,14 @@ pub fn delivery_log(scale: Scale) -> Case {
 /// *ceiling*: the layouts that were tried for the ceiling, each in its turn. Run by name only.
 pub fn layouts(scale: Scale) -> Case {
     let events = if scale.long { 50_000 } else { 30_000 };
-    let layouts: [(&str, &'static [&'static str]); 9] = [
+    let layouts: [(&str, &'static [&'static str]); 10] = [
         ("as it is", &[]),
         ("prefetch 300", &["--event-prefetch", "300", "--job-prefetch", "300"]),
         ("prefetch 2000", &["--event-prefetch", "2000", "--job-prefetch", "2000"]),
         ("two runtime threads", &["--threads", "2"]),
         ("one runtime thread", &["--threads", "1"]),
         ("one connection", &["--one-connection"]),
+        ("sockets after 256 turns", &["--event-interval", "256"]),
         ("an ack for each", &["--single-acks"]),
         ("each publish written first", &["--await-writes"]),
         ("ten headers more", &["--headers", "10"]),

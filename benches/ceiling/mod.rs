@@ -39,6 +39,9 @@ pub struct Args {
     /// Threads of the runtime; 0 is all on the main thread
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Turns before sockets are looked at again, as long as there are tasks to run
+    #[arg(long, default_value_t = 61)]
+    pub event_interval: u32,
     /// One connection for all instead of one to consume and one to publish
     #[arg(long)]
     pub one_connection: bool,

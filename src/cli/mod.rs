@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
     let mut cli = Cli::parse();
     // As with every setting, an empty variable counts as not set.
     cli.config = cli.config.filter(|path| !path.as_os_str().is_empty());
-    let runtime = match runtime() {
+    let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start the async runtime: {error}");
@@ -125,13 +125,17 @@ fn begin(settings: &settings::Settings) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Tasks that are run before sockets and timers are looked at again, as long as there are some to run; tokio takes 61. What is done
-/// between two looks goes to the broker together, and it has less to do for it (docs/PERFORMANCE.md).
+/// Turns of a worker's thread before it looks at sockets and timers again, as long as there are tasks to run; tokio takes 61. In each turn it
+/// runs one task, and up to three that this one has woken. What is done between two looks goes to the broker together, and it has
+/// less to do for it (docs/PERFORMANCE.md).
 const BETWEEN_LOOKS: u32 = 256;
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(threads()).event_interval(BETWEEN_LOOKS).enable_all().build()
+    if let Command::Run = command {
+        runtime.event_interval(BETWEEN_LOOKS);
+    }
+    runtime.worker_threads(threads()).enable_all().build()
 }
 
 /// Half of the cores, as far as this process may use them: each of the two connections to the broker has a thread of its own

@@ -20,8 +20,8 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("leadhook-attempt");
 /// `traceparent` (W3C Trace Context)
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// How many headers are added to the target's at most, those that HTTP itself needs included.
-const OURS: usize = 9;
+/// How many headers are added to the target's at most, `accept` and those that HTTP itself needs (host, length) included.
+const OURS: usize = 10;
 
 /// What every attempt calls itself.
 pub const AGENT: &str = concat!("leadhook/", env!("CARGO_PKG_VERSION"));
@@ -58,7 +58,7 @@ pub struct UnusableWebhookId;
 pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebhookId> {
     let targets = &delivery.target.headers;
     let mut headers = HeaderMap::with_capacity(targets.len() + OURS);
-    headers.extend(targets.clone());
+    headers.extend(targets.iter().map(|(name, value)| (name.clone(), value.clone())));
     if let Some(trace) = delivery.traceparent.and_then(traceparent) {
         headers.entry(TRACEPARENT).or_insert(trace);
     }

@@ -50,7 +50,7 @@ const FORGOTTEN_OVER: f64 = 300.0;
 pub struct Lane {
     limit: Limit,
     /// When the attempts in flight began, the oldest first.
-    in_flight: VecDeque<Instant>,
+    in_flight: VecDeque<Flight>,
     /// Jobs that wait in the process for room.
     pub(super) waiting: usize,
     /// The place of its origin among all of them.
@@ -87,6 +87,14 @@ pub struct Lane {
     pub(super) used: Instant,
     /// Up to when `capacity` has faded.
     aged: Instant,
+}
+
+/// One attempt in flight.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    begun: Instant,
+    /// The lane was down then.
+    down: bool,
 }
 
 impl Lane {
@@ -139,6 +147,11 @@ impl Lane {
     /// Nothing is known against it.
     pub fn is_unblemished(&self) -> bool {
         !self.limit.is_troubled() && self.limit.in_a_row() == 0
+    }
+
+    /// A whole window of it has failed, and it has not answered since; of one that never answered, a single attempt.
+    pub(super) fn is_down(&self) -> bool {
+        self.limit.in_a_row() > 0 && (self.limit.is_one() || self.limit.alive().is_none())
     }
 
     /// A proven lane that gives no answer for a while, or whose origin is `doubted`, has to prove itself again. Returns whether it
@@ -255,26 +268,27 @@ impl Lane {
         self.parked.add(wait, now);
     }
 
-    /// An attempt begins.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// An attempt begins. Returns whether the lane is down.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
         if self.in_flight.len() == self.overtaken(now) {
             self.heard = now;
         }
-        self.in_flight.push_back(now);
+        let down = self.is_down();
+        self.in_flight.push_back(Flight { begun: now, down });
         self.peak = self.peak.max(self.in_flight.len());
         self.began = Some(now);
         self.used = now;
+        down
     }
 
-    /// An attempt that began at `begun` has ended.
-    pub(super) fn end(&mut self, begun: Instant, signal: Signal, now: Instant) {
+    /// An attempt that began at `begun` has ended. Returns whether the lane was down when it began.
+    pub(super) fn end(&mut self, begun: Instant, signal: Signal, now: Instant) -> bool {
         let peak = self.peak;
         if begun > self.round {
             (self.round, self.peak) = (now, self.in_flight.len());
         }
-        if let Some(at) = self.in_flight.iter().position(|one| *one == begun) {
-            self.in_flight.remove(at);
-        }
+        let at = self.in_flight.iter().position(|one| one.begun == begun);
+        let ended = at.and_then(|at| self.in_flight.remove(at));
         self.heard = now;
         self.used = now;
         match signal {
@@ -295,6 +309,7 @@ impl Lane {
             }
             Signal::Nothing => {}
         }
+        ended.is_some_and(|ended| ended.down)
     }
 
     /// Lets the capacity fade, and forgets targets that have nothing in flight.
@@ -352,7 +367,7 @@ impl Lane {
     fn overtaken(&self, now: Instant) -> usize {
         let Some(alive) = self.limit.alive() else { return 0 };
         let long_ago = now.checked_sub(self.patience());
-        self.in_flight.partition_point(|begun| *begun < alive && long_ago.is_some_and(|long_ago| *begun < long_ago))
+        self.in_flight.partition_point(|one| one.begun < alive && long_ago.is_some_and(|long_ago| one.begun < long_ago))
     }
 
     /// How long an answer may take before its absence says something.

@@ -168,9 +168,8 @@ impl Lanes {
         let needed = self.needed.note(self.in_flight.saturating_sub(self.unproven) + self.waiting, now);
         let idle = self.slots.saturating_sub((2 * needed).max(self.slots / KEPT));
         let origin = &mut self.origins[lane.origin];
-        let blemished = !lane.is_unblemished();
-        let (doubted, held) =
-            (origin.is_doubted(self.slots, blemished, now), origin.is_held(self.slots, blemished, now));
+        let down = lane.is_down();
+        let (doubted, held) = (origin.is_doubted(self.slots, down, now), origin.is_held(self.slots, down, now));
         if lane.comes_into_doubt(doubted, now) {
             self.unproven += lane.in_flight();
         }
@@ -178,7 +177,7 @@ impl Lanes {
             0 => free > 0,
             some => some <= SHARE * free && free > self.slots / RESERVED,
         };
-        let first = lane.in_flight() == 0 && !blemished && (!doubted || origin.is_overdue(blemished, now));
+        let first = lane.in_flight() == 0 && lane.is_unblemished() && (!doubted || origin.is_overdue(down, now));
         let uncertain = match first {
             true => (self.slots * UNHEARD_OF).div_ceil(8).max(idle + self.slots * (UNHEARD_OF - UNCERTAIN) / 8),
             false => (self.slots * UNCERTAIN).div_ceil(8).max(idle),
@@ -188,8 +187,7 @@ impl Lanes {
         let queued = lane.waiting + asked.own.map_or(0, |own| lane.quota(own.target, now).waiting);
         let turn = asked.turn != Turn::Fresh || queued == 0;
         if asked.alone || (turn && share && full.is_none() && lane.has_room(most, now)) {
-            lane.begin(now);
-            origin.begin(blemished, now);
+            origin.begin(lane.begin(now), now);
             if let Some(own) = asked.own {
                 lane.quota(own.target, now).in_flight += 1;
             }
@@ -223,7 +221,7 @@ impl Lanes {
         let most = self.most;
         let lane = self.lanes.entry(asked.lane.clone()).or_insert_with(|| Lane::new(most, now));
         let (reason, closed) = match lane.why(now) {
-            ParkReason::Saturated if self.origins[lane.origin].is_held(self.slots, !lane.is_unblemished(), now) => {
+            ParkReason::Saturated if self.origins[lane.origin].is_held(self.slots, lane.is_down(), now) => {
                 (ParkReason::Failing, Duration::ZERO)
             }
             ParkReason::Saturated if !share => (ParkReason::Crowded, Duration::ZERO),
@@ -282,8 +280,9 @@ impl Lanes {
         self.in_flight = self.in_flight.saturating_sub(1);
         let Some(lane) = self.lanes.get_mut(lane) else { return Freed { lane: 0, target: 0 } };
         let (was, in_flight) = (lane.is_proven(), lane.in_flight());
-        self.origins[lane.origin].end(begun, signal, !lane.is_unblemished(), now);
-        lane.end(begun, signal, now);
+        let down = lane.is_down();
+        let began_down = lane.end(begun, signal, now);
+        self.origins[lane.origin].end(begun, signal, [began_down, down], now);
         // Those of a lane count as unproven together, or not at all.
         let before = if was { 0 } else { in_flight };
         let after = if lane.is_proven() { 0 } else { lane.in_flight() };

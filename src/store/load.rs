@@ -49,7 +49,7 @@ impl Digest {
 /// Loads a store and remembers what it was made of.
 pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Environment) -> Attempt {
     let reading = in_its_own_thread(|| read(path, secrets, environment));
-    let Reading { declared, mut problems, digest, references, last } = reading;
+    let Reading { declared, mut problems, digest, references } = reading;
     let organizations = effective::organizations(&declared, &mut problems);
     problems.sort();
     let result = if problems.has_errors() {
@@ -60,12 +60,11 @@ pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Env
     };
     // A thread keeps some of what it frees for itself, until it ends.
     in_its_own_thread(move || drop(declared));
-    drop(last);
     Attempt { result, digest, references }
 }
 
-/// Documents take several times the memory of the store that comes of them. glibc serves each thread from an arena of its own: this
-/// one holds nothing that stays, so that it can be given back to the system as a whole (docs/PERFORMANCE.md has the figures).
+/// Documents take several times the memory of the store that comes of them. The allocator serves threads from arenas of their own: what
+/// this one leaves behind is free, and goes back to the system (docs/PERFORMANCE.md has the figures).
 fn in_its_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
@@ -76,13 +75,7 @@ struct Reading {
     problems: Problems,
     digest: Digest,
     references: Vec<Reference>,
-    /// To be freed last. glibc joins what is free, and gives it back, when a piece of at least 64 KiB is freed
-    /// (`FASTBIN_CONSOLIDATION_THRESHOLD` in its `malloc.c`); the parts of a store are smaller.
-    last: Vec<u8>,
 }
-
-/// Pieces of 128 KiB and more do not come from the arena.
-const LAST: usize = 96 * 1024;
 
 fn read(path: &Path, secrets: &settings::Secrets, environment: Environment) -> Reading {
     let mut problems = Problems::default();
@@ -109,7 +102,7 @@ fn read(path: &Path, secrets: &settings::Secrets, environment: Environment) -> R
     schema::check_whole(&declared, &path.display().to_string(), &mut problems);
     let digest = digest(&sources, &unread, vault.readings());
     let references = vault.readings().keys().cloned().collect();
-    Reading { declared, problems, digest, references, last: Vec::with_capacity(LAST) }
+    Reading { declared, problems, digest, references }
 }
 
 /// The digest that an attempt would have now, if the files refer to the same things as before. Cheap enough for every

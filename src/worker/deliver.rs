@@ -44,7 +44,10 @@ pub async fn deliver(context: &Context, input: Box<Input>) {
         }
     };
     // All that is needed of the message from here on: its headers are let go of before the wait for the receiver.
-    let Input { receipt, redelivered, .. } = *input;
+    let (receipt, redelivered) = {
+        let input = *input;
+        (input.receipt, input.redelivered)
+    };
     let key = Key { copy: job.copy.as_str().into(), attempt: job.attempt };
     let known = match redelivered {
         true => context.memory.recall(&key).await,

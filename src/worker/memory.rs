@@ -124,8 +124,15 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.finished {
-            self.memory.lock().known.remove(&self.key);
+        if self.finished {
+            return;
+        }
+        let mut inner = self.memory.lock();
+        // Another attempt of the same copy may have begun meanwhile.
+        if let Some(Known::Running(waiting)) = inner.known.get(&self.key)
+            && Arc::ptr_eq(waiting, &self.waiting)
+        {
+            inner.known.remove(&self.key);
         }
     }
 }
@@ -181,6 +188,37 @@ mod tests {
         let memory = Memory::default();
         drop(memory.begin(key(1)));
         assert_eq!(memory.recall(&key(1)).await, None);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_an_attempt_that_is_abandoned_is_told() {
+        let memory = Memory::default();
+        let ticket = memory.begin(key(1));
+        let asked = key(1);
+        let mut recalling = Box::pin(memory.recall(&asked));
+        tokio::select! {
+            biased;
+            _ = &mut recalling => panic!("it runs still"),
+            () = std::future::ready(()) => {}
+        }
+        drop(ticket);
+        assert_eq!(recalling.await, None);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_abandoned_leaves_another_one_of_its_copy_known() {
+        let memory = Memory::default();
+        let (first, second) = (memory.begin(key(1)), memory.begin(key(1)));
+        drop(first);
+        let asked = key(1);
+        let mut recalling = Box::pin(memory.recall(&asked));
+        tokio::select! {
+            biased;
+            _ = &mut recalling => panic!("it runs still"),
+            () = std::future::ready(()) => {}
+        }
+        second.finish(delivered());
+        assert_eq!(recalling.await, Some(delivered()));
     }
 
     #[tokio::test]

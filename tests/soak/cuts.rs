@@ -32,7 +32,7 @@ const EVENTS: usize = 20;
 /// The first half fills what is bounded: a worker remembers ten thousand outcomes (`worker::memory`).
 const NOISE: u64 = 2;
 
-/// The same of memory, in KiB: an arena of the allocator comes and goes with 8 MiB (measured).
+/// The same of memory, in KiB: an arena of the allocator comes and goes with 8 MiB (measured with that of glibc).
 const MEMORY_NOISE: u64 = 10 * 1024;
 
 /// What is held by and for an idle worker.

@@ -3,14 +3,18 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn begun(lane: &mut Lane, attempts: usize, now: Instant) {
-    (0..attempts).for_each(|_| lane.begin(now));
+    (0..attempts).for_each(|_| {
+        lane.begin(now);
+    });
 }
 
 /// Lets it answer until its limit has grown as far as it may.
 fn prove(lane: &mut Lane, now: Instant) {
     for _ in 0..5 {
         begun(lane, lane.limit(), now);
-        (0..lane.in_flight()).for_each(|_| lane.end(now, Signal::Answered, now));
+        (0..lane.in_flight()).for_each(|_| {
+            lane.end(now, Signal::Answered, now);
+        });
     }
 }
 
@@ -73,7 +77,9 @@ fn an_answer_opens_a_lane_again() {
     let start = Instant::now();
     let mut lane = Lane::new(64, start);
     begun(&mut lane, 4, start);
-    (0..4).for_each(|_| lane.end(start, Signal::Failing, start + 30 * SECOND));
+    (0..4).for_each(|_| {
+        lane.end(start, Signal::Failing, start + 30 * SECOND);
+    });
     assert_eq!((lane.limit(), lane.is_proven()), (1, false));
     let now = start + 31 * SECOND;
     lane.begin(now);
@@ -135,7 +141,9 @@ fn push_backs_of_one_round_count_once() {
     let start = Instant::now();
     let mut lane = Lane::new(64, start);
     begun(&mut lane, 4, start);
-    (0..4).for_each(|_| lane.end(start, Signal::PushedBack(None), start + SECOND));
+    (0..4).for_each(|_| {
+        lane.end(start, Signal::PushedBack(None), start + SECOND);
+    });
     assert_eq!(lane.closed_for(start + SECOND), SECOND);
     let next = start + 2 * SECOND;
     begun(&mut lane, 1, next);

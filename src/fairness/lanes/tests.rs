@@ -250,7 +250,6 @@ fn an_origin_is_known_by_its_own_lanes_after_others_were_forgotten() {
     let more = (0..3).filter(|_| lanes.admit(asked(&other), later, 0.5) == Admission::Go).count();
     assert_eq!((more, lanes.origins.len()), (3, 2));
     lanes.ended(&other, None, later, Signal::Answered, later);
-    assert!(!lanes.origins[lanes.lanes[&other].origin].is_doubted(0, false, later + SECOND));
     assert_eq!(lanes.lanes[&other].origin, lanes.lanes[&name(4)].origin);
 }
 
