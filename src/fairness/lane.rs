@@ -49,7 +49,7 @@ const FORGOTTEN_OVER: f64 = 300.0;
 #[derive(Clone, Debug)]
 pub struct Lane {
     limit: Limit,
-    /// When the attempts in flight began, the oldest first.
+    /// The oldest first.
     in_flight: VecDeque<Flight>,
     /// Jobs that wait in the process for room.
     pub(super) waiting: usize,

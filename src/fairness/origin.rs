@@ -67,7 +67,10 @@ impl Origin {
     /// Attempts in flight of those who get no answers: of this side, and of the other one if it gets none either.
     fn hanging(&self, down: bool, now: Instant) -> usize {
         let of = |down| if self.is_quiet(down, now) { self.side(down).in_flight } else { 0 };
-        if self.is_quiet(down, now) { of(down) + of(!down) } else { 0 }
+        match of(down) {
+            0 => 0,
+            own => own + of(!down),
+        }
     }
 
     fn is_quiet(&self, down: bool, now: Instant) -> bool {
