@@ -194,6 +194,11 @@ impl Receiver {
         self.shared.received.borrow().clone()
     }
 
+    /// How many there are of these.
+    pub fn count(&self) -> usize {
+        self.shared.received.borrow().len()
+    }
+
     /// Waits for something to arrive and takes all there is: for a reader that keeps up for long. What was taken is no
     /// longer counted by the other methods.
     pub async fn take(&self) -> Vec<Arc<Received>> {

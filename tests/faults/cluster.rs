@@ -14,8 +14,8 @@ use crate::rig::{
     upstream::Upstream,
 };
 
-/// Three brokers are enough for two cores.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// One cluster, which a test hands on to the next: three brokers are enough for two cores. A test that fails takes it along.
+static CLUSTER: tokio::sync::Mutex<Option<Cluster>> = tokio::sync::Mutex::const_new(None);
 
 /// Events that upstream publishes in a second around a kill. What a worker of a debug build delivers meanwhile is less, on
 /// few cores: the rest waits, and the test says how much of each there was.
@@ -36,8 +36,8 @@ const CUT_OFF_FOR: Duration = Duration::from_secs(10);
 /// published for the first time after the node's death.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_that_leads_the_queues_is_killed_twice() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let cluster = Cluster::start();
+    let mut kept = CLUSTER.lock().await;
+    let cluster = kept.take().unwrap_or_else(Cluster::start);
     let mut trial = trial_of(&cluster, 0, LARGE).await;
     trial.start().await;
     cluster.settle();
@@ -65,14 +65,15 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
         leader = cluster.leader(trial.world.vhost(), "leadhook.jobs");
     }
     trial.adds_up().await;
+    *kept = Some(cluster);
 }
 
 /// The worker's member is cut off from the other two. It pauses and drops its connections (up to 4.2), or goes on to listen and
 /// confirms nothing (from 4.3 on); either way the worker goes on with another member before the cut is mended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_cut_off_and_comes_back() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let cluster = Cluster::start();
+    let mut kept = CLUSTER.lock().await;
+    let cluster = kept.take().unwrap_or_else(Cluster::start);
     let mut trial = trial_of(&cluster, 0, SMALL).await;
     trial.urls = urls(&cluster, &trial.world, 2);
     trial.start().await;
@@ -92,13 +93,14 @@ async fn a_member_is_cut_off_and_comes_back() {
     trial.under_load(100).await;
     trial.end_load().await;
     trial.adds_up().await;
+    *kept = Some(cluster);
 }
 
 /// Each member is stopped in good order and started again; the next one when the cluster is whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_three_members_restart_one_after_the_other() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let cluster = Cluster::start();
+    let mut kept = CLUSTER.lock().await;
+    let cluster = kept.take().unwrap_or_else(Cluster::start);
     let mut trial = trial_of(&cluster, 0, SMALL).await;
     trial.start().await;
     trial.load_on(30);
@@ -115,6 +117,7 @@ async fn all_three_members_restart_one_after_the_other() {
     trial.under_load(50).await;
     trial.end_load().await;
     trial.adds_up().await;
+    *kept = Some(cluster);
 }
 
 /// A trial that looks at the cluster through member `eye`, with a worker and an upstream that know all three.

@@ -56,7 +56,7 @@ async fn a_consumer_that_gets_nothing_while_work_waits_is_replaced() {
 
 /// SIGTERM under load while the broker is away; another worker takes over.
 async fn stopped_in_an_outage(signals: usize, within: Duration, break_it: impl AsyncFn(&Trial<'_>)) {
-    let node = Node::start();
+    let node = Node::private();
     let mut trial = Trial::new(&node, fastrand::u64(..)).await;
     trial.start().await;
     trial.load(300, 150);

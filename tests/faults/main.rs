@@ -42,7 +42,7 @@ async fn trial(fault: Fault) {
 
 /// The same on a node of its own.
 async fn trial_of_a_broker(fault: Fault) {
-    trial_on(&Node::start(), fault).await;
+    trial_on(&Node::private(), fault).await;
 }
 
 /// One test for each fault.

@@ -78,7 +78,7 @@ async fn a_broker_over_tls_is_verified_and_may_verify_us() {
     authority.sign("expired", "127.0.0.1", |params| {
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
     });
-    let node = Node::start();
+    let node = Node::private();
     let world = World::on(&node).await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");

@@ -16,7 +16,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_restart_while_idle_is_survived() {
-    let node = Node::start();
+    let node = Node::private();
     let mut world = World::on(&node).await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
@@ -39,7 +39,7 @@ async fn a_restart_while_idle_is_survived() {
 #[tokio::test]
 async fn a_restart_while_busy_loses_nothing() {
     const EVENTS: usize = 300;
-    let node = Node::start();
+    let node = Node::private();
     let mut world = World::on(&node).await;
     let receiver = receiver("200@200ms").await;
     world.simple_store(&receiver.url(), "");
@@ -101,7 +101,7 @@ async fn a_deleted_input_queue_is_a_failure_to_recover_from() {
 #[tokio::test]
 async fn nothing_starts_while_the_broker_blocks_publishing() {
     const EVENTS: usize = 200;
-    let node = Node::start();
+    let node = Node::private();
     let world = World::on(&node).await;
     let receiver = receiver("500,200@50ms").await;
     world.simple_store(&receiver.url(), "");

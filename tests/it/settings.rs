@@ -83,7 +83,7 @@ async fn attempts_in_flight_are_bounded_by_concurrency() {
 
 #[tokio::test]
 async fn confirms_are_waited_for_no_longer_than_set() {
-    let node = Node::start();
+    let node = Node::private();
     let world = World::on(&node).await;
     let receiver = receiver("hang").await;
     world.simple_store(&receiver.url(), "timeout: 1");

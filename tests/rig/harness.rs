@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,7 +25,7 @@ use leadhook::{
     receiver::{Options, Receiver},
 };
 
-use super::node::Node;
+use super::node::{Node, Vhost};
 pub use super::worker::Worker;
 
 /// Longest wait for any state; far above what is needed, so that a slow machine does not fail a test.
@@ -46,6 +49,15 @@ pub async fn asked_every<T>(pause: Duration, what: &str, mut ask: impl AsyncFnMu
     }
 }
 
+/// The client for every question over HTTP. Building one reads the machine's certificates, so it is built once. It keeps no
+/// connection, because each test has a runtime of its own.
+pub fn http_client() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client")
+    });
+    &CLIENT
+}
+
 /// A vhost, a store, and what is started in it.
 pub struct World {
     /// AMQP URL of the vhost.
@@ -53,6 +65,10 @@ pub struct World {
     /// Where the store and the logs lie.
     pub directory: tempfile::TempDir,
     connection: Connection,
+    /// The connection of [`World::waiting`].
+    looking: tokio::sync::Mutex<Option<Connection>>,
+    /// Deleted with the world.
+    _vhost: Vhost,
 }
 
 impl World {
@@ -64,14 +80,16 @@ impl World {
     /// A world on a broker of its own.
     pub async fn on(node: &Node) -> World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let url = node.vhost(&format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))).await;
+        let vhost = node.vhost(&format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))).await;
+        let url = vhost.url.clone();
         let connection = connect(&url).await;
         let channel = connection.create_channel().await.expect("a channel");
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let declared =
             channel.exchange_declare("lead.events".into(), ExchangeKind::Topic, options, FieldTable::default());
         declared.await.expect("the exchange of upstream");
-        World { url, directory: tempfile::tempdir().expect("a temporary directory"), connection }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        World { url, directory, connection, looking: Default::default(), _vhost: vhost }
     }
 
     /// Connects anew, after the broker was away.
@@ -173,21 +191,32 @@ impl World {
 
     /// How many messages are ready on all queues that a worker empties. `None` without an answer.
     ///
-    /// On a connection of its own: each queue that is missing takes the number of a channel away for good (see
-    /// [`connection::channel`]), and whoever waits asks often.
+    /// On a connection of its own, which is kept until a queue is missing: each such question takes the number of a channel
+    /// away for good (see [`connection::channel`]), and a test that waits asks often.
     pub async fn waiting(&self) -> Option<u32> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await.ok()?;
+        let mut kept = self.looking.lock().await;
+        let connection = match kept.take() {
+            Some(connection) if connection.status().connected() => connection,
+            _ => Connection::connect(&self.url, ConnectionProperties::default()).await.ok()?,
+        };
+        let (mut sum, mut missing) = (0, false);
         let mut channel = connection.create_channel().await.ok()?;
-        let mut sum = 0;
         for queue in working_queues() {
             match channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await {
                 Ok(queue) => sum += queue.message_count(),
                 // Missing, and the question has closed the channel.
-                Err(_) => channel = connection.create_channel().await.ok()?,
+                Err(_) => {
+                    missing = true;
+                    channel = connection.create_channel().await.ok()?;
+                }
             }
         }
-        let _ = connection.close(200, "counted".into()).await;
+        let _ = match missing {
+            true => connection.close(200, "counted".into()).await,
+            false => channel.close(200, "counted".into()).await,
+        };
+        *kept = Some(connection).filter(|_| !missing);
         Some(sum)
     }
 

@@ -4,17 +4,24 @@
 //! process ends, however it ends.
 
 use std::{
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::LazyLock,
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        mpsc::{Sender, channel},
+    },
     time::Duration,
 };
 
 use reqwest::Method;
 
-use super::harness::asked_every;
+use super::harness::{asked_every, http_client};
 
-static SHARED: LazyLock<Node> = LazyLock::new(Node::start);
+static SHARED: LazyLock<Node> = LazyLock::new(|| Node::launch(true));
+
+/// Nodes that tests have had to themselves and that others may have now.
+static IDLE: Mutex<Vec<Node>> = Mutex::new(Vec::new());
 
 /// How often the test nodes try a dead letter again that found no home, in milliseconds. The broker's own pace is 180 s.
 const DEAD_LETTER_RETRY: &str = "2000";
@@ -26,6 +33,56 @@ pub struct Node {
     _directory: Option<tempfile::TempDir>,
     url: String,
     management_url: String,
+    /// Whether other tests use it at the same time or afterwards, so that each has to remove its vhost.
+    is_reused: bool,
+}
+
+/// A vhost with its AMQP URL. On a node that others use it is deleted when dropped: thirty quorum queues cost a node 0.4 % of a
+/// core although nothing happens on them, and some hundred tests would add up.
+pub struct Vhost {
+    pub url: String,
+    /// The management API's address of it, where it is to be deleted.
+    address: Option<String>,
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        if let Some(address) = self.address.take() {
+            let _ = DELETED.send(address);
+        }
+    }
+}
+
+/// Deletes vhosts, one after the other, in a thread of its own: a test does not wait for it.
+static DELETED: LazyLock<Sender<String>> = LazyLock::new(|| {
+    let (sender, addresses) = channel::<String>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        for address in addresses {
+            // A node that has been killed meanwhile keeps it.
+            let _ = runtime.block_on(http_client().delete(address).send());
+        }
+    });
+    sender
+});
+
+/// A node that one test has to itself. The next such test takes it over, unless this one has failed.
+pub struct Private(Option<Node>);
+
+impl Deref for Private {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.0.as_ref().expect("a node until it is dropped")
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).extend(self.0.take());
+        }
+    }
 }
 
 impl Node {
@@ -34,21 +91,32 @@ impl Node {
         &SHARED
     }
 
-    /// A node for a test that stops or kills it.
+    /// A node for a test that stops, kills or blocks it, and leaves it running.
+    pub fn private() -> Private {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Private(Some(idle.unwrap_or_else(|| Node::launch(true))))
+    }
+
+    /// A node that ends with its test.
     pub fn start() -> Node {
+        Node::launch(false)
+    }
+
+    fn launch(is_reused: bool) -> Node {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let said = launch("start", directory.path());
         let path = directory.path().to_owned();
         let (url, management_url) = (said("url"), said("management_url"));
-        Node { path, _directory: Some(directory), url, management_url }
+        Node { path, _directory: Some(directory), url, management_url, is_reused }
     }
 
-    /// The AMQP URL of a fresh vhost.
-    pub async fn vhost(&self, name: &str) -> String {
+    /// A fresh vhost.
+    pub async fn vhost(&self, name: &str) -> Vhost {
         self.manage(Method::PUT, &format!("vhosts/{name}"), "").await;
         let all = r#"{"configure":".*","write":".*","read":".*"}"#;
         self.manage(Method::PUT, &format!("permissions/{name}/guest"), all).await;
-        self.url.replace("%2f", name)
+        let address = self.is_reused.then(|| format!("{}/api/vhosts/{name}", self.management_url));
+        Vhost { url: self.url(name), address }
     }
 
     /// A user with these permissions on a vhost; the AMQP URL with it.
@@ -66,8 +134,7 @@ impl Node {
     /// One call of the management API that must succeed.
     pub async fn manage(&self, method: Method, path: &str, body: &str) -> String {
         let url = format!("{}/api/{path}", self.management_url);
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let request = client.request(method, &url).header("content-type", "application/json").body(body.to_owned());
+        let request = http_client().request(method, &url).header("content-type", "application/json").body(body.to_owned());
         let answer = request.send().await.expect("the management API");
         let status = answer.status();
         let text = answer.text().await.expect("a body");
@@ -203,6 +270,7 @@ impl Cluster {
             _directory: None,
             url: said(&format!("url{n}")),
             management_url: said(&format!("management_url{n}")),
+            is_reused: true,
         };
         Cluster { nodes: [node(1), node(2), node(3)], directory }
     }

@@ -174,7 +174,7 @@ impl<'a> Trial<'a> {
 
     /// POSTs so far.
     pub fn post_count(&self) -> usize {
-        self.receivers.values().map(|receiver| receiver.received().len()).sum()
+        self.receivers.values().map(Receiver::count).sum()
     }
 
     /// All POSTs so far.

@@ -4,21 +4,24 @@ use std::{
     fs::File,
     path::PathBuf,
     process::{Child, Command, ExitStatus},
+    sync::OnceLock,
 };
 
-use super::harness::eventually;
+use super::harness::{eventually, http_client};
 
 /// A worker process; killed when dropped.
 pub struct Worker {
     child: Child,
     log: PathBuf,
+    /// Its admin address, once the log has told it.
+    admin: OnceLock<String>,
 }
 
 impl Worker {
     /// Starts it; what it says goes to the file `log`.
     pub fn spawn(mut command: Command, log: PathBuf) -> Worker {
         command.stderr(File::create(&log).expect("a log file"));
-        Worker { child: command.spawn().expect("the worker"), log }
+        Worker { child: command.spawn().expect("the worker"), log, admin: OnceLock::new() }
     }
 
     /// What it has logged so far.
@@ -28,19 +31,22 @@ impl Worker {
 
     /// Its admin address.
     pub async fn admin(&self) -> String {
-        eventually("the admin address in the log", async || {
+        if let Some(address) = self.admin.get() {
+            return address.clone();
+        }
+        let address = eventually("the admin address in the log", async || {
             let log = self.log();
             let line = log.lines().find(|line| line.contains("admin listening"))?;
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
             Some(line["address"].as_str()?.to_owned())
         })
-        .await
+        .await;
+        self.admin.get_or_init(|| address).clone()
     }
 
     /// GET on the admin port: status and body, if it answers.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let answer = client.get(format!("http://{}{path}", self.admin().await)).send().await.ok()?;
+        let answer = http_client().get(format!("http://{}{path}", self.admin().await)).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
