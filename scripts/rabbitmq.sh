@@ -9,6 +9,7 @@
 #                                       of a cluster (DIR/2), or all members at once (DIR)
 #   rabbitmq.sh partition | heal DIR/3  cuts a member off from the others, and undoes it
 #   rabbitmq.sh ctl DIR ARGS...         rabbitmqctl against that node
+#   rabbitmq.sh eval DIR EXPRESSION     evaluates Erlang on that node: prints what it printed, then its value
 #   rabbitmq.sh wipe DIR                kills what runs there and removes DIR
 #   rabbitmq.sh tree DIR 4.0 | 4.3      builds a Debian tree with that RabbitMQ in DIR, if it is not there (needs root)
 #
@@ -42,7 +43,7 @@ main() {
     local command=${1:-} dir=${2:-}
     case $command in
     install) install_server; return ;;
-    start | cluster | stop | kill | again | pause | resume | partition | heal | ctl | wipe | tree | guard | build_tree) ;;
+    start | cluster | stop | kill | again | pause | resume | partition | heal | ctl | eval | wipe | tree | guard | build_tree) ;;
     *) usage ;;
     esac
     [ -n "$dir" ] || usage
@@ -55,6 +56,7 @@ main() {
     pause) each pause_node "$dir" ;;
     resume) each resume_node "$dir" ;;
     ctl) inside "$dir" "$BIN"/rabbitmqctl -q "$@" ;;
+    eval) evaluate "$dir" "$1" ;;
     *) "$command" "$dir" "$@" ;;
     esac
 }

@@ -87,7 +87,7 @@ tell() {
 
 tell_one() {
     local answer
-    answer=$(inside "$1" "$BIN"/rabbitmqctl -q eval "$EXPRESSION") || die "$1 was not told"
+    answer=$(evaluate "$1" "$EXPRESSION") || die "$1 was not told"
     [ "$answer" = "[]" ] || die "$1 answers: $answer"
 }
 

@@ -210,6 +210,17 @@ inside() {
     ' rootfs "$rootfs" "$dir" "${env[@]}" "$@"
 }
 
+# evaluate DIR EXPRESSION: on the node, by a tool that starts no Erlang of its own: a hundredth of what `rabbitmqctl eval` costs.
+# It fails unless the expression has a value.
+evaluate() {
+    local said name
+    # shellcheck disable=SC1091
+    . "$1/node"
+    said=$(inside "$1" /usr/bin/erl_call -n "$name@localhost" -fetch_stdout -e <<< "$2") || return 1
+    [[ $said =~ ^((.*$'\n')?)"{ok, "(.*)"}"$ ]] || { say "$1 answers: $said"; return 1; }
+    printf '%s%s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
+}
+
 # The Erlang process of a node, if it runs. The tools are Erlang as well, with the same environment: the server is the one
 # that was told to boot it.
 beam_of() {

@@ -30,18 +30,18 @@ async fn half_open(which: Which) {
     trial.adds_up().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_consuming_connection_is_noticed_within_two_heartbeats() {
     half_open(Which::Consume).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_publishing_connection_is_noticed_within_two_heartbeats() {
     half_open(Which::Publish).await;
 }
 
 /// The connection is well and heartbeats flow, but deliveries do not arrive.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_gets_nothing_while_work_waits_is_replaced() {
     let mut trial = Trial::new(Node::shared(), 1).await;
     trial.start().await;
@@ -99,7 +99,7 @@ async fn a_second_signal_while_the_broker_is_away_ends_at_once() {
 }
 
 /// Idle is no trouble: a worker without work keeps its connections.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_keeps_its_connections() {
     let mut trial = Trial::new(Node::shared(), 1).await;
     trial.start().await;
@@ -115,7 +115,7 @@ async fn an_idle_worker_keeps_its_connections() {
 }
 
 /// Nor is slowness: answers stand behind a window of messages for longer than a heartbeat, and the messages arrive.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_worker_on_a_slow_line_keeps_its_connections() {
     let mut trial = Trial::new(Node::shared(), 1).await;
     trial.start().await;

@@ -34,23 +34,23 @@ async fn missing(queues: &[&str]) {
     assert_eq!((account.duplicates, account.both), (0, 0), "nothing is POSTed twice for that");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_failed_queue_is_missing() {
     missing(&["failed"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rejected_queue_is_missing() {
     missing(&["rejected"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delay_queues_are_missing() {
     missing(&RUNGS).await;
 }
 
 /// A worker that has nothing to do looks all the same: on the connections that it has.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_declares_anew_what_is_missing() {
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
     trial.start().await;
@@ -131,17 +131,17 @@ async fn foreign(queue: &str, kind: &str, home: Option<&str>) {
     assert_eq!((account.duplicates, account.both), (0, 0), "nothing is POSTed twice for that");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_failed_queue_is_another_one_now() {
     foreign("failed", "classic", None).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rejected_queue_is_another_one_now() {
     foreign("rejected", "quorum", None).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delay_queue_is_another_one_now() {
     foreign("delay.110", "quorum", Some("leadhook.jobs")).await;
 }
@@ -160,12 +160,12 @@ async fn deleted_and_recreated(queue: &str) {
     trial.adds_up().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_consumer_of_jobs_is_cancelled() {
     deleted_and_recreated("jobs").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_consumer_of_events_is_cancelled() {
     deleted_and_recreated("events").await;
 }

@@ -45,7 +45,7 @@ async fn all_of_the_bad_fail(mut trial: Trial<'_>, posts: Option<fn(&Trial<'_>) 
 macro_rules! receivers {
     ($run:path: $($name:ident => $what:expr;)*) => {
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 $run($what).await;
             }
@@ -68,7 +68,7 @@ receivers! { bad_target:
     a_receiver_refuses => "http://127.0.0.1:1/";
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_speaks_no_tls() {
     let plain = crate::rig::harness::receiver("200").await;
     bad_target(&plain.url().replace("http://", "https://")).await;

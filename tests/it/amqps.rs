@@ -56,20 +56,17 @@ fn listen(node: &Node, authority: &Authority, name: &str, asks_for_ours: bool) -
     let shown = |path: &Path| path.to_str().unwrap().to_owned();
     let verify =
         if asks_for_ours { "{verify,verify_peer},{fail_if_no_peer_cert,true}" } else { "{verify,verify_none}" };
-    node.ctl(&[
-        "eval",
-        &format!(
-            "application:ensure_all_started(ssl), rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}, inet}}, \
+    node.eval(&format!(
+        "application:ensure_all_started(ssl), rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}, inet}}, \
              [{{cacertfile,\"{}\"}},{{certfile,\"{}\"}},{{keyfile,\"{}\"}},{verify}], 1).",
-            shown(&authority.file("ca.pem")),
-            shown(&authority.file(&format!("{name}.pem"))),
-            shown(&authority.file(&format!("{name}.key"))),
-        ),
-    ]);
+        shown(&authority.file("ca.pem")),
+        shown(&authority.file(&format!("{name}.pem"))),
+        shown(&authority.file(&format!("{name}.key"))),
+    ));
     port
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_over_tls_is_verified_and_may_verify_us() {
     let authority = Authority::new();
     authority.sign("good", "127.0.0.1", |_| {});

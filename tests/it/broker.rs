@@ -14,7 +14,7 @@ use crate::{
     node::Node,
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_while_idle_is_survived() {
     let node = Node::private();
     let mut world = World::on(&node).await;
@@ -36,7 +36,7 @@ async fn a_restart_while_idle_is_survived() {
     worker.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_while_busy_loses_nothing() {
     const EVENTS: usize = 300;
     let node = Node::private();
@@ -98,7 +98,7 @@ async fn a_deleted_input_queue_is_a_failure_to_recover_from() {
     worker.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_starts_while_the_broker_blocks_publishing() {
     const EVENTS: usize = 200;
     let node = Node::private();

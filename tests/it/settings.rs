@@ -81,7 +81,7 @@ async fn attempts_in_flight_are_bounded_by_concurrency() {
     assert!(received[3].at.duration_since(received[1].at).unwrap().as_secs_f64() < 1.9);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn confirms_are_waited_for_no_longer_than_set() {
     let node = Node::private();
     let world = World::on(&node).await;

@@ -339,12 +339,9 @@ impl Trial<'_> {
     async fn let_consumers_time_out(&mut self, what: &str) {
         let before = self.sessions_lost();
         let set = |timeout: u32| {
-            self.node.ctl(&[
-                "eval",
-                &format!(
-                    "application:set_env(rabbit, channel_tick_interval, 300), application:set_env(rabbit, consumer_timeout, {timeout})."
-                ),
-            ]);
+            self.node.eval(&format!(
+                "application:set_env(rabbit, channel_tick_interval, 300), application:set_env(rabbit, consumer_timeout, {timeout})."
+            ));
         };
         set(400);
         // The timeout is read when a channel is opened.

@@ -52,9 +52,8 @@ pub async fn asked_every<T>(pause: Duration, what: &str, mut ask: impl AsyncFnMu
 /// The client for every question over HTTP. Building one reads the machine's certificates, so it is built once. It keeps no
 /// connection, because each test has a runtime of its own.
 pub fn http_client() -> &'static reqwest::Client {
-    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client")
-    });
+    static CLIENT: LazyLock<reqwest::Client> =
+        LazyLock::new(|| reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client"));
     &CLIENT
 }
 

@@ -134,7 +134,8 @@ impl Node {
     /// One call of the management API that must succeed.
     pub async fn manage(&self, method: Method, path: &str, body: &str) -> String {
         let url = format!("{}/api/{path}", self.management_url);
-        let request = http_client().request(method, &url).header("content-type", "application/json").body(body.to_owned());
+        let request =
+            http_client().request(method, &url).header("content-type", "application/json").body(body.to_owned());
         let answer = request.send().await.expect("the management API");
         let status = answer.status();
         let text = answer.text().await.expect("a body");
@@ -145,7 +146,7 @@ impl Node {
     /// Writes the names of young queues to disk. A RabbitMQ 3.10 that is killed within seconds of a queue's declaration has
     /// forgotten which log belongs to it: the queue comes back empty and never elects a leader. Queues in use are older.
     pub fn settle(&self) {
-        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."]);
+        self.eval("[dets:sync(Table) || Table <- dets:all()].");
     }
 
     /// SIGKILL.
@@ -176,6 +177,11 @@ impl Node {
     /// `rabbitmqctl`.
     pub fn ctl(&self, arguments: &[&str]) {
         script(&[&["ctl", self.path()], arguments].concat());
+    }
+
+    /// Evaluates Erlang on the node: what it prints, then its value.
+    pub fn eval(&self, expression: &str) -> String {
+        String::from_utf8_lossy(&script(&["eval", self.path(), expression]).stdout).into_owned()
     }
 
     /// What `rabbitmqctl` says.
@@ -215,7 +221,7 @@ impl Node {
             All = lists:sort([{{Name(Q), Q}} || Q <- rabbit_amqqueue:list(<<"{vhost}">>)]),
             lists:foreach(fun ({{N, Q}}) -> io:format("~ts ~p~n", [N, Count(Q)]) end, All)."#
         );
-        let said = self.ctl_said(&["eval", &ask]);
+        let said = self.eval(&ask);
         let pairs = said.lines().filter_map(|line| line.split_once(' '));
         pairs.map(|(name, count)| (name.to_owned(), count.trim().to_owned())).collect()
     }
@@ -298,7 +304,7 @@ impl Cluster {
     /// Waits until a member sees all three, and a replica of each queue on each of them.
     pub async fn rejoined(&self, member: usize, vhost: &str) {
         let node = &self.nodes[member];
-        asked_every(Duration::from_millis(500), "a whole cluster", async || {
+        asked_every(Duration::from_secs(1), "a whole cluster", async || {
             node.try_ctl(&["await_online_nodes", "3", "--timeout", "30"]).ok()?;
             let said = node.try_ctl(&["list_queues", "-p", vhost, "--no-table-headers", "name", "online"]).ok()?;
             let mut queues = said.lines().filter(|line| line.starts_with("leadhook.")).peekable();

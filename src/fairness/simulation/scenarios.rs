@@ -242,16 +242,16 @@ fn backlogs_of_many_dead_targets_leave_the_broker_to_others() {
     for lane in 0..300 {
         world.publish(lane, lane as f64 / 3000.0, 50.0, 1_000);
     }
-    world.publish(300, 0.0, 1_000.0, 300_000);
+    world.publish(300, 0.0, 1_000.0, 150_000);
     let parked = |world: &World| world.counts[..300].iter().map(|counts| counts.parks).sum::<usize>() as f64;
     // Many were parked before it showed that their lanes hang: those and the others return 500 times a second each.
     world.run_until(100.0);
     let before = parked(&world);
-    world.run_until(300.0);
-    let rate = (parked(&world) - before) / 200.0;
+    world.run_until(150.0);
+    let rate = (parked(&world) - before) / 50.0;
     assert!(rate < 2.0 * pace::ALL, "{rate} parks a second");
     assert_eq!(world.counts[300].parks, 0);
-    assert!(world.counts[300].delivered.len() >= 299_000);
+    assert!(world.counts[300].delivered.len() >= 149_000);
     let share = share_of_parks(&world);
     assert!(share < 0.2, "{share} of the broker's operations are parks");
 }

@@ -57,7 +57,7 @@ async fn several_people_at_once_each_see_everything_in_order() {
     assert_eq!(world.ready("failed").await, JOBS);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_program_holds_is_said_to_be_missing() {
     let world = quiet_world().await;
     let ids = fail(&world, (0..10).map(job)).await;

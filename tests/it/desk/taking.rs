@@ -103,10 +103,11 @@ async fn a_rate_is_kept() {
     assert!(last.duration_since(first) >= jiff::SignedDuration::from_millis(1_000), "{first} to {last}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_that_lost_what_it_held_publishes_nothing_more() {
     let mut world = quiet_world().await;
-    let ids = fail(&world, (0..40).map(job)).await;
+    // Ten seconds of them: the tool that closes the connections takes its time.
+    let ids = fail(&world, (0..100).map(job)).await;
     let mut replay = spawned(&world, &["replay", "--all", "--yes", "--rate", "10"]);
     eventually("some are back", async || (world.ready("jobs").await >= 5).then_some(())).await;
     Node::shared().ctl(&["close_all_connections", "-p", world.vhost(), "a test"]);
@@ -114,7 +115,7 @@ async fn a_replay_that_lost_what_it_held_publishes_nothing_more() {
     assert_eq!(status.code(), Some(1));
     world.reconnect().await;
     let (jobs, failed) = (drain(&world, "jobs").await, drain(&world, "failed").await);
-    assert!(failed.len() >= 20, "it went on: {} jobs, {} failed", jobs.len(), failed.len());
+    assert!(failed.len() >= 10, "it went on: {} jobs, {} failed", jobs.len(), failed.len());
     assert_eq!(set(&[jobs.clone(), failed.clone()].concat()), set(&ids));
     // What was under way at that moment may be both.
     assert!(jobs.len() + failed.len() <= ids.len() + 3, "{} jobs, {} failed", jobs.len(), failed.len());
