@@ -35,8 +35,9 @@ interop: ## signatures against the verifiers of Python and JavaScript, and httpb
 console-test: ## the web console in headless Chromium: every page, every action, axe-core, screenshots (installs below target/)
 	@scripts/console-browser.sh
 
-test: ## all tests, on private RabbitMQ nodes that they start and stop
-	@scripts/gate.sh test
+# make test [FAST=1]
+test: ## all tests, on private RabbitMQ nodes that they start and stop; FAST=1 for the inner loop
+	@FAST=$(FAST) scripts/gate.sh test
 
 test-rabbitmq4: ## all tests on RabbitMQ 4.0 and 4.3, from trees that are built first (as root, 500 MB)
 	@scripts/gate.sh test4

@@ -29,7 +29,7 @@ use crate::harness::{PATIENCE, World, event, eventually, receiver};
 const JOBS: usize = 4;
 
 /// Seconds; the targets' timeout.
-const TIMEOUT: u64 = 2;
+const TIMEOUT: u64 = 4;
 
 /// What is written once, and what again and again behind it.
 struct Behaviour {
@@ -185,7 +185,7 @@ fn certificate(world: &World) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), file.to_str().unwrap().to_owned())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_receivers_cost_neither_memory_nor_time() {
     let world = World::new().await;
     let (tls, ca_file) = certificate(&world);

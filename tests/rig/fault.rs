@@ -204,7 +204,7 @@ impl Trial<'_> {
             Fault::ConnectionsClosed => {
                 self.worker_broke(&what);
                 self.until_it_connects_anew_after(async |trial| {
-                    trial.node.ctl(&["close_all_connections", "-p", trial.world.vhost(), "a test"]);
+                    trial.node.close_connections(trial.world.vhost());
                 })
                 .await;
             }

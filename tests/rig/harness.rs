@@ -37,7 +37,17 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T
 }
 
 /// The same for a question that costs something.
-pub async fn asked_every<T>(pause: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn asked_every<T>(pause: Duration, what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    asked_within(PATIENCE, pause, what, ask).await
+}
+
+/// The same for a state that may take longer, and how long that may be.
+pub async fn asked_within<T>(
+    most: Duration,
+    pause: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let begun = Instant::now();
     let mut tick = tokio::time::interval(pause);
     loop {
@@ -45,7 +55,7 @@ pub async fn asked_every<T>(pause: Duration, what: &str, mut ask: impl AsyncFnMu
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "never came to be: {what}");
+        assert!(begun.elapsed() < most, "never came to be within {most:?}: {what}");
     }
 }
 

@@ -184,6 +184,14 @@ impl Node {
         String::from_utf8_lossy(&script(&["eval", self.path(), expression]).stdout).into_owned()
     }
 
+    /// The broker closes all connections of a vhost.
+    pub fn close_connections(&self, vhost: &str) {
+        self.eval(&format!(
+            r#"[rabbit_networking:close_connection(Pid, "a test") ||
+                Connection <- rabbit_connection_tracking:list(<<"{vhost}">>), Pid <- tuple_to_list(Connection), is_pid(Pid)], []."#
+        ));
+    }
+
     /// What `rabbitmqctl` says.
     pub fn ctl_said(&self, arguments: &[&str]) -> String {
         self.try_ctl(arguments).unwrap_or_else(|error| panic!("rabbitmqctl {arguments:?}: {error}"))

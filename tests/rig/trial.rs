@@ -12,8 +12,8 @@ use leadhook::receiver::{Received, Receiver};
 use tokio::task::JoinHandle;
 
 use super::{
-    harness::{PATIENCE, Worker, World, asked_every, eventually},
-    ledger::{Account, Excuse, Found},
+    harness::{PATIENCE, Worker, World, asked_every, asked_within, eventually},
+    ledger::{Account, Excuse, Found, TIMEOUT},
     load::{self, MOST_TARGETS, SMALL, Scale},
     node::Node,
     proxy::Proxy,
@@ -241,7 +241,7 @@ impl<'a> Trial<'a> {
             if left.is_empty() {
                 break;
             }
-            assert!(begun.elapsed() < 2 * PATIENCE, "never empty: {left:?}\n{}", self.story.join("\n"));
+            assert!(begun.elapsed() < PATIENCE + self.patience(), "never empty: {left:?}\n{}", self.story.join("\n"));
         }
         self.gather().await;
         let events = self.upstream.confirmed();
@@ -282,12 +282,21 @@ impl<'a> Trial<'a> {
     /// miss what moves from one to another.
     pub async fn idle(&self) {
         let mut looks = 0;
-        // Each look asks for the length of some forty queues.
-        asked_every(Duration::from_millis(250), "all is settled", async || {
+        // Each look asks for the length of some thirty queues.
+        asked_within(self.patience(), Duration::from_millis(250), "all is settled", async || {
             looks = if self.is_idle().await? { looks + 1 } else { 0 };
             (looks == 2).then_some(())
         })
         .await;
+    }
+
+    /// Longest time until all is settled. A target that hangs is asked by one request at a time, and each takes its timeout. So
+    /// its deliveries may take one timeout for each attempt, one after the other. A deferred delivery comes back at the latest
+    /// when it has been due for 1.8 times as long as the target took.
+    fn patience(&self) -> Duration {
+        let hanging = self.upstream.confirmed().iter().filter(|event| event.body.contains("\"BAD\"")).count();
+        let attempts = u32::try_from(hanging * (RETRIES + 1)).expect("some thousands at most");
+        PATIENCE + (TIMEOUT * attempts).mul_f64(1.8)
     }
 
     /// `None` if somebody does not say.

@@ -106,11 +106,10 @@ async fn a_rate_is_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_that_lost_what_it_held_publishes_nothing_more() {
     let mut world = quiet_world().await;
-    // Ten seconds of them: the tool that closes the connections takes its time.
     let ids = fail(&world, (0..100).map(job)).await;
     let mut replay = spawned(&world, &["replay", "--all", "--yes", "--rate", "10"]);
     eventually("some are back", async || (world.ready("jobs").await >= 5).then_some(())).await;
-    Node::shared().ctl(&["close_all_connections", "-p", world.vhost(), "a test"]);
+    Node::shared().close_connections(world.vhost());
     let status = tokio::task::spawn_blocking(move || replay.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(1));
     world.reconnect().await;
