@@ -8,7 +8,7 @@
 BIN=/usr/lib/rabbitmq/bin
 
 # Some seconds are usual. A member of a cluster that was killed whole waits in its start for the others.
-BOOT_SECONDS=90
+BOOT_SECONDS=180
 
 # What `start` and `cluster` take after the directory.
 options() {
