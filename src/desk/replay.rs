@@ -156,7 +156,7 @@ impl<'a> Replay<'a> {
             for held in rest.iter().filter(|held| is_worn(&held.record)) {
                 renewer.renew(held).await;
             }
-            self.put_back(&wanted, visit).await?;
+            self.put_back(survey, &wanted, visit).await?;
             done(self.tally.replayed);
             if time_is_up {
                 return Ok(Ended::TimeIsUp);
@@ -174,9 +174,8 @@ impl<'a> Replay<'a> {
     }
 
     /// Publishes the jobs among these messages and removes each with its copies when it is confirmed.
-    async fn put_back(&mut self, held: &[Held], visit: &Visit) -> Result<(), VisitError> {
+    async fn put_back(&mut self, survey: &Survey, held: &[Held], visit: &Visit) -> Result<(), VisitError> {
         let plan = self.ledger.plan(jobs_of(held));
-        self.came_back.extend(plan.returned.iter().filter_map(|at| held.get(*at)?.identity()));
         (self.tally.failed_again, self.tally.unreadable) = (self.came_back.len() as u64, self.raw.len() as u64);
         let removed = remove(plan.copies.iter().filter_map(|at| held.get(*at))).await;
         self.tally.copies_removed += removed;
@@ -198,7 +197,8 @@ impl<'a> Replay<'a> {
                 return None;
             }
             let before = chosen.record.content.as_ref().ok()?;
-            let job = before.replayed(jiff::Timestamp::now());
+            let replays = survey.replays_after(before);
+            let job = Job { replays, ..before.replayed(jiff::Timestamp::now()) };
             let job = match routes.of(&before.webhook_id) {
                 Some(route) => job.redirected(&route.to),
                 None => job,

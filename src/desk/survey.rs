@@ -10,7 +10,10 @@ use super::{
     record::Record,
     selection::{Resolved, Selection},
 };
-use crate::delivery_log::{Delivered, Known};
+use crate::{
+    delivery_log::{Delivered, Known},
+    job::Job,
+};
 
 /// What somebody wants something to be done with.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct Surveyor {
     choice: Choice,
     /// Keys that may be meant.
     candidates: BTreeMap<String, Chosen>,
+    /// How often each job had been put back, of all its copies the highest number; jobs that never were have none.
+    replays: BTreeMap<String, u32>,
     oldest: Option<Timestamp>,
     unreadable: u64,
     /// Messages that are no jobs are meant too.
@@ -36,8 +41,8 @@ pub struct Surveyor {
 /// One thing that is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// How often support had put it back when it was looked at: a job that fails anew meanwhile comes back with a higher
-    /// number, and is another matter.
+    /// How often support had put it back when it was looked at: the highest number of all its copies, also of those that a
+    /// filter does not match. A job that fails again meanwhile comes back with a higher number, and is another matter.
     pub replays: u32,
     /// When a worker first saw its event.
     pub first_seen: Timestamp,
@@ -61,7 +66,8 @@ pub struct Survey {
 impl Surveyor {
     /// Has seen nothing yet.
     pub fn new(choice: Choice) -> Surveyor {
-        Surveyor { choice, candidates: BTreeMap::new(), oldest: None, unreadable: 0, raw: false }
+        let (candidates, replays) = (BTreeMap::new(), BTreeMap::new());
+        Surveyor { choice, candidates, replays, oldest: None, unreadable: 0, raw: false }
     }
 
     /// The same, and a filter means messages that are no jobs, too.
@@ -71,6 +77,12 @@ impl Surveyor {
 
     /// Looks at the next record of the queue.
     pub fn add(&mut self, record: &Record) {
+        if let Ok(job) = &record.content
+            && job.replays > 0
+        {
+            let highest = self.replays.entry(job.webhook_id.clone()).or_default();
+            *highest = job.replays.max(*highest);
+        }
         let wanted = match &self.choice {
             Choice::Matching(filter) => filter.matches(record),
             Choice::Named(selection) => selection.wants(record.key()),
@@ -81,9 +93,8 @@ impl Surveyor {
         let key = record.key();
         match &record.content {
             Ok(job) => {
-                let new = Chosen { replays: job.replays, first_seen: job.first_seen, is_job: true };
-                let known = self.candidates.entry(key.to_owned()).or_insert(new);
-                known.replays = job.replays.max(known.replays);
+                let new = Chosen { replays: 0, first_seen: job.first_seen, is_job: true };
+                self.candidates.entry(key.to_owned()).or_insert(new);
                 self.oldest = Some(self.oldest.map_or(job.first_seen, |oldest| oldest.min(job.first_seen)));
             }
             // Only who names it means it, or who wants all of them.
@@ -97,7 +108,7 @@ impl Surveyor {
 
     /// What it comes to. Where an id is ambiguous, nothing is chosen.
     pub fn finish(self) -> Survey {
-        let Surveyor { choice, mut candidates, oldest, unreadable, raw: _ } = self;
+        let Surveyor { choice, mut candidates, replays, oldest, unreadable, raw: _ } = self;
         let resolved = match &choice {
             Choice::Matching(_) => Resolved::default(),
             Choice::Named(selection) => {
@@ -107,6 +118,9 @@ impl Surveyor {
                 resolved
             }
         };
+        for (id, chosen) in &mut candidates {
+            chosen.replays = replays.get(id).copied().unwrap_or_default();
+        }
         Survey { chosen: candidates, oldest, unreadable, resolved }
     }
 }
@@ -117,7 +131,7 @@ impl Survey {
         self.chosen.values().filter(|chosen| chosen.is_job).count() as u64
     }
 
-    /// Whether this message is meant. A job that was put back and failed anew since the survey is not.
+    /// Whether this message is meant. A job that was put back and failed again since the survey is not.
     pub fn wants(&self, record: &Record) -> Wanted {
         let known = self.chosen.get(record.key());
         match (known, &record.content) {
@@ -125,6 +139,13 @@ impl Survey {
             (Some(chosen), Ok(job)) if job.replays > chosen.replays => Wanted::CameBack,
             (Some(_), _) => Wanted::Yes,
         }
+    }
+
+    /// The number of replays that a job is put back with: one more than any of its copies has. By that it is told from them
+    /// when it fails again.
+    pub fn replays_after(&self, job: &Job) -> u32 {
+        let highest = self.chosen.get(&job.webhook_id).map_or(0, |chosen| chosen.replays);
+        highest.max(job.replays).saturating_add(1)
     }
 }
 
@@ -185,8 +206,8 @@ pub enum Wanted {
 mod tests {
     use super::*;
     use crate::{
+        delivery::outcome::FailReason,
         desk::record::{Reason, Unreadable, tests::job},
-        job::Job,
     };
 
     fn record(id: &str, replays: u32) -> Record {
@@ -219,6 +240,17 @@ mod tests {
         let replays: Vec<_> = survey.chosen.iter().map(|(id, chosen)| (id.as_str(), chosen.replays)).collect();
         assert_eq!(replays, [("wh_a", 2), ("wh_b", 1)]);
         assert_eq!(survey.unreadable, 1);
+    }
+
+    #[test]
+    fn copies_count_whether_a_filter_matches_them_or_not() {
+        let gone = |id, replays| Record { reason: Reason::Known(FailReason::Gone), ..record(id, replays) };
+        let records = [record("wh_a", 3), gone("wh_a", 0), record("wh_a", 1), gone("wh_b", 1), record("wh_c", 2)];
+        let filter = Filter { reason: Some("gone".into()), ..Filter::default() };
+        let survey = survey(Choice::Matching(filter), &records);
+        let replays: Vec<_> = survey.chosen.iter().map(|(id, chosen)| (id.as_str(), chosen.replays)).collect();
+        assert_eq!(replays, [("wh_a", 3), ("wh_b", 1)]);
+        assert_eq!(records.map(|record| survey.wants(&record))[..2], [Wanted::Yes, Wanted::Yes], "as one");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::{
 };
 
 use lapin::{Connection, types::ShortString};
+use tokio::sync::Notify;
 
 use crate::broker::topology::{Count, Counter};
 
@@ -43,6 +44,8 @@ pub(super) struct Ward {
     window: AtomicUsize,
     /// Messages taken and not yet done with.
     held: AtomicUsize,
+    /// Told when the last of them is done with.
+    settled: Notify,
     /// Since when the intake waits for the next message, if it does.
     since: Mutex<Option<Instant>>,
     /// Messages that have arrived.
@@ -57,6 +60,7 @@ impl Ward {
             queue: queue.clone(),
             window: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            settled: Notify::new(),
             since: Mutex::default(),
             arrived: AtomicUsize::new(0),
             abandoned: AtomicBool::new(false),
@@ -79,6 +83,18 @@ impl Ward {
         self.held.fetch_add(1, Ordering::Relaxed);
         self.arrived.fetch_add(1, Ordering::Relaxed);
         Holds(self.clone())
+    }
+
+    /// Waits until no message is held.
+    pub(super) async fn settled(&self) {
+        loop {
+            // Listens before it looks: the last message may be done with in between.
+            let settled = self.settled.notified();
+            if self.held.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Whether the connection has been given up: what it brought comes again by another.
@@ -119,7 +135,9 @@ impl Holds {
 
 impl Drop for Holds {
     fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::Relaxed);
+        if self.0.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.settled.notify_waiters();
+        }
     }
 }
 
@@ -209,6 +227,8 @@ pub(super) async fn watch(connection: &Connection, wards: [Arc<Ward>; 2], heartb
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -247,5 +267,18 @@ mod tests {
         drop(held);
         drop(waits);
         assert_eq!(ward.waited(now()), None);
+    }
+
+    #[tokio::test]
+    async fn an_intake_is_settled_when_nothing_is_held() {
+        let ward = Ward::new(&"events".into());
+        let (one, other) = (ward.holds(), ward.holds());
+        let mut settled = Box::pin(ward.settled());
+        assert!((&mut settled).now_or_never().is_none());
+        drop(one);
+        assert!((&mut settled).now_or_never().is_none(), "the other one is held still");
+        drop(other);
+        settled.await;
+        ward.settled().await;
     }
 }

@@ -4,9 +4,16 @@ use std::{fmt, time::Duration};
 
 use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
-use super::{Context, input::Input, intake, pulse, source::Source, tend};
+use super::{
+    Context,
+    input::Input,
+    intake,
+    pulse::{self, Ward},
+    source::Source,
+    tend,
+};
 use crate::{
     admin::{BrokerState, TopologyState},
     broker::{
@@ -18,6 +25,9 @@ use crate::{
 /// Longest wait for the broker while declaring, and again while starting to consume. A broker that is coming up may
 /// take a request and never answer it.
 const SETTING_UP: Duration = Duration::from_secs(20);
+
+/// Longest wait for events in flight when a session ends on a connection that is well: meanwhile nothing is consumed.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 pub(super) enum End {
@@ -126,12 +136,13 @@ pub(super) async fn run(
             return End::Lost { why, consumed: true };
         }
     };
+    if connection.status().connected() {
+        // It is well: a queue was deleted, or its leader is gone. What is in flight can still be acked.
+        let [_, events] = &wards;
+        shutdown.run_until_cancelled(settle(events)).await;
+    }
     if shutdown.is_cancelled() {
         return End::Stopped(Some(Box::new(Open { connection, _channels: channels })));
-    }
-    if problem.is_some() {
-        // The connection is well: what is in flight may still be acked, or its events would be dispatched twice.
-        tokio::time::sleep(super::LAST_ACKS).await;
     }
     // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
@@ -142,6 +153,14 @@ pub(super) async fn run(
         }
         None => End::Lost { why: why.take().unwrap_or_else(|| "a consumer ended".into()), consumed: true },
     }
+}
+
+/// Waits until the events in flight are settled and the broker has taken in their acks, or each of them would be dispatched
+/// again. Attempts are not waited for: they may take as long as a receiver does, and the memory knows them.
+async fn settle(events: &Ward) {
+    debug!("an intake has ended, settling the events in flight");
+    let _ = tokio::time::timeout(SETTLING, events.settled()).await;
+    tokio::time::sleep(super::LAST_ACKS).await;
 }
 
 /// Lets go of a connection that does not answer, without waiting for its goodbye.

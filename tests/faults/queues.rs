@@ -11,6 +11,7 @@ use reqwest::Method;
 use crate::rig::{
     harness::{asked_every, eventually},
     node::Node,
+    proxy::{Direction, Which},
     trial::Trial,
 };
 
@@ -168,4 +169,29 @@ async fn the_consumer_of_jobs_is_cancelled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_consumer_of_events_is_cancelled() {
     deleted_and_recreated("events").await;
+}
+
+/// A consumer that is cancelled leaves the connection well: the events in flight are settled on it, and not dispatched again.
+#[tokio::test]
+async fn a_cancelled_consumer_costs_no_event_in_flight() {
+    // Few enough for a target that is new: none of their jobs is put back for want of room.
+    const EVENTS: usize = 3;
+    let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+    // Neither gives up while confirms are held back.
+    trial.spawn(&[("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "2m"), ("LEADHOOK__AMQP__HEARTBEAT", "2m")]);
+    trial.workers[0].ready().await;
+    trial.workers[0].looked().await;
+    trial.proxy.wait(Which::Publish, Direction::ToWorker);
+    let events = trial.events_of(&[("HEALTHY", EVENTS)]);
+    trial.load_of(events, 0);
+    eventually("their jobs are POSTed", async || (trial.post_count() == EVENTS).then_some(())).await;
+    delete(&trial, "jobs").await;
+    eventually("the worker has noticed", async || {
+        trial.workers[0].log().contains("settling the events in flight").then_some(())
+    })
+    .await;
+    trial.proxy.go_on(Which::Publish);
+    eventually("consuming again", async || trial.workers[0].log().contains("consuming again").then_some(())).await;
+    trial.broke("the queue was deleted", 0);
+    trial.adds_up().await;
 }

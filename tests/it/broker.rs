@@ -2,12 +2,26 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
-use leadhook::broker::connection::channel;
+use futures::{StreamExt, stream};
+use lapin::{
+    BasicProperties, Connection, ConnectionProperties,
+    options::QueueDeclareOptions,
+    types::{FieldTable, ShortString},
+};
+use leadhook::{
+    broker::{
+        connection::channel,
+        publisher::{Outgoing, PublishError, Publisher},
+    },
+    settings,
+};
 use reqwest::Method;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     harness::{PATIENCE, World, counts, event, eventually, receiver},
@@ -199,4 +213,48 @@ async fn the_number_of_a_channel_that_the_broker_closed_is_passed_over() {
     }
     let all: BTreeSet<u16> = (1..=NUMBERS).filter(|number| *number != closed.id()).collect();
     assert_eq!(seen, all, "numbers came around, and lapin spoils that one still (else there is nothing to pass over)");
+}
+
+/// A queue comes into being among the publishes for it: what it has taken is done and is not to be published again, and the
+/// rest is not done.
+#[tokio::test]
+async fn a_queue_that_is_declared_among_publishes_takes_what_counts_as_done() {
+    let world = World::new().await;
+    let url = ("LEADHOOK__AMQP__URLS".to_owned(), world.url.clone());
+    let settings = settings::load(None, None, [url].into_iter()).expect("settings");
+    let publisher = Publisher::start(&settings.amqp, "publish", None, CancellationToken::new());
+    let channel = world.channel().await;
+    for round in 0..20 {
+        let queue = format!("leadhook.round-{round}");
+        let (missed, declared) = (Notify::new(), AtomicBool::new(false));
+        let declaring = async {
+            missed.notified().await;
+            let options = QueueDeclareOptions::default();
+            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.expect("a queue");
+            declared.store(true, Ordering::Relaxed);
+        };
+        // Neighbours differ in their id, as jobs of one event do, or in their body.
+        let message = |n: u32| Outgoing {
+            exchange: ShortString::default(),
+            routing_key: queue.as_str().into(),
+            properties: BasicProperties::default().with_message_id(format!("id-{}", n / 2).into()),
+            body: format!("body {}", n.div_ceil(2)).into(),
+        };
+        let publishing = stream::iter(0..)
+            .take_while(|_| std::future::ready(!declared.load(Ordering::Relaxed)))
+            .chain(stream::iter(1_000_000..1_000_100))
+            .map(|n| publisher.publish(message(n)))
+            .buffer_unordered(100)
+            .fold([0, 0], async |[done, returned], answer| match answer {
+                Ok(()) => [done + 1, returned],
+                Err(PublishError::Returned { .. }) => {
+                    missed.notify_one();
+                    [done, returned + 1]
+                }
+                Err(error) => panic!("{error}"),
+            });
+        let ([done, returned], ()) = tokio::join!(publishing, declaring);
+        assert_eq!(world.ready(&format!("round-{round}")).await, done, "{returned} came back");
+    }
+    publisher.close().await;
 }

@@ -54,6 +54,8 @@ enum Fate {
     Flows,
     /// Bytes vanish in this direction (in both where `None`), also the end of the stream. Nobody is told.
     Vanishes(Option<Direction>),
+    /// Bytes of this direction wait.
+    Waits(Direction),
     /// The next frame of this direction is cut in its middle, then both sides are reset.
     CutInFrame(Direction),
     /// Deliveries to the worker vanish; everything else goes on.
@@ -143,6 +145,16 @@ impl Proxy {
     /// Half-open: from now on bytes of the connections that stand vanish without a word, for ever.
     pub fn vanish(&self, which: Which, direction: Option<Direction>) {
         self.decide(which, Fate::Vanishes(direction));
+    }
+
+    /// From now on bytes of the connections that stand wait, in this direction, until they may [go on](Proxy::go_on).
+    pub fn wait(&self, which: Which, direction: Direction) {
+        self.decide(which, Fate::Waits(direction));
+    }
+
+    /// All bytes flow again, those that waited first.
+    pub fn go_on(&self, which: Which) {
+        self.decide(which, Fate::Flows);
     }
 
     /// The connection is well, but its consumers get nothing any more.
@@ -249,6 +261,10 @@ impl Pump<'_> {
             let fate = *self.told.borrow_and_update();
             if fate == Fate::Reset {
                 return abort(&from, &to);
+            }
+            if fate == Fate::Waits(self.direction) {
+                let _ = self.told.changed().await;
+                continue;
             }
             let read = tokio::select! {
                 read = from.read(&mut buffer) => read,

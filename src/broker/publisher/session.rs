@@ -2,10 +2,13 @@
 //!
 //! **Finding what was returned.** The broker sends `basic.return` before the ack of the same message, but lapin (4.12)
 //! attaches it to whichever confirm completes next, possibly another message's. So a return is never trusted to belong to
-//! the confirm that carries it: all confirms that are ready are collected first (the one that took the return became
-//! ready no later than the returned message's own), then every message under way with the returned exchange and key counts
-//! as returned, and one that carries a foreign return counts as unclear. That may call a routed message undone, and
-//! doing it again is a duplicate with the same `webhook-id`; the other way round would lose it.
+//! the confirm that carries it. All confirms that are ready are collected first: the one that took the return became
+//! ready no later than the returned message's own. Then the message under way with the returned address, `message_id` and
+//! body counts as returned. Its neighbours do not: a queue that is declared between two publishes takes the second, and to
+//! publish that one again would POST it twice. If no message fits, the broker changed something, and every message
+//! under way to that address counts as returned. If there is none either, the message that carries the return counts as
+//! unclear. Both may call a routed message undone, and doing it again is a duplicate with the same `webhook-id`; the other
+//! way round would lose it.
 //!
 //! **A nack** retires the channel: nothing new goes on it, what is under way is waited for, then a fresh one is opened
 //! (RabbitMQ up to 3.12.4 can leave a channel nacking for ever).
@@ -17,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
     Channel, Confirmation, ConnectionStatus, ErrorKind, Event,
@@ -81,8 +85,7 @@ pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
 
 /// One message that waits for its confirm.
 struct Pending {
-    exchange: ShortString,
-    routing_key: ShortString,
+    identity: Identity,
     reply: oneshot::Sender<Result<(), PublishError>>,
     since: Instant,
 }
@@ -154,8 +157,7 @@ impl Session<'_> {
         }
         let seq = self.next;
         self.next += 1;
-        let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
-        self.pending.insert(seq, Pending { exchange, routing_key, reply, since: Instant::now() });
+        self.pending.insert(seq, Pending { identity: Identity::of(&message), reply, since: Instant::now() });
         let channel = self.channel.clone();
         let queue = message.routing_key.clone();
         // Polled by this task alone and first in this order, which is also the order of the delivery tags.
@@ -179,16 +181,20 @@ impl Session<'_> {
         while let Some(Some(next)) = self.confirms.next().now_or_never() {
             ready.push(next);
         }
-        let returns: Vec<_> = ready.iter().filter_map(|(_, result)| returned(result.as_ref().ok()?)).collect();
+        let mut returned = BTreeMap::new();
+        for (seq, result) in &ready {
+            let Some(message) = result.as_ref().ok().and_then(Return::carried) else { continue };
+            let meant = message.identity.among(&self.pending);
+            if meant.is_empty() {
+                returned.insert(*seq, PublishError::Unclear);
+            }
+            returned.extend(meant.into_iter().map(|seq| (seq, message.error())));
+        }
         let mut broken = None;
         for (seq, result) in ready {
             let Some(pending) = self.pending.remove(&seq) else { continue };
             let answer = match result {
-                Ok(Confirmation::Ack(carried)) => match returns.iter().find(|one| one.is_of(&pending)) {
-                    Some(one) => Err(one.error()),
-                    None if carried.is_some() => Err(PublishError::Unclear),
-                    None => Ok(()),
-                },
+                Ok(Confirmation::Ack(_)) => returned.remove(&seq).map_or(Ok(()), Err),
                 Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => {
                     self.retiring = true;
                     Err(PublishError::Nacked)
@@ -201,10 +207,9 @@ impl Session<'_> {
             };
             self.answer(pending, answer);
         }
-        for one in &returns {
-            let same: Vec<u64> = self.pending.iter().filter(|(_, p)| one.is_of(p)).map(|(seq, _)| *seq).collect();
-            for pending in same.iter().filter_map(|seq| self.pending.remove(seq)).collect::<Vec<_>>() {
-                self.answer(pending, Err(one.error()));
+        for (seq, error) in returned {
+            if let Some(pending) = self.pending.remove(&seq) {
+                self.answer(pending, Err(error));
             }
         }
         broken.map(|error| self.lose(error))
@@ -269,35 +274,64 @@ impl Session<'_> {
     }
 }
 
-/// A returned message's address, and why.
-struct Return {
+/// The parts by which a returned message is found among those under way. The broker returns them as they were sent.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
     exchange: ShortString,
     routing_key: ShortString,
+    message_id: Option<ShortString>,
+    body: Bytes,
+}
+
+impl Identity {
+    fn of(message: &Outgoing) -> Identity {
+        Identity {
+            exchange: message.exchange.clone(),
+            routing_key: message.routing_key.clone(),
+            message_id: message.properties.message_id().clone(),
+            body: message.body.clone(),
+        }
+    }
+
+    /// The messages under way that this one may be: those that fit in every part, else those with its address.
+    fn among(&self, under_way: &BTreeMap<u64, Pending>) -> Vec<u64> {
+        let those = |fits: &dyn Fn(&Identity) -> bool| -> Vec<u64> {
+            under_way.iter().filter(|(_, pending)| fits(&pending.identity)).map(|(seq, _)| *seq).collect()
+        };
+        let same = those(&|other| self == other);
+        match same.is_empty() {
+            true => those(&|other| (&self.exchange, &self.routing_key) == (&other.exchange, &other.routing_key)),
+            false => same,
+        }
+    }
+}
+
+/// A returned message, and why.
+struct Return {
+    identity: Identity,
     code: u16,
     text: String,
 }
 
 impl Return {
-    fn is_of(&self, pending: &Pending) -> bool {
-        self.exchange == pending.exchange && self.routing_key == pending.routing_key
+    /// The one that a confirm carries, its own or another message's.
+    fn carried(by: &Confirmation) -> Option<Return> {
+        let message = match by {
+            Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
+            Confirmation::NotRequested => return None,
+        };
+        let identity = Identity {
+            exchange: message.delivery.exchange.clone(),
+            routing_key: message.delivery.routing_key.clone(),
+            message_id: message.delivery.properties.message_id().clone(),
+            body: Bytes::copy_from_slice(&message.delivery.data),
+        };
+        Some(Return { identity, code: message.reply_code, text: message.reply_text.to_string() })
     }
 
     fn error(&self) -> PublishError {
         PublishError::Returned { code: self.code, text: self.text.clone() }
     }
-}
-
-fn returned(confirmation: &Confirmation) -> Option<Return> {
-    let message = match confirmation {
-        Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
-        Confirmation::NotRequested => return None,
-    };
-    Some(Return {
-        exchange: message.delivery.exchange.clone(),
-        routing_key: message.delivery.routing_key.clone(),
-        code: message.reply_code,
-        text: message.reply_text.to_string(),
-    })
 }
 
 /// What an error of lapin means; told by its kind, never by its text.
@@ -307,5 +341,36 @@ fn lost(error: &lapin::Error) -> PublishError {
             PublishError::ChannelClosed { code: cause.get_id(), text: cause.get_message().to_string() }
         }
         _ => PublishError::Lost(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(key: &str, id: &str, body: &'static str) -> Identity {
+        Identity {
+            exchange: ShortString::default(),
+            routing_key: key.into(),
+            message_id: Some(id.into()),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_return_is_about_its_own_message_or_all_at_its_address() {
+        let all =
+            [("jobs", "a", "1"), ("jobs", "b", "1"), ("jobs", "a", "2"), ("jobs", "a", "1"), ("failed", "a", "1")];
+        let pending = |(key, id, body)| {
+            let (reply, _) = oneshot::channel();
+            Pending { identity: identity(key, id, body), reply, since: Instant::now() }
+        };
+        let under_way: BTreeMap<u64, Pending> = (0..).zip(all.map(pending)).collect();
+        let meant = |key, id, body| identity(key, id, body).among(&under_way);
+        assert_eq!(meant("jobs", "b", "1"), [1], "its neighbours may have found the queue");
+        assert_eq!(meant("jobs", "a", "2"), [2]);
+        assert_eq!(meant("jobs", "a", "1"), [0, 3], "twins cannot be told apart");
+        assert_eq!(meant("jobs", "a", "3"), [0, 1, 2, 3], "changed on its way");
+        assert_eq!(meant("delay", "a", "1"), []);
     }
 }

@@ -1,11 +1,13 @@
 //! Replaying: published and confirmed before it is removed, whatever happens in between.
 
-use std::process::Stdio;
+use std::{collections::BTreeMap, process::Stdio};
 
+use jiff::Timestamp;
 use lapin::options::QueueDeleteOptions;
+use leadhook::{delivery::outcome::FailReason, job::Job};
 use reqwest::Method;
 
-use super::{connect, drain, fail, failed, job, litter, quiet_world, set};
+use super::{connect, drain, fail, failed, job, litter, publish, quiet_world, set};
 use crate::{
     harness::{PATIENCE, World, event, eventually, receiver},
     node::Node,
@@ -64,6 +66,97 @@ async fn all_are_replayed_copies_as_one_and_what_is_no_job_stays() {
     }
     assert_eq!(set(&seen), set(&ids));
     assert_eq!(drain(&world, "failed").await, ["not-ours"]);
+}
+
+/// What lies on a queue: each job's number of replays, by its id.
+async fn replays(world: &World, queue: &str) -> BTreeMap<String, Vec<u32>> {
+    let count = world.ready(queue).await as usize;
+    let mut replays: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for message in world.take(queue, count).await {
+        let id = message.properties.message_id().as_ref().unwrap().to_string();
+        let times = message.text("leadhook-replays").map_or(0, |text| text.parse().unwrap());
+        replays.entry(id).or_default().push(times);
+    }
+    replays
+}
+
+/// The job of event `n`, put back so many times before.
+fn replayed(n: u32, times: u32) -> Job {
+    Job { replays: times, ..job(n) }
+}
+
+/// Copies of four jobs, equal ones and others, in one batch and in batches far apart.
+fn forked() -> impl Iterator<Item = Job> {
+    let first = [replayed(1, 0), replayed(2, 2), replayed(3, 1), replayed(3, 2)];
+    let last = [replayed(1, 2), replayed(2, 0), replayed(4, 1), replayed(4, 0), replayed(1, 1)];
+    first.into_iter().chain((4..600).map(job)).chain(last)
+}
+
+/// So often each of the jobs 1 to 599 was put back when `forked` was.
+fn each_once(ids: &[String]) -> BTreeMap<String, Vec<u32>> {
+    let more = |n: u32| {
+        if n < 4 {
+            3
+        } else if n == 4 {
+            2
+        } else {
+            1
+        }
+    };
+    let id = |n: u32| job(n).webhook_id;
+    let all: BTreeMap<_, _> = (1..600).map(|n| (id(n), vec![more(n)])).collect();
+    assert!(all.keys().map(String::as_str).eq(set(ids)));
+    all
+}
+
+#[tokio::test]
+async fn copies_that_were_replayed_more_or_less_often_are_one_job() {
+    let world = quiet_world().await;
+    let ids = fail(&world, forked()).await;
+    let replay = failed(&world, &["replay", "--all", "--yes", "--json"]).await;
+    assert_eq!(replay.code, Some(0), "{} {}", replay.out, replay.err);
+    let tally = replay.json();
+    assert_eq!(
+        (&tally["replayed"], &tally["copies_removed"], &tally["failed_again"]),
+        (&599.into(), &6.into(), &0.into())
+    );
+    assert_eq!(replays(&world, "jobs").await, each_once(&ids), "one more than any copy");
+    assert_eq!(world.ready("failed").await, 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_the_filter_does_not_match_is_the_same_job() {
+    let world = quiet_world().await;
+    let queue = "leadhook.failed".into();
+    let older = replayed(1, 0).to_failed(&queue, FailReason::Gone, "gone", Timestamp::now());
+    publish(&world, [older]).await;
+    let ids = fail(&world, (2..600).map(job).chain([replayed(1, 1)])).await;
+    let replay = failed(&world, &["replay", "--reason", "gone", "--yes", "--json"]).await;
+    assert_eq!(replay.code, Some(0), "{} {}", replay.out, replay.err);
+    let tally = replay.json();
+    assert_eq!(
+        (&tally["replayed"], &tally["copies_removed"], &tally["failed_again"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    let last = ids.last().unwrap().clone();
+    assert_eq!(replays(&world, "jobs").await, BTreeMap::from([(last, vec![2])]));
+    assert_eq!(world.ready("failed").await, 598);
+}
+
+#[tokio::test]
+async fn what_fails_again_while_a_replay_runs_is_not_taken_for_a_copy() {
+    let world = quiet_world().await;
+    let ids = fail(&world, forked()).await;
+    let receiver = receiver("410").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    // Two seconds: the first ones have failed again before the last ones are put back, and before the last look.
+    let replay = failed(&world, &["replay", "--all", "--yes", "--json", "--rate", "300"]).await;
+    assert_eq!(replay.code, Some(0), "{} {}", replay.out, replay.err);
+    assert_eq!(replay.json()["replayed"], 599);
+    eventually("all have failed again", async || (world.ready("failed").await >= 599).then_some(())).await;
+    worker.stop().await;
+    assert_eq!(replays(&world, "failed").await, each_once(&ids), "nothing is lost, and nothing is there twice");
 }
 
 #[tokio::test]
