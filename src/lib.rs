@@ -48,6 +48,8 @@ pub mod metrics;
 
 pub mod settings;
 
+pub mod duration;
+
 pub mod logging;
 
 pub mod failpoint;
