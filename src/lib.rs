@@ -55,3 +55,5 @@ pub mod logging;
 pub mod failpoint;
 
 pub mod cli;
+
+pub mod reference;
