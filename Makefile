@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down bench soak reconnects interop console-test test test-rabbitmq4 check fmt lint doc deny fuzz ci
+.PHONY: help demo up down bench soak reconnects interop console-test test test-rabbitmq4 check fmt lint doc docs deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -53,6 +53,9 @@ lint: ## clippy, warnings are errors
 
 doc: ## rustdoc, warnings are errors
 	@scripts/gate.sh doc
+
+docs: ## write the generated parts of docs/reference/ from the code
+	@LEADHOOK_WRITE_DOCS=1 cargo test --locked --quiet --test it docs::generated
 
 deny: ## licences, banned and vulnerable dependencies (needs cargo-deny)
 	@scripts/gate.sh deny

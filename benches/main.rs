@@ -1,4 +1,4 @@
-//! The benchmark: how fast, how late, how fair, and against what limit. `make bench`; docs/PERFORMANCE.md explains it.
+//! The benchmark: how fast, how late, how fair, and against what limit. `make bench`; docs/contributing/benchmark-log.md explains it.
 //!
 //! ```text
 //!  this program --starts--> private RabbitMQ, receivers, workers (or the ceiling), all of them processes of their own

@@ -108,7 +108,7 @@ next_steps() {
   make test      the whole test suite, on brokers of its own
   $leadhook explain --campaign ABC --event lead.delivered
                  where an event goes and why, for the sample store in config/webhooks/
-  README.md      how upstream publishes, the webhook store, settings, operating
+  docs/README.md the tutorial, how-to guides and reference
 END
 }
 

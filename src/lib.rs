@@ -48,8 +48,12 @@ pub mod metrics;
 
 pub mod settings;
 
+pub mod duration;
+
 pub mod logging;
 
 pub mod failpoint;
 
 pub mod cli;
+
+pub mod reference;

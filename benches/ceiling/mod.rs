@@ -1,7 +1,7 @@
 //! The barest program that does what the worker does: consume an event, publish its job and wait for the confirm, ack the event,
 //! consume the job, POST it, ack the job. Nothing is acked before its successor is confirmed, and no ack is held back.
 //!
-//! It knows no store, no headers but one, no retries, no signature, no limits, no metrics and no log. docs/PERFORMANCE.md
+//! It knows no store, no headers but one, no retries, no signature, no limits, no metrics and no log. docs/contributing/benchmark-log.md
 //! says which layouts were tried and why this is the best that was found.
 
 mod deliver;

@@ -9,4 +9,6 @@ pub mod pause;
 
 pub mod publisher;
 
+pub mod reply;
+
 pub mod topology;

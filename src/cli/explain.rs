@@ -241,7 +241,7 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
 fn max_in_flight(webhook: &Webhook, target: &Target, service: &Service<'_>) -> Sourced<usize> {
     match target.max_in_flight.map(|own| own as usize).filter(|own| *own <= service.max_in_flight) {
         Some(own) => sourced(own, webhook.origins.max_in_flight),
-        None => sourced(service.max_in_flight, Origin::Default),
+        None => Sourced { value: service.max_in_flight, origin: "settings" },
     }
 }
 

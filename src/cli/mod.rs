@@ -90,6 +90,13 @@ enum Command {
     DemoQueues(demo_queues::Args),
 }
 
+/// The tree of commands and options, with the names that their users type.
+pub fn command() -> clap::Command {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    command.build();
+    command
+}
+
 /// Parses the command line, runs the command and says how it went.
 pub fn main() -> ExitCode {
     let mut cli = Cli::parse();
@@ -127,7 +134,7 @@ fn begin(settings: &settings::Settings) -> Result<(), Exit> {
 
 /// Turns of a worker's thread before it looks at sockets and timers again, as long as there are tasks to run; tokio takes 61. In each turn it
 /// runs one task, and up to three that this one has woken. What is done between two looks goes to the broker together, and it has
-/// less to do for it (docs/PERFORMANCE.md).
+/// less to do for it (docs/contributing/benchmark-log.md).
 const BETWEEN_LOOKS: u32 = 256;
 
 fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
@@ -139,7 +146,7 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Half of the cores, as far as this process may use them: each of the two connections to the broker has a thread of its own
-/// beside these, and work that is handed from one thread to another costs more than it gains (docs/PERFORMANCE.md).
+/// beside these, and work that is handed from one thread to another costs more than it gains (docs/contributing/benchmark-log.md).
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::output::{self, Exit, Refusal, human_duration};
 use crate::{
     delivery::signature::{self, SigningSecret, VerifyError},
-    settings::spoken,
+    duration::{self, spoken},
 };
 
 /// Most bytes of a body: the largest event that can be configured.
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     signature: String,
     /// How far webhook-timestamp may be from now, such as 5m; 0s looks at the signature alone
-    #[arg(long, default_value = "5m", value_parser = tolerance, value_name = "DURATION")]
+    #[arg(long, default_value = "5m", value_parser = duration::parse, value_name = "DURATION")]
     tolerance: Duration,
     /// Signing secret (whsec_...) to verify with; give it again for several, or separate them by commas
     #[arg(
@@ -56,12 +56,6 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-fn tolerance(text: &str) -> Result<Duration, String> {
-    let wrong = |_| "is no duration: write 5m or 90s";
-    let duration: jiff::SignedDuration = text.parse().map_err(wrong)?;
-    Duration::try_from(duration).map_err(|_| "is negative".to_owned())
 }
 
 /// What was found.

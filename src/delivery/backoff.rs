@@ -1,4 +1,4 @@
-//! The retry schedule: how long to wait before retry n (README.md, "Receive webhooks").
+//! The retry schedule: how long to wait before retry n (docs/explanation/retry-ladder.md).
 //!
 //! | | with the defaults (15 s, times 2, at most 1 h, jitter 0.2) |
 //! |---|---|

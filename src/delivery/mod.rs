@@ -12,4 +12,6 @@ pub mod retry_after;
 
 pub mod signature;
 
+pub mod trace_context;
+
 pub mod verdict;

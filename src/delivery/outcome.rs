@@ -173,7 +173,7 @@ pub enum Owner {
     Us,
 }
 
-/// What an exchange means for its job (README.md, "Receive webhooks"). `now` is needed for a `Retry-After` that is a date;
+/// What an exchange means for its job (docs/explanation/retry-ladder.md). `now` is needed for a `Retry-After` that is a date;
 /// `retry_after_maximum` caps it. How many attempts are left is not looked at here.
 pub fn judge(exchange: &Exchange, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
     match &exchange.result {

@@ -1,8 +1,8 @@
-//! The headers of one attempt (README.md, "Receive webhooks").
+//! The headers of one attempt (docs/how-to/receive.md).
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
-use super::signature;
+use super::{signature, trace_context::is_traceparent};
 use crate::store::Target;
 
 /// `webhook-id`
@@ -35,7 +35,7 @@ pub struct DeliveryRequest<'a> {
     pub attempt: u32,
     /// When it is made, unix seconds: a fresh one for each attempt, or receivers would call retries stale.
     pub timestamp: u64,
-    /// The trace that the event came with, if any. What is no `traceparent` is left out.
+    /// The trace that the event came with; left out where [`is_traceparent`] refuses it.
     pub traceparent: Option<&'a str>,
     /// The event's bytes.
     pub body: &'a [u8],
@@ -50,8 +50,8 @@ pub struct UnusableWebhookId;
 
 /// All headers of the request but those that HTTP itself needs (host, length): ours, then the target's.
 ///
-/// Ours win should a target carry one of their names: the store refuses these when it is loaded, and a signature or
-/// an id that a tenant can overwrite would be worth nothing. Only `traceparent` is the target's to set.
+/// Ours win should a target carry one of their names: the store reserves these when it is loaded, and a signature or
+/// an id that a tenant can overwrite would be worth nothing.
 ///
 /// # Errors
 /// [`UnusableWebhookId`] when the id is empty or holds anything but visible ASCII.
@@ -59,8 +59,9 @@ pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebh
     let targets = &delivery.target.headers;
     let mut headers = HeaderMap::with_capacity(targets.len() + OURS);
     headers.extend(targets.iter().map(|(name, value)| (name.clone(), value.clone())));
+    headers.remove(TRACEPARENT);
     if let Some(trace) = delivery.traceparent.and_then(traceparent) {
-        headers.entry(TRACEPARENT).or_insert(trace);
+        headers.insert(TRACEPARENT, trace);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -86,19 +87,8 @@ fn signature_of(delivery: &DeliveryRequest<'_>) -> Result<HeaderValue, UnusableW
     HeaderValue::from_str(&signatures).map_err(|_| UnusableWebhookId)
 }
 
-/// `<version>-<trace>-<parent>-<flags>` in lower-case hex, as W3C Trace Context section 3.2 has it; a later version may
-/// append further fields.
 fn traceparent(value: &str) -> Option<HeaderValue> {
-    let mut fields = value.split('-');
-    let sizes = [2, 32, 16, 2];
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let well_formed =
-        sizes.into_iter().all(|size| fields.next().is_some_and(|field| field.len() == size && field.bytes().all(hex)));
-    let version = value.get(..2)?;
-    let complete = if version == "00" { fields.next().is_none() } else { version != "ff" };
-    // A header value may hold more than that: what a later version appends is text as well.
-    let visible = value.bytes().all(|byte| byte.is_ascii_graphic());
-    (well_formed && complete && visible && value.len() <= 256).then(|| HeaderValue::from_str(value).ok()).flatten()
+    is_traceparent(value).then(|| HeaderValue::from_str(value).ok()).flatten()
 }
 
 #[cfg(test)]

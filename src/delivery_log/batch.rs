@@ -120,6 +120,32 @@ mod tests {
         assert_eq!(records, b"{\"at\":0,\"what\":\"no_target\"}\n");
     }
 
+    /// The reference of `delivery_log.max_bytes` says how large a record is.
+    #[test]
+    fn a_record_is_as_large_as_the_reference_says() {
+        let mut records = Vec::new();
+        let attempt = Entry {
+            id: Some("wh_614aed4cb0f94c6ea6ba1ef9ab42cd5e".into()),
+            event: Some("lead.delivered".into()),
+            lead: Some("lead_0a94ac470000".into()),
+            submission: Some("sub_0a94ac470000".into()),
+            campaign: Some("ABC".into()),
+            organization: Some("acme".into()),
+            target: Some("acme/ABC".into()),
+            attempt: Some(1),
+            of: Some(6),
+            status: Some(200),
+            ms: Some(120),
+            revision: Some("4f5e6d7c8b9a".into()),
+            ..Entry::new(What::Delivered, "2026-11-30T10:30:00Z".parse().unwrap())
+        };
+        add(&mut records, &attempt);
+        let key = crate::settings::reference().iter().find(|key| key.name == "delivery_log.max_bytes").unwrap();
+        let (_, said) = key.what.split_once("A record takes about ").unwrap();
+        let said: usize = said.split(' ').next().unwrap().parse().unwrap();
+        assert!(records.len().abs_diff(said) <= said / 8, "{} bytes, said are {said}", records.len());
+    }
+
     #[test]
     fn foreign_messages_and_lines_are_passed_over() {
         assert!(Batch::read(b"").is_none());

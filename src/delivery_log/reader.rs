@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use lapin::{
-    Channel, Connection, Consumer, ErrorKind,
+    Channel, Connection, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
@@ -17,7 +17,10 @@ use lapin::{
 
 use super::batch::{Batch, Seen};
 use crate::{
-    broker::connection::{self, ConnectError},
+    broker::{
+        connection::{self, ConnectError},
+        reply::{self, ACCESS_REFUSED, NOT_FOUND},
+    },
     settings::Amqp,
 };
 
@@ -259,9 +262,9 @@ fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 fn unreadable(error: lapin::Error, stream: &ShortString) -> LogError {
-    match error.kind() {
-        ErrorKind::ProtocolError(cause) if cause.get_id() == 404 => LogError::Missing(stream.clone()),
-        ErrorKind::ProtocolError(cause) if cause.get_id() == 403 => LogError::Forbidden(stream.clone()),
+    match reply::code(&error) {
+        Some(NOT_FOUND) => LogError::Missing(stream.clone()),
+        Some(ACCESS_REFUSED) => LogError::Forbidden(stream.clone()),
         _ => lost(error),
     }
 }

@@ -1,9 +1,9 @@
 //! Which records somebody wants to see.
 
-use jiff::{SpanRelativeTo, Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, civil, tz::TimeZone};
 
 use super::record::{Reason, Record};
-use crate::{delivery::outcome::FailReason, event::EventKind, job::Job, rejection::RejectReason};
+use crate::{delivery::outcome::FailReason, duration, event::EventKind, job::Job, rejection::RejectReason};
 
 /// All that is said must hold. Messages that cannot be read match only where nothing about a job is asked.
 #[derive(Clone, Debug, Default)]
@@ -102,11 +102,7 @@ pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(date) = text.parse::<civil::Date>() {
         return TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_err(|_| wrong());
     }
-    let age = text.parse::<jiff::Span>().map_err(|_| wrong())?;
-    let age = age.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    if age.is_negative() {
-        return Err(wrong());
-    }
+    let age = duration::parse(text).map_err(|_| wrong())?;
     now.checked_sub(age).map_err(|_| wrong())
 }
 

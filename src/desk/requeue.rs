@@ -19,7 +19,7 @@ use super::{
     record::text,
     survey::{Survey, Wanted},
     visit::{Held, Visit, VisitError},
-    wear::{self, Renewer, is_worn},
+    wear::{Renewer, is_worn},
 };
 use crate::{
     broker::publisher::{Outgoing, PublishError, Publisher},
@@ -180,7 +180,7 @@ pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8])
     Some(Outgoing {
         exchange: ShortString::default(),
         routing_key: events.clone(),
-        properties: wear::kept(properties).with_headers(FieldTable::from(headers)),
+        properties: upstream::inert(properties).with_headers(FieldTable::from(headers)),
         body: body.to_vec().into(),
     })
 }

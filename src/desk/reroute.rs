@@ -1,7 +1,7 @@
 //! Where a failed job goes when its target is looked up anew: the store may send its campaign elsewhere by now.
 //!
 //! Pure: one revision of the store and the job decide. It stays within the job's organization, whatever the store says
-//! (DESIGN.md, 3): a campaign that moved takes no waiting lead along.
+//! (docs/explanation/security.md): a campaign that moved takes no waiting lead along.
 
 use std::collections::{BTreeMap, BTreeSet};
 

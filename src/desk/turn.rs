@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use lapin::{
-    Channel, Connection, ErrorKind,
+    Channel, Connection,
     options::QueueDeclareOptions,
     types::{FieldTable, ShortString},
 };
 
 use super::visit::VisitError;
+use crate::broker::reply::{self, ACCESS_REFUSED, RESOURCE_LOCKED};
 
 /// Longest wait for another visitor to leave: a paced replay holds the lock for a minute at a time.
 const TURN: Duration = Duration::from_secs(90);
@@ -66,7 +67,7 @@ pub(super) async fn lock(
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         match channel.queue_declare(name.clone(), options, FieldTable::default()).await {
             Ok(_) => return Ok(Guard::Locked),
-            Err(error) => match code(&error) {
+            Err(error) => match reply::code(&error) {
                 Some(RESOURCE_LOCKED) if begun.elapsed() < TURN => {
                     if let Some(waiting) = waiting.take() {
                         waiting();
@@ -77,18 +78,6 @@ pub(super) async fn lock(
                 _ => return Err(lost(error)),
             },
         }
-    }
-}
-
-pub(super) const ACCESS_REFUSED: u16 = 403;
-pub(super) const NOT_FOUND: u16 = 404;
-const RESOURCE_LOCKED: u16 = 405;
-
-/// The AMQP reply code of what the broker refused.
-pub(super) fn code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(cause) => Some(cause.get_id()),
-        _ => None,
     }
 }
 

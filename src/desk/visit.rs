@@ -17,10 +17,13 @@ use lapin::{
 pub use super::{held::Held, turn::Guard};
 use super::{
     interrupt::Holding,
-    turn::{ACCESS_REFUSED, NOT_FOUND, code, count, count_alone, lock},
+    turn::{count, count_alone, lock},
 };
 use crate::{
-    broker::connection::{self, ConnectError},
+    broker::{
+        connection::{self, ConnectError},
+        reply::{self, ACCESS_REFUSED, NOT_FOUND},
+    },
     settings::Amqp,
 };
 
@@ -323,7 +326,7 @@ fn batch_size(expected: u64) -> u64 {
 }
 
 fn unreadable(error: lapin::Error, queue: &ShortString) -> VisitError {
-    match code(&error) {
+    match reply::code(&error) {
         Some(NOT_FOUND) => VisitError::NoQueue(queue.clone()),
         Some(ACCESS_REFUSED) => VisitError::Forbidden(queue.clone()),
         _ => lost(error),

@@ -109,45 +109,15 @@ pub fn renewed(queue: &ShortString, record: &Record, properties: &BasicPropertie
         add(header::DETAIL, record.detail.as_deref().map(text));
         add(header::FAILED_AT, record.failed_at.map(|at| AMQPValue::LongLongInt(at.as_millisecond())));
     }
-    if properties.expiration().is_some() || properties.user_id().is_some() {
+    if properties.expiration().is_some() || properties.user_id().is_some() || properties.reply_to().is_some() {
         add(header::UPSTREAM, upstream::encode(properties, |_| true).as_deref().map(text));
     }
     Outgoing {
         exchange: ShortString::default(),
         routing_key: queue.clone(),
-        properties: kept(properties).with_headers(FieldTable::from(headers)),
+        properties: upstream::inert(properties).with_headers(FieldTable::from(headers)),
         body: body.to_vec().into(),
     }
-}
-
-/// The properties that mean nothing to a broker.
-pub(super) fn kept(from: &BasicProperties) -> BasicProperties {
-    let mut to = BasicProperties::default().with_delivery_mode(2);
-    if let Some(value) = from.content_type() {
-        to = to.with_content_type(value.clone());
-    }
-    if let Some(value) = from.content_encoding() {
-        to = to.with_content_encoding(value.clone());
-    }
-    if let Some(value) = from.correlation_id() {
-        to = to.with_correlation_id(value.clone());
-    }
-    if let Some(value) = from.reply_to() {
-        to = to.with_reply_to(value.clone());
-    }
-    if let Some(value) = from.message_id() {
-        to = to.with_message_id(value.clone());
-    }
-    if let Some(value) = from.timestamp() {
-        to = to.with_timestamp(*value);
-    }
-    if let Some(value) = from.kind() {
-        to = to.with_type(value.clone());
-    }
-    if let Some(value) = from.app_id() {
-        to = to.with_app_id(value.clone());
-    }
-    to
 }
 
 #[cfg(test)]

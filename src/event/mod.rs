@@ -14,7 +14,7 @@ use crate::rejection::{RejectReason, Rejection};
 /// The AMQP header in which a publisher may name the organization.
 pub const ORGANIZATION_HEADER: &str = "organization-id";
 
-/// What routing needs of an event (README.md, "Publish events"). Holds no personal data: nothing of `data` is kept.
+/// What routing needs of an event (docs/reference/events.md). Holds no personal data: nothing of `data` is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// `event`
@@ -75,7 +75,7 @@ fn one_organization(body: Option<String>, header: Option<&str>) -> Result<Option
     }
 }
 
-/// Ids are 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/store.md), so that they are safe in keys, headers and logs.
+/// Ids are 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/reference/webhook-store.md), so that they are safe in keys, headers and logs.
 fn identifier(field: &str, value: String) -> Result<String, Rejection> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     if (1..=128).contains(&value.len()) && value.bytes().all(allowed) {

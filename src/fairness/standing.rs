@@ -27,6 +27,10 @@ pub enum ParkReason {
 }
 
 impl ParkReason {
+    /// Every reason.
+    pub const ALL: [ParkReason; 4] =
+        [ParkReason::Saturated, ParkReason::Crowded, ParkReason::Failing, ParkReason::PushedBack];
+
     /// The metric label.
     pub fn label(self) -> &'static str {
         match self {

@@ -195,6 +195,28 @@ fn what_upstream_said_is_kept_as_text_and_what_the_broker_said_is_not() {
 }
 
 #[test]
+fn inert_properties_are_those_that_no_broker_acts_on() {
+    let inert = BasicProperties::default()
+        .with_content_type("text/plain".into())
+        .with_content_encoding("gzip".into())
+        .with_correlation_id("c1".into())
+        .with_message_id("m1".into())
+        .with_timestamp(7)
+        .with_type("lead".into())
+        .with_app_id("crm".into());
+    let all = inert
+        .clone()
+        .with_delivery_mode(1)
+        .with_priority(9)
+        .with_reply_to("amq.rabbitmq.reply-to".into())
+        .with_expiration("1".into())
+        .with_user_id("guest".into())
+        .with_cluster_id("x".into())
+        .with_headers(FieldTable::default());
+    assert_eq!(upstream::inert(&all), inert.with_delivery_mode(2));
+}
+
+#[test]
 fn what_is_nested_thousands_deep_is_kept_as_far_as_json_can_be_read() {
     let nested = |depth| {
         (0..depth).fold(AMQPValue::Void, |inner, level| match level % 2 {

@@ -38,6 +38,35 @@ pub fn without_broker_headers(headers: &FieldTable) -> FieldTable {
     )
 }
 
+/// The properties that mean nothing to a broker, on a persistent message without headers: all that Leadhook publishes of a
+/// message that it did not write. A broker acts on the others: `user_id` must be the publisher's own, `expiration` and the
+/// priority change how a queue treats the message, and some values of `reply_to` close the channel.
+pub fn inert(from: &BasicProperties) -> BasicProperties {
+    let mut to = BasicProperties::default().with_delivery_mode(2);
+    if let Some(value) = from.content_type() {
+        to = to.with_content_type(value.clone());
+    }
+    if let Some(value) = from.content_encoding() {
+        to = to.with_content_encoding(value.clone());
+    }
+    if let Some(value) = from.correlation_id() {
+        to = to.with_correlation_id(value.clone());
+    }
+    if let Some(value) = from.message_id() {
+        to = to.with_message_id(value.clone());
+    }
+    if let Some(value) = from.timestamp() {
+        to = to.with_timestamp(*value);
+    }
+    if let Some(value) = from.kind() {
+        to = to.with_type(value.clone());
+    }
+    if let Some(value) = from.app_id() {
+        to = to.with_app_id(value.clone());
+    }
+    to
+}
+
 /// Everything outside the allow-list, as JSON text; nothing if there is nothing. `keep` says which headers are ours to
 /// carry elsewhere and thus left out here.
 pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Every metric by name: what is registered, what the README lists, and what a test compares with both.
+//! Every metric by name: these are registered, and `docs/reference/metrics.md` is generated from them.
 
 /// One metric as a scrape shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,59 +64,59 @@ macro_rules! entries {
 
 entries! {
     EVENTS = Counter "leadhook_events_total" ["result"]
-        "Events settled: dispatched (at least one job was made), no_target (nobody wants it), rejected (unusable)";
+        "Events settled: dispatched (at least one job was made), no_target, or rejected";
     NO_TARGET = Counter "leadhook_no_target_total" ["reason"]
-        "Events that nobody wants, by reason";
+        "Events without a target, by reason";
     EVENTS_REJECTED = Counter "leadhook_events_rejected_total" ["reason"]
-        "Events put on the rejected queue, by reason";
+        "Messages put on the rejected queue, by reason";
     JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
         "Jobs made from events and confirmed by the broker";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
-        "Jobs settled after an attempt or instead of one: delivered, failed (for good), retry (later), parked (no attempt spent), rejected (no usable job)";
+        "Jobs settled: delivered, failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
     ATTEMPTS = Counter "leadhook_attempts_total" ["class"]
-        "HTTP attempts by status class, or by the fault that kept an answer away";
+        "HTTP attempts, by status class or by the fault that prevented an answer";
     ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []
-        "How long attempts took, from start to last byte read or fault";
+        "Duration of attempts, from start to the last byte read or the fault";
     EVENT_LAG = Histogram "leadhook_event_lag_seconds" []
-        "From an event's own timestamp to the first attempt of each of its jobs";
+        "Time from an event's own timestamp to the first attempt of each of its jobs";
     DUE_LAG = Histogram "leadhook_due_lag_seconds" []
-        "From the time a retry was due to the time it was made";
+        "Time from when a retry was due to when it was made";
     IN_FLIGHT = Gauge "leadhook_attempts_in_flight" []
-        "Attempts being made now";
+        "Attempts in flight now";
     LANES = Gauge "leadhook_lanes" ["standing"]
-        "Lanes (an organization's attempts to one URL origin) by how they stand: open, limited, probing, pushed_back";
+        "Circuits (one organization's calls to one URL origin), by state: open, limited, probing, pushed_back";
     CONFIRM_SECONDS = Histogram "leadhook_publish_confirm_seconds" []
-        "From a publish to the broker's confirm";
+        "Time from a publish to the broker's confirm";
     PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]
         "Publishes that count as not done: returned, nacked, timed_out, unclear, channel_closed, lost";
     RECONNECTS = Counter "leadhook_reconnects_total" ["role"]
-        "Times that consuming or publishing works again after a loss; tries that fail are not counted";
+        "Reconnects that succeeded after a loss, by role: consume or publish";
     STORE_RELOADS = Counter "leadhook_store_reloads_total" ["result"]
         "Reloads of the webhook store: loaded, unchanged or refused";
     STORE_INFO = Gauge "leadhook_store_info" ["revision"]
         "Always 1: the revision of the webhook store in use";
     STORE_RELOAD_SUCCESS = Gauge "leadhook_store_last_reload_success" []
-        "1 when the last reload of the webhook store was accepted, 0 when it was refused and the store before it stays in use";
+        "1 if the last reload of the webhook store was accepted, 0 if it was refused and the previous store stays in use";
     QUEUE_MESSAGES = Gauge "leadhook_queue_messages" ["queue"]
-        "Messages ready on each queue of ours, without the prefix of its name: events, jobs, failed, rejected, delay_<ms>";
+        "Messages ready on each of Leadhook's queues, named without the prefix: events, jobs, failed, rejected, delay_<ms>";
     NOT_EMPTY = Gauge "leadhook_queue_not_empty_seconds" ["queue"]
-        "For how long this worker has seen the failed and the rejected queue not empty, without a break; 0 when empty";
+        "For how long this worker has seen the failed or the rejected queue not empty; 0 when empty";
     RETRIES_WAITING = Gauge "leadhook_retries_waiting" []
-        "Jobs waiting on the delay ladder, retries and parked ones together";
+        "Jobs on the delay queues, retries and deferred ones together";
     DUPLICATES_SUPPRESSED = Counter "leadhook_duplicates_suppressed_total" []
         "Redelivered jobs settled from memory, without a second POST";
     WAITING_OUTCOMES = Gauge "leadhook_waiting_outcomes" []
         "Outcomes known but not yet recorded on the broker";
     DELIVERY_LOG = Counter "leadhook_delivery_log_records_total" ["result"]
-        "Records of the delivery log: written (confirmed by the broker), lost (there was no room, or no time at the stop)";
+        "Records of the delivery log: written (confirmed by the broker) or lost (no room, or no time at the stop)";
     PANICS = Counter "leadhook_panics_total" []
-        "Panics caught; each costs its job one attempt and is a fault of ours";
+        "Panics caught; each costs its job one attempt and is a bug in Leadhook";
     BUILD_INFO = Info "leadhook_build_info" ["version"]
-        "Always 1: the version that runs";
+        "Always 1: the version of Leadhook";
     TASKS = Gauge "leadhook_tasks" []
-        "Tasks alive in this process, those of its connections included";
+        "Tasks alive in this process, including those of its connections";
     RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
         "Resident memory of this process; missing where the system has no /proc";
     START_TIME = Gauge "process_start_time_seconds" []
-        "When this process began counting, in seconds since 1970";
+        "When this process began to count, in seconds since 1970";
 }

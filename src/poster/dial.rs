@@ -37,12 +37,12 @@ type Problem = Box<dyn Error + Send + Sync>;
 pub(super) struct Dial {
     guard: Arc<Guard>,
     resolver: Resolver,
-    way: Way,
+    route: Route,
 }
 
-/// Which way.
+/// How a receiver is reached.
 #[derive(Clone)]
-pub(super) enum Way {
+pub(super) enum Route {
     /// Straight to the receiver.
     Direct(HttpConnector<Judged>),
     /// Through a proxy.
@@ -200,8 +200,8 @@ impl Dial {
     /// Dials under the rules of `guard`.
     pub(super) fn new(guard: Guard, resolver: Resolver, proxy: Option<(Arc<Proxy>, bool)>) -> Dial {
         let guard = Arc::new(guard);
-        let way = match proxy {
-            Some((proxy, resolves)) => Way::Proxy { proxy, resolves },
+        let route = match proxy {
+            Some((proxy, resolves)) => Route::Proxy { proxy, resolves },
             None => {
                 let judged = Judged { guard: guard.clone(), resolver: resolver.clone() };
                 let mut connector = HttpConnector::new_with_resolver(judged);
@@ -211,10 +211,10 @@ impl Dial {
                 connector.set_connect_timeout(None);
                 #[cfg(target_os = "linux")]
                 connector.set_tcp_user_timeout(Some(super::UNTAKEN));
-                Way::Direct(connector)
+                Route::Direct(connector)
             }
         };
-        Dial { guard, resolver, way }
+        Dial { guard, resolver, route }
     }
 }
 
@@ -228,11 +228,11 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Dial { guard, resolver, way } = self.clone();
+        let Dial { guard, resolver, route } = self.clone();
         Box::pin(async move {
             let host = uri.host().unwrap_or_default().to_owned();
-            match way {
-                Way::Direct(mut connector) => {
+            match route {
+                Route::Direct(mut connector) => {
                     // The connector asks its resolver about names only.
                     if let Some(address) = literal(&host) {
                         guard.judge(&host, address).map_err(super::resolver::Forbidden)?;
@@ -240,7 +240,7 @@ impl Service<Uri> for Dial {
                     std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
                     Ok(connector.call(uri).await?)
                 }
-                Way::Proxy { proxy, resolves } => {
+                Route::Proxy { proxy, resolves } => {
                     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
                     if resolves && literal(&host).is_none() {
                         guard.judge_name(&host).map_err(super::resolver::Forbidden)?;

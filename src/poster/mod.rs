@@ -110,15 +110,15 @@ pub struct Post<'a> {
 #[derive(Clone)]
 pub struct Poster {
     /// For organizations without rules of their own.
-    common: Way,
+    common: Clients,
     /// For those with: they share no connections, since each was dialled under the rules of one.
-    own: Arc<HashMap<String, Way>>,
+    own: Arc<HashMap<String, Clients>>,
     plain_http: bool,
 }
 
 /// The clients of one set of rules. Connections that were opened with a certificate of ours serve those who have it.
 #[derive(Clone)]
-struct Way {
+struct Clients {
     dial: Dial,
     tls: rustls::ClientConfig,
     nobody: Arc<Client>,
@@ -127,10 +127,10 @@ struct Way {
     identified: Arc<Mutex<HashMap<[u8; 32], Arc<Client>>>>,
 }
 
-impl Way {
-    fn new(dial: Dial, tls: rustls::ClientConfig, deadline: Duration) -> Way {
+impl Clients {
+    fn new(dial: Dial, tls: rustls::ClientConfig, deadline: Duration) -> Clients {
         let nobody = Arc::new(client(HttpsConnector::from((dial.clone(), tls.clone())), deadline));
-        Way { dial, tls, nobody, deadline, identified: Arc::default() }
+        Clients { dial, tls, nobody, deadline, identified: Arc::default() }
     }
 
     fn client(&self, identity: Option<&Identity>) -> Arc<Client> {
@@ -160,14 +160,14 @@ impl Poster {
         let tls = tls::config(tls)?;
         let resolver = Resolver::new(&egress.name_servers)?;
         let proxy = egress.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new);
-        let way = |organization: Option<&str>| {
+        let clients = |organization: Option<&str>| {
             let guard = Guard::new(&egress.allow, &egress.deny, organization);
             let proxy = proxy.clone().map(|proxy| (proxy, egress.proxy_resolves));
-            Way::new(Dial::new(guard, resolver.clone(), proxy), tls.clone(), deadline)
+            Clients::new(Dial::new(guard, resolver.clone(), proxy), tls.clone(), deadline)
         };
         let organizations = egress::organizations(egress.allow.iter().chain(&egress.deny));
-        let own = organizations.into_iter().map(|id| (id.to_owned(), way(Some(id)))).collect();
-        Ok(Poster { common: way(None), own: Arc::new(own), plain_http: egress.plain_http })
+        let own = organizations.into_iter().map(|id| (id.to_owned(), clients(Some(id)))).collect();
+        Ok(Poster { common: clients(None), own: Arc::new(own), plain_http: egress.plain_http })
     }
 
     /// Makes one POST as [`Post`] says and returns what came of it, at the latest after `timeout`. Dropping the future

@@ -4,6 +4,8 @@ use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
 use reqwest::StatusCode;
 
+use crate::duration;
+
 /// A list of replies, given in turn; the last one is repeated for ever. Parsed from a comma list of
 ///
 /// | word | reply |
@@ -157,7 +159,7 @@ fn parse_entry(entry: &str) -> Option<(Reply, usize)> {
         _ => (entry, 1),
     };
     let (entry, delay) = match entry.split_once('@') {
-        Some((rest, delay)) => (rest, parse_delay(delay)?),
+        Some((rest, delay)) => (rest, duration::parse(delay).ok()?),
         None => (entry, Duration::ZERO),
     };
     let (word, number) = match entry.split_once(':') {
@@ -185,14 +187,6 @@ fn parse_status(text: &str) -> Option<u16> {
     (200..=599).contains(&status).then_some(status)
 }
 
-fn parse_delay(text: &str) -> Option<Duration> {
-    let number = |digits: &str| digits.parse::<u32>().ok().map(u64::from);
-    match text.strip_suffix("ms") {
-        Some(millis) => number(millis).map(Duration::from_millis),
-        None => number(text.strip_suffix('s')?).map(Duration::from_secs),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,11 +207,11 @@ mod tests {
 
     #[test]
     fn delays_and_repetitions() {
-        let script: Script = "503:3@250msx2,200@2s".parse().unwrap();
+        let script: Script = "503:3@250msx2,200@2s,200@1m".parse().unwrap();
         let pushback = Action::Answer { status: 503, retry_after: Some(3) };
         let slow = Reply { action: pushback, delay: Duration::from_millis(250) };
         assert_eq!([script.reply(0), script.reply(1)], [slow, slow]);
-        assert_eq!(script.reply(2).delay, Duration::from_secs(2));
+        assert_eq!([2, 3].map(|turn| script.reply(turn).delay.as_secs()), [2, 60]);
         assert_eq!(Script::default(), "200".parse().unwrap());
     }
 

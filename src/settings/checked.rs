@@ -8,15 +8,16 @@ use super::{
     Topology,
     problem::{Place, Problem, Problems},
     said::{Said, Word},
-    words::{self, spoken},
+    words,
 };
+use crate::duration::spoken;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The longest timeout that a store may give a target (docs/store.md).
+/// The longest timeout that a store may give a target (docs/reference/webhook-store.md).
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// A third of RabbitMQ's default `consumer_timeout` of 30 minutes: far enough below it for publishing and waiting.
 const LONGEST_UNACKED: Duration = Duration::from_secs(10 * 60);
@@ -45,7 +46,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let max_event_bytes = sheet.key("delivery.max_event_bytes").size(1 << 10..=16 << 20).map(|n| n as usize);
     let log_enabled = sheet.key("delivery_log.enabled").value(words::boolean).any();
     let log_age = sheet.key("delivery_log.maximum_age").duration(HOUR..=365 * 24 * HOUR);
-    let log_bytes = sheet.key("delivery_log.maximum_bytes").size(10 << 20..=1 << 40);
+    let log_bytes = sheet.key("delivery_log.max_bytes").size(10 << 20..=1 << 40);
     let environment_prefix = sheet.key("secrets.environment_prefix").text(words::variable_prefix);
     let directory = sheet.key("secrets.directory").optional(|key| key.text(words::path));
     let allow = sheet.key("egress.allow").list_or_none(words::egress_rule);
@@ -127,7 +128,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             event_prefetch: event_prefetch?,
             max_event_bytes: max_event_bytes?,
         },
-        delivery_log: DeliveryLog { enabled: log_enabled?, maximum_age: log_age?, maximum_bytes: log_bytes? },
+        delivery_log: DeliveryLog { enabled: log_enabled?, maximum_age: log_age?, max_bytes: log_bytes? },
         secrets: Secrets { environment_prefix: environment_prefix?, directory: directory? },
         egress: Egress {
             allow: allow?,

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{BrokerUrl, LogFormat, ProxyUrl, Settings, TlsVersion, spoken, words::spoken_size};
+use super::{BrokerUrl, LogFormat, ProxyUrl, Settings, TlsVersion, words::spoken_size};
+use crate::duration::spoken;
 
 impl Settings {
     /// One line for each key, `section.key = value`, in the order of [`super::reference`]. Holds no credentials: URLs
@@ -48,7 +49,7 @@ impl Settings {
             ("delivery.max_event_bytes", spoken_size(delivery.max_event_bytes as u64)),
             ("delivery_log.enabled", delivery_log.enabled.to_string()),
             ("delivery_log.maximum_age", spoken(delivery_log.maximum_age)),
-            ("delivery_log.maximum_bytes", spoken_size(delivery_log.maximum_bytes)),
+            ("delivery_log.max_bytes", spoken_size(delivery_log.max_bytes)),
             ("secrets.environment_prefix", secrets.environment_prefix.clone()),
             ("secrets.directory", or_none(secrets.directory.as_deref().map(shown))),
             ("egress.allow", listed(&egress.allow)),

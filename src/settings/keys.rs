@@ -1,4 +1,5 @@
-//! The closed list of settings: what the loader accepts, the README's reference lists, and suggestions are drawn from.
+//! The closed list of settings: the loader accepts these keys, suggestions are drawn from them, and `docs/reference/settings.md`
+//! is generated from them.
 
 /// One setting, as it is described to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +8,9 @@ pub struct Key {
     pub name: &'static str,
     /// The default as it is written in a file; `none` where there is none.
     pub default: &'static str,
-    /// What it does, with unit and bounds.
+    /// The least and the greatest value, as the loader says them: `100ms to 5m`. Empty where the form alone decides.
+    pub bounds: &'static str,
+    /// The effect, in Markdown, as sentences without the last full stop.
     pub what: &'static str,
 }
 
@@ -76,103 +79,122 @@ fn section_of(name: &'static str) -> &'static str {
     name.split('.').next().unwrap_or(name)
 }
 
-const fn key(name: &'static str, default: &'static str, what: &'static str) -> Key {
-    Key { name, default, what }
+const fn key(name: &'static str, default: &'static str, bounds: &'static str, what: &'static str) -> Key {
+    Key { name, default, bounds, what }
 }
 
+#[rustfmt::skip]
 const KEYS: &[Key] = &[
-    key(
-        "amqp.urls",
-        "[\"amqp://guest:guest@127.0.0.1:5672/%2f\"]",
-        "one or more brokers, tried in turn; separated by commas in the environment",
-    ),
-    key("amqp.prefix", "\"leadhook\"", "first part of every queue name, 1 to 64 of A-Z a-z 0-9 . _ -"),
-    key("amqp.exchange", "\"lead.events\"", "the topic exchange where upstream publishes"),
-    key(
-        "amqp.routing_keys",
-        "[\"lead.*\"]",
-        "routing keys bound to the events queue; separated by commas in the environment",
-    ),
-    key("amqp.ca_file", "none", "PEM file of authorities to trust besides the system's, for amqps://"),
-    key(
-        "amqp.client_certificate",
-        "none",
-        "PEM file of our certificate, for a broker that asks for one; needs amqp.client_key",
-    ),
-    key("amqp.client_key", "none", "PEM file of its key"),
-    key("amqp.management_url", "none", "management API, lets `topology check` compare arguments and policies"),
-    key("amqp.confirm_timeout", "\"10s\"", "longest wait for a publisher confirm, 100ms to 5m"),
-    key(
-        "amqp.heartbeat",
-        "\"10s\"",
-        "a broker that is silent for two of these counts as lost, whole seconds, 2s to 5m",
-    ),
-    key("topology.declare", "true", "create missing queues; false: only verify that they exist"),
-    key("store.path", "\"config/webhooks\"", "the webhook store, file or directory"),
-    key(
-        "store.settle",
-        "\"2m\"",
-        "how long a job with an unknown or disabled target is parked before it fails, 0s to 24h",
-    ),
-    key("delivery.concurrency", "512", "attempts in flight per worker, 1 to 10000"),
-    key(
-        "delivery.max_in_flight",
-        "64",
-        "most attempts in flight per worker for one organization and URL origin, 1 to 1000; a target may lower its own",
-    ),
-    key("delivery.maximum_age", "\"72h\"", "jobs older than this fail as expired, 1m to 720h"),
-    key("delivery.event_prefetch", "500", "events taken from the broker at once, 1 to 2000"),
-    key("delivery.max_event_bytes", "\"1 MiB\"", "larger events are rejected, 1 KiB to 16 MiB"),
-    key("delivery_log.enabled", "true", "whether what happens to each delivery is kept on a stream, for support"),
-    key("delivery_log.maximum_age", "\"336h\"", "how long the delivery log keeps records, 1h to 8760h"),
-    key(
-        "delivery_log.maximum_bytes",
-        "\"10 GiB\"",
-        "how large it may grow before its oldest records go, 10 MiB to 1 TiB",
-    ),
-    key("secrets.environment_prefix", "\"WEBHOOK_\"", "variables in the store must begin with this"),
-    key("secrets.directory", "none", "files that the store refers to must lie under this"),
-    key(
-        "egress.allow",
-        "[]",
-        "networks and hosts that webhooks may reach although they are not public; \"X for ORGANIZATION\" for one only",
-    ),
-    key("egress.deny", "[]", "networks and hosts that webhooks may not reach; goes before egress.allow"),
-    key("egress.plain_http", "false", "whether webhooks may go to http:// URLs"),
-    key("egress.proxy", "none", "a proxy for all webhooks: http://host:port (CONNECT) or socks5://host:port"),
-    key("egress.proxy_resolves", "false", "give the proxy names instead of addresses; it has to guard itself then"),
-    key("egress.name_servers", "none", "DNS servers to ask instead of the system's, as address:port"),
-    key("tls.ca_file", "none", "PEM file of authorities to trust besides the system's, for webhooks"),
-    key("tls.minimum_version", "\"1.2\"", "oldest TLS version for webhooks: 1.2 or 1.3"),
-    key("backoff.initial", "\"15s\"", "wait before the first retry, 100ms to 24h"),
-    key("backoff.multiplier", "2.0", "growth from one retry to the next, 1 to 10"),
-    key("backoff.maximum", "\"1h\"", "longest wait before jitter, from backoff.initial to 168h"),
-    key("backoff.jitter", "0.2", "relative spread to either side, 0 to 0.5"),
-    key("backoff.retry_after_maximum", "\"24h\"", "cap on what a receiver's Retry-After may ask for, 1s to 168h"),
-    key(
-        "shutdown.grace",
-        "\"150s\"",
-        "time for attempts in flight after SIGTERM, 100ms to 1h; above the store's largest timeout",
-    ),
-    key(
-        "admin.listen",
-        "\"127.0.0.1:9464\"",
-        "address of /livez, /readyz, /metrics and /targets; port 0 picks one and logs it",
-    ),
-    key("admin.failed_threshold", "10000", "failed messages from which /readyz warns, 1 or more"),
-    key("admin.rejected_threshold", "1000", "rejected messages from which /readyz warns, 1 or more"),
-    key(
-        "console.listen",
-        "\"127.0.0.1:9465\"",
-        "address of the web console; beyond loopback only with console.credentials; port 0 picks one and logs it",
-    ),
-    key(
-        "console.credentials",
-        "none",
-        "who may come in, as name:role:secret; role read or act; separated by commas in the environment",
-    ),
-    key("console.hosts", "[]", "names under which browsers may ask for the console, besides those of the loopback"),
-    key("console.discard_directory", "none", "where the console writes jobs that are discarded; without it none are"),
-    key("log.format", "\"auto\"", "auto (text on a terminal, else json), text or json"),
-    key("log.level", "\"info\"", "a level, or filter directives such as info,leadhook::worker=debug"),
+    key("amqp.urls", "[\"amqp://guest:guest@127.0.0.1:5672/%2f\"]", "",
+        "One or more brokers, tried in turn: `amqp://` or `amqps://`. The vhost `/` is written `%2f`. The URLs hold \
+         credentials, so set them by environment. Do not ask for a `frame_max=` below the broker's: a message with \
+         longer headers would never arrive, and would hold up all behind it"),
+    key("amqp.prefix", "\"leadhook\"", "",
+        "First part of every queue name: 1 to 64 of `A-Z a-z 0-9 . _ -`"),
+    key("amqp.exchange", "\"lead.events\"", "",
+        "The topic exchange to which upstream publishes. Leadhook creates it, durable, only if it is missing"),
+    key("amqp.routing_keys", "[\"lead.*\"]", "",
+        "Routing keys bound from that exchange to the events queue. `*` stands for one word, `#` for any number"),
+    key("amqp.ca_file", "none", "",
+        "PEM file of authorities to trust besides the system's, for `amqps://`. Read for each connection"),
+    key("amqp.client_certificate", "none", "",
+        "PEM file of the worker's certificate and its chain, for a broker that asks for one. Needs `amqp.client_key`"),
+    key("amqp.client_key", "none", "",
+        "PEM file of that certificate's key, not encrypted"),
+    key("amqp.management_url", "none", "",
+        "The broker's management API, `http://` or `https://` with user and password. With it `leadhook topology \
+         check` compares arguments and policies as well"),
+    key("amqp.confirm_timeout", "\"10s\"", "100ms to 5m",
+        "Longest wait for the broker's confirm before a publish counts as not done"),
+    key("amqp.heartbeat", "\"10s\"", "2s to 5m",
+        "A broker that is silent for two of these counts as lost. Whole seconds. The worker asks the broker for \
+         heartbeats at three quarters of it; `heartbeat=` in a URL changes only that"),
+    key("topology.declare", "true", "",
+        "Whether the worker creates missing queues. With `false` it only verifies that they exist"),
+    key("store.path", "\"config/webhooks\"", "",
+        "The webhook store, a file or a directory. A relative path begins at the working directory. `--store` takes \
+         precedence"),
+    key("store.settle", "\"2m\"", "0s to 24h",
+        "How long a job with an unknown or disabled target is deferred before it fails. Longer than a new store takes \
+         to reach all replicas"),
+    key("delivery.concurrency", "512", "1 to 10000",
+        "Attempts in flight in each worker"),
+    key("delivery.max_in_flight", "64", "1 to 1000",
+        "Most attempts in flight in each worker for one organization and URL origin. The limit shrinks by itself \
+         while attempts fail, and a target may lower its own"),
+    key("delivery.maximum_age", "\"72h\"", "1m to 720h",
+        "A job older than this fails as `expired`. Counted from when a worker first saw the event, or from the last \
+         replay. At least `backoff.maximum` with jitter"),
+    key("delivery.event_prefetch", "500", "1 to 2000",
+        "Events that each worker takes from the broker at once"),
+    key("delivery.max_event_bytes", "\"1 MiB\"", "1 KiB to 16 MiB",
+        "Largest event. Larger ones are rejected"),
+    key("delivery_log.enabled", "true", "",
+        "Whether each delivery is recorded on the stream `<prefix>.log`, for `leadhook deliveries`. Deliveries never \
+         wait for it"),
+    key("delivery_log.maximum_age", "\"336h\"", "1h to 8760h",
+        "How long the delivery log keeps records. An existing stream keeps the retention with which it was made, \
+         until a policy changes it"),
+    key("delivery_log.max_bytes", "\"10 GiB\"", "10 MiB to 1 TiB",
+        "Size at which the delivery log drops its oldest records, also before `delivery_log.maximum_age`. A record \
+         takes about 280 bytes"),
+    key("secrets.environment_prefix", "\"WEBHOOK_\"", "",
+        "Variables in the webhook store must begin with this. A prefix that would open Leadhook's own variables is \
+         refused"),
+    key("secrets.directory", "none", "",
+        "Files that the webhook store names must lie under this directory. Without it they are refused"),
+    key("egress.allow", "[]", "",
+        "Networks, addresses and hosts that webhooks may reach although they are not public. ` for ORGANIZATION` \
+         behind an entry restricts it to that organization"),
+    key("egress.deny", "[]", "",
+        "Networks and addresses that webhooks may not reach, and hosts that no URL may name. Written like \
+         `egress.allow`, and takes precedence over it"),
+    key("egress.plain_http", "false", "",
+        "Whether webhooks may go to `http://` URLs, which carry leads in plain text"),
+    key("egress.proxy", "none", "",
+        "A proxy for all webhooks: `http://host:3128` (CONNECT) or `socks5://host:1080`, with user and password if it \
+         needs them; then set it by environment"),
+    key("egress.proxy_resolves", "false", "",
+        "Whether the proxy gets names instead of checked addresses. Then the proxy has to keep webhooks out of your \
+         network; only names in `egress.deny` are refused here"),
+    key("egress.name_servers", "none", "",
+        "DNS servers to ask instead of the system's, `address:port`. The port is 53 if none is given"),
+    key("tls.ca_file", "none", "",
+        "PEM file of authorities to trust besides the system's, for webhooks only"),
+    key("tls.minimum_version", "\"1.2\"", "",
+        "Oldest TLS version for webhooks: `1.2` or `1.3`"),
+    key("backoff.initial", "\"15s\"", "100ms to 24h",
+        "Wait before the first retry"),
+    key("backoff.multiplier", "2.0", "1 to 10",
+        "Growth from one wait to the next"),
+    key("backoff.maximum", "\"1h\"", "100ms to 168h",
+        "Longest wait before jitter, not below `backoff.initial`. Deferred jobs may wait longer"),
+    key("backoff.jitter", "0.2", "0 to 0.5",
+        "Each wait is drawn evenly from this share below to this share above"),
+    key("backoff.retry_after_maximum", "\"24h\"", "1s to 168h",
+        "Longest wait that a receiver can ask for with `Retry-After`"),
+    key("shutdown.grace", "\"150s\"", "100ms to 1h",
+        "Time for attempts in flight after SIGTERM. Must exceed the largest timeout in the webhook store"),
+    key("admin.listen", "\"127.0.0.1:9464\"", "",
+        "Address of `/livez`, `/readyz`, `/metrics` and `/targets`, without authentication. Port 0 picks a free one \
+         and logs it"),
+    key("admin.failed_threshold", "10000", "1 or more",
+        "Failed messages from which `/readyz` warns"),
+    key("admin.rejected_threshold", "1000", "1 or more",
+        "Rejected messages from which `/readyz` warns"),
+    key("console.listen", "\"127.0.0.1:9465\"", "",
+        "Address of the web console, plain HTTP. Beyond loopback only with `console.credentials`. Port 0 picks a free \
+         one and logs it"),
+    key("console.credentials", "none", "",
+        "Who may sign in, each as `name:role:secret`. The role is `read` or `act`, the secret has 16 characters or \
+         more. Without any, the console only reads"),
+    key("console.hosts", "[]", "",
+        "Names under which browsers may ask for the console, besides those of the loopback. Needs \
+         `console.credentials`"),
+    key("console.discard_directory", "none", "",
+        "Where the console writes failed jobs that are discarded. Without it the console discards nothing"),
+    key("log.format", "\"auto\"", "",
+        "`auto` (text on a terminal, else JSON), `text` or `json`"),
+    key("log.level", "\"info\"", "",
+        "`error`, `warn`, `info`, `debug`, `trace`, `off`, or filter directives such as `info,leadhook::worker=debug`"),
 ];

@@ -24,7 +24,6 @@ use std::{
 use crate::egress::Rule;
 pub use keys::{Key, reference};
 pub use problem::{Place, Problem, Problems};
-pub use words::spoken;
 
 /// The file that is read when none is named, if it is there: relative to the working directory.
 pub const DEFAULT_FILE: &str = "config/leadhook.toml";
@@ -84,7 +83,7 @@ pub fn check_against_store(settings: &Settings, largest_timeout: Duration) -> Op
     checked::grace_problem(settings, largest_timeout)
 }
 
-/// Everything `leadhook` needs to know about itself, checked. Keys and defaults: docs/settings.md.
+/// Everything `leadhook` needs to know about itself, checked. Keys and defaults: docs/reference/settings.md.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How to reach the broker and what our names are.
@@ -219,7 +218,7 @@ pub struct DeliveryLog {
     /// How long it keeps records, 1 h to a year, default 14 days.
     pub maximum_age: Duration,
     /// Bytes from which its oldest records are thrown away, 10 MiB to 1 TiB, default 10 GiB.
-    pub maximum_bytes: u64,
+    pub max_bytes: u64,
 }
 
 /// `secrets.*`

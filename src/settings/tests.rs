@@ -47,12 +47,12 @@ const ROWS: &[Row] = &[
     ("store.settle", "'0s'", "0s", |s| format!("{:?}", s.store.settle), "0ns"),
     ("delivery.concurrency", "7", "7", |s| s.delivery.concurrency.to_string(), "7"),
     ("delivery.max_in_flight", "9", "9", |s| s.delivery.max_in_flight.to_string(), "9"),
-    ("delivery.maximum_age", "'100h'", "100h", |s| format!("{:?}", s.delivery.maximum_age), "360000s"),
+    ("delivery.maximum_age", "'4d'", "4d", |s| format!("{:?}", s.delivery.maximum_age), "345600s"),
     ("delivery.event_prefetch", "8", "8", |s| s.delivery.event_prefetch.to_string(), "8"),
     ("delivery.max_event_bytes", "'64 KiB'", "64 KiB", |s| s.delivery.max_event_bytes.to_string(), "65536"),
     ("delivery_log.enabled", "false", "false", |s| s.delivery_log.enabled.to_string(), "false"),
     ("delivery_log.maximum_age", "'24h'", "24h", |s| format!("{:?}", s.delivery_log.maximum_age), "86400s"),
-    ("delivery_log.maximum_bytes", "'64 MiB'", "64 MiB", |s| s.delivery_log.maximum_bytes.to_string(), "67108864"),
+    ("delivery_log.max_bytes", "'64 MiB'", "64 MiB", |s| s.delivery_log.max_bytes.to_string(), "67108864"),
     ("secrets.environment_prefix", "'HOOK_'", "HOOK_", |s| s.secrets.environment_prefix.clone(), "HOOK_"),
     (
         "secrets.directory",
@@ -103,7 +103,7 @@ const ROWS: &[Row] = &[
     ("backoff.multiplier", "3", "3", |s| s.backoff.multiplier.to_string(), "3"),
     ("backoff.maximum", "'1h 30m'", "1h 30m", |s| format!("{:?}", s.backoff.maximum), "5400s"),
     ("backoff.jitter", "0.5", "0.5", |s| s.backoff.jitter.to_string(), "0.5"),
-    ("backoff.retry_after_maximum", "'168h'", "168h", |s| format!("{:?}", s.backoff.retry_after_maximum), "604800s"),
+    ("backoff.retry_after_maximum", "'1w'", "1w", |s| format!("{:?}", s.backoff.retry_after_maximum), "604800s"),
     ("shutdown.grace", "'10s'", "10s", |s| format!("{:?}", s.shutdown.grace), "10s"),
     ("admin.listen", "'[::]:0'", "[::]:0", |s| s.admin.listen.to_string(), "[::]:0"),
     ("admin.failed_threshold", "3", "3", |s| s.admin.failed_threshold.to_string(), "3"),
@@ -211,7 +211,7 @@ fn the_default_file_mentions_every_key_with_its_default() {
     assert_eq!(shown, stated);
 }
 
-/// docs/settings.md, and what `src/settings/mod.rs` says about the keys that it leaves open.
+/// The defaults of docs/reference/settings.md arrive.
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let s = defaults();
@@ -233,7 +233,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.delivery.max_event_bytes, 1024 * 1024);
     assert!(s.delivery_log.enabled);
     assert_eq!(s.delivery_log.maximum_age, Duration::from_secs(14 * 86_400));
-    assert_eq!(s.delivery_log.maximum_bytes, 10 << 30);
+    assert_eq!(s.delivery_log.max_bytes, 10 << 30);
     assert_eq!(s.secrets.environment_prefix, "WEBHOOK_");
     assert_eq!(s.secrets.directory, None);
     assert_eq!(s.backoff.initial, Duration::from_secs(15));
@@ -305,7 +305,7 @@ max_event_bytes = \"ein MiB\"
 
 [backoff]
 initial = 15
-maximum = '3 days'
+maximum = 'a week'
 ";
     let env = [
         ("LEADHOOK__LOG__LEVEL", "loud"),
@@ -320,8 +320,8 @@ maximum = '3 days'
         "f.toml:5:2: backof: unknown, did you mean backoff?",
         "f.toml:9:15: delivery.concurrency: 0 is out of bounds, it can be 1 to 10000",
         "f.toml:10:19: delivery.max_event_bytes: \"ein MiB\" is not a size: write 512 KiB or 1 MiB",
-        "f.toml:13:11: backoff.initial: 15 has no unit: write a number with a unit, such as 500ms, 15s, 2m or 24h",
-        "f.toml:14:11: backoff.maximum: \"3 days\" is not a duration: write a number with a unit, such as 500ms, 15s, 2m or 24h",
+        "f.toml:13:11: backoff.initial: \"15\" has no unit: write a number with a unit, such as 500ms, 15s, 2m, 24h or 3d",
+        "f.toml:14:11: backoff.maximum: \"a week\" is not a duration: write a number with a unit, such as 500ms, 15s, 2m, 24h or 3d",
         "LEADHOOK__AMQP__URL: unknown variable, did you mean LEADHOOK__AMQP__URLS?",
         "LEADHOOK__TOPOLOGY__DECLARE: topology.declare: \"maybe\" is neither true nor false",
         "LEADHOOK__BACKOFF__JITTER: backoff.jitter: 0.6 is out of bounds, it can be 0 to 0.5",
@@ -363,7 +363,7 @@ fn values_at_and_beyond_each_bound() {
         ("delivery.event_prefetch", ["1", "2000"], ["0", "2001"]),
         ("delivery.max_event_bytes", ["1024", "'16 MiB'"], ["1023", "'17 MiB'"]),
         ("delivery_log.maximum_age", ["'1h'", "'8760h'"], ["'59m'", "'8761h'"]),
-        ("delivery_log.maximum_bytes", ["'10 MiB'", "'1 TiB'"], ["'9 MiB'", "'2 TiB'"]),
+        ("delivery_log.max_bytes", ["'10 MiB'", "'1 TiB'"], ["'9 MiB'", "'2 TiB'"]),
         ("backoff.initial", ["'100ms'", "'1h'"], ["'99ms'", "'25h'"]),
         ("backoff.multiplier", ["1", "10.0"], ["0.99", "10.5"]),
         ("backoff.maximum", ["'15s'", "'168h'"], ["'14s'", "'169h'"]),
@@ -386,6 +386,39 @@ fn values_at_and_beyond_each_bound() {
             assert_eq!(problems.len(), 1, "{key} = {value}: {problems:?}");
             assert!(problems[0].starts_with(&format!("f.toml:2:{}: {key}: ", name.len() + 4)), "{problems:?}");
         }
+    }
+}
+
+/// The reference says the bounds that the loader has.
+#[test]
+fn the_bounds_of_the_reference_are_those_of_the_loader() {
+    for key in reference().iter().filter(|key| !key.bounds.is_empty()) {
+        let (section, name) = key.name.split_once('.').unwrap();
+        let beyond = match key.default {
+            number if number.parse::<f64>().is_ok() => "-1.0",
+            size if size.ends_with("iB\"") => "1",
+            _ => "'9000h'",
+        };
+        // A negative number and a number that is not whole have words of their own.
+        let beyond = if beyond == "-1.0" && !key.default.contains('.') { "0" } else { beyond };
+        let told = problems(&format!("[{section}]\n{name} = {beyond}"), &[]).join("\n");
+        let bounds = key.bounds.replace("or more", &format!("to {}", i64::MAX));
+        assert!(told.contains(&format!("is out of bounds, it can be {bounds}")), "{}: {told}", key.name);
+    }
+    let bounded = ["delivery.concurrency", "backoff.initial", "delivery_log.max_bytes", "admin.failed_threshold"];
+    for name in bounded {
+        assert!(reference().iter().any(|key| key.name == name && !key.bounds.is_empty()), "{name} has no bounds");
+    }
+}
+
+/// The greatest number or size is `max_...`, the longest time `maximum` or `..._maximum`.
+#[test]
+fn limits_are_named_alike() {
+    for key in reference() {
+        let is_time = crate::duration::parse(key.default.trim_matches('"')).is_ok();
+        let (_, name) = key.name.split_once('.').unwrap();
+        let wrong = if is_time { name.starts_with("max_") } else { name.contains("maximum") };
+        assert!(!wrong, "{}", key.name);
     }
 }
 
@@ -415,7 +448,10 @@ fn a_file_uses_its_types() {
             "[secrets]\nenvironment_prefix = 'LEADHOOK__AMQP'",
             "(LEADHOOK__...) to the store: write something like WEBHOOK_",
         ),
-        ("[backoff]\ninitial = '15'", "\"15\" has no unit: write a number with a unit, such as 500ms, 15s, 2m or 24h"),
+        (
+            "[backoff]\ninitial = '15'",
+            "\"15\" has no unit: write a number with a unit, such as 500ms, 15s, 2m, 24h or 3d",
+        ),
         ("[log]\nformat = 'pretty'", "\"pretty\" is not a format: write auto, text or json"),
     ] {
         let problems = problems(text, &[]);
@@ -456,6 +492,7 @@ fn credentials_appear_nowhere() {
     let described = settings.describe();
     assert!(described.contains(&"amqp.urls = amqp://a/v".to_owned()), "{described:?}");
     assert!(described.contains(&"amqp.management_url = http://b/".to_owned()), "{described:?}");
+    assert!(described.contains(&"delivery_log.max_bytes = 10 GiB".to_owned()), "sizes read as the reference has them");
     assert!(!format!("{settings:?} {described:?}").contains("hunter2"));
 }
 

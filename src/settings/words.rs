@@ -8,26 +8,19 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use aws_lc_rs::digest;
 use bytesize::ByteSize;
 use config::ValueKind;
-use jiff::SignedDuration;
 use url::Url;
 
 use super::{BrokerUrl, Credential, LogFormat, ProxyUrl, Role, TlsVersion, problem::Place, said::Word};
-use crate::{egress::Rule, logging};
+use crate::{
+    duration::{self, spoken},
+    egress::Rule,
+    logging,
+};
 
-/// A duration as settings are written: `500ms`, `15s`, `1h 30m`.
-pub fn spoken(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
-}
-
-/// A size as settings are written: `1 MiB`.
+/// A size as settings are written, in the largest unit that divides it: `1 MiB`, `10 GiB`.
 pub(super) fn spoken_size(bytes: u64) -> String {
-    let (unit, name) = if bytes.is_multiple_of(1 << 20) && bytes > 0 {
-        (1 << 20, "MiB")
-    } else if bytes.is_multiple_of(1 << 10) && bytes > 0 {
-        (1 << 10, "KiB")
-    } else {
-        (1, "B")
-    };
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes % unit == 0).unwrap_or((1, "B"));
     format!("{} {name}", bytes / unit)
 }
 
@@ -89,21 +82,14 @@ pub(super) fn number(word: &Word) -> Result<f64, String> {
     }
 }
 
-/// A duration with units, in the friendly notation of `jiff`, up to hours; days are left out there because a day is not
-/// always 24 hours, hence `168h` for a week.
+/// A duration with its unit; a number alone says that the unit is missing.
 pub(super) fn duration(word: &Word) -> Result<Duration, String> {
-    const RIGHT: &str = "write a number with a unit, such as 500ms, 15s, 2m or 24h";
-    let said = match &word.kind {
-        ValueKind::String(text) => text,
-        ValueKind::I64(number) => return Err(format!("{number} has no unit: {RIGHT}")),
-        ValueKind::Float(number) => return Err(format!("{number} has no unit: {RIGHT}")),
-        _ => return Err(format!("is not a duration: {RIGHT}")),
-    };
-    if said.trim().parse::<f64>().is_ok() {
-        return Err(format!("{said:?} has no unit: {RIGHT}"));
+    match &word.kind {
+        ValueKind::String(text) => duration::parse(text),
+        ValueKind::I64(number) => duration::parse(&number.to_string()),
+        ValueKind::Float(number) => duration::parse(&number.to_string()),
+        _ => Err("is not a duration: write it in quotes, such as \"15s\"".to_owned()),
     }
-    let signed: SignedDuration = said.trim().parse().map_err(|_| format!("{said:?} is not a duration: {RIGHT}"))?;
-    signed.try_into().map_err(|_| format!("{said:?} is negative"))
 }
 
 pub(super) fn whole_seconds(word: &Word) -> Result<Duration, String> {

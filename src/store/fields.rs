@@ -1,11 +1,12 @@
 //! Reads the keys of one map of the document: right types, right ranges, no unknown keys.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     document::{Entry, KeyPath, Node, Value},
     problem::{Place, Problems},
 };
+use crate::duration;
 
 /// What a store says of one key.
 #[derive(Clone)]
@@ -107,13 +108,39 @@ impl<'n> Fields<'n> {
                 }
             },
             Value::Text(text) => {
-                let right = match text.trim().trim_end_matches(['s', ' ']).parse::<u32>() {
-                    Ok(number) if range.contains(&number) => format!("{right}; write {number} without quotes or unit"),
+                let right = match text.trim().parse::<u32>() {
+                    Ok(number) if range.contains(&number) => format!("{right}; write {number} without quotes"),
                     _ => right,
                 };
                 self.wrong(entry, &entry.node.value, &right, problems)
             }
             other => self.wrong(entry, other, &right, problems),
+        }
+    }
+
+    /// Whole seconds: a number, or a text with a unit, such as `30` and `30s`.
+    pub(super) fn seconds(&self, key: &str, range: RangeInclusive<u32>, problems: &mut Problems) -> Said<Duration> {
+        let Some(entry) = self.get(key) else { return Said::Nothing };
+        let seconds = match &entry.node.value {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            Value::Text(text) => duration::parse(text).ok().filter(|it| it.subsec_nanos() == 0).map(|it| it.as_secs()),
+            _ => None,
+        };
+        match seconds {
+            Some(seconds) if u32::try_from(seconds).is_ok_and(|it| range.contains(&it)) => {
+                Said::Value(Duration::from_secs(seconds))
+            }
+            _ => {
+                let must = format!("whole seconds from {} to {}, such as 30 or 30s", range.start(), range.end());
+                match &entry.node.value {
+                    Value::Integer(number) => {
+                        let text = format!("is {number}, but must be {must}");
+                        problems.error(&entry.node.place, self.path.key(key), text);
+                        Said::Unusable
+                    }
+                    other => self.wrong(entry, other, &must, problems),
+                }
+            }
         }
     }
 

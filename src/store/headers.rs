@@ -9,7 +9,7 @@ use super::{
     secrets::{SecretText, Vault},
 };
 
-/// Names that belong to HTTP or to the delivery itself (README.md, "Receive webhooks").
+/// Names that belong to HTTP or to the delivery itself (docs/how-to/receive.md).
 const RESERVED: [&str; 11] = [
     "connection",
     "expect",

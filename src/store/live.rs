@@ -17,7 +17,7 @@ use super::{
     resolve::Store,
     secrets::{Environment, Reference},
 };
-use crate::{failpoint, settings};
+use crate::{duration, failpoint, settings};
 
 /// The current store and how it came about.
 pub struct LiveStore {
@@ -104,8 +104,8 @@ impl LiveStore {
                 path: String::new(),
                 text: format!(
                     "the longest timeout is {}, which must be less than shutdown.grace ({})",
-                    settings::spoken(longest),
-                    settings::spoken(grace)
+                    duration::spoken(longest),
+                    duration::spoken(grace)
                 ),
             }])),
             _ => Ok(store),

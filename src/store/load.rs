@@ -64,7 +64,7 @@ pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Env
 }
 
 /// Documents take several times the memory of the store that comes of them. The allocator serves threads from arenas of their own: what
-/// this one leaves behind is free, and goes back to the system (docs/PERFORMANCE.md has the figures).
+/// this one leaves behind is free, and goes back to the system (docs/contributing/benchmark-log.md has the figures).
 fn in_its_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }

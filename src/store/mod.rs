@@ -1,4 +1,4 @@
-//! The webhook store: who wants which events where (docs/store.md).
+//! The webhook store: who wants which events where (docs/reference/webhook-store.md).
 //!
 //! ```text
 //!  files ──▶ yaml, toml_text ──▶ schema, webhook, headers, secrets ──▶ effective ──▶ Store ──▶ resolve

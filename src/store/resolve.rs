@@ -259,7 +259,7 @@ impl<'s> Placed<'s> {
         (left, own.iter().filter(concerned).map(|webhook| &webhook.key).collect())
     }
 
-    /// What an event of this place comes to: docs/store.md, "Who gets it". Never [`Resolution::Misplaced`].
+    /// What an event of this place comes to: docs/reference/webhook-store.md. Never [`Resolution::Misplaced`].
     pub fn targets(&self, kind: EventKind) -> Resolution {
         match self.campaign.map(|campaign| &campaign.rule) {
             None | Some(CampaignRule::Inherit) => match ask(&self.organization.webhooks, kind) {

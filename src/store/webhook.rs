@@ -1,6 +1,6 @@
 //! Reads `webhook` and `webhooks`: the block that organizations and campaigns share.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use url::Url;
 
@@ -138,11 +138,6 @@ fn block(
     vault: &mut Vault<'_>,
     problems: &mut Problems,
 ) -> DeclaredWebhook {
-    let timeout = match fields.whole("timeout", TIMEOUT, "a whole number of seconds", problems) {
-        Said::Nothing => Said::Nothing,
-        Said::Unusable => Said::Unusable,
-        Said::Value(seconds) => Said::Value(Duration::from_secs(seconds.into())),
-    };
     let max_in_flight = match fields.whole("max_in_flight", MAX_IN_FLIGHT, "a whole number of attempts", problems) {
         Said::Nothing => Said::Nothing,
         Said::Unusable => Said::Unusable,
@@ -169,7 +164,7 @@ fn block(
             }
         },
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
-        timeout,
+        timeout: fields.seconds("timeout", TIMEOUT, problems),
         max_in_flight,
     }
 }

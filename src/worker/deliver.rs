@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     delivery::outcome::FailReason,
+    duration::spoken,
     failpoint,
     job::{Job, Malformed},
     rejection::{RejectReason, Rejection},
-    settings::spoken,
     store::{Target, TargetState},
 };
 
@@ -115,7 +115,7 @@ async fn decide(context: &Context, receipt: &Receipt, job: &Job) -> Option<Step>
     }
 }
 
-/// Looks the target up anew (docs/store.md): replicas may hold different revisions of the store for a while, so
+/// Looks the target up anew (docs/reference/webhook-store.md): replicas may hold different revisions of the store for a while, so
 /// what is unknown or disabled here is judged again until `store.settle` has passed. The age is looked at here and so only when a
 /// job is due: one that waits on the ladder expires by so much later.
 fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Step>> {

@@ -14,6 +14,7 @@ use super::{
     reject,
 };
 use crate::{
+    delivery::trace_context::is_traceparent,
     event::{self, Event},
     failpoint,
     job::{Envelope, Job, header, upstream},
@@ -110,12 +111,6 @@ fn envelope(input: &Input) -> Envelope {
         traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
         upstream: upstream::encode(&input.properties, carried),
     }
-}
-
-/// W3C Trace Context, section 3.2: lower-case hex and dashes; version 00 is 55 characters, later ones may be longer.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
-    (55..=128).contains(&text.len()) && text.bytes().all(hex)
 }
 
 async fn reject_event(context: &Context, input: Box<Input>, event: Option<&Event>, rejection: &Rejection) {

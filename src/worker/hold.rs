@@ -42,7 +42,7 @@ pub fn hold(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
     Hold::Wait(Box::new(Outgoing {
         exchange: ShortString::default(),
         routing_key: rung.clone(),
-        properties: super::reject::allowed(&input.properties).with_headers(FieldTable::from(headers)),
+        properties: upstream::inert(&input.properties).with_headers(FieldTable::from(headers)),
         body: input.body.clone(),
     }))
 }

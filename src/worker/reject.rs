@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable, ShortString},
-};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::input::Input;
 use crate::{
@@ -38,31 +35,7 @@ pub fn message(
     Outgoing {
         exchange: ShortString::default(),
         routing_key: rejected.clone(),
-        properties: allowed(&input.properties).with_headers(FieldTable::from(headers)),
+        properties: upstream::inert(&input.properties).with_headers(FieldTable::from(headers)),
         body: input.body.clone(),
     }
-}
-
-/// The properties that mean nothing to a broker: no `user_id` (must be the publisher's own), no `expiration`, no priority.
-pub(super) fn allowed(from: &BasicProperties) -> BasicProperties {
-    let mut to = BasicProperties::default().with_delivery_mode(2);
-    if let Some(value) = from.content_type() {
-        to = to.with_content_type(value.clone());
-    }
-    if let Some(value) = from.content_encoding() {
-        to = to.with_content_encoding(value.clone());
-    }
-    if let Some(value) = from.message_id() {
-        to = to.with_message_id(value.clone());
-    }
-    if let Some(value) = from.correlation_id() {
-        to = to.with_correlation_id(value.clone());
-    }
-    if let Some(value) = from.kind() {
-        to = to.with_type(value.clone());
-    }
-    if let Some(value) = from.timestamp() {
-        to = to.with_timestamp(*value);
-    }
-    to.with_app_id("leadhook".into())
 }

@@ -8,7 +8,7 @@ use leadhook::{delivery::signature::SigningSecret, receiver::Options};
 
 use crate::harness::{PATIENCE, World, event, receiver, receiver_with};
 
-/// README.md, "Publish events", with its line breaks: bytes matter, not only meaning.
+/// The event of docs/reference/events.md, with its line breaks: bytes matter, not only meaning.
 const EXAMPLE: &str = r#"{
   "event": "lead.delivered",
   "leadId": "lead_abc123",

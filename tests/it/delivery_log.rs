@@ -273,7 +273,7 @@ async fn the_retention_is_a_setting() {
     let world = World::new().await;
     world.simple_store("http://127.0.0.1:9", "");
     let environment =
-        [ON, ("LEADHOOK__DELIVERY_LOG__MAXIMUM_AGE", "48h"), ("LEADHOOK__DELIVERY_LOG__MAXIMUM_BYTES", "40 MiB")];
+        [ON, ("LEADHOOK__DELIVERY_LOG__MAXIMUM_AGE", "48h"), ("LEADHOOK__DELIVERY_LOG__MAX_BYTES", "40 MiB")];
     let worker = world.worker(&environment).await;
     world.publish(b"no event").await;
     delivery(&world, &["--since", "1h"], "rejected").await;

@@ -118,7 +118,7 @@ pub struct Retention {
 impl Retention {
     /// What the settings ask for.
     pub fn of(log: &settings::DeliveryLog) -> Retention {
-        Retention { age: log.maximum_age, bytes: log.maximum_bytes }
+        Retention { age: log.maximum_age, bytes: log.max_bytes }
     }
 }
 

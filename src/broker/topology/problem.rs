@@ -4,10 +4,8 @@ use std::{collections::BTreeSet, fmt};
 
 use lapin::types::ShortString;
 
-use super::{
-    Plan,
-    refusal::{ACCESS_REFUSED, PRECONDITION_FAILED},
-};
+use super::Plan;
+use crate::broker::reply::{ACCESS_REFUSED, PRECONDITION_FAILED};
 
 /// Why the topology is not as it must be.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,7 @@ use std::fmt;
 use lapin::{ErrorKind, types::ShortString};
 
 use super::{Problem, Property, Queue, Thing, TopologyError};
-
-pub(super) const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
-const RESOURCE_LOCKED: u16 = 405;
-pub(super) const PRECONDITION_FAILED: u16 = 406;
+use crate::broker::reply::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED};
 
 /// What was asked of the broker.
 pub(super) enum Task<'a> {

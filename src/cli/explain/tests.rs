@@ -59,7 +59,7 @@ target acme/own
   events           lead.delivered          from the campaign
   retry_attempts   2                       from the organization
   timeout          10 s                    from the campaign
-  max_in_flight    64                      default
+  max_in_flight    64                      from the settings
   signing_secrets  0                       default
   retries after    15 s, 30 s
   with jitter      12 s to 20 s, 24 s to 40 s (20 % to either side, then up to the next rung)

@@ -15,7 +15,7 @@ organizations:
       headers: { Authorization: "Bearer ${WEBHOOK_TOKEN}", X-Source: leads }
       retry_attempts: 3
       max_in_flight: 9
-      timeout: 20
+      timeout: 20s
       signing_secrets: [ "${WEBHOOK_SIGNING}" ]
     campaigns:
       own_url: { override: true, webhook: { url: "https://abc.example/in" } }
@@ -67,7 +67,7 @@ events = "*"
 headers = { X-Key = "mine" }
 retry_attempts = 1
 max_in_flight = 7
-timeout = 120
+timeout = "2m"
 signing_secrets = ["${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}"]
 [organizations.bare.webhook]
 url = "https://bare.example/in"

@@ -244,7 +244,7 @@ async fn support_needs_few_rights_and_hears_when_the_lock_is_not_among_them() {
         let rights = format!(r#"{{"configure":"{configure}","write":"^amq\\.default$","read":"{read}"}}"#);
         Node::shared().user(&format!("{name}-{vhost}"), vhost, &rights).await
     };
-    // As docs/operating.md says.
+    // As docs/how-to/rabbitmq.md says.
     let support = user("support", r"^leadhook\\.desk$").await;
     let list = failed_as(&world, &support, &["list", "--json"]).await;
     assert_eq!((list.ids(), list.err.as_str()), (ids.clone(), ""));

@@ -1,10 +1,10 @@
 //! The failed desk on a real broker: looking changes nothing, putting back loses nothing.
 
-mod anew;
 mod looking;
 mod refusing;
 mod rejected;
 mod replaying;
+mod resolve_again;
 mod taking;
 
 use std::{collections::BTreeSet, process::Stdio, time::Duration};

@@ -1,4 +1,4 @@
-//! The permissions that docs/operating.md tells operators to give are enough, each for what it is meant for.
+//! The permissions that docs/how-to/rabbitmq.md tells operators to give are enough, each for what it is meant for.
 
 use lapin::BasicProperties;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::{
 
 #[tokio::test]
 async fn the_permissions_shown_are_enough() {
-    let shown = read("docs/operating.md");
+    let shown = read("docs/how-to/rabbitmq.md");
     let mut lines = shown.lines().filter(|line| line.starts_with("rabbitmqctl set_permissions"));
     let mut next = || permissions(lines.next().expect("five lines of permissions"));
     let (declaring, verifying, platform, support, engineers) = (next(), next(), next(), next(), next());

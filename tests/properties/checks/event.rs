@@ -136,7 +136,7 @@ fn is_wrong(field: &str, found: &Value) -> bool {
     }
 }
 
-/// docs/store.md: the same ids everywhere.
+/// docs/reference/webhook-store.md: the same ids everywhere.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c))
 }

@@ -14,8 +14,15 @@ use leadhook::{
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// What the delivery itself sets, and no target.
-const OURS: [&str; 6] =
-    ["content-type", "user-agent", "webhook-id", "webhook-timestamp", "webhook-signature", "leadhook-attempt"];
+const OURS: [&str; 7] = [
+    "content-type",
+    "user-agent",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "leadhook-attempt",
+    "traceparent",
+];
 
 const SECRETS: [&str; 3] = [
     "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
@@ -88,7 +95,8 @@ pub fn check(attempt: &Attempt<'_>) -> &'static str {
     assert_eq!(only(&made, "webhook-timestamp"), attempt.timestamp.to_string());
     assert_eq!(only(&made, "leadhook-attempt"), attempt.number.to_string());
     is_signed(attempt, &made);
-    the_rest_is_the_targets(attempt, &target, &made);
+    the_rest_is_the_targets(&target, &made);
+    the_trace_is_the_events(attempt, &made);
     for (name, value) in &made {
         let broken = value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
         assert!(!broken, "{name} holds a line break");
@@ -153,24 +161,25 @@ fn is_signed(attempt: &Attempt<'_>, made: &HeaderMap) {
     }
 }
 
-/// Every header of the target that is not ours, with every value, in order, still hidden; and a trace, if it is one.
-fn the_rest_is_the_targets(attempt: &Attempt<'_>, target: &Target, made: &HeaderMap) {
+/// Every header of the target that is not ours, with every value, in order, still hidden.
+fn the_rest_is_the_targets(target: &Target, made: &HeaderMap) {
     for name in made.keys().chain(target.headers.keys()).filter(|name| !OURS.contains(&name.as_str())) {
         let wanted: Vec<_> = target.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
         let sent: Vec<_> = made.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-        if name == "traceparent" && wanted.is_empty() {
-            let trace = attempt.traceparent.filter(|text| is_trace(text)).map(str::as_bytes);
-            assert_eq!(sent, Vec::from_iter(trace));
-            continue;
-        }
         assert_eq!(sent, wanted, "{name}");
         assert!(made.get_all(name).iter().all(HeaderValue::is_sensitive), "{name} may be logged");
     }
-    let trace = attempt.traceparent.is_some_and(is_trace);
-    assert_eq!(made.contains_key("traceparent"), trace || target.headers.contains_key("traceparent"));
 }
 
-/// W3C Trace Context, section 3.2, by position: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more only after a later version.
+/// The event's own trace, if it is valid; never the target's.
+fn the_trace_is_the_events(attempt: &Attempt<'_>, made: &HeaderMap) {
+    let sent: Vec<_> = made.get_all("traceparent").iter().map(HeaderValue::as_bytes).collect();
+    let trace = attempt.traceparent.filter(|text| is_trace(text)).map(str::as_bytes);
+    assert_eq!(sent, Vec::from_iter(trace));
+}
+
+/// W3C Trace Context, section 3.2, by position: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more only after a later version. Neither
+/// id is all zeros.
 fn is_trace(text: &str) -> bool {
     let is_hex = |c: &char| matches!(c, '0'..='9' | 'a'..='f');
     let chars: Vec<char> = text.chars().collect();
@@ -179,5 +188,6 @@ fn is_trace(text: &str) -> bool {
     }
     let fields = (0..55).all(|at| if matches!(at, 2 | 35 | 52) { chars[at] == '-' } else { is_hex(&chars[at]) });
     let version: String = chars[..2].iter().collect();
-    fields && version != "ff" && (chars.len() == 55 || (version != "00" && chars[55] == '-'))
+    let ids = [3..35, 36..52].into_iter().all(|id| chars[id].iter().any(|c| *c != '0'));
+    fields && ids && version != "ff" && (chars.len() == 55 || (version != "00" && chars[55] == '-'))
 }

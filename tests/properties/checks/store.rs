@@ -227,7 +227,7 @@ fn is_usable(
     is_safe(target);
 }
 
-/// What a store may say of a target (docs/store.md).
+/// What a store may say of a target (docs/reference/webhook-store.md).
 fn is_safe(target: &Target) {
     assert!((1..=10).contains(&target.retry_attempts) && (1..=120).contains(&target.timeout.as_secs()));
     assert!(matches!(target.url.scheme(), "http" | "https") && target.url.has_host() && target.url.port() != Some(0));
