@@ -2,7 +2,7 @@
 # The web console in a real browser: every page in the light, in the dark and at the width of a phone, for both roles, with 10,000
 # failed jobs; axe-core finds nothing, every action is done, the first view is fast. The release build is driven: people are
 # promised what they run. puppeteer-core and axe-core are installed below target/ first, Chromium (Debian, as root) if it is missing.
-# Writes docs/console/*.png.
+# Writes docs/how-to/console/*.png.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)

@@ -25,5 +25,5 @@ if ! [ -d "$HERE/receive/node_modules/standardwebhooks" ]; then
     mkdir -p "$HERE/receive"
     npm install --silent --no-fund --no-audit --prefix "$HERE/receive" standardwebhooks
 fi
-cp "$ROOT"/examples/receive/receive.* "$HERE/receive/"
+cp "$ROOT"/tests/interop/receive.* "$HERE/receive/"
 exec cargo test --locked --quiet --test interop -- "$HERE/python/bin/python" "$(command -v node)" "$HERE/receive"

@@ -3,7 +3,7 @@
 //	go mod init example && go get github.com/rabbitmq/amqp091-go
 //	AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f go run publish.go lead.delivered.json
 //
-// LEAD_EXCHANGE names another exchange than lead.events. Exit code 1: not taken, publish it again later.
+// LEAD_EXCHANGE names another exchange than lead.events. Exit code 1: not accepted, publish it again later.
 package main
 
 import (
@@ -22,11 +22,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println("taken: the broker has confirmed it")
+	fmt.Println("accepted: the broker has confirmed it")
 }
 
 func publish(url, file string) error {
-	body, err := os.ReadFile(file) // goes out byte for byte: what is signed later is what you write here
+	body, err := os.ReadFile(file) // sent byte for byte: receivers get these bytes, and the signature is over them
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func publish(url, file string) error {
 	if err := channel.Confirm(false); err != nil {
 		return err
 	}
-	// The broker returns what no queue takes, and then confirms it all the same: a confirm alone is not enough.
+	// The broker returns a message that no queue takes, and then confirms it: a confirm alone is not enough.
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -59,7 +59,7 @@ func publish(url, file string) error {
 		amqp.Publishing{
 			DeliveryMode: amqp.Persistent,
 			ContentType:  "application/json",
-			// The same whenever you publish this event again: then the receiver can tell the duplicate.
+			// The same when you publish this event again, so that receivers recognize the duplicate.
 			MessageId: event.SubmissionId + "/" + event.Event,
 			// Headers: amqp.Table{"organization-id": "acme"} for a campaign that the webhook store does not list
 			Body: body,
@@ -68,7 +68,7 @@ func publish(url, file string) error {
 		return err
 	}
 	if acked, err := confirm.WaitContext(ctx); err != nil || !acked || len(returned) > 0 {
-		return errors.New("not taken, publish it again later")
+		return errors.New("not accepted, publish it again later")
 	}
 	return nil
 }

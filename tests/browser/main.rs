@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
     .await;
     let mut browser = Command::new(node);
     browser.arg(script).arg(chromium).arg(format!("http://{address}"));
-    browser.arg(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/console"));
+    browser.arg(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to/console"));
     browser.arg(broken.received()[0].webhook_id().expect("an id"));
     let status = tokio::task::spawn_blocking(move || browser.status()).await.expect("a task").expect("node");
     let left = world.ready("failed").await;

@@ -1,5 +1,5 @@
 //! `make interop`: what a worker signs, and what the official Standard Webhooks libraries of Python and JavaScript say to it, in the
-//! receivers of examples/receive. (The one of Rust is part of the tests: tests/it/deliveries.rs.) And what a worker makes of the
+//! receivers beside this file. (The one of Rust is part of the tests: tests/it/deliveries.rs.) And what a worker makes of the
 //! answers of httpbin, an HTTP server that others have made for testing clients.
 //!
 //!     interop PYTHON NODE DIRECTORY      the interpreters, and where the receivers lie beside their packages

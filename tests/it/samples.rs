@@ -1,4 +1,7 @@
-//! The samples that newcomers start from: stores, settings and events of this repository are good as they lie there.
+//! The samples that newcomers start from: stores, settings, events, publishers and receivers of this repository are good as they
+//! lie there, and the pages show them as they are.
+
+mod receive;
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
@@ -130,4 +133,35 @@ fn the_sample_events_are_what_they_say() {
         seen.insert(name);
     }
     assert!(seen.contains("lead.delivered.json") && seen.contains("unusable.json"), "{seen:?}");
+}
+
+/// The page names the message id that each sample makes of the example event.
+#[test]
+fn the_page_names_the_message_id_of_the_samples() {
+    let event: serde_json::Value =
+        serde_json::from_slice(&fs::read(path("examples/lead.delivered.json")).unwrap()).unwrap();
+    let [submission, kind] = ["submissionId", "event"].map(|field| event[field].as_str().unwrap());
+    let page = fs::read_to_string(path("docs/how-to/publish.md")).unwrap();
+    assert!(page.contains(&format!("`{submission}/{kind}`")), "{submission}/{kind}");
+}
+
+/// A reader of a page and a reader of the file get the same program.
+#[test]
+fn the_pages_show_the_samples_as_they_are() {
+    let samples = [
+        ("docs/how-to/receive.md", "examples/receive/receive", [("python", "py"), ("js", "mjs"), ("php", "php")]),
+        ("docs/how-to/publish.md", "examples/publish/publish", [("python", "py"), ("js", "mjs"), ("go", "go")]),
+    ];
+    for (page, sample, languages) in samples {
+        let text = fs::read_to_string(path(page)).unwrap();
+        for (language, extension) in languages {
+            let source = fs::read_to_string(path(&format!("{sample}.{extension}"))).unwrap();
+            let fence = format!("```{language}\n");
+            let shown: Vec<_> = text.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect();
+            assert!(!shown.is_empty(), "{page} shows nothing in {language}");
+            for excerpt in shown {
+                assert!(source.contains(excerpt), "{page} shows what {sample}.{extension} does not hold:\n{excerpt}");
+            }
+        }
+    }
 }
