@@ -33,8 +33,7 @@ WORKDIR /leadhook
 ENV LEADHOOK__ADMIN__LISTEN=0.0.0.0:9464
 EXPOSE 9464
 STOPSIGNAL SIGTERM
-# Asks whether the process is alive, not whether it is ready: a restart would not bring a lost broker back.
-# Podman keeps this check only in an image built with --format docker (or BUILDAH_FORMAT=docker).
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["/usr/local/bin/leadhook", "health", "--live"]
+# No HEALTHCHECK: it would call every command but `run` unhealthy, and Podman's default image format cannot hold one.
+# The worker in docker-compose.yml has the check.
 ENTRYPOINT ["/usr/local/bin/leadhook"]
 CMD ["run"]
