@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down bench soak reconnects interop console-test test test-rabbitmq4 check fmt lint doc docs deny fuzz ci
+.PHONY: help demo up down bench soak reconnects interop console-test compose-test test test-rabbitmq4 check fmt lint doc docs deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,6 +34,9 @@ interop: ## signatures against the verifiers of Python and JavaScript, and httpb
 
 console-test: ## the web console in headless Chromium: every page, every action, axe-core, screenshots (installs below target/)
 	@scripts/console-browser.sh
+
+compose-test: ## the image and docker-compose.yml in Docker or Podman: deliveries, three workers, restart, stop, confinement
+	@scripts/compose-test.sh
 
 # make test [FAST=1]
 test: ## all tests, on private RabbitMQ nodes that they start and stop; FAST=1 for the inner loop

@@ -54,6 +54,7 @@ step_deny() {
 
 step_test() {
     "$ROOT/scripts/rabbitmq.sh" install
+    "$ROOT/scripts/languages.sh"
     if [ -n "${FAST:-}" ]; then run_fast; else run_tests; fi
 }
 
@@ -100,6 +101,7 @@ beside() {
 # The tests on the other series of RabbitMQ, from trees of their own. All run, so that one failure does not hide another.
 step_test4() {
     local series tree version failed=()
+    "$ROOT/scripts/languages.sh"
     for series in 4.0 4.3; do
         tree=$ROOT/target/rabbitmq/$series
         version=$("$ROOT/scripts/rabbitmq.sh" tree "$tree" "$series")
