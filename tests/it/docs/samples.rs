@@ -31,7 +31,7 @@ fn stores_in_the_documents_are_good() {
             }
         }
     }
-    assert!(checked >= 5, "only {checked} samples were found");
+    assert!(checked >= 4, "only {checked} samples were found");
 }
 
 #[test]
