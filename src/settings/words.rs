@@ -20,7 +20,8 @@ use crate::{
 /// A size as settings are written, in the largest unit that divides it: `1 MiB`, `10 GiB`.
 pub(super) fn spoken_size(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
-    let (unit, name) = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes % unit == 0).unwrap_or((1, "B"));
+    let (unit, name) =
+        units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)).unwrap_or((1, "B"));
     format!("{} {name}", bytes / unit)
 }
 
