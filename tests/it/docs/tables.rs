@@ -124,7 +124,7 @@ fn every_key_of_the_webhook_store_is_listed() {
 /// The keys in "known keys here are `a`, `b` and `c`", of all levels.
 fn keys_of(store: &Path) -> BTreeSet<String> {
     let secrets = Secrets { environment_prefix: "WEBHOOK_".to_owned(), directory: None };
-    let problems = store::load(store, &secrets).err().expect("unknown keys").to_string();
+    let problems = store::load(store, &secrets).expect_err("unknown keys").to_string();
     let lines = problems.lines().filter_map(|line| line.split_once("known keys here are "));
     lines.flat_map(|(_, keys)| keys.split('`').skip(1).step_by(2).map(str::to_owned)).collect()
 }
