@@ -81,9 +81,14 @@ impl Console {
         text
     }
 
-    /// The token of somebody's forms, as it stands in the page of a failed job.
+    /// The token in the forms of [`ACT`], from the page of a failed job.
     pub async fn token(&self, id: &str) -> String {
-        let page = self.page(ACT, &format!("/failed/{id}")).await;
+        self.token_of(ACT, id).await
+    }
+
+    /// The same for another person.
+    pub async fn token_of(&self, who: &str, id: &str) -> String {
+        let page = self.page(who, &format!("/failed/{id}")).await;
         page.split("name=\"token\" value=\"").nth(1).expect("a form").split('"').next().expect("a value").to_owned()
     }
 

@@ -1,6 +1,15 @@
 //! A job that kills the process again and again (rule 4): it runs alone, then it is failed unstarted.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
+use leadhook::{
+    broker::publisher::Outgoing,
+    event::Event,
+    job::{Envelope, Job},
+    store::TargetKey,
+};
 
 use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
 
@@ -40,26 +49,45 @@ async fn a_job_that_was_given_out_twelve_times_is_failed_unstarted() {
 
 #[tokio::test]
 async fn a_job_that_was_given_out_eight_times_runs_alone() {
-    const OTHERS: usize = 20;
+    const SUSPECT: Duration = Duration::from_millis(700);
+    const OTHER: Duration = Duration::from_millis(100);
     let world = World::new().await;
-    a_job_given_out(&world, 8).await;
     let (suspect, others) = (receiver("200@700ms").await, receiver("200@100ms").await);
     world.store(&format!(
         "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      ABC: {{ override: true, webhook: {{ url: \"{}\" }} }}\n",
         suspect.url(),
         others.url(),
     ));
-    // Events first, so that the jobs queue fills behind and around the suspect while the worker runs.
-    world.publish_many((0..OTHERS as u32).map(|n| event("ABC", n))).await;
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
-    others.wait_for(OTHERS, PATIENCE).await.unwrap();
-    let alone = suspect.wait_for(1, PATIENCE).await.unwrap()[0].at;
-    let during = others
-        .received()
-        .into_iter()
-        .filter(|one| one.at.duration_since(alone).is_ok_and(|after| after.as_millis() < 700));
-    assert_eq!(during.count(), 0, "nothing else starts until it is settled");
+    // The first delivery has opened the window, so the suspect arrives together with others.
+    world.publish_many((0..10).map(|n| event("ABC", n))).await;
+    others.wait_for(1, PATIENCE).await.unwrap();
+    let message = given_out(8, &event("SUS", 1));
+    world.publish_to("", "leadhook.jobs", &message.body, message.properties).await;
+    world.publish_many((10..40).map(|n| event("ABC", n))).await;
+    let received = others.wait_for(40, PATIENCE).await.unwrap();
+    let begun = suspect.wait_for(1, PATIENCE).await.unwrap()[0].at;
+    let (before, after): (Vec<_>, Vec<_>) = received.iter().map(|one| one.at).partition(|at| *at < begun);
+    assert!(
+        !before.is_empty() && !after.is_empty(),
+        "the suspect came in the middle: {} {}",
+        before.len(),
+        after.len()
+    );
+    let last = before.into_iter().max().unwrap();
+    assert!(last + OTHER <= begun, "all others were settled before it began: {:?}", begun.duration_since(last));
+    let next = after.into_iter().min().unwrap();
+    assert!(begun + SUSPECT <= next, "none began until it was settled: {:?}", next.duration_since(begun));
     worker.stop().await;
+}
+
+/// A job whose header says how often it was given out.
+fn given_out(times: u32, body: &str) -> Outgoing {
+    let event = Event::decode(body.as_bytes(), Some("acme"), body.len()).unwrap();
+    let target = TargetKey::new("acme", None, None);
+    let body = body.as_bytes().to_vec().into();
+    let job = Job::new(&event, "acme", &target, &Envelope::default(), body, Timestamp::now());
+    Job { given_out: times, ..job }.to_message(&"leadhook.jobs".into())
 }
 
 #[tokio::test]

@@ -70,21 +70,35 @@ async fn a_target_may_lower_its_own_limit() {
 #[tokio::test]
 async fn a_target_that_hangs_costs_its_neighbour_nothing() {
     const EACH: u32 = 200;
+    const FURTHER: u32 = 20;
     let world = World::new().await;
     let (bad, good) = (receiver("hang").await, receiver("200").await);
-    two(&world, &bad, &good, ", timeout: 120");
-    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "20"), ("LEADHOOK__SHUTDOWN__GRACE", "121s")];
+    two(&world, &bad, &good, ", timeout: 30");
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "20"), ("LEADHOOK__SHUTDOWN__GRACE", "31s")];
     let worker = world.worker(&environment).await;
     world.publish_many((0..EACH).flat_map(|n| [event("BAD", n), event("GOOD", n)])).await;
     good.wait_for(EACH as usize, PATIENCE).await.unwrap();
-    // Nothing has timed out yet, so none of them waited for that.
-    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
     assert!(bad.received().len() <= 10, "half of the slots at most: {}", bad.received().len());
     eventually("the rest of the hanging ones is parked", async || {
         (parked(&worker, "failing").await + parked(&worker, "saturated").await >= 100.0).then_some(())
     })
     .await;
+    // The neighbour is known to answer now. Its jobs are not parked while slots are free.
+    let before = parks(&worker, "good");
+    for n in 0..FURTHER {
+        world.publish(event("GOOD", EACH + n).as_bytes()).await;
+        good.wait_for((EACH + n) as usize + 1, PATIENCE).await.unwrap();
+    }
+    assert_eq!(parks(&worker, "good"), before, "a job for the target that answers was parked");
+    // No attempt at the hanging target has timed out yet, so none of these deliveries waited for one.
+    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
     worker.kill().await;
+}
+
+/// How often the worker has parked a job of this target, as its log says.
+fn parks(worker: &Worker, target: &str) -> usize {
+    let target = format!("\"target_key\":\"{target}\"");
+    worker.log().lines().filter(|line| line.contains("\"message\":\"parked\"") && line.contains(&target)).count()
 }
 
 #[tokio::test]

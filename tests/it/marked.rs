@@ -9,10 +9,16 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::harness::{World, event, eventually};
+use crate::{
+    console::console,
+    harness::{World, event, eventually},
+};
 
 /// In values of the lead and in what is no event.
 const LEAD: &str = "Mar7edLead";
+
+/// In ids that upstream chose. Lists show them, since people look messages up by them.
+const ID: &str = "Mar7edName";
 
 /// In the paths of URLs, which often are tokens. `leadhook explain` shows them, since it says where an event would go.
 const PATH: &str = "Mar7edPath";
@@ -92,13 +98,13 @@ fn unusable() -> Vec<String> {
         format!("[\"{LEAD}\"]"),
         format!("{{\"event\": \"{LEAD}\"}}"),
         good.replace("\"lead.", &format!("\"{LEAD}.")),
-        good.replace("\"campaignId\":\"ok\"", &format!("\"campaignId\":\"{LEAD}\"")),
+        good.replace("\"campaignId\":\"ok\"", &format!("\"campaignId\":\"{ID}\"")),
         good.replace("\"campaignId\":\"ok\"", &format!("\"campaignId\":{{\"{LEAD}\":1}}")),
         good.replace("\"data\":{", &format!("\"data\":\"{LEAD}\",\"more\":{{")),
         good.replace("\"data\":{", &format!("\"data\":{{\"{LEAD}\":1,\"{LEAD}\":2,")),
         good.replace("\"data\":{", &format!("\"{LEAD}\":1,\"{LEAD}\":2,\"data\":{{")),
         good.replace("\"timestamp\":\"", &format!("\"timestamp\":\"{LEAD}")),
-        good.replace("\"organizationId\":", "\"was\":").replacen('{', &format!("{{\"organizationId\":\"{LEAD}\","), 1),
+        good.replace("\"organizationId\":", "\"was\":").replacen('{', &format!("{{\"organizationId\":\"{ID}\","), 1),
         good.trim_end_matches('}').to_owned(),
     ]
 }
@@ -158,7 +164,7 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
         }
     }
     let mut headers = lapin::types::FieldTable::default();
-    headers.insert("organization-id".into(), AMQPValue::LongString(LEAD.into()));
+    headers.insert("organization-id".into(), AMQPValue::LongString(ID.into()));
     headers.insert("traceparent".into(), AMQPValue::LongString(LEAD.into()));
     headers.insert("x-upstream".into(), AMQPValue::LongString(SECRET.into()));
     world.publish_with(marked("ok", 500).as_bytes(), BasicProperties::default().with_headers(headers)).await;
@@ -168,7 +174,7 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
     }
     // Jobs that are none, with forged headers.
     for body in ["", LEAD] {
-        let properties = BasicProperties::default().with_message_id(LEAD.into()).with_type(LEAD.into());
+        let properties = BasicProperties::default().with_message_id(ID.into()).with_type(ID.into());
         world.publish_to("", "leadhook.jobs", body.as_bytes(), properties).await;
     }
     // A store that reaches for what is not its own, and one that is broken at the secrets.
@@ -209,6 +215,13 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
         let id = listed.split('"').find(|word| word.starts_with("wh_"));
         id.unwrap_or_else(|| panic!("no id in {listed}")).to_owned()
     };
+    // The worker writes the delivery log a little later than the failed queue.
+    eventually("the delivery log has the failure", async || {
+        let story = world.command().args(["deliveries", "show", &id]).envs(environment).output().unwrap();
+        String::from_utf8_lossy(&story.stdout).contains("failed").then_some(())
+    })
+    .await;
+    outputs.extend(console_shows(&world, &environment, &id).await);
     for arguments in [
         &["check"][..],
         &["check", "--json"],
@@ -220,6 +233,13 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
         &["failed", "list", "--json"],
         &["failed", "show", &id],
         &["failed", "show", &id, "--json"],
+        &["failed", "stats"],
+        &["rejected", "list"],
+        &["rejected", "list", "--json"],
+        &["deliveries"],
+        &["deliveries", "--json"],
+        &["deliveries", "show", &id],
+        &["deliveries", "show", &id, "--json"],
         &["failed", "replay", &id, "--yes"],
     ] {
         let output = world.command().args(arguments).envs(environment).output().unwrap();
@@ -235,14 +255,18 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
     worker.stop().await;
     outputs.push(("the log", log));
 
-    let (lead, mut secret, path) = (marks(LEAD), marks(SECRET), marks(PATH));
+    let (lead, ids, mut secret, path) = (marks(LEAD), marks(ID), marks(SECRET), marks(PATH));
     secret.push(SIGNING.trim_start_matches("whsec_").to_lowercase());
     let mut leaks = Vec::new();
     for (name, text) in &outputs {
-        let shows_snippets = name.starts_with("failed show");
+        // Both show the snippet of an answer, and the second one shows the whole lead.
+        let shows_snippets = name.starts_with("failed show") || *name == REVEAL;
         leaks.extend(found(text, &secret).into_iter().map(|line| format!("secret in {name}: {line}")));
-        if !name.starts_with("explain") {
+        if !name.starts_with("explain") && !name.starts_with("console /settings") {
             leaks.extend(found(text, &path).into_iter().map(|line| format!("path in {name}: {line}")));
+        }
+        if !name.starts_with("rejected list") && !name.starts_with("deliveries") {
+            leaks.extend(found(text, &ids).into_iter().map(|line| format!("id in {name}: {line}")));
         }
         if !shows_snippets {
             leaks.extend(found(text, &lead).into_iter().map(|line| format!("lead data in {name}: {line}")));
@@ -273,13 +297,48 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
             leaks.extend(
                 found(&history, &secret).into_iter().map(|line| format!("secret in a history on {queue}: {line}")),
             );
-            if !said.contains(&format!("message_id: Some(ShortString(\"{LEAD}\"))")) {
-                leaks.extend(found(&said, &lead).into_iter().map(|line| format!("lead data on {queue}: {line}")));
-            }
+            leaks.extend(found(&said, &lead).into_iter().map(|line| format!("lead data on {queue}: {line}")));
         }
     }
     assert!(messages >= 18 + unusable.len(), "{messages}");
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
+}
+
+/// The page that shows the data of the lead, on request.
+const REVEAL: &str = "console reveal";
+
+/// The pages of the console about this failed job, and the log of the console.
+async fn console_shows(world: &World, environment: &[(&str, &str)], id: &str) -> Vec<(&'static str, String)> {
+    let secret = format!("{SECRET}-of-a-person");
+    let credentials = ("LEADHOOK__CONSOLE__CREDENTIALS", format!("anna:act:{secret}"));
+    let environment = [environment, &[(credentials.0, credentials.1.as_str())]].concat();
+    let console = console(world, &environment).await;
+    let anna = format!("anna:{secret}");
+    let mut outputs = Vec::new();
+    for path in [
+        "/",
+        "/search?q=lead_10",
+        "/search?by=campaign&q=refusing",
+        "/settings?campaign=ok",
+        "/failed",
+        "/failed?campaign=refusing&fresh=1",
+        &format!("/failed/{id}"),
+        &format!("/failed/preview?which=chosen&id={id}&action=replay"),
+        &format!("/deliveries/{id}"),
+    ] {
+        let page = console.page(&anna, path).await;
+        // Masked payloads show the status: it is a word of the sender (src/console/mask.rs).
+        let page = page.replace(&format!("{LEAD}-status"), "");
+        outputs.push((&*format!("console {path}").leak(), page));
+    }
+    let token = console.token_of(&anna, id).await;
+    let revealed = console.post(&anna, &format!("/failed/{id}/reveal"), &[("token", &token)]).await;
+    outputs.push((REVEAL, revealed.text().await.unwrap()));
+    assert!(outputs.last().unwrap().1.contains(LEAD), "the data of the lead was shown, and might have been logged");
+    let wrong = console.get(&format!("anna:{SECRET}-wrong"), "/").await;
+    outputs.push(("console without the right secret", wrong.text().await.unwrap()));
+    outputs.push(("the console's log", console.process.log()));
+    outputs
 }
 
 /// The search would find what it looks for.

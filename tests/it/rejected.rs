@@ -2,10 +2,11 @@
 
 use lapin::{
     BasicProperties,
+    options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable},
 };
 
-use crate::harness::{PATIENCE, World, event, receiver};
+use crate::harness::{Message, PATIENCE, World, event, eventually, receiver};
 
 #[tokio::test]
 async fn unusable_messages_rest_on_the_rejected_queue_and_the_rest_flows_on() {
@@ -65,25 +66,50 @@ async fn unusable_messages_rest_on_the_rejected_queue_and_the_rest_flows_on() {
 #[tokio::test]
 async fn what_upstream_said_stays_with_a_rejected_message_and_acts_no_more() {
     let world = World::new().await;
-    world.simple_store("http://127.0.0.1:9", "");
-    let _worker = world.worker(&[]).await;
+    let receiver = receiver("410").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    // If the broker acts on a CC, the copy lands here.
+    let channel = world.channel().await;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare("leadhook.copies".into(), durable, FieldTable::default()).await.unwrap();
     let mut headers = FieldTable::default();
     headers.insert("x-trace".into(), AMQPValue::LongString("t".into()));
-    let copy = AMQPValue::LongString("leadhook.jobs".into());
-    headers.insert("CC".into(), AMQPValue::FieldArray(vec![copy].into()));
+    headers.insert("CC".into(), copies_to("leadhook.copies"));
     let properties = BasicProperties::default()
         .with_user_id("guest".into())
         .with_expiration("600000".into())
+        .with_priority(9)
         .with_correlation_id("c".into())
         .with_headers(headers);
-    world.publish_with(b"nonsense", properties).await;
-    let rejected = world.take("rejected", 1).await.remove(0);
-    assert_eq!(rejected.properties.expiration(), &None);
-    assert_eq!(rejected.properties.user_id(), &None);
+    world.publish_with(b"nonsense", properties.clone()).await;
+    world.publish_with(event("ABC", 1).as_bytes(), properties).await;
+    // They are counted after their confirms, and a copy would be on its queue before that.
+    eventually("both are settled", async || {
+        let rejected = worker.metric("leadhook_events_total", "rejected").await;
+        (rejected + worker.metric("leadhook_jobs_total", "failed").await == 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(world.ready("copies").await, 0);
+    let (rejected, failed) = (world.take("rejected", 1).await.remove(0), world.take("failed", 1).await.remove(0));
+    for message in [&rejected, &failed] {
+        acts_no_more(message);
+        let upstream: serde_json::Value = serde_json::from_str(&message.text("leadhook-upstream").unwrap()).unwrap();
+        assert_eq!(upstream["user_id"], "guest");
+        assert_eq!(upstream["headers"]["x-trace"], "t");
+    }
     assert_eq!(rejected.properties.correlation_id().as_ref().unwrap().as_str(), "c");
-    let upstream: serde_json::Value = serde_json::from_str(&rejected.text("leadhook-upstream").unwrap()).unwrap();
-    assert_eq!(upstream["user_id"], "guest");
-    assert_eq!(upstream["headers"]["x-trace"], "t");
+}
+
+/// A value of the header `CC`, for which the broker puts a copy on this queue.
+fn copies_to(queue: &str) -> AMQPValue {
+    AMQPValue::FieldArray(vec![AMQPValue::LongString(queue.into())].into())
+}
+
+fn acts_no_more(message: &Message) {
+    let properties = &message.properties;
+    assert_eq!((properties.expiration(), properties.user_id(), properties.priority()), (&None, &None, &None));
+    assert!(!properties.headers().as_ref().unwrap().inner().contains_key("CC"));
 }
 
 #[tokio::test]
@@ -107,10 +133,11 @@ async fn jobs_of_a_newer_version_wait_for_a_newer_worker() {
         let mut headers = FieldTable::default();
         headers.insert("leadhook-version".into(), AMQPValue::LongLongInt(leadhook::job::VERSION + 1));
         headers.insert("leadhook-novelty".into(), AMQPValue::LongString("kept".into()));
+        headers.insert("CC".into(), copies_to("leadhook.nowhere"));
         if let Some(since) = since {
             headers.insert("leadhook-held-since".into(), AMQPValue::LongLongInt(since));
         }
-        BasicProperties::default().with_headers(headers).with_message_id("wh_1".into())
+        BasicProperties::default().with_headers(headers).with_message_id("wh_1".into()).with_expiration("600000".into())
     };
     world.publish_to("", "leadhook.jobs", b"{\"a\":1}", newer(None)).await;
     let held = world.take("delay.512000", 1).await.remove(0);
@@ -118,6 +145,7 @@ async fn jobs_of_a_newer_version_wait_for_a_newer_worker() {
     assert_eq!(held.text("leadhook-novelty").as_deref(), Some("kept"));
     assert_eq!(held.text("leadhook-version"), Some((leadhook::job::VERSION + 1).to_string()));
     assert!(held.text("leadhook-held-since").is_some());
+    acts_no_more(&held);
     // Since 2020: nobody came within a day.
     world.publish_to("", "leadhook.jobs", b"{\"a\":1}", newer(Some(1_577_836_800_000))).await;
     let rejected = world.take("rejected", 1).await.remove(0);

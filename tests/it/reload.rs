@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
+use crate::harness::{PATIENCE, Worker, World, counts, event, eventually, receiver};
 
 #[tokio::test]
 async fn a_changed_url_is_used_within_two_seconds_and_nothing_is_lost() {
@@ -38,10 +38,10 @@ async fn a_changed_url_is_used_within_two_seconds_and_nothing_is_lost() {
 #[tokio::test]
 async fn a_broken_store_changes_nothing_and_is_reported() {
     let world = World::new().await;
-    let receiver = receiver("200").await;
-    world.simple_store(&receiver.url(), "");
+    let (good, broken) = (receiver("200").await, receiver("200").await);
+    world.simple_store(&good.url(), "");
     let worker = world.worker(&[("LEADHOOK__SHUTDOWN__GRACE", "100s")]).await;
-    world.simple_store(&receiver.url(), "retry_attempts: 99");
+    world.simple_store(&broken.url(), "retry_attempts: 99");
     eventually("the refusal in metrics", async || {
         (worker.metric("leadhook_store_last_reload_success", "").await == 0.0).then_some(())
     })
@@ -51,16 +51,28 @@ async fn a_broken_store_changes_nothing_and_is_reported() {
     assert!(detail.contains("retry_attempts"), "{detail}");
     assert!(worker.log().contains("retry_attempts"), "{}", worker.log());
     world.publish(event("ABC", 1).as_bytes()).await;
-    receiver.wait_for(1, PATIENCE).await.unwrap();
+    delivered(&worker, 1.0).await;
     // Good by itself, but no worker could start with it: above shutdown.grace.
-    world.simple_store(&receiver.url(), "timeout: 110");
+    world.simple_store(&broken.url(), "timeout: 110");
     eventually("the other refusal", async || {
         worker.get("/readyz").await?.1.contains("less than shutdown.grace").then_some(())
     })
     .await;
-    world.simple_store(&receiver.url(), "retry_attempts: 9");
+    world.publish(event("ABC", 2).as_bytes()).await;
+    delivered(&worker, 2.0).await;
+    assert_eq!((good.received().len(), broken.received().len()), (2, 0), "neither of the broken stores was used");
+    world.simple_store(&broken.url(), "retry_attempts: 9");
     eventually("the repair in metrics", async || {
         (worker.metric("leadhook_store_last_reload_success", "").await == 1.0).then_some(())
+    })
+    .await;
+    world.publish(event("ABC", 3).as_bytes()).await;
+    broken.wait_for(1, PATIENCE).await.unwrap();
+}
+
+async fn delivered(worker: &Worker, jobs: f64) {
+    eventually("all are delivered", async || {
+        (worker.metric("leadhook_jobs_total", "outcome=\"delivered\"").await >= jobs).then_some(())
     })
     .await;
 }

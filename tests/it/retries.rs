@@ -121,15 +121,27 @@ async fn gone_fails_at_once() {
 #[tokio::test]
 async fn retry_after_is_honoured() {
     let world = World::new().await;
-    let receiver = receiver("429:3,503:1,200").await;
-    world.simple_store(&receiver.url(), "");
-    let _worker = world.worker(&[("LEADHOOK__BACKOFF__MAXIMUM", "1s")]).await;
-    world.publish(event("ABC", 1).as_bytes()).await;
-    let received = receiver.wait_for(3, PATIENCE).await.unwrap();
-    let gaps = gaps(&received);
-    // Longer than the longest rung (1.25 s), so this wait takes several.
-    assert!(gaps[0] >= 3.0, "{gaps:?}");
-    assert!(gaps[1] >= 1.0, "{gaps:?}");
+    let (busy, away) = (receiver("429:4,200").await, receiver("503:4,200").await);
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      AWAY: {{ override: true, webhook: {{ url: \"{}\", events: \"*\" }} }}\n",
+        busy.url(),
+        away.url()
+    ));
+    // The waits are longer than the longest rung (1.25 s), so each takes several hops.
+    let environment = [("LEADHOOK__BACKOFF__MAXIMUM", "1s")];
+    let first = world.worker(&environment).await;
+    world.publish_many(["BUSY", "AWAY"].map(|campaign| event(campaign, 1))).await;
+    eventually("both wait", async || {
+        (first.metric("leadhook_jobs_total", "outcome=\"retry\"").await >= 2.0).then_some(())
+    })
+    .await;
+    // The next worker does not know that these targets are pushed back. Only the jobs carry their waits.
+    first.stop().await;
+    let _second = world.worker(&environment).await;
+    for receiver in [busy, away] {
+        let gaps = gaps(&receiver.wait_for(2, PATIENCE).await.unwrap());
+        assert!(gaps[0] >= 4.0, "{gaps:?}");
+    }
 }
 
 #[tokio::test]
@@ -139,7 +151,8 @@ async fn retry_after_is_capped() {
     world.simple_store(&receiver.url(), "");
     let _worker = world.worker(&[("LEADHOOK__BACKOFF__RETRY_AFTER_MAXIMUM", "1s")]).await;
     world.publish(event("ABC", 1).as_bytes()).await;
-    receiver.wait_for(2, PATIENCE).await.unwrap();
+    let gaps = gaps(&receiver.wait_for(2, PATIENCE).await.unwrap());
+    assert!(gaps[0] >= 1.0, "{gaps:?}");
 }
 
 #[tokio::test]

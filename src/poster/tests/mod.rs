@@ -7,6 +7,7 @@ use http::HeaderValue;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 
 use super::*;
@@ -117,11 +118,57 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 
 #[tokio::test]
 async fn one_call_is_one_request_whatever_comes_back() {
-    for script in ["500", "503:0", "429:0", "408", "close", "endless"] {
+    for script in ["500", "503:0", "429:0", "408", "close", "reset", "garbage", "endless"] {
         let receiver = receiver(script).await;
         post(&receiver.url()).await;
         assert_eq!(receiver.received().len(), 1, "{script}");
     }
+    // Over a kept connection a client may believe that it can send a request again.
+    for pause in [Duration::ZERO, Duration::from_millis(1200)] {
+        let (url, mut seen) = leaves_when_asked_again(pause).await;
+        let poster = poster();
+        let call = async |body| poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(body)).await;
+        assert_eq!(answer_of(call(b"{1}").await).status, 200);
+        assert_eq!(call(b"{2}").await.result, Err(Fault::Broken), "{pause:?}");
+        let requests: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+        assert_eq!(requests, [(0, '1'), (0, '2')], "both over one connection, each once, after {pause:?}");
+    }
+}
+
+/// The URL of a server that answers the first request of each connection. It takes the second one, and closes the connection after
+/// `pause`. The channel says which request came over which connection.
+async fn leaves_when_asked_again(pause: Duration) -> (Url, mpsc::UnboundedReceiver<(usize, char)>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let (says, seen) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (mut stream, _) = listener.accept().await?;
+            let says = says.clone();
+            tokio::spawn(async move {
+                let first = numbered(&mut stream).await?;
+                says.send((connection, first)).ok();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+                let second = numbered(&mut stream).await?;
+                says.send((connection, second)).ok();
+                tokio::time::sleep(pause).await;
+                io::Result::Ok(())
+            });
+        }
+        io::Result::Ok(())
+    });
+    (url, seen)
+}
+
+/// Reads a request whose body is a digit in braces.
+async fn numbered(stream: &mut TcpStream) -> io::Result<char> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(char::from(request[request.len() - 2]))
 }
 
 #[tokio::test]
