@@ -73,8 +73,8 @@ async fn a_target_that_hangs_costs_its_neighbour_nothing() {
     const FURTHER: u32 = 20;
     let world = World::new().await;
     let (bad, good) = (receiver("hang").await, receiver("200").await);
-    two(&world, &bad, &good, ", timeout: 30");
-    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "20"), ("LEADHOOK__SHUTDOWN__GRACE", "31s")];
+    two(&world, &bad, &good, ", timeout: 120");
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "20"), ("LEADHOOK__SHUTDOWN__GRACE", "121s")];
     let worker = world.worker(&environment).await;
     world.publish_many((0..EACH).flat_map(|n| [event("BAD", n), event("GOOD", n)])).await;
     good.wait_for(EACH as usize, PATIENCE).await.unwrap();
