@@ -5,6 +5,9 @@
 //! silenced *behind* the filter that a user configures, in `allowed`: a directive such as `lapin::channel=trace` is more
 //! specific than `lapin=off` and would win if both stood in the same filter.
 //!
+//! A line does not name the module that wrote it. That key would be `target`, which is our word for a webhook's destination,
+//! and an object with a key twice is read differently by different readers: Leadhook rejects such events itself.
+//!
 //! Panics are said without their message unless it is a fixed text: one that was put together may hold what the code was
 //! working on.
 
@@ -94,9 +97,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines: Box<dyn Layer<_> + Send + Sync> = if json {
-        Box::new(
-            fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(writer),
-        )
+        let json = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        Box::new(json.with_target(false).with_writer(writer))
     } else {
         Box::new(fmt::layer().with_ansi(colours).with_target(false).with_writer(writer))
     };
@@ -136,7 +138,7 @@ mod tests {
         tracing::subscriber::with_default(
             subscriber(filter(level).unwrap(), json, colours, move || writer.clone()),
             || {
-                tracing::info!(target: "leadhook::worker", job = 7, "delivered");
+                tracing::info!(target: "leadhook::worker", target = "acme/ABC", job = 7, "delivered");
                 tracing::debug!(target: "leadhook::worker", "considered");
                 tracing::warn!(target: "lapin::returned_messages", "Server returned us a message: body-of-a-lead");
                 tracing::error!(target: "lapin", "body-of-a-lead");
@@ -178,6 +180,8 @@ mod tests {
         assert_eq!(line["message"], "delivered");
         assert_eq!(line["job"], 7);
         assert_eq!(line["level"], "INFO");
+        assert_eq!(line["target"], "acme/ABC");
+        assert_eq!(page.lines().next().unwrap().matches("\"target\"").count(), 1, "the module is not a second target");
         assert!(!logged("info", false, false).contains('\u{1b}'));
         assert!(logged("info", false, true).contains('\u{1b}'));
     }

@@ -126,7 +126,7 @@ fn begin(settings: &settings::Settings) -> Result<(), Exit> {
     }
     logging::tell_panics();
     if let Err(error) = connection::tls(&settings.amqp) {
-        tracing::error!(%error, "settings");
+        tracing::error!(%error, "cannot use the settings");
         return Err(Exit::Usage);
     }
     Ok(())

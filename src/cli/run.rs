@@ -18,10 +18,12 @@ use crate::{
     broker::{publisher::Publisher, topology::Plan},
     cli::{check, output::Exit},
     delivery::ladder::Ladder,
-    delivery_log, failpoint,
+    delivery_log,
+    egress::Rule,
+    failpoint,
     metrics::Metrics,
     poster::Poster,
-    settings::{self, Settings},
+    settings::{self, Egress, Settings},
     store::{LiveStore, ReloadReport},
     worker::{self, Context, End, Lanes},
 };
@@ -47,6 +49,8 @@ pub async fn run(settings: Settings) -> Exit {
         }
     };
     info!(address = %admin.address(), "admin listening");
+    let brokers = settings.amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    info!(brokers, prefix = settings.amqp.prefix, exchange = settings.amqp.exchange, "connecting to the broker");
     let ladder = Ladder::for_backoff(&settings.backoff);
     let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight);
     let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), ended.clone()));
@@ -75,6 +79,7 @@ pub async fn run(settings: Settings) -> Exit {
         health: health.clone(),
         waiting: Default::default(),
         memory: Default::default(),
+        reports: Default::default(),
         tasks: TaskTracker::new(),
         settings,
     });
@@ -92,7 +97,7 @@ pub async fn run(settings: Settings) -> Exit {
             Exit::Ok
         }
         End::Abandoned(jobs) => {
-            warn!(jobs, "stopped; the grace period is over, and what was in flight will be delivered again");
+            warn!(jobs, "stopped; the grace period is over, and the jobs in flight will be delivered again");
             Exit::UncleanDrain
         }
         End::CannotStart(problem) => {
@@ -105,34 +110,53 @@ pub async fn run(settings: Settings) -> Exit {
 fn open_store(path: &Path, settings: &Settings) -> Result<Arc<LiveStore>, Exit> {
     let store = LiveStore::open(path, &settings.secrets).map_err(|problems| {
         for problem in problems.iter() {
-            error!(%problem, "webhook store");
+            error!(%problem, "cannot use the webhook store");
         }
         Exit::Usage
     })?;
     let longest = store.current().longest_timeout();
     if let Some(problem) = longest.and_then(|longest| settings::check_against_store(settings, longest)) {
-        error!(%problem, "settings");
+        error!(%problem, "cannot use the settings");
         return Err(Exit::Usage);
     }
     Ok(Arc::new(store.with_timeouts_below(settings.shutdown.grace)))
 }
 
-/// What was resolved, without secrets.
+/// Says what the worker resolved, in a few lines and without secrets. `leadhook check` prints every setting.
 fn announce(settings: &Settings, store: &LiveStore) {
     info!(version = failpoint::VERSION, "leadhook starting");
-    for line in settings.describe() {
-        info!("{line}");
+    match settings.changed() {
+        changed if changed.is_empty() => info!("all settings have their defaults"),
+        changed => info!("settings that differ from their defaults: {}", changed.join("; ")),
     }
     let status = store.status();
     let targets = store.current().webhooks().count();
     let (revision, organizations, campaigns) = (status.revision, status.organizations, status.campaigns);
     info!(revision, organizations, campaigns, targets, "webhook store loaded");
+    info!("webhooks may go to {}", reach(&settings.egress));
     let store = store.current();
     let mut objections = check::objections(settings, &store);
     if let Some((target, first)) = objections.next() {
         let targets = 1 + objections.count();
         warn!(targets, %target, first, "URLs that webhooks may not go to; `leadhook check` lists all");
     }
+}
+
+/// Where webhooks may go, in a sentence.
+fn reach(egress: &Egress) -> String {
+    let listed = |rules: &[Rule]| rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = "public addresses".to_owned();
+    if !egress.allow.is_empty() {
+        text += &format!(" and to {}", listed(&egress.allow));
+    }
+    text += if egress.plain_http { ", over https and http" } else { ", over https" };
+    if !egress.deny.is_empty() {
+        text += &format!(", but not to {}", listed(&egress.deny));
+    }
+    if let Some(proxy) = &egress.proxy {
+        text += &format!(", through the proxy {proxy}");
+    }
+    text
 }
 
 /// Keeps readiness and metrics true about the store.

@@ -81,9 +81,9 @@ pub async fn reveal(
         on_record.map_err(|Unrecorded| refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))?;
     }
     if shared.settings.delivery_log.enabled {
-        info!(by = frame.visitor.name, id = key, "console: the data of a lead was shown");
+        info!(by = frame.visitor.name, webhook_id = key, "console: the data of a lead was shown");
     } else {
-        warn!(by = frame.visitor.name, id = key, "console: the data of a lead was shown");
+        warn!(by = frame.visitor.name, webhook_id = key, "console: the data of a lead was shown");
     }
     Ok(pages::job::page(&frame, &id, &found, true))
 }

@@ -12,7 +12,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::Markup;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     Peer, Shared,
@@ -207,7 +207,7 @@ async fn settings(
         }
         Err(problems) => {
             let problems: Vec<_> = problems.iter().take(10).map(ToString::to_string).collect();
-            info!(problems = problems.len(), "console: the webhook store cannot be used");
+            warn!(problems = problems.len(), "console: the webhook store cannot be used");
             Err((StatusCode::SERVICE_UNAVAILABLE, pages::settings::page(&frame, &query, None, &problems)))
         }
     }

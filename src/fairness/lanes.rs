@@ -309,6 +309,16 @@ impl Lanes {
         Standing::ALL.map(|standing| self.lanes.values().filter(|lane| lane.standing(now) == standing).count())
     }
 
+    /// Whether anything is known of a lane.
+    pub fn knows(&self, lane: &str) -> bool {
+        self.lanes.contains_key(lane)
+    }
+
+    /// Each lane's name, how it stands, and whether it has answered since its last trouble.
+    pub fn states(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, Standing, bool)> {
+        self.lanes.iter().map(move |(name, lane)| (name, lane.standing(now), lane.is_proven()))
+    }
+
     /// Each lane, for people.
     pub fn view(&mut self, now: Instant) -> Vec<View> {
         let view = |(name, lane): (&Arc<str>, &mut Lane)| {

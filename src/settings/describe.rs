@@ -1,4 +1,4 @@
-//! The settings in words, for the start-up log and for whoever asks what is in effect.
+//! The settings in words, for the start-up log and for `leadhook check`.
 
 use std::path::Path;
 
@@ -10,6 +10,13 @@ impl Settings {
     /// of the broker are shown without user information and query.
     pub fn describe(&self) -> Vec<String> {
         self.values().into_iter().map(|(key, value)| format!("{key} = {value}")).collect()
+    }
+
+    /// The lines of [`Settings::describe`] that differ from the defaults, for the start-up log. A URL that differs in its
+    /// credentials alone is not among them.
+    pub fn changed(&self) -> Vec<String> {
+        let defaults = super::defaults().map(|defaults| defaults.describe()).unwrap_or_default();
+        self.describe().into_iter().filter(|line| !defaults.contains(line)).collect()
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {

@@ -56,6 +56,12 @@ pub fn load(
     }
 }
 
+/// The settings where nothing is said.
+fn defaults() -> Option<Settings> {
+    let mut problems = Problems::default();
+    checked::check(&said::hear(said::Source::Nothing, std::iter::empty(), &mut problems), &mut problems)
+}
+
 /// Where the webhook store lies and which secrets it may use, read by themselves: for looking at a store although other
 /// settings are wrong. `None` where one of these keys is wrong itself. Takes what [`load`] takes.
 pub fn store_alone(

@@ -42,6 +42,8 @@ pub(super) enum Source<'a> {
     Given(&'a Path),
     /// It may be missing.
     IfThere(&'a Path),
+    /// None.
+    Nothing,
 }
 
 /// Reads and merges all layers. Problems of form (unreadable, not TOML, unknown names) are added to `problems`; what
@@ -78,6 +80,7 @@ fn read(source: Source<'_>, problems: &mut Problems) -> Option<(PathBuf, String)
     let (path, may_be_missing) = match source {
         Source::Given(path) => (path, false),
         Source::IfThere(path) => (path, true),
+        Source::Nothing => return None,
     };
     match std::fs::read_to_string(path) {
         Ok(text) => Some((path.to_owned(), text)),

@@ -194,6 +194,15 @@ fn the_lists_of_settings_agree() {
     assert_eq!(described, names, "described");
 }
 
+#[test]
+fn the_settings_that_differ_from_their_defaults_are_told_without_credentials() {
+    assert_eq!(defaults().changed(), [""; 0]);
+    let env =
+        [("LEADHOOK__AMQP__URLS", "amqp://u:hunter2@a/v"), ("LEADHOOK__EGRESS__PROXY", "http://u:hunter2@p:3128")];
+    let settings = from("[backoff]\ninitial = '15s'\nmaximum = '2h'", &env).unwrap();
+    assert_eq!(settings.changed(), ["amqp.urls = amqp://a/v", "egress.proxy = http://p:3128", "backoff.maximum = 2h"]);
+}
+
 /// The compiled-in file shows each key under its section, with the default that the reference states.
 #[test]
 fn the_default_file_mentions_every_key_with_its_default() {

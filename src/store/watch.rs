@@ -86,7 +86,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Ok(value) => Some(value),
         Err(error) => {
             // Without its text, which may quote what was read.
-            tracing::error!(panicked = error.is_panic(), "looking at the webhook store failed; it is tried again");
+            tracing::error!(panicked = error.is_panic(), "reading the webhook store failed; the next look tries again");
             None
         }
     }
@@ -147,7 +147,7 @@ impl Hangups {
         Hangups {
             #[cfg(unix)]
             signals: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
-                .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be heard; reloads happen on changes only"))
+                .inspect_err(|error| tracing::warn!(%error, "cannot listen for SIGHUP; the webhook store is reloaded only when its files change"))
                 .ok(),
         }
     }

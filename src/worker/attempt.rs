@@ -11,12 +11,13 @@ use tracing::error;
 
 use super::{
     Context,
-    lanes::Pass,
+    lanes::{Cause, Pass},
     log::{self, Attempt},
+    report,
 };
 use crate::{
     delivery::{
-        outcome::{self, Exchange, Fault},
+        outcome::{self, Exchange, Fault, Outcome},
         request,
         verdict::{Verdict, verdict},
     },
@@ -36,15 +37,16 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let started = Instant::now();
     let posting = AssertUnwindSafe(post(context, job, target, number));
     let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {
-        error!(webhook_id = job.webhook_id, target_key = %job.target, "an attempt panicked: this is a bug in leadhook");
+        error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
         Exchange { result: Err(Fault::Panic), elapsed: started.elapsed() }
     });
     context.metrics.attempt(&exchange);
     let policy = &context.settings.backoff;
     let outcome = outcome::judge(&exchange, SystemTime::now(), policy.retry_after_maximum);
-    pass.give_back(fairness::signal(&exchange, &outcome));
+    pass.give_back(fairness::signal(&exchange, &outcome), cause(&exchange, &outcome));
     let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
     log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
+    report::attempted(job, number, &exchange, &verdict);
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {
         Verdict::Delivered => Step::Delivered,
@@ -59,6 +61,16 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
             Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail: final_detail(number, &exchange) }
         }
     }
+}
+
+/// Why the attempt did not deliver, if that is the target's doing.
+fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
+    let reason = match outcome {
+        Outcome::Delivered | Outcome::NotMade => return None,
+        Outcome::Retry { reason, .. } => reason.label(),
+        Outcome::Never(reason) => reason.label(),
+    };
+    Some(Cause { reason, status: exchange.status() })
 }
 
 /// How long a job waits for the egress proxy to work again: spread over ten seconds, so that not all come back in one moment.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{
     Context,
@@ -160,27 +160,13 @@ async fn settle(context: &Context, receipt: &Receipt, job: &Job, step: &Step) ->
 
 /// Says what became of a job, once, here.
 fn report(context: &Context, job: &Job, step: &Step) {
-    let (webhook_id, target, metrics) = (&job.webhook_id, &job.target, &context.metrics);
     log::stepped(context, job, step);
+    context.reports.settled(job, step);
     match step {
-        Step::Delivered => {
-            metrics.job_delivered();
-            debug!(webhook_id, target_key = %target, attempt = job.attempt + 1, "delivered");
-        }
-        Step::Retry { entry, reason, wait } => {
-            metrics.job_retry(reason.label());
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            let (attempt, status) = (entry.attempt, entry.status);
-            info!(webhook_id, target_key = %target, attempt, reason = reason.label(), status, wait_ms, "retry");
-        }
-        Step::Fail { reason, detail, .. } => {
-            metrics.job_failed(reason.label());
-            warn!(webhook_id, target_key = %target, reason = reason.label(), detail, "failed");
-        }
-        Step::Park { reason, .. } => {
-            metrics.job_parked(reason.label());
-            debug!(webhook_id, target_key = %target, reason = reason.label(), "parked");
-        }
+        Step::Delivered => context.metrics.job_delivered(),
+        Step::Retry { reason, .. } => context.metrics.job_retry(reason.label()),
+        Step::Fail { reason, .. } => context.metrics.job_failed(reason.label()),
+        Step::Park { reason, .. } => context.metrics.job_parked(reason.label()),
         Step::Wait { .. } => {}
     }
 }
@@ -189,7 +175,7 @@ async fn reject_job(context: &Context, input: Box<Input>, rejection: Rejection) 
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
-        warn!(reason = %rejection.reason, detail = rejection.detail, "message on the jobs queue rejected");
+        context.reports.job_rejected(&input, &rejection);
         log::rejected(context, None, rejection.reason);
         context.metrics.job_rejected(rejection.reason.label());
     }
@@ -202,7 +188,7 @@ async fn put_aside(context: &Context, input: Box<Input>, version: i64) {
             if record(context, &input.receipt, || Some((*message).clone())).await == Recorded::Yes
                 && input.receipt.ack()
             {
-                warn!(version, "a job of a newer leadhook waits for a newer worker");
+                context.reports.put_aside(version);
                 context.metrics.job_parked("newer_version");
             }
         }

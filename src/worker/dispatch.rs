@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use tracing::{debug, warn};
 
 use super::{
     Context,
@@ -36,7 +35,7 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
         Ok(Err(reason)) => {
             if input.receipt.ack() {
                 log::no_target(context, &event, reason.name());
-                debug!(event = %event.kind, campaign = event.campaign, reason = reason.name(), "no target");
+                context.reports.no_target(&event, reason.name());
                 context.metrics.event_without_target(reason.name());
             }
         }
@@ -117,7 +116,7 @@ async fn reject_event(context: &Context, input: Box<Input>, event: Option<&Event
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.events, &input, rejection, Timestamp::now());
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
-        warn!(reason = %rejection.reason, detail = rejection.detail, bytes = input.body.len(), "event rejected");
+        context.reports.event_rejected(&input, rejection);
         log::rejected(context, event, rejection.reason);
         context.metrics.event_rejected(rejection.reason.label());
     }

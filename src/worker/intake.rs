@@ -145,7 +145,7 @@ fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Rece
 async fn finish(from: Source, why: Option<String>) -> End {
     let channel = from.channel();
     if why.is_none() && !matches!(tokio::time::timeout(GIVING_BACK, from.give_back()).await, Ok(Ok(()))) {
-        debug!("what was sent ahead was not given back; it goes back with the connection");
+        debug!("prefetched messages were not given back; the broker takes them back with the connection");
     }
     End { why, channel }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::{Notify, futures::OwnedNotified};
 
+use super::trouble::{Change, Look, Troubles};
 use crate::{
     fairness::{
         Admission, Asked, Lanes as Table, Own, ParkReason, Queue, Signal, Standing, Turn, View,
@@ -29,6 +30,17 @@ struct Inner {
     lanes: HashMap<Arc<str>, Arc<Notify>>,
     /// Who waits for an attempt at a target to end.
     targets: HashMap<TargetKey, Arc<Notify>>,
+    /// Why the latest attempt of a lane failed, of those whose latest attempt did.
+    causes: HashMap<Arc<str>, Cause>,
+}
+
+/// Why an attempt failed: a reason's label, and the status if there was an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause {
+    /// The label.
+    pub reason: &'static str,
+    /// Of the answer.
+    pub status: Option<u16>,
 }
 
 /// Whether an attempt may start.
@@ -43,7 +55,13 @@ impl Lanes {
     /// `slots` attempts in flight altogether, `most` for each lane.
     pub fn new(slots: usize, most: usize) -> Lanes {
         let table = Table::new(slots, most, Instant::now());
-        Lanes(Arc::new(Mutex::new(Inner { table, most, lanes: HashMap::new(), targets: HashMap::new() })))
+        Lanes(Arc::new(Mutex::new(Inner {
+            table,
+            most,
+            lanes: HashMap::new(),
+            targets: HashMap::new(),
+            causes: HashMap::new(),
+        })))
     }
 
     /// Asks for room for one attempt at this target, and waits for it for a moment where it is likely to come. `parked` is how
@@ -84,6 +102,27 @@ impl Lanes {
     pub fn standings(&self) -> [(&'static str, usize); 4] {
         let counts = self.lock().table.standings(Instant::now());
         std::array::from_fn(|at| (Standing::ALL[at].label(), counts[at]))
+    }
+
+    /// What the log has to say about lanes in trouble. The only place where it asks for their states.
+    pub(super) fn look(&self, troubles: &mut Troubles) -> Vec<Change> {
+        let (mut inner, now) = (self.lock(), Instant::now());
+        let Inner { table, causes, .. } = &mut *inner;
+        causes.retain(|lane, _| table.knows(lane));
+        let looks = table.states(now).map(|(circuit, standing, answers)| {
+            let trouble = match standing {
+                Standing::Open | Standing::Limited => None,
+                Standing::Probing => Some("failing"),
+                Standing::PushedBack => Some("paused"),
+            };
+            Look { circuit, trouble, answers }
+        });
+        troubles.look(looks, now)
+    }
+
+    /// Why the latest attempt of a lane failed, if it did.
+    pub(super) fn cause(&self, lane: &Arc<str>) -> Option<Cause> {
+        self.lock().causes.get(lane).copied()
     }
 
     /// Whoever is to wait has its place when the lock is let go of, and is told of all that ends from then on.
@@ -190,14 +229,19 @@ impl Pass {
         self.waited
     }
 
-    /// The attempt has ended, and says this of its target.
-    pub fn give_back(mut self, signal: Signal) {
-        self.end(signal);
+    /// The attempt has ended, and says this of its target; `cause` says why it did not deliver.
+    pub fn give_back(mut self, signal: Signal, cause: Option<Cause>) {
+        self.end(signal, cause);
     }
 
-    fn end(&mut self, signal: Signal) {
+    fn end(&mut self, signal: Signal, cause: Option<Cause>) {
         self.given_back = true;
         let mut inner = self.lanes.lock();
+        if let (Signal::Failing | Signal::PushedBack(_), Some(cause)) = (signal, cause) {
+            inner.causes.insert(self.lane.clone(), cause);
+        } else if signal == Signal::Answered && !inner.causes.is_empty() {
+            inner.causes.remove(&self.lane);
+        }
         let freed =
             inner.table.ended(&self.lane, self.counted.then_some(&self.target), self.begun, signal, Instant::now());
         let lane = inner.lanes.get(&self.lane).map(|told| (freed.lane, told));
@@ -211,7 +255,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.given_back {
-            self.end(Signal::Nothing);
+            self.end(Signal::Nothing, None);
         }
     }
 }
@@ -253,7 +297,7 @@ mod tests {
         let places: Vec<_> = (0..2).filter_map(|_| lanes.ask(&target, 0, false, Turn::Fresh, None).err()).collect();
         assert_eq!(places.len(), 2, "both wait");
         // Their tasks have not come as far as listening.
-        passes.into_iter().take(2).for_each(|pass| pass.give_back(Signal::Answered));
+        passes.into_iter().take(2).for_each(|pass| pass.give_back(Signal::Answered, None));
         for mut place in places {
             assert!(place.told().now_or_never().is_some(), "told");
         }
@@ -265,7 +309,7 @@ mod tests {
         let mut passes = four(&lanes, &target);
         let ask = || lanes.ask(&target, 0, false, Turn::Fresh, None).err().expect("it waits");
         let (first, mut second) = (ask(), ask());
-        passes.pop().expect("four").give_back(Signal::Nothing);
+        passes.pop().expect("four").give_back(Signal::Nothing, None);
         assert!(second.told().now_or_never().is_none(), "one has ended, and the first was told");
         let mut second = second.kept();
         drop(first);

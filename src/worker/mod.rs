@@ -13,6 +13,7 @@
 //! it came to is used when the broker gives the job out again.
 
 mod acker;
+mod allowance;
 mod attempt;
 mod deliver;
 mod dispatch;
@@ -25,13 +26,16 @@ mod log;
 mod memory;
 #[cfg(test)]
 mod model;
+mod outage;
 mod pulse;
 mod record;
 mod reject;
+mod report;
 mod session;
 mod source;
 mod step;
 mod tend;
+mod trouble;
 
 use std::{
     sync::Arc,
@@ -43,7 +47,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 pub use self::lanes::Lanes;
-use self::{gate::Waiting, memory::Memory};
+use self::{gate::Waiting, memory::Memory, outage::Course, report::Reports};
 use crate::{
     admin::{BrokerState, Health},
     broker::{
@@ -91,6 +95,8 @@ pub struct Context {
     pub waiting: Waiting,
     /// Outcomes whose ack may have been lost.
     pub memory: Memory,
+    /// What the log says about deliveries.
+    pub reports: Reports,
     /// Which of those slots whose attempts may take.
     pub lanes: Lanes,
     /// Slots for attempts, as many as `delivery.concurrency`.
@@ -119,24 +125,33 @@ pub enum End {
 
 /// Runs until `shutdown`, reconnecting for as long as it takes.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
-    let watching = tokio::spawn(watch_links(context.clone()));
+    let watching = [tokio::spawn(watch_links(context.clone())), tokio::spawn(report::watch(context.clone()))];
     let mut pause = Pause::for_connecting();
-    let mut started = false;
+    let mut course = Course::default();
     let mut broker = 0;
     let open = loop {
         let begun = Instant::now();
-        let ended = session::run(&context, &shutdown, &mut started, broker).await;
+        let ended = session::run(&context, &shutdown, &mut course, broker).await;
         broker += 1;
         context.health.set_consuming(BrokerState::Lost(ended.to_string()));
         match ended {
             session::End::Stopped(open) => break open,
-            session::End::Topology(problem) if !started && problem.is_final() => {
-                watching.abort();
+            session::End::Topology(problem) if !course.started && problem.is_final() => {
+                watching.iter().for_each(|task| task.abort());
                 return End::CannotStart(problem);
             }
-            session::End::Topology(problem) => error!(%problem, "the topology is not as it must be, trying again"),
+            session::End::Topology(problem) => {
+                if let Some(failed) = course.lost(Instant::now()).failed(Instant::now()) {
+                    error!("cannot use the broker's queues {failed}: {problem}");
+                }
+            }
             session::End::Lost { why, consumed } => {
-                warn!(why, "consuming has ended, starting anew");
+                let outage = course.lost(Instant::now());
+                if consumed {
+                    warn!(reason = why, "lost the broker connection, reconnecting");
+                } else if let Some(failed) = outage.failed(Instant::now()) {
+                    warn!("broker unreachable {failed}: {why}");
+                }
                 // One that ends again and again is begun ever more slowly: each end charges a delivery to all that it held.
                 if consumed && begun.elapsed() > LASTING * context.settings.amqp.heartbeat {
                     pause.reset();
@@ -150,8 +165,9 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     };
     failpoint::hit("stop.consumers_ended", "");
     let end = drain(&context).await;
+    context.reports.summarize(Instant::now());
     context.log.close(delivery_log::writer::CLOSING).await;
-    watching.abort();
+    watching.iter().for_each(|task| task.abort());
     if let Some(open) = open {
         tokio::time::sleep(LAST_ACKS).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "goodbye".into())).await;
@@ -165,7 +181,7 @@ async fn drain(context: &Context) -> End {
     let grace = context.settings.shutdown.grace;
     context.tasks.close();
     if !context.tasks.is_empty() {
-        info!(in_flight = context.tasks.len(), grace_s = grace.as_secs(), "finishing what is in flight");
+        info!(in_flight = context.tasks.len(), grace_s = grace.as_secs(), "finishing attempts in flight");
     }
     match tokio::time::timeout(grace, context.tasks.wait()).await {
         Ok(()) => End::Clean,
@@ -173,9 +189,10 @@ async fn drain(context: &Context) -> End {
     }
 }
 
-/// Keeps readiness and metrics true about publishing and about outcomes that wait.
+/// Keeps readiness, metrics and log true about publishing and about outcomes that wait.
 async fn watch_links(context: Arc<Context>) {
     let (mut link, mut waiting) = (context.publisher.link(), context.waiting.watch());
+    let mut blocked = false;
     loop {
         let state = link.borrow_and_update().clone();
         match &state {
@@ -183,6 +200,12 @@ async fn watch_links(context: Arc<Context>) {
             Link::Blocked(_) => context.health.set_publishing(BrokerState::Blocked),
             Link::Lost(why) => context.health.set_publishing(BrokerState::Lost(why.clone())),
         }
+        match &state {
+            Link::Blocked(reason) if !blocked => warn!(reason, "the broker blocks publishing; no new attempt starts"),
+            Link::Ready if blocked => info!("the broker takes messages again"),
+            Link::Blocked(_) | Link::Ready | Link::Lost(_) => {}
+        }
+        blocked = matches!(state, Link::Blocked(_)) || (blocked && state != Link::Ready);
         let queues = waiting.borrow_and_update().clone();
         context.metrics.set_waiting_outcomes(queues.values().sum());
         context.health.set_waiting(queues);

@@ -1,7 +1,7 @@
 //! Putting successors on the broker and only then letting go of the input: rules 1, 2, 5 and 7 in one place.
 
 use lapin::types::ShortString;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{Context, input::Receipt};
 use crate::broker::{
@@ -47,18 +47,33 @@ async fn record_at_last(
     mut error: PublishError,
 ) -> Recorded {
     let Some(Outgoing { routing_key: queue, .. }) = make() else { return Recorded::Yes };
-    warn!(%queue, %error, "cannot record an outcome yet, trying again");
+    // Where one waits, hundreds soon do: a few of them tell the story.
+    let told = context.reports.may_tell_of_queue(queue.as_str());
+    if told {
+        warn!(%queue, %error, "cannot record an outcome yet, trying again");
+    }
     let _waits = context.waiting.enter(queue.as_str());
     let mut pause = Pause::for_recording();
+    let mut complained = false;
     loop {
-        if let PublishError::Returned { .. } = error {
-            redeclare(context, &queue).await;
+        if let PublishError::Returned { .. } = error
+            && context.settings.topology.declare
+        {
+            match redeclare(context, &queue).await {
+                Ok(()) if told => warn!(%queue, "a queue was missing and has been declared again"),
+                Err(error) if told && !std::mem::replace(&mut complained, true) => {
+                    error!(%queue, error, "a queue is missing and cannot be declared");
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         tokio::time::sleep(pause.next(fastrand::f64())).await;
         let Some(message) = make().filter(|_| receipt.is_good()) else { return Recorded::InputGone };
         match try_to(context, receipt, Box::new(message)).await {
             Ok(Recorded::Yes) => {
-                info!(%queue, "recorded after all");
+                if told {
+                    info!(%queue, "the outcome is recorded");
+                }
                 return Recorded::Yes;
             }
             Ok(Recorded::InputGone) => return Recorded::InputGone,
@@ -81,18 +96,11 @@ pub(super) fn meaning(answer: Result<(), PublishError>) -> Result<Recorded, Publ
     }
 }
 
-async fn redeclare(context: &Context, queue: &ShortString) {
-    if !context.settings.topology.declare {
-        return;
-    }
+async fn redeclare(context: &Context, queue: &ShortString) -> Result<(), String> {
     let outcome = async {
         let connection = context.publisher.shared().get().await.map_err(|error| error.to_string())?;
         let declaring = crate::broker::topology::declare_one(&connection, &context.plan, queue);
         declaring.await.map_err(|error| error.to_string())
     };
-    let outcome = tokio::time::timeout(DECLARING, outcome);
-    match outcome.await.unwrap_or_else(|_| Err("the broker does not answer".to_owned())) {
-        Ok(()) => warn!(%queue, "a queue of ours was missing and has been declared anew"),
-        Err(error) => warn!(%queue, error, "a queue of ours is missing and cannot be declared"),
-    }
+    tokio::time::timeout(DECLARING, outcome).await.unwrap_or_else(|_| Err("the broker does not answer".to_owned()))
 }

@@ -1,6 +1,9 @@
 //! One consume connection, from connecting to its loss or the stop.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +13,7 @@ use super::{
     Context,
     input::Input,
     intake,
+    outage::Course,
     pulse::{self, Ward},
     source::Source,
     tend,
@@ -60,13 +64,13 @@ impl fmt::Display for End {
     }
 }
 
-/// Connects, makes sure of the topology and consumes until something ends it. Sets `started` once it consumes.
+/// Connects, makes sure of the topology and consumes until something ends it. Tells `course` once it consumes.
 ///
 /// `broker` is the number of the broker to try first.
 pub(super) async fn run(
     context: &std::sync::Arc<Context>,
     shutdown: &CancellationToken,
-    started: &mut bool,
+    course: &mut Course,
     broker: usize,
 ) -> End {
     let connecting = connection::connect(&context.settings.amqp, "consume", broker);
@@ -105,11 +109,13 @@ pub(super) async fn run(
         Some(Err(_)) => return silent("starting the consumers"),
     };
     context.health.set_consuming(BrokerState::Connected);
-    if !std::mem::replace(started, true) {
-        info!("ready");
-    } else {
-        context.metrics.reconnected("consume");
-        info!("consuming again");
+    let first = !course.started;
+    if let Some(outage) = course.consumes() {
+        info!("broker reachable again after {} s", outage.seconds(Instant::now()));
+    }
+    match first {
+        true => info!("ready"),
+        false => context.metrics.reconnected("consume"),
     }
     // Either intake ending ends the other: half a worker is a worker that lies about being ready.
     let stop = shutdown.child_token();

@@ -1,6 +1,9 @@
 //! Looking after the topology while a session lasts: somebody may delete a queue, unbind it, or put another in its place.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lapin::Connection;
 use tracing::warn;
@@ -14,6 +17,9 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Longest wait for the broker while counting, and again while declaring.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The error where it takes longer.
+const SILENT: &str = "the broker does not answer";
+
 /// Counts the messages of every queue, and declares anew what is missing where the topology is ours, bindings included. Ends
 /// when a queue of ours has come to stand with other arguments: what is put there may never come back.
 ///
@@ -21,27 +27,48 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn watch(connection: &Connection, context: &Context) -> TopologyError {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut missing, mut counting, mut declaring) = (BTreeSet::new(), Trouble::default(), Trouble::default());
     loop {
         tick.tick().await;
-        match tokio::time::timeout(LIMIT, count(connection, context)).await {
-            Ok(Ok(missing)) => missing.iter().for_each(|queue| warn!(queue, "a queue of ours is missing")),
-            Ok(Err(error)) => warn!(%error, "cannot count the queues"),
-            Err(_) => warn!("counting the queues takes too long"),
+        let counted = tokio::time::timeout(LIMIT, count(connection, context)).await;
+        // The session ends with its connection, and says so.
+        if !connection.status().connected() {
+            continue;
+        }
+        match counted.map_err(|_| SILENT.to_owned()).and_then(|counted| counted.map_err(|error| error.to_string())) {
+            Ok(now) => {
+                now.difference(&missing).for_each(|queue| warn!(queue, "a queue is missing"));
+                (missing, counting) = (now, Trouble::default());
+            }
+            Err(error) if counting.is_new(&error) => warn!(error, "cannot count the messages on the queues"),
+            Err(_) => {}
         }
         if !context.settings.topology.declare {
             continue;
         }
         match tokio::time::timeout(LIMIT, topology::declare_again(connection, &context.plan)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => declaring = Trouble::default(),
             Ok(Err(problem)) if problem.is_foreign() => return problem,
-            Ok(Err(error)) => warn!(%error, "cannot declare the topology"),
-            Err(_) => warn!("declaring the topology takes too long"),
+            _ if !connection.status().connected() => {}
+            Ok(Err(error)) if declaring.is_new(&error.to_string()) => warn!(%error, "cannot declare the queues"),
+            Err(_) if declaring.is_new(SILENT) => warn!(error = SILENT, "cannot declare the queues"),
+            Ok(Err(_)) | Err(_) => {}
         }
     }
 }
 
+/// What a look has come to: the same trouble is said once, and not every ten seconds.
+#[derive(Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    fn is_new(&mut self, error: &str) -> bool {
+        self.0.replace(error.to_owned()).as_deref() != Some(error)
+    }
+}
+
 /// Tells metrics and readiness how full the queues are. The names of those that are missing.
-async fn count(connection: &Connection, context: &Context) -> Result<Vec<String>, TopologyError> {
+async fn count(connection: &Connection, context: &Context) -> Result<BTreeSet<String>, TopologyError> {
     let seen = topology::queues(connection, &context.plan).await?;
     let own = format!("{}.", context.settings.amqp.prefix);
     let short = |queue: &str| queue.strip_prefix(&own).unwrap_or(queue).to_owned();

@@ -62,7 +62,7 @@ async fn an_idle_worker_declares_anew_what_is_missing() {
     }
     assert_eq!(trial.proxy.accepted(), before);
     let log = trial.workers[0].log();
-    assert!(log.contains("a queue of ours is missing") && log.contains("leadhook.failed"), "{log}");
+    assert!(log.contains("a queue is missing") && log.contains("leadhook.failed"), "{log}");
     trial.load(100, 0);
     let account = trial.adds_up().await;
     assert_eq!((account.duplicates, account.both), (0, 0));
@@ -156,7 +156,8 @@ async fn deleted_and_recreated(queue: &str) {
     // Empty: what lies on a queue that is deleted is gone, and that is no fault of the worker's.
     delete(&trial, queue).await;
     trial.load(200, 150);
-    eventually("consuming again", async || trial.workers[0].log().contains("consuming again").then_some(())).await;
+    eventually("consuming again", async || trial.workers[0].log().contains("broker reachable again").then_some(()))
+        .await;
     trial.broke("the queue was deleted", 0);
     trial.adds_up().await;
 }

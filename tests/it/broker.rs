@@ -94,7 +94,7 @@ async fn a_missing_queue_of_ours_is_declared_anew() {
     let failed = world.take_when_there("failed", 1).await;
     assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("exhausted"));
     assert_eq!(receiver.received().len(), 2, "nothing is POSTed twice for that");
-    assert!(worker.log().contains("declared anew"), "{}", worker.log());
+    assert!(worker.log().contains("declared again"), "{}", worker.log());
     worker.stop().await;
 }
 
@@ -106,7 +106,7 @@ async fn a_deleted_input_queue_is_a_failure_to_recover_from() {
     let worker = world.worker(&[]).await;
     worker.looked().await;
     world.delete("jobs").await;
-    eventually("consuming again", async || worker.log().contains("consuming again").then_some(())).await;
+    eventually("consuming again", async || worker.log().contains("broker reachable again").then_some(())).await;
     world.publish(event("ABC", 1).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
     worker.stop().await;

@@ -11,6 +11,7 @@ mod docs; // the documents say what is, and nothing else
 mod egress; // where webhooks may go
 mod fairness; // bad targets cost their neighbours nothing, and no target gets more than it can take
 mod hostile; // receivers that mean harm
+mod logging; // what the worker says in its log, and how often
 mod marked; // secrets and lead data in everything that comes out
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load

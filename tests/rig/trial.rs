@@ -320,7 +320,7 @@ impl<'a> Trial<'a> {
 
     /// How often the workers that run have lost a session.
     pub fn sessions_lost(&self) -> usize {
-        self.workers.iter().map(|worker| worker.log().matches("consuming has ended, starting anew").count()).sum()
+        self.workers.iter().map(|worker| worker.log().matches("lost the broker connection, reconnecting").count()).sum()
     }
 }
 

@@ -1,0 +1,122 @@
+//! How the log tells of a broker that is away: at the first failed try, then ever more rarely, and once when it is back.
+//!
+//! The worker tries every few seconds for as long as it takes. One line for each try would be hundreds of equal lines an
+//! hour, which hide everything else.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// Longest time without a line.
+const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+
+/// The time from the loss of the broker until the worker consumes again. Pure: `now` is an argument.
+#[derive(Debug)]
+pub(super) struct Outage {
+    since: Instant,
+    tries: u32,
+    /// The number of the try that gets the next line.
+    next: u32,
+    /// When the last line was due.
+    said: Instant,
+}
+
+/// What the sessions of a worker have come to so far.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    /// The worker has consumed before.
+    pub(super) started: bool,
+    outage: Option<Outage>,
+}
+
+impl Course {
+    /// The worker does not consume any more, or not yet.
+    pub(super) fn lost(&mut self, now: Instant) -> &mut Outage {
+        self.outage.get_or_insert_with(|| Outage::new(now))
+    }
+
+    /// The worker consumes. Returns the outage that ends with that.
+    pub(super) fn consumes(&mut self) -> Option<Outage> {
+        self.started = true;
+        self.outage.take()
+    }
+}
+
+/// What a line says: `for 44 s, try 9`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    seconds: u64,
+    tries: u32,
+}
+
+impl Outage {
+    pub(super) fn new(now: Instant) -> Outage {
+        Outage { since: now, tries: 0, next: 1, said: now }
+    }
+
+    /// Counts a failed try. Tries 1, 2, 4, 8 and so on get a line, and any after five minutes without one.
+    pub(super) fn failed(&mut self, now: Instant) -> Option<Failed> {
+        self.tries = self.tries.saturating_add(1);
+        let silence = now.saturating_duration_since(self.said);
+        if self.tries < self.next && silence < LONGEST_SILENCE {
+            return None;
+        }
+        self.next = self.tries.saturating_mul(2);
+        self.said = now;
+        Some(Failed { seconds: self.seconds(now), tries: self.tries })
+    }
+
+    /// How long it has lasted, in whole seconds.
+    pub(super) fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_secs()
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "for {} s, try {}", self.seconds, self.tries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::pause::Pause;
+
+    /// The lines of an outage of that length, with the pauses that the worker makes.
+    fn lines(length: Duration) -> Vec<Failed> {
+        let begun = Instant::now();
+        let (mut outage, mut pause, mut now) = (Outage::new(begun), Pause::for_connecting(), begun);
+        let mut lines = Vec::new();
+        while now < begun + length {
+            lines.extend(outage.failed(now));
+            now += pause.next(0.5);
+        }
+        lines
+    }
+
+    #[test]
+    fn lines_grow_rarer() {
+        let lines = lines(Duration::from_secs(61));
+        assert_eq!(lines.iter().map(|line| line.tries).collect::<Vec<_>>(), [1, 2, 4, 8]);
+        assert_eq!(lines[3].to_string(), "for 9 s, try 8");
+    }
+
+    #[test]
+    fn a_long_outage_is_told_about_every_five_minutes() {
+        let lines = lines(Duration::from_secs(6 * 3600));
+        let gaps: Vec<_> = lines.windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
+        assert!(gaps.iter().all(|gap| *gap <= 310), "{gaps:?}");
+        assert!(gaps.iter().skip(10).all(|gap| *gap >= 290), "{gaps:?}");
+        assert!((72..85).contains(&lines.len()), "{}", lines.len());
+    }
+
+    #[test]
+    fn its_length_is_counted_from_its_begin() {
+        let begun = Instant::now();
+        let mut outage = Outage::new(begun);
+        assert_eq!(outage.failed(begun), Some(Failed { seconds: 0, tries: 1 }));
+        assert_eq!(outage.seconds(begun + Duration::from_millis(61_900)), 61);
+    }
+}

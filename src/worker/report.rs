@@ -1,0 +1,314 @@
+//! What the worker says in its log about deliveries. (`log` is about the delivery log, which support reads.)
+//!
+//! One dead customer makes thousands of retries and failed deliveries an hour. So the log tells of what changes, and counts
+//! what repeats:
+//!
+//! | what happens | in the log |
+//! |---|---|
+//! | an attempt that delivered or will be retried, a job deferred, an event without target | a line at DEBUG |
+//! | a delivery failed | a line at WARN, for one target at most three a minute ([`Allowance`]), the rest at DEBUG |
+//! | a message was rejected | the same, for each reason |
+//! | a target is in trouble, or has recovered | one line each ([`Troubles`]) |
+//! | anything was settled | one line a minute that counts by outcome |
+//!
+//! Lines hold ids and closed words. No value of an event, no answer of a receiver, and of a URL only scheme, host and port.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use lapin::types::ShortString;
+use tracing::{debug, info, warn};
+
+use super::{
+    Context,
+    allowance::Allowance,
+    input::Input,
+    step::{Parking, Step},
+    trouble::{Change, Troubles},
+};
+use crate::{
+    delivery::{outcome::Exchange, verdict::Verdict},
+    event::Event,
+    job::Job,
+    rejection::Rejection,
+};
+
+/// How often the log looks at the circuits.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Looks from one summary to the next: a minute.
+const LOOKS: u32 = 12;
+
+/// What was settled since the last summary, and how many lines may still be written.
+pub struct Reports {
+    delivered: AtomicU64,
+    retry: AtomicU64,
+    failed: AtomicU64,
+    deferred: AtomicU64,
+    rejected: AtomicU64,
+    no_target: AtomicU64,
+    in_trouble: AtomicUsize,
+    lines: Mutex<Lines>,
+}
+
+struct Lines {
+    /// When the last summary was made.
+    summarized: Instant,
+    /// By target.
+    failed: Allowance,
+    /// By reason.
+    rejected: Allowance,
+    /// By queue, and about what our own network does.
+    queues: Allowance,
+}
+
+impl Default for Reports {
+    fn default() -> Reports {
+        let now = Instant::now();
+        let [failed, rejected, queues] = std::array::from_fn(|_| Allowance::new(now));
+        Reports {
+            delivered: AtomicU64::default(),
+            retry: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            deferred: AtomicU64::default(),
+            rejected: AtomicU64::default(),
+            no_target: AtomicU64::default(),
+            in_trouble: AtomicUsize::default(),
+            lines: Mutex::new(Lines { summarized: now, failed, rejected, queues }),
+        }
+    }
+}
+
+/// The fields that name a delivery.
+macro_rules! say {
+    ($level:ident, $job:expr, $($rest:tt)*) => {
+        $level!(
+            organization = $job.organization,
+            campaign = $job.campaign,
+            target = %$job.target,
+            event = %$job.kind,
+            webhook_id = $job.webhook_id,
+            $($rest)*
+        )
+    };
+}
+
+/// An attempt was made and judged. A delivery that failed with it is told of once it is settled.
+pub(super) fn attempted(job: &Job, attempt: u32, exchange: &Exchange, verdict: &Verdict) {
+    let (status, duration_ms) = (exchange.status(), millis(exchange.elapsed));
+    match verdict {
+        Verdict::Delivered => say!(debug, job, attempt, outcome = "delivered", status, duration_ms, "delivered"),
+        Verdict::Retry { wait, reason } => {
+            let (reason, wait_ms) = (reason.label(), millis(*wait));
+            say!(
+                debug,
+                job,
+                attempt,
+                outcome = "retry",
+                reason,
+                status,
+                duration_ms,
+                wait_ms,
+                "attempt failed, will retry"
+            );
+        }
+        Verdict::Failed { .. } | Verdict::Again => {}
+    }
+}
+
+impl Reports {
+    /// A job was settled.
+    pub(super) fn settled(&self, job: &Job, step: &Step) {
+        match step {
+            Step::Delivered => count(&self.delivered),
+            Step::Retry { .. } => count(&self.retry),
+            Step::Fail { entry, reason, detail } => {
+                count(&self.failed);
+                let attempt = entry.as_ref().map_or(job.attempt, |entry| entry.attempt);
+                let (status, duration_ms) =
+                    (entry.as_ref().and_then(|entry| entry.status), entry.as_ref().map(|entry| entry.ms));
+                let reason = reason.label();
+                let allowed = self.lines().failed.allows(job.target.as_str(), Instant::now());
+                match allowed {
+                    true => say!(
+                        warn,
+                        job,
+                        attempt,
+                        outcome = "failed",
+                        reason,
+                        status,
+                        duration_ms,
+                        detail,
+                        "delivery failed"
+                    ),
+                    false => say!(
+                        debug,
+                        job,
+                        attempt,
+                        outcome = "failed",
+                        reason,
+                        status,
+                        duration_ms,
+                        detail,
+                        "delivery failed"
+                    ),
+                }
+            }
+            Step::Park { reason, wait } => {
+                count(&self.deferred);
+                let wait_ms = millis(*wait);
+                if *reason == Parking::Proxy && self.lines().queues.allows("egress.proxy", Instant::now()) {
+                    warn!("the egress proxy cannot be used; deliveries are deferred");
+                }
+                say!(debug, job, reason = reason.label(), wait_ms, "deferred");
+            }
+            Step::Wait { .. } => {}
+        }
+    }
+
+    /// An event was rejected.
+    pub(super) fn event_rejected(&self, input: &Input, rejection: &Rejection) {
+        count(&self.rejected);
+        let message_id = input.properties.message_id().as_ref().and_then(readable_id);
+        let (reason, detail, bytes) = (rejection.reason.label(), &rejection.detail, input.body.len());
+        let allowed = self.lines().rejected.allows(reason, Instant::now());
+        match allowed {
+            true => warn!(message_id, reason, detail, bytes, "event rejected"),
+            false => debug!(message_id, reason, detail, bytes, "event rejected"),
+        }
+    }
+
+    /// A message on the jobs queue was rejected. Its message id is the webhook-id, if it is a job at all.
+    pub(super) fn job_rejected(&self, input: &Input, rejection: &Rejection) {
+        count(&self.rejected);
+        let id = input.properties.message_id().as_ref().and_then(readable_id);
+        let webhook_id = id.filter(|id| id.starts_with("wh_"));
+        let (reason, detail) = (rejection.reason.label(), &rejection.detail);
+        let allowed = self.lines().rejected.allows(reason, Instant::now());
+        match allowed {
+            true => warn!(webhook_id, reason, detail, "job rejected"),
+            false => debug!(webhook_id, reason, detail, "job rejected"),
+        }
+    }
+
+    /// A job waits for a newer worker.
+    pub(super) fn put_aside(&self, version: i64) {
+        count(&self.deferred);
+        if self.lines().queues.allows("newer version", Instant::now()) {
+            warn!(version, "jobs of a newer leadhook wait for a newer worker");
+        }
+    }
+
+    /// No target receives an event.
+    pub(super) fn no_target(&self, event: &Event, reason: &'static str) {
+        count(&self.no_target);
+        debug!(organization = event.organization, campaign = event.campaign, event = %event.kind, reason, "no target");
+    }
+
+    /// Whether the log may tell how it goes on with an outcome that this queue does not take.
+    pub(super) fn may_tell_of_queue(&self, queue: &str) -> bool {
+        self.lines().queues.allows(queue, Instant::now())
+    }
+
+    /// Says what was settled since the last summary, if anything was.
+    pub(super) fn summarize(&self, now: Instant) {
+        let [delivered, retry, failed, deferred, rejected, no_target] =
+            [&self.delivered, &self.retry, &self.failed, &self.deferred, &self.rejected, &self.no_target]
+                .map(|counter| counter.swap(0, Relaxed));
+        let mut lines = self.lines();
+        let period_s = now.saturating_duration_since(lines.summarized).as_secs_f64().round() as u64;
+        lines.summarized = now;
+        let lines_held_back = lines.failed.take_held_back() + lines.rejected.take_held_back();
+        drop(lines);
+        if [delivered, retry, failed, deferred, rejected, no_target] == [0; 6] {
+            return;
+        }
+        let in_trouble = self.in_trouble.load(Relaxed);
+        info!(
+            period_s,
+            delivered,
+            retry,
+            failed,
+            deferred,
+            rejected,
+            no_target,
+            in_trouble,
+            lines_held_back,
+            "summary of deliveries"
+        );
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells of targets in trouble, and once a minute of what was settled.
+pub(super) async fn watch(context: Arc<Context>) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.tick().await;
+    let mut troubles = Troubles::default();
+    loop {
+        for _ in 0..LOOKS {
+            tick.tick().await;
+            for change in context.lanes.look(&mut troubles) {
+                tell(context.as_ref(), &change);
+            }
+            context.reports.in_trouble.store(troubles.told(), Relaxed);
+        }
+        context.reports.summarize(Instant::now());
+    }
+}
+
+fn tell(context: &Context, change: &Change) {
+    let (Change::Begun { circuit, .. } | Change::Recovered { circuit, .. }) = change;
+    let (organization, origin) = circuit.split_once(' ').unwrap_or((circuit, ""));
+    match change {
+        Change::Begun { state, .. } => {
+            let cause = context.lanes.cause(circuit);
+            // Attempts that hang have not ended yet, and say nothing.
+            let (reason, status) = cause.map_or(("no_answer", None), |cause| (cause.reason, cause.status));
+            warn!(organization, origin, state, reason, status, "target in trouble");
+        }
+        Change::Recovered { after, .. } => {
+            info!(organization, origin, "target recovered after {} s", after.as_secs());
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A message id as it may stand in the log. AMQP bounds it to 255 bytes. Upstream chooses it, and one with other characters than
+/// ids have could hold an e-mail address, a name or an escape sequence: it is left out.
+fn readable_id(id: &ShortString) -> Option<&str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/#+=~-".contains(&byte);
+    Some(id.as_str()).filter(|id| !id.is_empty() && id.bytes().all(allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_upstream_is_shown_only_if_it_is_plain() {
+        let long = "x".repeat(255);
+        for id in ["m-1", "sub_xyz789/lead.delivered", "urn:uuid:6f1c", &long] {
+            assert_eq!(readable_id(&id.into()), Some(id));
+        }
+        for id in ["", "jane@example.com", "Jane Doe", "a\nb", "\u{1b}[31m", "jos\u{e9}", "\u{202e}di", "a\"b"] {
+            assert_eq!(readable_id(&id.into()), None, "{id:?}");
+        }
+    }
+}
