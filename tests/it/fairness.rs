@@ -90,6 +90,7 @@ async fn a_target_that_hangs_costs_its_neighbour_nothing() {
         good.wait_for((EACH + n) as usize + 1, PATIENCE).await.unwrap();
     }
     assert_eq!(parks(&worker, "good"), before, "a job for the target that answers was parked");
+    assert!(parks(&worker, "bad") > 0, "the log names what is parked");
     // No attempt at the hanging target has timed out yet, so none of these deliveries waited for one.
     assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
     worker.kill().await;
@@ -97,8 +98,8 @@ async fn a_target_that_hangs_costs_its_neighbour_nothing() {
 
 /// How often the worker has parked a job of this target, as its log says.
 fn parks(worker: &Worker, target: &str) -> usize {
-    let target = format!("\"target_key\":\"{target}\"");
-    worker.log().lines().filter(|line| line.contains("\"message\":\"parked\"") && line.contains(&target)).count()
+    let target = format!("\"target\":\"{target}\"");
+    worker.log().lines().filter(|line| line.contains("\"message\":\"deferred\"") && line.contains(&target)).count()
 }
 
 #[tokio::test]
