@@ -52,6 +52,8 @@ pub mod duration;
 
 pub mod logging;
 
+pub mod os_error;
+
 pub mod failpoint;
 
 pub mod cli;

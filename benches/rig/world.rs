@@ -112,7 +112,7 @@ impl<'b> World<'b> {
     pub fn worker(&self) -> anyhow::Result<Process> {
         let program = std::env::current_exe()?.with_file_name("leadhook");
         let mut command = Command::new(program);
-        command.envs(self.environment.iter().cloned()).arg("--store").arg(self.store_path()).arg("run");
+        command.envs(self.environment.iter().cloned()).arg("run").arg("--store").arg(self.store_path());
         Process::spawn(command.stdout(Stdio::null()))
     }
 
@@ -128,7 +128,7 @@ impl<'b> World<'b> {
     pub fn command(&self, arguments: &[&str]) -> anyhow::Result<(serde_json::Value, Duration)> {
         let program = std::env::current_exe()?.with_file_name("leadhook");
         let mut command = Command::new(program);
-        command.envs(self.environment.iter().cloned()).arg("--store").arg(self.store_path()).args(arguments);
+        command.envs(self.environment.iter().cloned()).args(arguments).env("LEADHOOK__STORE__PATH", self.store_path());
         let begun = Instant::now();
         let output = command.stdin(Stdio::null()).output()?;
         let took = begun.elapsed();
@@ -141,7 +141,7 @@ impl<'b> World<'b> {
     pub fn start(&self, arguments: &[&str]) -> anyhow::Result<Child> {
         let program = std::env::current_exe()?.with_file_name("leadhook");
         let mut command = Command::new(program);
-        command.envs(self.environment.iter().cloned()).arg("--store").arg(self.store_path()).args(arguments);
+        command.envs(self.environment.iter().cloned()).args(arguments).env("LEADHOOK__STORE__PATH", self.store_path());
         Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 

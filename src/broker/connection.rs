@@ -17,7 +17,10 @@ use lapin::{
     tcp::{OwnedIdentity, OwnedTLSConfig},
 };
 
-use crate::settings::{Amqp, BrokerUrl};
+use crate::{
+    os_error,
+    settings::{Amqp, BrokerUrl},
+};
 
 /// Longest wait for TCP, TLS and the AMQP handshake together, per broker.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -26,7 +29,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The broker refused or could not be reached.
-    #[error("{url}: {source}")]
+    #[error("{url}: {}", words(.source))]
     Refused {
         /// Without credentials.
         url: String,
@@ -40,7 +43,7 @@ pub enum ConnectError {
         url: String,
     },
     /// A file of `amqp.*` for TLS cannot be read.
-    #[error("{key}: {path}: {source}")]
+    #[error("{key}: {path}: {}", os_error::words(.source))]
     Unreadable {
         /// The setting.
         key: &'static str,
@@ -52,6 +55,35 @@ pub enum ConnectError {
     /// `amqp.urls` is empty.
     #[error("no broker is configured (amqp.urls)")]
     Unconfigured,
+}
+
+impl ConnectError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            ConnectError::Refused { source, .. } => match source.kind() {
+                ErrorKind::ProtocolError(_) => {
+                    "correct the user, the password or the vhost in amqp.urls (LEADHOOK__AMQP__URLS)"
+                }
+                _ => "start the broker, or correct amqp.urls (LEADHOOK__AMQP__URLS)",
+            },
+            ConnectError::Silent { .. } => {
+                "look at the broker and the network, or correct amqp.urls (LEADHOOK__AMQP__URLS)"
+            }
+            ConnectError::Unreadable { .. } => "correct that setting, or make the file readable for this user",
+            ConnectError::Unconfigured => "write at least one URL into amqp.urls (LEADHOOK__AMQP__URLS)",
+        }
+    }
+}
+
+/// An error of the AMQP library in words.
+pub fn words(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::IOError(error) | ErrorKind::RuntimeShutdownError(error) => os_error::words(error),
+        ErrorKind::ProtocolError(error) => format!("the broker refused: {} ({})", error.get_message(), error.get_id()),
+        ErrorKind::MissingHeartbeatError => "the broker was silent for two heartbeats (amqp.heartbeat)".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Connects to the first broker that answers, in the order configured but beginning with number `first` (counted from 0,

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::settings::BrokerUrl;
+use crate::{os_error, settings::BrokerUrl};
 
 /// For the whole exchange of one request.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -221,6 +221,7 @@ fn unreachable(url: &BrokerUrl, error: &reqwest::Error) -> ManagementError {
     while let Some(inner) = cause {
         cause = inner.source();
         if cause.is_none() {
+            let inner = inner.downcast_ref().map_or_else(|| inner.to_string(), os_error::words);
             problem = format!("{problem} ({inner})");
         }
     }

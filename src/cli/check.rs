@@ -1,12 +1,14 @@
-//! `leadhook check`: the summary of both configurations, or everything that is wrong with them at once.
+//! `leadhook check`: all problems of both configurations, and a summary of them.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use serde::Serialize;
 
 use super::{
+    arguments::Output,
     explain::left_note,
-    output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+    output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
+    readable::counted,
 };
 use crate::{
     egress,
@@ -15,16 +17,28 @@ use crate::{
     store::{self, CampaignRule, Placed, Problem, Problems, Severity, Store, TargetKey},
 };
 
-/// Validate settings and webhook store, and print what they come to; all problems at once.
+/// Check the settings and the webhook store, and print all problems at once
+///
+/// Problems come first. Without errors the resolved settings and the targets follow. Errors make the configuration unusable.
+/// Warnings do not, but some of them mean that deliveries to an enabled target will fail.
 #[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook check\nleadhook check --store webhooks/ --strict\nleadhook check --json",
+    "there are warnings, and --strict was given"
+))]
 pub struct Args {
-    /// Print one JSON object
+    /// Count warnings as findings: exit with 1 if there are any
     #[arg(long)]
-    json: bool,
+    strict: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
-/// Loads both configurations and prints the summary, or all their problems.
-pub fn run(args: &Args, config: Option<&Path>, store: Option<&Path>) -> Exit {
+/// Loads both configurations and prints the problems and the summary.
+///
+/// # Errors
+/// The answer cannot be written.
+pub fn run(args: &Args, config: Option<&Path>, store: Option<&Path>) -> Result<Exit, Refusal> {
     let settings = settings::load(config, store, settings::environment());
     let place = match &settings {
         Ok(settings) => Some((settings.store.path.clone(), settings.secrets.clone())),
@@ -32,35 +46,34 @@ pub fn run(args: &Args, config: Option<&Path>, store: Option<&Path>) -> Exit {
     };
     let store = place.map(|(path, secrets)| store::load(&path, &secrets));
     let store = store.as_ref().map(Result::as_ref);
-    let (text, exit) = check(settings.as_ref(), store, Terminal::detect(), args.json);
-    match output::print(&text) {
-        Ok(()) => exit,
-        Err(error) => Refusal::cannot_start(format!("cannot write the answer: {error}")).tell(),
+    let report = report(settings.as_ref(), store, args.strict);
+    let told = match args.output.json {
+        true => output::print_json(&report),
+        false => output::print(report.text(args.output.terminal())),
+    };
+    told.map_err(|error| Refusal::unwritable(&error))?;
+    match report.exit() {
+        Exit::Ok => Ok(Exit::Ok),
+        Exit::Findings => Err(Refusal::findings(
+            format!("--strict does not allow warnings: {}", report.verdict()),
+            "correct what the warnings name, or leave out --strict",
+        )),
+        exit => {
+            let help = "correct the errors above, then run `leadhook check` again".to_owned();
+            Err(Refusal { exit, text: report.verdict(), help })
+        }
     }
-}
-
-/// Summarizes both configurations as text or as one JSON object. [`Exit::Ok`] if they are good, else [`Exit::Usage`] (2).
-///
-/// `settings` are the settings or all their problems; `store` is the store or all its problems, or `None` where it was not
-/// looked at because the settings do not say where it is. `terminal` decides about colours and lines.
-pub fn check(
-    settings: Result<&Settings, &settings::Problems>,
-    store: Option<Result<&Store, &Problems>>,
-    terminal: Terminal,
-    json: bool,
-) -> (String, Exit) {
-    let report = report(settings, store);
-    let exit = if report.ok { Exit::Ok } else { Exit::Usage };
-    let text = if json { serde_json::to_string_pretty(&report).unwrap_or_default() } else { report.text(terminal) };
-    (text, exit)
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
+    /// Whether the exit code is 0.
     ok: bool,
     /// `section.key` and its value, without credentials.
     settings: Option<BTreeMap<String, String>>,
     store: Option<StoreReport>,
+    /// Enabled targets to which no delivery can succeed.
+    failing_targets: usize,
     errors: Vec<String>,
     warnings: Vec<String>,
     notes: Vec<String>,
@@ -105,7 +118,13 @@ struct ScopeReport {
     headers: usize,
 }
 
-fn report(settings: Result<&Settings, &settings::Problems>, store: Option<Result<&Store, &Problems>>) -> Report {
+/// Puts together both configurations and their problems. `settings` are the settings or all their problems; `store` is the
+/// store or all its problems, or `None` where the settings do not say where it is.
+fn report(
+    settings: Result<&Settings, &settings::Problems>,
+    store: Option<Result<&Store, &Problems>>,
+    strict: bool,
+) -> Report {
     let mut errors: Vec<String> = match settings {
         Ok(_) => Vec::new(),
         Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
@@ -123,15 +142,18 @@ fn report(settings: Result<&Settings, &settings::Problems>, store: Option<Result
         }
     }
     let good = store.and_then(Result::ok);
+    let before = warnings.len();
     if let (Ok(settings), Some(store)) = (settings, good) {
-        warnings.extend(objections(settings, store).map(|(key, text)| format!("{key}: the URL {text}")));
+        warnings.extend(objections(settings, store).map(|(key, text)| format!("target {key}: the URL {text}")));
     }
+    let failing_targets = warnings.len() - before;
     if let (Ok(settings), Some(longest)) = (settings, good.and_then(Store::longest_timeout)) {
-        // Each is good by itself, but they do not fit.
+        // Each is good by itself, but together they are not.
         errors.extend(settings::check_against_store(settings, longest).map(|problem| problem.to_string()));
     }
     Report {
-        ok: errors.is_empty(),
+        ok: errors.is_empty() && (warnings.is_empty() || !strict),
+        failing_targets,
         settings: settings.ok().map(settings_report),
         store: good.map(store_report),
         errors,
@@ -179,7 +201,7 @@ fn store_report(store: &Store) -> StoreReport {
     }
 }
 
-/// The targets in use whose jobs are bound to fail, as far as can be seen without asking a name server.
+/// The enabled targets whose jobs will fail, as far as can be seen without asking a name server.
 pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator<Item = (&'s TargetKey, String)> {
     let in_use = store.webhooks().filter(|webhook| webhook.enabled);
     in_use.filter_map(|webhook| {
@@ -188,7 +210,7 @@ pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator
     })
 }
 
-/// Where an organization's target still applies beside an override.
+/// Notes about organizations' targets that still apply beside an override.
 fn notes(store: &Store) -> Vec<String> {
     let places = store.organizations().flat_map(|organization| {
         organization.campaigns.iter().map(move |campaign| Placed { organization, campaign: Some(campaign) })
@@ -208,8 +230,22 @@ fn problem_report(problem: &Problem) -> ProblemReport {
 }
 
 impl Report {
+    fn exit(&self) -> Exit {
+        match (self.errors.is_empty(), self.ok) {
+            (false, _) => Exit::Usage,
+            (true, false) => Exit::Findings,
+            (true, true) => Exit::Ok,
+        }
+    }
+
     fn text(&self, terminal: Terminal) -> String {
         let mut text = String::new();
+        self.write_problems(&mut text, terminal);
+        // A summary of values that cannot be used would only hide the errors.
+        if !self.errors.is_empty() {
+            text.truncate(text.trim_end().len());
+            return text;
+        }
         if let Some(settings) = &self.settings {
             heading(&mut text, terminal, "settings");
             let width = settings.keys().map(String::len).max().unwrap_or(0);
@@ -222,17 +258,50 @@ impl Report {
             store.write(&mut text, terminal);
         }
         section(&mut text, terminal, "notes", &self.notes);
-        section(&mut text, terminal, "warnings", &self.warnings);
-        section(&mut text, terminal, "errors", &self.errors);
-        text.push_str(&match (self.ok, self.store.is_some()) {
-            (true, true) => terminal.paint(Tone::Good, "the configuration is good"),
-            (true, false) => "the settings are good; the webhook store was not looked at".to_owned(),
-            (false, false) if self.store_problems.is_empty() => {
-                terminal.paint(Tone::Bad, "the configuration cannot be used; the webhook store was not looked at")
-            }
-            (false, _) => terminal.paint(Tone::Bad, "the configuration cannot be used"),
-        });
+        match self.errors.is_empty() && self.warnings.is_empty() {
+            true => text.push_str(&terminal.paint(Tone::Good, &self.verdict())),
+            false => text.truncate(text.trim_end().len()),
+        }
         text
+    }
+
+    /// The problems and how many there are, errors before warnings; nothing without problems.
+    fn write_problems(&self, text: &mut String, terminal: Terminal) {
+        let tone = match (self.errors.is_empty(), self.warnings.is_empty()) {
+            (true, true) => return,
+            (true, false) => Tone::Warning,
+            (false, _) => Tone::Bad,
+        };
+        line(text, &terminal.paint(tone, &self.verdict()));
+        for error in &self.errors {
+            line(text, &format!("  {} {error}", terminal.paint(Tone::Bad, "error:")));
+        }
+        for warning in &self.warnings {
+            line(text, &format!("  {} {warning}", terminal.paint(Tone::Warning, "warning:")));
+        }
+        text.push('\n');
+    }
+
+    /// The result in one line.
+    fn verdict(&self) -> String {
+        let count = |problems: &[String], one: &str| match problems.len() as u64 {
+            0 => None,
+            many => Some(counted(many, one, &format!("{one}s"))),
+        };
+        let counts = [count(&self.errors, "error"), count(&self.warnings, "warning")];
+        let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let failing = match self.failing_targets as u64 {
+            0 => String::new(),
+            some => format!("; deliveries to {} will fail", counted(some, "enabled target", "enabled targets")),
+        };
+        match (self.errors.is_empty(), counts.is_empty()) {
+            (false, _) if self.store.is_none() && self.store_problems.is_empty() => {
+                format!("the configuration cannot be used: {counts}; the webhook store was not looked at")
+            }
+            (false, _) => format!("the configuration cannot be used: {counts}{failing}"),
+            (true, false) => format!("the configuration can be used, with {counts}{failing}"),
+            (true, true) => "the configuration is good".to_owned(),
+        }
     }
 }
 
@@ -240,10 +309,10 @@ impl StoreReport {
     fn write(&self, text: &mut String, terminal: Terminal) {
         heading(text, terminal, &format!("webhook store, revision {}", self.revision));
         let counts = [
-            counted(self.organizations, "organization", "organizations"),
-            counted(self.campaigns, "listed campaign", "listed campaigns"),
-            counted(self.overrides, "override", "overrides"),
-            counted(self.targets, "target", "targets"),
+            counted(self.organizations as u64, "organization", "organizations"),
+            counted(self.campaigns as u64, "listed campaign", "listed campaigns"),
+            counted(self.overrides as u64, "override", "overrides"),
+            counted(self.targets as u64, "target", "targets"),
             format!("{} disabled", self.disabled),
         ];
         line(text, &format!("  {}", counts.join(", ")));
@@ -296,10 +365,6 @@ impl ScopeReport {
             }
         }
     }
-}
-
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn section(text: &mut String, terminal: Terminal, title: &str, entries: &[String]) {

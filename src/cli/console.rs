@@ -4,8 +4,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::output::Exit;
+use super::output::{Exit, after_help};
 use crate::{console::Console, failpoint, settings::Settings};
+
+/// Serve the web console: overview, search and failed jobs
+///
+/// Listens on console.listen until SIGTERM or SIGINT. Without console.credentials every user of this machine can look, and
+/// no user can act.
+#[derive(clap::Args)]
+#[command(after_help = after_help("leadhook console\nLEADHOOK__CONSOLE__LISTEN=127.0.0.1:8000 leadhook console", ""))]
+pub struct Args {}
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> Exit {
@@ -21,7 +29,7 @@ pub async fn run(settings: Settings) -> Exit {
     };
     info!(version = failpoint::VERSION, address = %console.address(), "console listening");
     if settings.console.credentials.is_empty() {
-        warn!("there are no console.credentials: whoever is on this machine may read, and nobody may act");
+        warn!("console.credentials is not set: every user of this machine can read, and no user can act");
     }
     let shutdown = CancellationToken::new();
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

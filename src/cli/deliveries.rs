@@ -1,6 +1,6 @@
-//! `leadhook deliveries`: what happened to each delivery, for people who are asked about it.
+//! `leadhook deliveries`: the history of each delivery, for support.
 //!
-//! The delivery log knows (`crate::delivery_log`); here it gets words, tables and exit codes.
+//! It reads the delivery log (`crate::delivery_log`), and prints tables or JSON.
 
 mod list;
 mod show;
@@ -9,7 +9,7 @@ pub(crate) mod words;
 use lapin::types::ShortString;
 
 use super::{
-    output::{Exit, Refusal},
+    output::{Exit, Refusal, after_help},
     readable,
 };
 use crate::{
@@ -19,14 +19,17 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// Say what happened to each delivery, from the delivery log
+/// List deliveries and their latest state, from the delivery log
 ///
-/// One line for each delivery, the latest first. Without a lead, submission or id only the last day is looked through;
-/// --since looks further back.
+/// One line for each delivery, the latest first. Without a lead, submission or id it looks at the last 24 hours; --since looks
+/// further back.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "\
-Exit codes: 0 found, 1 nothing found, 2 usage, 3 broker or log not there.")]
+#[command(after_help = after_help(
+    "leadhook deliveries --lead lead_abc123\nleadhook deliveries --campaign ABC --state failed,retrying --since 9:00\n\
+     leadhook deliveries --follow\nleadhook deliveries show wh_31b12f9c",
+    "nothing was found"
+))]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -36,7 +39,6 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Tell the story of one delivery, record by record
     Show(show::Args),
 }
 
@@ -48,12 +50,12 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let source = Source::of(settings);
     match &args.command {
         None if args.list.follow() => list::follow(&args.list, &source).await,
-        None => list::run(&args.list, &source).await,
+        None => list::run(&args.list, &source, settings).await,
         Some(Command::Show(args)) => show::run(args, &source).await,
     }
 }
 
-/// Where the log is.
+/// The delivery log on the broker.
 struct Source<'a> {
     amqp: &'a Amqp,
     stream: ShortString,
@@ -69,11 +71,11 @@ impl Source<'_> {
         LogReader::open(self.amqp, &self.stream, start).await.map_err(refusal)
     }
 
-    /// Hands each record that `filter` lets through to `each`, with its writer; from where the filter begins to where the log
-    /// ended at the beginning. Says how many messages were read.
+    /// Passes each record that matches `filter` to `each`, with its writer: from the filter's start to the end that the log had
+    /// when the reading began. Returns how many messages were read.
     async fn read(&self, filter: &Filter, quiet: bool, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<u64, Refusal> {
         let mut reader = self.open(filter.since.map_or(Start::Oldest, Start::At)).await?;
-        let bar = readable::progress(u64::MAX, quiet);
+        let bar = readable::progress("reading the delivery log", u64::MAX, quiet);
         let search = filter.search();
         loop {
             let message = match reader.next().await {
@@ -99,10 +101,5 @@ impl Source<'_> {
 }
 
 fn refusal(error: LogError) -> Refusal {
-    Refusal::cannot_start(error.to_string())
-}
-
-/// The answer could not be written: a full disk, say.
-fn unwritable(error: std::io::Error) -> Refusal {
-    Refusal::cannot_start(format!("cannot write the answer: {error}"))
+    Refusal::cannot_start(error.to_string(), error.help())
 }

@@ -1,6 +1,5 @@
-//! `leadhook demo-queues`: what `scripts/demo.sh` needs of a broker that may be somebody else's: the counts to compare
-//! with, and the removal of what the demo made. Not for people, so not in the help; it touches nothing but names that
-//! begin with `leadhook-demo-`.
+//! `leadhook demo-queues`: counts and removes the queues of `scripts/demo.sh`, on a broker that other programs may use too.
+//! It is not in the help, because only the script uses it, and it touches only names that begin with `leadhook-demo-`.
 
 use clap::ValueEnum;
 use lapin::{
@@ -8,7 +7,7 @@ use lapin::{
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
 };
 
-use super::output::{self, Exit, Refusal};
+use super::output::{self, Exit, Refusal, after_help};
 use crate::{
     broker::{
         connection,
@@ -18,12 +17,14 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// What `amqp.prefix` and `amqp.exchange` of every demo begin with.
+/// The beginning of `amqp.prefix` and `amqp.exchange` of every demo.
 const DEMO: &str = "leadhook-demo-";
 
-/// Count or remove the queues of a demo; for scripts/demo.sh.
+/// Count or remove the queues of a demo, for scripts/demo.sh
 #[derive(clap::Args)]
+#[command(after_help = after_help("leadhook demo-queues count", ""))]
 pub struct Args {
+    /// Count them, or remove them
     action: Action,
 }
 
@@ -42,13 +43,15 @@ enum Action {
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     refuse_others(&settings.amqp)?;
     let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
-    let trouble = |error: &dyn std::fmt::Display| Refusal::cannot_start(format!("the demo's queues: {error}"));
-    let connection = connection::connect(&settings.amqp, "demo", 0).await.map_err(|error| trouble(&error))?;
+    let connected = connection::connect(&settings.amqp, "demo", 0).await;
+    let connection =
+        connected.map_err(|error| Refusal::cannot_start(format!("cannot connect to {error}"), error.help()))?;
     let done = act(args.action, &connection, &plan, &settings.amqp).await;
-    // The answer is there already; a close that fails changes nothing.
+    // A close that fails does not change the answer.
     let _ = connection.close(200, "goodbye".into()).await;
-    let text = done.map_err(|error| trouble(&format!("{error:#}")))?;
-    output::print(text).map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
+    let failed = |error| Refusal::findings(format!("cannot use the queues of the demo: {error:#}"), "run it again");
+    let text = done.map_err(failed)?;
+    output::print(text).map_err(|error| Refusal::unwritable(&error))?;
     Ok(Exit::Ok)
 }
 
@@ -73,13 +76,13 @@ async fn act(action: Action, connection: &Connection, plan: &Plan, amqp: &Amqp) 
     }
 }
 
-/// A demo removes messages unseen: it must never meet names that somebody works with.
+/// A demo removes messages unseen, so its names must not be in use elsewhere.
 fn refuse_others(amqp: &Amqp) -> Result<(), Refusal> {
     if amqp.prefix.starts_with(DEMO) && amqp.exchange.starts_with(DEMO) {
         return Ok(());
     }
-    let text = format!("only for a demo: amqp.prefix and amqp.exchange must begin with {DEMO}");
-    Err(Refusal::usage(text))
+    let text = format!("only for a demo: amqp.prefix is {} and amqp.exchange is {}", amqp.prefix, amqp.exchange);
+    Err(Refusal::usage(text, format!("let both begin with {DEMO}")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! `leadhook explain`: which target an event of a campaign goes to and where each value was said, or why there is none.
+//! `leadhook explain`: the targets of a campaign's events and the origin of each of their values, or why there is none.
 //!
-//! Shows header names but never values, and no part of a URL in which a token may travel beyond its path.
+//! Shows names of headers but never their values, and no part of a URL after its path, because tokens are often there.
 
 use std::{
     collections::BTreeMap,
@@ -11,19 +11,20 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    output::{self, Exit, Refusal},
+    arguments::{self, Output},
+    output::{self, Exit, Refusal, after_help},
     schedule::{Schedule, human},
 };
 use crate::{
     event::EventKind,
     settings::{Backoff, Settings},
     store::{
-        self, CampaignRule, EventSet, Misplaced, NoTarget, Origin, Placed, Resolution, Store, Target, UnselectedEvents,
+        CampaignRule, EventSet, Misplaced, NoTarget, Origin, Placed, Resolution, Store, Target, UnselectedEvents,
         Webhook,
     },
 };
 
-/// What somebody wants to know.
+/// The question of the user.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The campaign's id.
@@ -34,44 +35,45 @@ pub struct Question<'a> {
     pub event: Option<EventKind>,
 }
 
-/// The service's own part of the answer.
+/// The settings of the service that are part of the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Service<'a> {
     /// The retry schedule.
     pub backoff: &'a Backoff,
     /// Attempts in flight for one organization and URL origin.
     pub max_in_flight: usize,
-    /// When a job fails as `expired`.
+    /// The age at which a job fails as `expired`.
     pub maximum_age: Duration,
 }
 
 impl Service<'_> {
-    /// As the settings have it.
+    /// Takes them from the settings.
     pub fn of(settings: &Settings) -> Service<'_> {
         let delivery = &settings.delivery;
         Service { backoff: &settings.backoff, max_in_flight: delivery.max_in_flight, maximum_age: delivery.maximum_age }
     }
 }
 
-/// Say where an event of a campaign would go and where each value was said, or why it goes nowhere.
+/// Show where the events of a campaign would go, and why
+///
+/// For each event the targets, or the reason why there is none; for each target its values, and where each of them comes from.
 #[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook explain --campaign ABC\nleadhook explain -c ABC --event lead.failed --json",
+    "the events go nowhere"
+))]
 pub struct Args {
-    /// The campaign's id, as in the event
-    #[arg(long, value_name = "ID")]
+    /// Id of the campaign, as in the event
+    #[arg(short, long, value_name = "ID")]
     campaign: String,
-    /// One event, such as lead.delivered [default: all of them]
-    #[arg(long, value_name = "EVENT", value_parser = event_kind)]
+    /// Only this event
+    #[arg(short, long, value_name = "EVENT", value_parser = arguments::event())]
     event: Option<EventKind>,
-    /// The organization that the message would name
-    #[arg(long, value_name = "ID")]
+    /// Organization that the message would name
+    #[arg(short, long, value_name = "ID")]
     organization: Option<String>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-fn event_kind(text: &str) -> Result<EventKind, String> {
-    EventKind::parse(text).ok_or_else(|| format!("expected one of {}", EventKind::ALL.map(EventKind::name).join(", ")))
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Loads the store and prints the answer.
@@ -79,11 +81,14 @@ fn event_kind(text: &str) -> Result<EventKind, String> {
 /// # Errors
 /// The store is broken.
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
-    let store =
-        store::load(&settings.store.path, &settings.secrets).map_err(|error| Refusal::usage(error.to_string()))?;
+    let store = arguments::open_store(settings)?;
     let question = Question { campaign: &args.campaign, organization: args.organization.as_deref(), event: args.event };
-    let (text, exit) = explain(&store, &Service::of(settings), question, args.json);
-    output::print(&text).map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
+    let (text, exit) = explain(&store, &Service::of(settings), question, args.output.json);
+    output::print(&text).map_err(|error| Refusal::unwritable(&error))?;
+    if store.place(question.campaign, question.organization).is_err() {
+        let doubts = arguments::doubts(&store, question.organization, Some(question.campaign), None);
+        doubts.iter().for_each(|doubt| output::help(doubt));
+    }
     Ok(exit)
 }
 
@@ -99,24 +104,24 @@ pub fn explain(store: &Store, service: &Service<'_>, question: Question<'_>, jso
     (text, exit)
 }
 
-/// Everything that is known about a campaign.
+/// The whole answer about a campaign.
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
     pub(crate) campaign: String,
-    /// Where the store places it, if it can.
+    /// The organization to which the store assigns it, if it can.
     pub(crate) organization: Option<String>,
     /// Whether the store lists the campaign.
     pub(crate) listed: bool,
     /// Whether the campaign overrides its organization.
     pub(crate) overrides: bool,
-    /// Why it cannot be placed.
+    /// Why it has no organization.
     pub(crate) misplaced: Option<Reason>,
     pub(crate) events: Vec<EventAnswer>,
     pub(crate) targets: Vec<TargetAnswer>,
     pub(crate) notes: Vec<String>,
 }
 
-/// A word for programs and a sentence for people.
+/// A name for programs and a sentence for people.
 #[derive(Debug, Serialize)]
 pub(crate) struct Reason {
     pub(crate) reason: &'static str,
@@ -138,28 +143,28 @@ pub(crate) struct TargetAnswer {
     pub(crate) events: Sourced<Vec<&'static str>>,
     pub(crate) retry_attempts: Sourced<u32>,
     pub(crate) timeout_seconds: Sourced<u64>,
-    /// The lower one of the target's own and the service's (`delivery.max_in_flight`).
+    /// The lower limit: the target's or the service's (`delivery.max_in_flight`).
     pub(crate) max_in_flight: Sourced<usize>,
-    /// How many; never the secrets.
+    /// Their number; never the secrets.
     pub(crate) signing_secrets: Sourced<usize>,
     /// Whether there is one.
     pub(crate) client_certificate: Sourced<bool>,
-    /// Names and origins; never the values.
+    /// Their names and origins; never the values.
     pub(crate) headers: BTreeMap<String, &'static str>,
     pub(crate) schedule: Schedule,
     pub(crate) jitter: f64,
-    /// From the event on, or from the last replay.
+    /// Counted from the event, or from the last replay.
     pub(crate) maximum_age_seconds: u64,
 }
 
-/// A value and where it was said.
+/// A value and its origin.
 #[derive(Debug, Serialize)]
 pub(crate) struct Sourced<T> {
     pub(crate) value: T,
     pub(crate) origin: &'static str,
 }
 
-/// The answer as values, for whoever shows it otherwise.
+/// The answer as values, for the console.
 pub(crate) fn answer(store: &Store, service: &Service<'_>, question: Question<'_>) -> Answer {
     let mut answer = Answer {
         campaign: question.campaign.to_owned(),
@@ -237,7 +242,7 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
     })
 }
 
-/// What the target wants, unless the service allows less.
+/// The target's limit, unless the service allows less.
 fn max_in_flight(webhook: &Webhook, target: &Target, service: &Service<'_>) -> Sourced<usize> {
     match target.max_in_flight.map(|own| own as usize).filter(|own| *own <= service.max_in_flight) {
         Some(own) => sourced(own, webhook.origins.max_in_flight),
@@ -249,7 +254,7 @@ fn sourced<T>(value: T, origin: Origin) -> Sourced<T> {
     Sourced { value, origin: origin.name() }
 }
 
-/// The URL with its query hidden: tokens travel there.
+/// The URL without its query, which may hold a token.
 fn shown_url(url: &url::Url) -> String {
     let mut shown = url.clone();
     shown.set_query(None);
@@ -259,7 +264,7 @@ fn shown_url(url: &url::Url) -> String {
     }
 }
 
-fn why_misplaced(reason: Misplaced) -> &'static str {
+pub(super) fn why_misplaced(reason: Misplaced) -> &'static str {
     match reason {
         Misplaced::UnknownCampaign => {
             "the store does not list this campaign, no organization was named, and there is no `default_organization`; \
@@ -299,14 +304,14 @@ fn why_none(reason: NoTarget, placed: &Placed<'_>) -> String {
     }
 }
 
-/// What is easily overlooked.
+/// Notes about settings that are easy to miss.
 fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     let mut notes: Vec<String> = left_note(placed).into_iter().collect();
     let own = placed.campaign.into_iter().flat_map(|campaign| campaign.webhooks());
     for webhook in own.filter(|webhook| used.iter().any(|key| key == webhook.key.as_str())) {
         if webhook.origins.url == Origin::Campaign && lends_credentials(placed, webhook) {
             notes.push(format!(
-                "{} has a URL of its own, so it inherits none of the organization's headers and signing secrets",
+                "{} has its own URL, so it inherits none of the organization's headers and signing secrets",
                 webhook.key
             ));
         }
@@ -314,7 +319,7 @@ fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     notes
 }
 
-/// The organization has a webhook for this one, with headers or secrets that did not follow.
+/// Whether the organization has a webhook of the same name, with headers or secrets that the campaign does not inherit.
 fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     let name = |webhook: &Webhook| webhook.key.as_str().split_once('#').map(|(_, name)| name.to_owned());
     let lender = placed.organization.webhooks.iter().find(|other| name(other) == name(webhook));
@@ -324,7 +329,7 @@ fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     })
 }
 
-/// Says for which events the organization's targets still apply beside an override.
+/// Lists the events for which the organization's targets still apply beside an override.
 pub(super) fn left_note(placed: &Placed<'_>) -> Option<String> {
     let (events, keys) = placed.left_events();
     let campaign = placed.campaign.filter(|_| events != EventSet::NONE)?;
@@ -343,8 +348,8 @@ impl fmt::Display for Answer {
         write!(f, "campaign {}", self.campaign)?;
         match (&self.organization, self.listed, self.overrides) {
             (None, ..) => writeln!(f)?,
-            (Some(id), false, _) => writeln!(f, " (not listed): the settings of organization {id} hold")?,
-            (Some(id), true, false) => writeln!(f, " of organization {id}: the organization's settings hold")?,
+            (Some(id), false, _) => writeln!(f, " (not listed): the settings of organization {id} apply")?,
+            (Some(id), true, false) => writeln!(f, " of organization {id}: the organization's settings apply")?,
             (Some(id), true, true) => writeln!(f, " of organization {id}: the campaign overrides")?,
         }
         if let Some(misplaced) = &self.misplaced {
@@ -403,25 +408,22 @@ impl TargetAnswer {
         writeln!(text, "  retries after    {}", join(|wait| human(wait.nominal)))?;
         writeln!(
             text,
-            "  with jitter      {} ({} % to either side, then up to the next rung)",
+            "  with jitter      {} ({} % to either side, then up to the next delay queue)",
             join(|wait| format!("{} to {}", human(wait.shortest), human(wait.longest))),
             (self.jitter * 100.0).round()
         )?;
         writeln!(
             text,
-            "  worst case       {} from the first attempt to the end of the last, every one timing out",
+            "  worst case       {} from the first attempt to the end of the last, if every one times out",
             human(self.schedule.worst_case)
         )?;
         writeln!(
             text,
-            "  expires          {} after the event was first seen, however often it was parked meanwhile (delivery.maximum_age)",
+            "  expires          {} after the event was first seen, parked or not (delivery.maximum_age)",
             human(Duration::from_secs(self.maximum_age_seconds))
         )?;
         if self.schedule.worst_case > Duration::from_secs(self.maximum_age_seconds) {
-            writeln!(
-                text,
-                "  warning          it may expire before its last attempt: the worst case is longer than that"
-            )?;
+            writeln!(text, "  warning          it may expire before its last attempt: the worst case takes longer")?;
         }
         f.write_str(&text)
     }

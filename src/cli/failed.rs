@@ -1,6 +1,6 @@
-//! `leadhook failed`: what support sees of jobs that could not be delivered, and how they are put back.
+//! `leadhook failed`: shows jobs that could not be delivered, replays them, and takes them away. For support.
 //!
-//! The desk does the work (`crate::desk`); here it gets words, tables and exit codes.
+//! `crate::desk` does the work. This module asks, and prints tables or JSON.
 
 pub(super) mod agree;
 pub(super) mod discard;
@@ -16,8 +16,11 @@ use std::time::Duration;
 
 use lapin::types::ShortString;
 
+use clap::builder::PossibleValuesParser;
+
 use super::{
-    output::{self, Exit, Refusal},
+    arguments::{FILTERS, explain_nothing},
+    output::{self, Exit, Refusal, after_help},
     readable::{counted, messages, progress, thousands},
     rejected::requeue,
 };
@@ -33,55 +36,64 @@ use crate::{
         visit::{Guard, Held, Visit, VisitError},
         wear::{Renewer, look},
     },
+    os_error,
     settings::{Amqp, Settings},
 };
 
-/// Look at failed jobs, and put them back to be delivered anew
+/// Look at failed jobs, and replay them
 ///
 /// A job has failed when all its attempts were made, or when it can never succeed. It rests on the failed queue until it is
-/// put back. Looking changes nothing: not the jobs, not their order.
+/// replayed or discarded. Looking changes nothing, neither the jobs nor their order.
 #[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook failed list --campaign ABC --since yesterday\nleadhook failed show wh_31b12f9c\n\
+     leadhook failed replay --campaign ABC --dry-run",
+    ""
+))]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
+// The help of each command is on its arguments: a comment here would hide it.
 #[derive(clap::Subcommand)]
 enum Command {
-    /// List failed jobs, the longest failed first
     List(list::Args),
-    /// Show all that is known about one failed job: why, what to do, every attempt
     Show(show::Args),
-    /// Count failed jobs by target and reason
     Stats(stats::Args),
-    /// Put failed jobs back: the same webhook-id and body, all attempts anew
     Replay(replay::Args),
-    /// Put events that the broker gave up back onto the events queue, as they came
     Requeue(RequeueArgs),
-    /// Write failed jobs into a file, and with --remove take them off the queue
     Export(export::Args),
-    /// Take failed jobs away for good, into a file, with a reason for the delivery log
     Discard(discard::Args),
 }
 
-/// Put events that the broker gave up back onto the events queue, as they came
+/// Put events that the broker gave up on back onto the events queue, unchanged
 ///
-/// What `failed list` calls no job of ours can be an event that the broker moved here by itself. Each is published, confirmed by
-/// the broker, and only then removed. What is no usable event is left, and jobs are: `failed replay` puts those back.
+/// A message that `failed list` does not call a job can be an event that the broker moved there by itself. Each is published,
+/// confirmed by the broker, and only then removed. Messages that are not usable events stay, and so do jobs: `failed replay`
+/// is for those.
 #[derive(clap::Args)]
-#[command(after_help = requeue::EXIT_CODES)]
+#[command(after_help = after_help(
+    "leadhook failed requeue --reason dead_lettered --dry-run\nleadhook failed requeue raw_5d41402abc",
+    "some messages were left (the output says which and why)"
+))]
 struct RequeueArgs {
-    /// Message ids (`raw_...` where there is none), or their beginnings (at least 6 characters)
+    /// Message ids (`raw_...` for a message without one), or their beginnings (at least 6 characters)
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All that is on the failed queue now and is no job
+    /// All messages that are on the failed queue now and are not jobs
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Only what rests there for this reason, such as dead_lettered
-    #[arg(long, value_name = "REASON", value_parser = filter::reason)]
+    /// Only messages that rest there for this reason
+    #[arg(short, long, value_name = "REASON", value_parser = reason(), help_heading = FILTERS)]
     reason: Option<String>,
     #[command(flatten)]
     how: requeue::How,
+}
+
+/// Reads a reason of the failed queue.
+fn reason() -> PossibleValuesParser {
+    PossibleValuesParser::new(filter::reasons())
 }
 
 /// Runs the command.
@@ -105,14 +117,14 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     }
 }
 
-/// Longest wait until what was done here is on record.
+/// Longest wait until the delivery log has recorded the actions of this command.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// What every command of the desk needs, at the failed or the rejected queue.
+/// The failed or the rejected queue, for the commands that work on it.
 pub(super) struct Desk<'a> {
     pub amqp: &'a Amqp,
     pub queue: ShortString,
-    /// What people call the queue.
+    /// The name of the queue in messages.
     called: &'static str,
     jobs: ShortString,
     /// The stream of the delivery log.
@@ -128,12 +140,14 @@ impl Desk<'_> {
         let names = plan.names();
         let (queue, jobs, log) = (names.failed.clone(), names.jobs.clone(), names.log.clone());
         let interrupt = Interrupt::listen();
-        let interrupt =
-            interrupt.map_err(|error| Refusal::cannot_start(format!("cannot listen to signals: {error}")))?;
+        let interrupt = interrupt.map_err(|error| {
+            let text = format!("cannot listen for signals: {}", os_error::words(&error));
+            Refusal::cannot_start(text, "raise the limits of this process")
+        })?;
         Ok(Desk { amqp: &settings.amqp, queue, called: "failed queue", jobs, log, settings, plan, interrupt })
     }
 
-    /// Whether it is the rejected queue, where nothing is a job.
+    /// Whether it is the rejected queue, which holds no jobs.
     pub fn is_rejected(&self) -> bool {
         self.queue == self.plan.names().rejected
     }
@@ -144,7 +158,8 @@ impl Desk<'_> {
     }
 
     pub async fn visit(&self, at_most: Option<u64>) -> Result<Visit, Refusal> {
-        let waiting = || eprintln!("somebody else is at the desk; waiting for them to finish");
+        let queue = self.called;
+        let waiting = || output::note(&format!("another leadhook command or console is reading the {queue}; waiting"));
         let visit = Visit::open(self.amqp, &self.queue, at_most, waiting).await.map_err(refusal)?;
         Ok(visit.ending_when_asked(self.interrupt.hold()))
     }
@@ -152,7 +167,7 @@ impl Desk<'_> {
     /// Shows every message of the failed queue to `see`, and gives all back.
     pub async fn look(&self, quiet: bool, see: impl FnMut(&Held)) -> Result<Seen, Refusal> {
         let mut visit = self.visit(None).await?;
-        let bar = progress(visit.expected(), quiet);
+        let bar = progress("reading", visit.expected(), quiet);
         let mut renewer = Renewer::new(self.amqp, &self.queue);
         let looked = look(&mut visit, &mut renewer, see, |count| bar.inc(count)).await;
         bar.finish_and_clear();
@@ -161,14 +176,14 @@ impl Desk<'_> {
             visit.leave().await;
             return Err(refusal(error));
         }
-        remarks(self, &visit, &renewer);
-        let seen = Seen { present: visit.present(), notes: overlooked(&visit) };
+        warn_about_limits(self, &visit, &renewer);
+        let seen = Seen { present: visit.present(), notes: notes_about_unseen(&visit) };
         visit.leave().await;
         Ok(seen)
     }
 
-    /// What a choice means now; with what may have been overlooked.
-    /// With `raw` a filter means messages that are no jobs, too.
+    /// The messages that a choice means now, with notes about those that were perhaps not seen. With `raw` a filter also
+    /// matches messages that are not jobs.
     pub async fn survey(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
         self.survey_seeing(choice, raw, quiet, |_| {}).await
     }
@@ -181,6 +196,10 @@ impl Desk<'_> {
         quiet: bool,
         mut see: impl FnMut(&Record),
     ) -> Result<(Survey, Vec<String>), Refusal> {
+        let filter = match &choice {
+            Choice::Matching(filter) => filter.clone(),
+            Choice::Named(_) => Filter::default(),
+        };
         let mut surveyor = Surveyor::new(choice).with_raw(raw);
         let look = self.look(quiet, |held| {
             surveyor.add(&held.record);
@@ -188,47 +207,44 @@ impl Desk<'_> {
         });
         let seen = look.await?;
         let survey = surveyor.finish();
+        if survey.chosen.is_empty() {
+            let Filter { organization, campaign, target, .. } = &filter;
+            explain_nothing(self.settings, organization.as_deref(), campaign.as_deref(), target.as_deref());
+        }
         match show::ambiguous(&survey.resolved) {
             Some(refusal) => Err(refusal),
             None => Ok((survey, seen.notes)),
         }
     }
 
-    /// The delivery log, to write what people do; on the connection of `publisher`.
+    /// The delivery log, to record the actions of people; on the connection of `publisher`.
     pub fn delivery_log(&self, publisher: &Publisher) -> DeliveryLog {
         delivery_log::start(self.settings, &self.plan, publisher, None)
     }
 }
 
-/// Ends the log of what was done here; a note where not all of it is on record.
-pub(super) async fn close(log: DeliveryLog) -> Option<String> {
+/// Ends the log of this command's actions. Returns a note if not all of them were recorded.
+pub(super) async fn close_log(log: DeliveryLog) -> Option<String> {
     let unwritten = log.close(CLOSING).await;
     let records = counted(unwritten, "record", "records");
     (unwritten > 0).then(|| format!("{records} could not be written to the delivery log: it does not say who did this"))
 }
 
-/// What a look came to.
+/// The result of a look at a queue.
 pub(super) struct Seen {
     /// Messages on the queue.
     pub present: u64,
-    /// What may have been overlooked, in words; none when all was seen.
+    /// Notes about messages that were perhaps not seen; empty when all were seen.
     pub notes: Vec<String>,
 }
 
 fn refusal(error: VisitError) -> Refusal {
-    if matches!(error, VisitError::Interrupted) {
-        return Refusal { exit: Exit::Findings, text: error.to_string() };
-    }
-    Refusal::cannot_start(error.to_string())
+    let exit = if matches!(error, VisitError::Interrupted) { Exit::Findings } else { Exit::CannotStart };
+    Refusal { exit, text: error.to_string(), help: error.help().to_owned() }
 }
 
-/// The answer could not be written: a full disk, say.
-pub(super) fn unwritable(error: std::io::Error) -> Refusal {
-    Refusal::cannot_start(format!("cannot write the answer: {error}"))
-}
-
-/// What a visit may have overlooked, in words; none when it has seen all there was.
-pub(crate) fn overlooked(visit: &Visit) -> Vec<String> {
+/// Notes about messages that a visit perhaps did not see; empty when it saw all.
+pub(crate) fn notes_about_unseen(visit: &Visit) -> Vec<String> {
     let mut notes = Vec::new();
     if visit.missing() > 0 {
         let (missing, were) = (thousands(visit.missing()), if visit.missing() == 1 { "is" } else { "are" });
@@ -237,11 +253,11 @@ pub(crate) fn overlooked(visit: &Visit) -> Vec<String> {
             messages(visit.expected())
         ));
     } else if visit.others() {
-        notes.push("another program reads the queue too; what it holds is not seen here".to_owned());
+        notes.push("another program reads the queue too; the messages that it holds are not seen here".to_owned());
     }
     if visit.expected() < visit.present() {
         notes.push(format!(
-            "read the first {} of {}; the others were not looked at",
+            "only the first {} of {} were read",
             thousands(visit.expected()),
             messages(visit.present())
         ));
@@ -249,16 +265,18 @@ pub(crate) fn overlooked(visit: &Visit) -> Vec<String> {
     notes
 }
 
-/// Talk on stderr that changes no exit code.
-pub(super) fn remarks(desk: &Desk<'_>, visit: &Visit, renewer: &Renewer<'_>) {
+/// Warns about things that change no exit code.
+pub(super) fn warn_about_limits(desk: &Desk<'_>, visit: &Visit, renewer: &Renewer<'_>) {
     if visit.guard() == Guard::Unlocked {
         output::warn(&format!(
             "the user of amqp.urls may not declare the lock \"{}.desk\" (configure permission): \
-             two people who look at the same moment may see half of the list each",
+             two people who look at the same time may see half of the list each",
             desk.amqp.prefix
         ));
     }
     if let Some(problem) = &renewer.problem {
-        output::warn(&format!("a message that was looked at over 10,000 times could not be published anew: {problem}"));
+        output::warn(&format!(
+            "a message that was looked at over 10,000 times could not be published again: {problem}"
+        ));
     }
 }

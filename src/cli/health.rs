@@ -4,41 +4,47 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{cli::output::Exit, settings::Settings};
+use crate::{
+    cli::output::{self, Exit, Refusal, after_help},
+    os_error,
+    settings::Settings,
+};
 
-/// Most bytes of an answer: about 100,000 lanes.
+/// Largest answer in bytes: about 100,000 targets.
 const LONGEST_ANSWER: u64 = 32 << 20;
 
 /// Longest wait for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Ask a running worker whether it is ready: exit 0 if it is, 1 if not.
+/// Ask a running worker whether it is ready
+///
+/// Asks the worker at admin.listen on this machine. Meant for health checks of containers, which need no shell for it.
 #[derive(clap::Args, Debug)]
+#[command(after_help = after_help("leadhook health\nleadhook health --live", "not ready, or no worker answers"))]
 pub struct Args {
-    /// Ask only whether the process is alive, not whether it is ready
+    /// Ask only whether the process is alive
     #[arg(long)]
     live: bool,
 }
 
-/// Asks `admin.listen` on this machine and prints what it says.
-pub async fn run(args: &Args, settings: &Settings) -> Exit {
+/// Asks `admin.listen` on this machine and prints the answer.
+///
+/// # Errors
+/// No worker answers.
+pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let path = if args.live { "/livez" } else { "/readyz" };
-    match ask_worker(settings, path).await {
-        Ok((status, body)) => {
-            print!("{body}");
-            if status == 200 { Exit::Ok } else { Exit::Findings }
-        }
-        Err(why) => {
-            eprintln!("{why}");
-            Exit::Findings
-        }
-    }
+    let (status, body) = ask_worker(settings, path).await.map_err(|why| Refusal::findings(why, START_ONE))?;
+    output::print(body.trim_end()).map_err(|error| Refusal::unwritable(&error))?;
+    Ok(if status == 200 { Exit::Ok } else { Exit::Findings })
 }
+
+/// What to do where no worker answers.
+pub(super) const START_ONE: &str = "start one with `leadhook run`, or correct admin.listen (LEADHOOK__ADMIN__LISTEN)";
 
 /// The status and the body that the worker on `admin.listen` answers with.
 ///
 /// # Errors
-/// None answers in time; says so in a sentence.
+/// No worker answers in time; says so in a sentence.
 pub(crate) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, String), String> {
     let mut address = settings.admin.listen;
     if address.ip().is_unspecified() {
@@ -46,12 +52,12 @@ pub(crate) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, 
     }
     match tokio::time::timeout(PATIENCE, ask(address, path)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("no worker answers on {address} (admin.listen): {error}")),
-        Err(_) => Err(format!("the worker on {address} (admin.listen) did not answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(error)) => Err(format!("no worker answers: {address} (admin.listen): {}", os_error::words(&error))),
+        Err(_) => Err(format!("no worker answers: {address} (admin.listen): nothing in {} s", PATIENCE.as_secs())),
     }
 }
 
-/// One HTTP/1.0 request by hand: the answer is ours, small and on this machine; a whole client would be loaded each time.
+/// One HTTP/1.0 request by hand: the answer comes from a worker on this machine, and a whole client would take longer to load.
 async fn ask(address: std::net::SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: leadhook\r\n\r\n").as_bytes()).await?;
@@ -59,5 +65,5 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> std::io::Result<(u16,
     stream.take(LONGEST_ANSWER).read_to_string(&mut answer).await?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    status.map(|status| (status, body)).ok_or_else(|| std::io::Error::other("the answer is no HTTP"))
+    status.map(|status| (status, body)).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
 }

@@ -1,62 +1,70 @@
 //! `leadhook listen`: a receiver to try deliveries with. It answers by a script and prints a line for each request.
 //!
-//! Lines name event, submission and webhook-id, and never what is in `data`: the body is shown only on request.
+//! A line has the event, the submission and the webhook-id. It never has anything of `data`: bodies are shown only on request.
 
 mod line;
 
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::Context;
-use clap::Args;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::line::{Line, Style};
+use super::{
+    arguments::{OUTPUT, number},
+    output::{Colour, Exit, Refusal, after_help},
+    readable::counted,
+    verify::unusable_secret,
+};
 use crate::{
     delivery::signature::SigningSecret,
-    logging,
+    os_error,
     receiver::{Options, Received, Receiver, Script},
 };
 
-/// Receive webhooks on this machine and answer by a script.
-#[derive(Args, Clone)]
-#[command(after_long_help = "\
-Replies of --respond, given in turn, the last one for ever:
+const REPLIES: &str = "\
+Replies of --respond, given in turn, and the last one from then on:
   200, 500, 410, 301 ...   that status (200 to 599); 3xx point back to this receiver
   429:7, 503:3             the status with a Retry-After of so many seconds
   hang                     no answer, the connection stays open
-  drip                     200, then one byte every 200 ms for ever
+  drip                     200, then one byte every 200 ms
   endless, endless:200     500 (or that status), then bytes without end
   close                    the connection is closed without an answer
   reset                    half of a 200, then the connection is reset
-  garbage                  bytes that are no HTTP
-Each can be delayed (200@250ms) and repeated (500x3).
+  garbage                  bytes that are not HTTP
+Each can be delayed (200@250ms) and repeated (500x3).";
 
-Examples:
-  leadhook listen --respond 500x2,429:7,200
-  leadhook listen --respond 500,200 --per-webhook      every delivery fails once
-  leadhook listen --name crm --brief --record crm.log  several receivers share a terminal, each keeps its own record")]
-pub struct ListenArgs {
+/// Receive webhooks on this machine, and answer them by a script
+///
+/// Prints a line for each request, and a summary when SIGINT or SIGTERM ends it.
+#[derive(clap::Args, Clone)]
+#[command(after_help = format!("{REPLIES}\n\n{}", after_help(
+    "leadhook listen --respond 500x2,429:7,200\n\
+     leadhook listen --respond 500,200 --per-webhook\n\
+     leadhook listen --name crm --brief --record crm.log",
+    "the record or the output could not be written"
+)))]
+pub struct Args {
     /// Port to listen on; 0 picks a free one
-    #[arg(long, default_value_t = 8080)]
+    #[arg(short, long, default_value_t = 8080, value_parser = number(0..=u16::MAX))]
     pub port: u16,
     /// Address to listen on
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS", value_parser = address)]
     pub bind: IpAddr,
-    /// What to answer, in turn
-    #[arg(long, default_value = "200", value_name = "REPLIES")]
+    /// Replies, given in turn
+    #[arg(short, long, default_value = "200", value_name = "REPLIES")]
     pub respond: Script,
-    /// Run the replies for each webhook-id anew
+    /// Start the replies again for each webhook-id
     #[arg(long)]
     pub per_webhook: bool,
-    /// Signing secret (whsec_...) to verify with; give it again for several, or separate them by commas
+    /// Signing secret (whsec_...) to verify with; repeat it for several, or separate them by commas
     #[arg(
         long = "secret",
         env = "LEADHOOK_LISTEN_SECRETS",
@@ -66,31 +74,34 @@ pub struct ListenArgs {
     )]
     pub secrets: Vec<String>,
     /// Print JSON, one object a line
-    #[arg(long)]
+    #[arg(short, long, help_heading = OUTPUT)]
     pub json: bool,
-    /// Print the first line and the summary only
-    #[arg(long, conflicts_with = "show_body")]
+    /// Print only the first line and the summary
+    #[arg(short, long, conflicts_with = "show_body", help_heading = OUTPUT)]
     pub quiet: bool,
     /// Print bodies too; they hold personal data
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub show_body: bool,
     /// Name of this receiver, put before each line
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = OUTPUT)]
     pub name: Option<String>,
     /// Print shorter lines, for less than a hundred columns
-    #[arg(long, conflicts_with_all = ["json", "quiet"])]
+    #[arg(long, conflicts_with_all = ["json", "quiet"], help_heading = OUTPUT)]
     pub brief: bool,
-    /// Write what --json prints to this file as well; what stood in it is gone
-    #[arg(long, value_name = "FILE")]
+    /// Write the lines of --json to this file too, replacing its content
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub record: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Colour::Auto, help_heading = OUTPUT)]
+    pub color: Colour,
 }
 
 /// Listens until SIGINT or SIGTERM, then prints a summary.
 ///
 /// # Errors
-/// When a secret cannot be used, the address cannot be bound, or the record cannot be written. Output that nobody reads any more (`| head`) ends it
+/// A secret cannot be used, the address cannot be bound, or the record cannot be written. A closed output (`| head`) ends it
 /// without an error.
-pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> Result<Exit, Refusal> {
     let (bind, port) = (args.bind, args.port);
     let options = Options {
         bind,
@@ -99,48 +110,63 @@ pub async fn run(args: ListenArgs) -> anyhow::Result<()> {
         per_webhook: args.per_webhook,
         secrets: parse_secrets(&args.secrets)?,
     };
-    let record = args
-        .record
-        .as_deref()
-        .map(|path| File::create(path).with_context(|| format!("cannot write the record {}", path.display())));
-    let record = record.transpose()?;
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let receiver = Receiver::start(options).await.with_context(|| format!("cannot listen on {bind} port {port}"))?;
+    let record = args.record.as_deref().map(create).transpose()?;
+    let deaf = |error: io::Error| {
+        let text = format!("cannot listen for signals: {}", os_error::words(&error));
+        Refusal::cannot_start(text, "raise the limits of this process")
+    };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(deaf)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
+    let receiver = Receiver::start(options).await.map_err(|error| {
+        let text = format!("cannot listen: {bind} port {port}: {}", os_error::words(&error));
+        Refusal::cannot_start(text, "choose another --port (0 picks a free one) or another --bind")
+    })?;
     let mut log = Log::new(&args, io::stdout(), record);
-    let mut alive = unless_unread(log.listening(&receiver.url()))?;
+    let mut alive = unless_closed(log.listening(&receiver.url()))?;
     while alive {
         let arrived = tokio::select! {
             arrived = receiver.take() => arrived,
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         };
-        alive = unless_unread(log.requests(&arrived))?;
+        alive = unless_closed(log.requests(&arrived))?;
     }
     let rest = receiver.received();
     receiver.shutdown().await;
     if alive {
-        unless_unread(log.requests(&rest).and_then(|()| log.summary()))?;
+        unless_closed(log.requests(&rest).and_then(|()| log.summary()))?;
     }
-    Ok(())
+    Ok(Exit::Ok)
 }
 
-fn parse_secrets(texts: &[String]) -> anyhow::Result<Vec<SigningSecret>> {
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "write an IP address such as 127.0.0.1, 0.0.0.0 or ::1".to_owned())
+}
+
+fn create(path: &Path) -> Result<File, Refusal> {
+    File::create(path).map_err(|error| {
+        let text = format!("cannot write the record: {}: {}", path.display(), os_error::words(&error));
+        Refusal::usage(text, "name a file in a directory that this user may write to")
+    })
+}
+
+fn parse_secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Refusal> {
     let parse = |(index, text): (usize, &String)| {
-        SigningSecret::parse(text.trim()).with_context(|| format!("--secret number {} cannot be used", index + 1))
+        SigningSecret::parse(text.trim()).map_err(|error| unusable_secret(index, &error))
     };
     texts.iter().enumerate().map(parse).collect()
 }
 
-/// Whether output is still read; other trouble is an error.
-fn unless_unread(written: io::Result<()>) -> io::Result<bool> {
+/// Whether the output is still open; other trouble is an error.
+fn unless_closed(written: io::Result<()>) -> Result<bool, Refusal> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(Refusal::unwritable(&error)),
     }
 }
 
-/// What is printed and recorded, and what has been counted.
+/// Prints, records and counts requests.
 struct Log<W, R = File> {
     out: W,
     /// Gets every line as JSON, printed or not.
@@ -154,7 +180,7 @@ struct Log<W, R = File> {
     seen: HashMap<String, bool>,
 }
 
-/// What had happened when the receiver was stopped.
+/// Counts from the start of the receiver to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct Summary {
     /// All requests.
@@ -170,10 +196,9 @@ struct Summary {
 }
 
 impl<W: Write, R: Write> Log<W, R> {
-    fn new(args: &ListenArgs, out: W, record: Option<R>) -> Log<W, R> {
-        let colour = io::stdout().is_terminal() && !logging::no_color();
-        let style = Style { colour, brief: args.brief, name: args.name.clone() };
-        let ListenArgs { json, quiet, show_body, .. } = *args;
+    fn new(args: &Args, out: W, record: Option<R>) -> Log<W, R> {
+        let style = Style { colour: args.color.wanted(), brief: args.brief, name: args.name.clone() };
+        let Args { json, quiet, show_body, .. } = *args;
         Log { out, record, json, quiet, show_body, style, counts: Summary::default(), seen: HashMap::new() }
     }
 
@@ -183,7 +208,7 @@ impl<W: Write, R: Write> Log<W, R> {
         self.tell(&[(json.to_string(), text)], false)
     }
 
-    /// Counts and tells what has arrived, with one write for all.
+    /// Counts and prints the requests that have arrived, with one write for all.
     fn requests(&mut self, arrived: &[Arc<Received>]) -> io::Result<()> {
         let mut lines = Vec::with_capacity(arrived.len());
         for received in arrived {
@@ -208,7 +233,7 @@ impl<W: Write, R: Write> Log<W, R> {
         self.tell(&[(json.to_string(), format!("{before}{}", counted.join(", ")))], false)
     }
 
-    /// Prints lines (as JSON, as text) unless nobody wants to see them, and records them in any case.
+    /// Prints lines (as JSON, as text) unless they are hidden, and records them in any case.
     fn tell(&mut self, lines: &[(String, String)], hidden: bool) -> io::Result<()> {
         let all = |pick: fn(&(String, String)) -> &String| -> String {
             lines.iter().flat_map(|line| [pick(line), "\n"]).collect()
@@ -243,10 +268,6 @@ impl<W: Write, R: Write> Log<W, R> {
         *before |= delivered;
         duplicate
     }
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]

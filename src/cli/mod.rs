@@ -18,76 +18,56 @@ pub mod sample;
 pub mod schedule;
 pub mod targets;
 pub mod topology;
+mod usage;
 pub mod verify;
 
 use std::{
-    path::PathBuf,
+    ffi::OsString,
+    io,
     process::{ExitCode, Termination},
 };
 
-use clap::{
-    Parser, Subcommand,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::{
-    broker::connection,
-    cli::output::{Exit, Refusal},
-    failpoint, logging, settings,
+use self::{
+    arguments::{SettingsArgs, StoreArgs, With},
+    output::{Exit, Refusal, after_help},
 };
+use crate::{broker::connection, failpoint, logging, os_error, settings};
 
-/// Delivers lead events from RabbitMQ to webhooks: at least once, signed, retried, nothing lost.
+/// Delivers lead events from RabbitMQ to webhooks: at least once, signed, retried, nothing lost
+///
+/// Every setting can also come from the environment: LEADHOOK__AMQP__URLS sets amqp.urls, LEADHOOK__BACKOFF__INITIAL sets
+/// backoff.initial.
 #[derive(Parser)]
 #[command(
     version = failpoint::VERSION,
-    about,
     max_term_width = 110,
-    after_help = "\
-Exit codes: 0 fine, 1 findings or something failed, 2 usage or bad configuration, 3 could not start (broker or topology), \
-4 stopped before everything in flight was settled.\n\
-Every setting can also come from the environment: LEADHOOK__AMQP__URLS=amqp://..., LEADHOOK__BACKOFF__INITIAL=500ms."
+    after_help = after_help("leadhook check\nleadhook run\nleadhook publish --sample 6\nleadhook failed list", "")
 )]
 struct Cli {
-    /// Settings of the service [default: config/leadhook.toml if it is there, else the built-in defaults]
-    #[arg(long, global = true, value_name = "FILE", env = "LEADHOOK_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
-    config: Option<PathBuf>,
-    /// Webhook store, a file or directory [default: store.path of the settings]
-    #[arg(long, global = true, value_name = "PATH")]
-    store: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
+// The help of each command is on its arguments: a comment here would hide it.
 #[derive(Subcommand)]
 enum Command {
-    /// Run the worker: dispatch events, deliver jobs, until SIGTERM
-    Run,
-    /// Validate settings and webhook store, all problems at once
-    Check(check::Args),
-    /// Say where an event of a campaign would go, and why
-    Explain(explain::Args),
-    /// Publish events from files, from standard input, or made up
-    Publish(publish::Args),
-    /// Say what happened to each delivery, from the delivery log
-    Deliveries(deliveries::Args),
-    /// Look at failed jobs, and put them back to be delivered anew
-    Failed(failed::Args),
-    /// Look at rejected messages, and put them back when the cause is mended
-    Rejected(rejected::Args),
-    /// Serve the web console: overview, search, failed jobs, until SIGTERM
-    Console,
-    /// Receive webhooks: print, verify, answer by script
-    Listen(listen::ListenArgs),
-    /// Check the signature of a webhook that was received
+    Run(With<run::Args, StoreArgs>),
+    Check(With<check::Args, StoreArgs>),
+    Explain(With<explain::Args, StoreArgs>),
+    Publish(With<publish::Args, StoreArgs>),
+    Deliveries(With<deliveries::Args, StoreArgs>),
+    Failed(With<failed::Args, StoreArgs>),
+    Rejected(With<rejected::Args, SettingsArgs>),
+    Console(With<console::Args, StoreArgs>),
+    Listen(listen::Args),
     Verify(verify::Args),
-    /// Print, declare or check the exchange and the queues
-    Topology(topology::Args),
-    /// Show how a running worker gets on with each target: limits, attempts in flight, parked jobs
-    Targets(targets::Args),
-    /// Ask a running worker whether it is ready (for health checks)
-    Health(health::Args),
+    Topology(With<topology::Args, SettingsArgs>),
+    Targets(With<targets::Args, SettingsArgs>),
+    Health(With<health::Args, SettingsArgs>),
     #[command(hide = true)]
-    DemoQueues(demo_queues::Args),
+    DemoQueues(With<demo_queues::Args, SettingsArgs>),
 }
 
 /// The tree of commands and options, with the names that their users type.
@@ -99,30 +79,52 @@ pub fn command() -> clap::Command {
 
 /// Parses the command line, runs the command and says how it went.
 pub fn main() -> ExitCode {
-    let mut cli = Cli::parse();
-    // As with every setting, an empty variable counts as not set.
-    cli.config = cli.config.filter(|path| !path.as_os_str().is_empty());
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return rejected_arguments(&error, &arguments).report(),
+    };
     let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the async runtime: {error}");
-            return Exit::CannotStart.report();
+            let text = format!("cannot start the async runtime: {}", os_error::words(&error));
+            return Refusal::cannot_start(text, "raise the limits of this process on threads and files")
+                .tell()
+                .report();
         }
     };
-    let exit = runtime.block_on(dispatch(cli));
-    // What runs on a thread of its own still is waited for by nobody.
+    let exit = runtime.block_on(dispatch(cli.command)).unwrap_or_else(|refusal| refusal.tell());
+    // Threads of libraries that still run are not waited for any longer.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit.report()
 }
 
-/// What each command that serves does first: the log, and what can be seen of the settings only by using them.
+/// Prints the help or the version if that was asked for, else what is wrong with the arguments.
+fn rejected_arguments(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Refusal::unwritable(&error).tell(),
+            _ => Exit::Ok,
+        },
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Exit::Usage
+        }
+        _ => {
+            let mut command = Cli::command();
+            command.build();
+            usage::refusal(error, &command, arguments).tell()
+        }
+    }
+}
+
+/// The first steps of each command that serves: logging, and the check of the settings that show only in use.
 ///
 /// # Errors
-/// The settings are wrong; it was said.
+/// The settings are wrong; the reason has been printed.
 fn begin(settings: &settings::Settings) -> Result<(), Exit> {
     if let Err(error) = logging::init(&settings.log) {
-        eprintln!("error: {error}");
-        return Err(Exit::Usage);
+        return Err(Refusal::usage(format!("cannot log: log.level: {error}"), "correct log.level").tell());
     }
     logging::tell_panics();
     if let Err(error) = connection::tls(&settings.amqp) {
@@ -132,73 +134,46 @@ fn begin(settings: &settings::Settings) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Turns of a worker's thread before it looks at sockets and timers again, as long as there are tasks to run; tokio takes 61. In each turn it
-/// runs one task, and up to three that this one has woken. What is done between two looks goes to the broker together, and it has
-/// less to do for it (docs/contributing/benchmark-log.md).
-const BETWEEN_LOOKS: u32 = 256;
+/// Tasks that a thread of the worker runs before it polls sockets and timers again; the default of tokio is 61. Frames that
+/// are written between two polls reach the broker together, which costs it less (docs/contributing/benchmark-log.md).
+const EVENT_INTERVAL: u32 = 256;
 
-fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime(command: &Command) -> io::Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Command::Run = command {
-        runtime.event_interval(BETWEEN_LOOKS);
+    if let Command::Run(_) = command {
+        runtime.event_interval(EVENT_INTERVAL);
     }
     runtime.worker_threads(threads()).enable_all().build()
 }
 
-/// Half of the cores, as far as this process may use them: each of the two connections to the broker has a thread of its own
-/// beside these, and work that is handed from one thread to another costs more than it gains (docs/contributing/benchmark-log.md).
+/// Half of the cores that this process may use: each of the two connections to the broker has a thread of its own beside
+/// these, and handing work from one thread to another costs more than it gains (docs/contributing/benchmark-log.md).
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
-async fn dispatch(cli: Cli) -> Exit {
-    // `check` reports the problems of both configurations, so it loads them itself.
-    if let Command::Check(args) = &cli.command {
-        logging::init_for_commands();
-        return check::run(args, cli.config.as_deref(), cli.store.as_deref());
-    }
-    if let Command::Listen(args) = cli.command {
-        logging::init_for_commands();
-        return match listen::run(args).await {
-            Ok(()) => Exit::Ok,
-            Err(error) => Refusal::cannot_start(format!("{error:#}")).tell(),
-        };
-    }
-    if let Command::Verify(args) = &cli.command {
-        return verify::run(args).unwrap_or_else(|refusal| refusal.tell());
-    }
-    let settings = match settings::load(cli.config.as_deref(), cli.store.as_deref(), settings::environment()) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Exit::Usage;
-        }
-    };
-    if !matches!(cli.command, Command::Run | Command::Console) {
+async fn dispatch(command: Command) -> Result<Exit, Refusal> {
+    if !matches!(command, Command::Run(_) | Command::Console(_)) {
         logging::init_for_commands();
     }
-    match cli.command {
-        Command::Run => run::run(settings).await,
-        Command::Explain(args) => explain::run(&args, &settings).unwrap_or_else(|refusal| refusal.tell()),
-        Command::Publish(args) => publish::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::Topology(args) => topology::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::DemoQueues(args) => demo_queues::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::Deliveries(args) => deliveries::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::Failed(args) => failed::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::Rejected(args) => rejected::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::Targets(args) => targets::run(&args, &settings).await.unwrap_or_else(|refusal| refusal.tell()),
-        Command::Console => console::run(settings).await,
-        Command::Health(args) => health::run(&args, &settings).await,
-        Command::Check(_) | Command::Listen(_) | Command::Verify(_) => Exit::Ok, // done above
+    match command {
+        Command::Run(With { from, .. }) => Ok(run::run(from.load()?).await),
+        // Reports the problems of both configurations, so it loads them itself.
+        Command::Check(With { args, from }) => check::run(&args, from.file().as_deref(), from.store().as_deref()),
+        Command::Explain(With { args, from }) => explain::run(&args, &from.load()?),
+        Command::Publish(With { args, from }) => publish::run(&args, &from.load()?).await,
+        Command::Deliveries(With { args, from }) => deliveries::run(&args, &from.load()?).await,
+        Command::Failed(With { args, from }) => failed::run(&args, &from.load()?).await,
+        Command::Rejected(With { args, from }) => rejected::run(&args, &from.load()?).await,
+        Command::Console(With { from, .. }) => Ok(console::run(from.load()?).await),
+        Command::Listen(args) => listen::run(args).await,
+        Command::Verify(args) => verify::run(&args),
+        Command::Topology(With { args, from }) => topology::run(&args, &from.load()?).await,
+        Command::Targets(With { args, from }) => targets::run(&args, &from.load()?).await,
+        Command::Health(With { args, from }) => health::run(&args, &from.load()?).await,
+        Command::DemoQueues(With { args, from }) => demo_queues::run(&args, &from.load()?).await,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
-    }
-}
+mod tests;

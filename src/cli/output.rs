@@ -1,4 +1,4 @@
-//! Manners that all commands share: answers on stdout, talk on stderr, colours only where somebody looks at them, exit
+//! How all commands answer: results on stdout, messages on stderr, colours only on a terminal, and one table of exit
 //! codes that scripts can rely on.
 
 use std::{
@@ -11,27 +11,41 @@ use std::{
 use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
 use serde::Serialize;
 
-use crate::logging;
+use crate::{logging, os_error};
 
-/// How a command ended. The numbers are part of the contract with scripts.
+/// How a command ended. The numbers are part of the contract with scripts, and the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done, nothing to report.
+    /// 0: done, and nothing to report.
     Ok = 0,
-    /// 1: done, but something was found or could not be done for every item; the output says what.
+    /// 1: the command found something, or could not do everything; the output says what.
     Findings = 1,
-    /// 2: the command line, the settings, the store or the input is wrong; nothing was done.
+    /// 2: the command line, the settings, the webhook store or the input is wrong. Nothing was done.
     Usage = 2,
-    /// 3: could not start: the broker cannot be reached, or its topology is not as it must be.
+    /// 3: the broker cannot be reached, its topology is not usable, or a port cannot be opened. Nothing was done.
     CannotStart = 3,
-    /// 4: stopped before everything in flight was settled; the broker delivers it again.
+    /// 4: stopped before everything in flight was settled. The broker delivers it again.
     UncleanDrain = 4,
 }
 
 impl Exit {
+    /// The whole table.
+    pub const ALL: [Exit; 5] = [Exit::Ok, Exit::Findings, Exit::Usage, Exit::CannotStart, Exit::UncleanDrain];
+
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
         self as u8
+    }
+
+    /// The meaning, as the help shows it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Exit::Ok => "fine",
+            Exit::Findings => "findings or something failed",
+            Exit::Usage => "usage or bad configuration",
+            Exit::CannotStart => "could not start (broker or topology)",
+            Exit::UncleanDrain => "stopped before everything in flight was settled",
+        }
     }
 }
 
@@ -41,36 +55,62 @@ impl Termination for Exit {
     }
 }
 
-/// A command that could not do its work: what to tell, and how to end.
+/// The end of a command's help: examples, one a line, and the table of exit codes. `findings` says what code 1 means for this
+/// command.
+pub(super) fn after_help(examples: &str, findings: &str) -> String {
+    let examples = examples.trim().lines().map(|line| format!("  {}\n", line.trim())).collect::<String>();
+    let meaning = |exit: Exit| match exit {
+        Exit::Findings if !findings.is_empty() => findings,
+        other => other.meaning(),
+    };
+    let codes = Exit::ALL.map(|exit| format!("{} {}", exit.code(), meaning(exit))).join(", ");
+    format!("Examples:\n{examples}\nExit codes: {codes}")
+}
+
+/// Why a command could not do its work: what to say, and how to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// How the process ends.
     pub exit: Exit,
-    /// What was wrong and what would be right, without `error:` before it.
+    /// What happened and where, as `<what>: <where>`.
     pub text: String,
+    /// What to do about it.
+    pub help: String,
 }
 
 impl Refusal {
-    /// The command line or the input is wrong.
-    pub fn usage(text: impl Into<String>) -> Refusal {
-        Refusal { exit: Exit::Usage, text: text.into() }
+    /// The command line, the configuration or the input is wrong.
+    pub fn usage(text: impl Into<String>, help: impl Into<String>) -> Refusal {
+        Refusal { exit: Exit::Usage, text: text.into(), help: help.into() }
     }
 
-    /// Something that is needed is not there.
-    pub fn cannot_start(text: impl Into<String>) -> Refusal {
-        Refusal { exit: Exit::CannotStart, text: text.into() }
+    /// The broker, its topology or a port is not available.
+    pub fn cannot_start(text: impl Into<String>, help: impl Into<String>) -> Refusal {
+        Refusal { exit: Exit::CannotStart, text: text.into(), help: help.into() }
     }
 
-    /// Tells it on stderr.
+    /// The command found nothing, or something failed while it ran.
+    pub fn findings(text: impl Into<String>, help: impl Into<String>) -> Refusal {
+        Refusal { exit: Exit::Findings, text: text.into(), help: help.into() }
+    }
+
+    /// The answer could not be written, because a disk is full for example.
+    pub fn unwritable(error: &io::Error) -> Refusal {
+        let text = format!("cannot write the answer: standard output: {}", os_error::words(error));
+        Refusal::findings(text, "free space there, or send the output elsewhere")
+    }
+
+    /// Writes it to stderr.
     pub fn tell(&self) -> Exit {
-        complain("error", &self.text);
+        say("error", &self.text);
+        help(&self.help);
         self.exit
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        write!(f, "{}; {}", self.text, self.help)
     }
 }
 
@@ -78,29 +118,63 @@ impl std::error::Error for Refusal {}
 
 /// Writes `warning: ...` to stderr.
 pub fn warn(text: &str) {
-    complain("warning", text);
+    say("warning", text);
 }
 
-fn complain(word: &str, text: &str) {
-    // There is nobody left to tell when stderr is closed.
+/// Writes `note: ...` to stderr.
+pub fn note(text: &str) {
+    say("note", text);
+}
+
+/// Writes `help: ...` to stderr.
+pub fn help(text: &str) {
+    say("help", text);
+}
+
+fn say(word: &str, text: &str) {
+    // When stderr is closed, no place is left to say so.
     let _ = writeln!(io::stderr(), "{word}: {text}");
 }
 
-/// What stdout is, asked once at the start of a command.
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// In files and pipes too
+    Always,
+    /// Not at all
+    Never,
+}
+
+impl Colour {
+    /// Whether to use colours on stdout. `Auto` heeds `NO_COLOR` (no-color.org: any value but the empty one) and `TERM=dumb`.
+    pub fn wanted(self) -> bool {
+        match self {
+            Colour::Auto => {
+                let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+                io::stdout().is_terminal() && !logging::no_color() && !dumb
+            }
+            Colour::Always => true,
+            Colour::Never => false,
+        }
+    }
+}
+
+/// The kind of stdout, found out once at the start of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
     /// A person looks at it: tables get lines and fit the width.
     pub interactive: bool,
-    /// Colours are welcome.
+    /// Whether to use colours.
     pub colour: bool,
 }
 
 impl Terminal {
-    /// Looks at stdout and at `NO_COLOR` (no-color.org: any value but the empty one) and `TERM=dumb`.
-    pub fn detect() -> Terminal {
-        let interactive = io::stdout().is_terminal();
-        let unwanted = logging::no_color() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Terminal { interactive, colour: interactive && !unwanted }
+    /// Looks at stdout.
+    pub fn detect(colour: Colour) -> Terminal {
+        Terminal { interactive: io::stdout().is_terminal(), colour: colour.wanted() }
     }
 
     /// A pipe or a file: no lines, no colours.
@@ -108,7 +182,7 @@ impl Terminal {
         Terminal { interactive: false, colour: false }
     }
 
-    /// The text in that tone, where colours are welcome.
+    /// The text in that tone, where colours are used.
     pub fn paint(&self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
@@ -121,22 +195,22 @@ impl Terminal {
     }
 }
 
-/// What a piece of text is to be felt as.
+/// The tone of a piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// As it should be.
+    /// In order.
     Good,
-    /// Worth a look.
+    /// Needs attention.
     Warning,
     /// Wrong.
     Bad,
-    /// Beside the point.
+    /// Less important.
     Quiet,
     /// A heading.
     Strong,
 }
 
-/// A table that fits a terminal, or plain aligned columns two blanks apart elsewhere.
+/// A table that fits a terminal, or plain aligned columns two blanks apart in files and pipes.
 pub struct Table {
     terminal: Terminal,
     table: comfy_table::Table,
@@ -151,7 +225,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Text, aligned left. Control characters are replaced: what came from a message must not steer the terminal.
+    /// Text, aligned left. Control characters are replaced, so that text of a message cannot control the terminal.
     pub fn text(text: impl AsRef<str>) -> Cell {
         Cell { text: printable(text.as_ref()), right: false, tone: None }
     }
@@ -176,11 +250,11 @@ impl Table {
         if terminal.interactive {
             table.load_style(style.header_separator(LineStyle::none().fill('─').junction('─')));
             table.set_content_arrangement(ContentArrangement::Dynamic);
-            if terminal.colour {
-                table.enforce_styling().style_text_only();
-            }
         } else {
             table.load_style(style).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
+        }
+        if terminal.colour {
+            table.enforce_styling().style_text_only();
         }
         let heading = |text: &&str| styled(comfy_table::Cell::new(text), terminal, Some(Tone::Strong));
         table.set_header(headings.iter().map(heading).collect::<Vec<_>>());
@@ -207,7 +281,7 @@ impl Table {
     }
 }
 
-/// The cell in that tone, where colours are welcome. The table must know: painted text would count as longer than it looks,
+/// The cell in that tone, where colours are used. The table must know: painted text would count as longer than it looks,
 /// and be broken in the middle of an escape sequence.
 fn styled(cell: comfy_table::Cell, terminal: Terminal, tone: Option<Tone>) -> comfy_table::Cell {
     match tone.filter(|_| terminal.colour) {
@@ -227,7 +301,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Writes an answer and a line end to stdout. A reader that has gone (`| head`) is no error.
+/// Writes an answer and a line end to stdout. A closed reader (`| head`) is not an error.
 ///
 /// # Errors
 /// Stdout cannot be written for another reason.
@@ -267,7 +341,7 @@ pub fn human_duration(duration: Duration) -> String {
     }
 }
 
-/// How long ago something was, for people: `just now`, `40 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
+/// An age for people: `just now`, `40 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
 pub fn human_age(age: Duration) -> String {
     match age.as_secs() {
         0 => "just now".to_owned(),
@@ -338,7 +412,6 @@ leadhook.failed      1200  evil\u{fffd}[2Jtext\u{fffd}";
 
     #[test]
     fn exit_codes_are_fixed() {
-        let all = [Exit::Ok, Exit::Findings, Exit::Usage, Exit::CannotStart, Exit::UncleanDrain];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4]);
     }
 }

@@ -1,7 +1,8 @@
-//! `leadhook publish`: puts lead events on the exchange as upstream would, confirmed and mandatory, and says for each
-//! that did not get through why. Bodies are never shown.
+//! `leadhook publish`: publishes lead events to the exchange as upstream does, confirmed and mandatory. It says which events
+//! will be rejected and why, and which did not get through. Bodies are never shown.
 
 mod input;
+mod judge;
 mod tally;
 
 use std::{
@@ -12,7 +13,6 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use tokio::sync::watch;
@@ -20,10 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     input::{Event, Rules},
+    judge::Judge,
     tally::Tally,
 };
 use super::{
-    output::{self, Exit, Refusal},
+    arguments::{OUTPUT, number},
+    output::{self, Exit, Refusal, after_help},
+    readable::progress,
     sample::Samples,
 };
 use crate::{
@@ -31,64 +34,73 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// Publishes that wait for their confirm at the same time.
+/// Messages that wait for their confirms at the same time.
 const IN_FLIGHT: usize = 200;
 /// Longest wait for a connection: enough for a broker far away, not for one that is starting.
 const CONNECT: Duration = Duration::from_secs(15);
-/// Warnings that are told one by one; the rest is counted.
-const WARNINGS_TOLD: usize = 5;
+/// Warnings that are printed one by one; the rest is counted.
+const WARNINGS_PRINTED: usize = 5;
 
 /// Publish lead events to the exchange, as upstream does
+///
+/// All input is read and checked before the first event is sent. An event that the worker will reject is sent too, and a
+/// warning says why it will be rejected.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = after_help(
+    "leadhook publish event.json\nleadhook publish --sample 100 --campaign ABC --campaign XYZ\ncat events.jsonl | leadhook publish -",
+    "some events were not confirmed by the broker"
+))]
 pub struct Args {
-    /// Files with events: one JSON document, several of them (one a line or not), or arrays; "-" is standard input
+    /// Files with events: JSON documents one after the other, or arrays of them; - is standard input
     #[arg(value_name = "FILE", required_unless_present = "sample", conflicts_with = "sample")]
     pub files: Vec<PathBuf>,
     /// Publish N made-up events instead of files
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number(0..=1_000_000_000_u64))]
     pub sample: Option<u64>,
     /// Campaign of the made-up events; several take turns [default: ABC]
-    #[arg(long = "campaign", value_name = "ID", conflicts_with = "files")]
+    #[arg(short, long = "campaign", value_name = "ID", conflicts_with = "files", help_heading = MADE_UP)]
     pub campaigns: Vec<String>,
     /// Organization to name in the made-up events
-    #[arg(long, value_name = "ID", conflicts_with = "files")]
+    #[arg(short, long, value_name = "ID", conflicts_with = "files", help_heading = MADE_UP)]
     pub organization: Option<String>,
-    /// The same seed makes the same events, but for their timestamps
-    #[arg(long, value_name = "S", conflicts_with = "files")]
+    /// Number that determines the made-up events, except their timestamps
+    #[arg(long, value_name = "NUMBER", value_parser = number(0..=u64::MAX), conflicts_with = "files", help_heading = MADE_UP)]
     pub seed: Option<u64>,
-    /// Routing key of all events, instead of what each says in its "event"
+    /// Routing key of all events, instead of the "event" of each
     #[arg(long, value_name = "KEY")]
     pub routing_key: Option<String>,
     /// Leave out the message id, so that equal bodies count as one event
     #[arg(long)]
     pub no_message_id: bool,
-    /// Publish each file as one message as it is, JSON or not
+    /// Publish each file as one message, JSON or not
     #[arg(long, conflicts_with = "sample")]
     pub unchecked: bool,
     /// Print the summary as JSON
-    #[arg(long)]
+    #[arg(short, long, help_heading = OUTPUT)]
     pub json: bool,
 }
+
+const MADE_UP: &str = "Made-up events";
 
 /// Reads everything, then publishes. [`Exit::Ok`] when all events were confirmed, [`Exit::Findings`] when some were not.
 ///
 /// # Errors
-/// The input is no good (nothing was published then), or the broker cannot be reached.
+/// The input cannot be used, and nothing was published; or the broker cannot be reached.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let batch = Batch::of(args, settings)?;
     if !args.json {
-        batch.warnings.iter().take(WARNINGS_TOLD).for_each(|warning| output::warn(warning));
-        if let Some(more) = batch.warnings.len().checked_sub(WARNINGS_TOLD).filter(|more| *more > 0) {
+        batch.warnings.iter().take(WARNINGS_PRINTED).for_each(|warning| output::warn(warning));
+        if let Some(more) = batch.warnings.len().checked_sub(WARNINGS_PRINTED).filter(|more| *more > 0) {
             output::warn(&format!("{more} more of this kind"));
         }
     }
 
     let publisher = Publisher::start(&settings.amqp, "publish", None, CancellationToken::new());
-    if let Err(refusal) = connected(publisher.link(), &settings.amqp).await {
+    if let Err(refusal) = wait_for_connection(publisher.link(), &settings.amqp).await {
         publisher.close().await;
         return Err(refusal);
     }
-    let progress = ProgressBar::with_draw_target(Some(batch.total), target(args.json));
+    let progress = progress("publishing", batch.total, args.json);
     let begun = Instant::now();
     let messages = batch.events.map(|event| outgoing(event, &settings.amqp.exchange, !args.no_message_id));
     let tally = send_all(messages, |message| publisher.publish(message), || progress.inc(1)).await;
@@ -97,11 +109,11 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
 
     let summary = tally.summary(&settings.amqp.exchange, batch.total, begun.elapsed(), batch.warnings);
     let told = if args.json { output::print_json(&summary) } else { output::print(&summary) };
-    told.map_err(|error| Refusal::cannot_start(format!("cannot write the summary: {error}")))?;
+    told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(if summary.all_confirmed() { Exit::Ok } else { Exit::Findings })
 }
 
-/// What is to be published.
+/// The events to publish, and warnings about those that will be rejected.
 struct Batch {
     total: u64,
     events: Box<dyn Iterator<Item = Event> + Send>,
@@ -111,19 +123,21 @@ struct Batch {
 impl Batch {
     fn of(args: &Args, settings: &Settings) -> Result<Batch, Refusal> {
         if args.routing_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
-            return Err(Refusal::usage("--routing-key takes 1 to 255 bytes"));
+            let text = "cannot route the events: --routing-key is empty or longer than 255 bytes";
+            return Err(Refusal::usage(text, "write 1 to 255 bytes, such as lead.delivered"));
         }
         match args.sample {
-            Some(total) => Ok(Batch::made_up(args, total)),
+            Some(total) => {
+                let warnings = Judge::new(settings).warnings_of_samples(args, total);
+                Ok(Batch { warnings, ..Batch::made_up(args, total) })
+            }
             None => {
-                let rules = Rules {
-                    routing_key: args.routing_key.as_deref(),
-                    unchecked: args.unchecked,
-                    max_event_bytes: settings.delivery.max_event_bytes,
-                };
+                let rules = Rules { routing_key: args.routing_key.as_deref(), unchecked: args.unchecked };
                 let input = input::read(&args.files, rules)?;
-                let total = input.events.len() as u64;
-                Ok(Batch { total, events: Box::new(input.events.into_iter()), warnings: input.warnings })
+                let (judge, total) = (Judge::new(settings), input.events.len() as u64);
+                let warnings = input.events.iter().zip(&input.places);
+                let warnings = warnings.filter_map(|(event, place)| judge.warning(place, &event.body)).collect();
+                Ok(Batch { total, events: Box::new(input.events.into_iter()), warnings })
             }
         }
     }
@@ -139,31 +153,33 @@ impl Batch {
     }
 }
 
-/// Waits for the connection, and takes the first refusal for an answer: a person waits here.
-pub(super) async fn connected(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), Refusal> {
+/// Waits for the connection. The first refusal ends the waiting, because a person waits here.
+pub(super) async fn wait_for_connection(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), Refusal> {
+    const HELP: &str = "start the broker, or correct amqp.urls (LEADHOOK__AMQP__URLS)";
     let brokers = || amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    // The receiver has not seen anything yet, so a word that was said before this waits for nobody.
-    let first_word = async {
+    // A state that was set before counts too: this receiver has not seen it yet.
+    let first_state = async {
         match link.changed().await {
             Ok(()) => link.borrow().clone(),
             Err(_) => Link::Lost("the publisher has stopped".to_owned()),
         }
     };
-    match tokio::time::timeout(CONNECT, first_word).await {
+    match tokio::time::timeout(CONNECT, first_state).await {
         Ok(Link::Ready) => Ok(()),
-        Ok(Link::Lost(why)) => Err(Refusal::cannot_start(format!("cannot connect to {why}; see amqp.urls"))),
-        Ok(Link::Blocked(why)) => Err(Refusal::cannot_start(format!(
-            "the broker takes no messages now ({why}): a memory or disk alarm, see its management UI"
-        ))),
+        Ok(Link::Lost(why)) => Err(Refusal::cannot_start(format!("cannot connect to {why}"), HELP)),
+        Ok(Link::Blocked(why)) => Err(Refusal::cannot_start(
+            format!("the broker takes no messages now: {why}"),
+            "wait until its memory or disk alarm is over; its management UI shows it",
+        )),
         Err(_) => {
-            let seconds = CONNECT.as_secs();
-            Err(Refusal::cannot_start(format!("no connection to {} within {seconds} s; see amqp.urls", brokers())))
+            let text = format!("cannot connect to {}: nothing in {} s", brokers(), CONNECT.as_secs());
+            Err(Refusal::cannot_start(text, HELP))
         }
     }
 }
 
-/// Publishes with up to [`IN_FLIGHT`] confirms under way; `done` is called after each. Stops sending when going on is
-/// hopeless: without the exchange or the connection every further event would only fail the same way.
+/// Publishes with up to [`IN_FLIGHT`] confirms in flight; calls `done` after each. Stops sending without the exchange or the
+/// connection, because every further event would fail in the same way.
 async fn send_all<F, Answer>(messages: impl Iterator<Item = Outgoing>, publish: F, done: impl Fn()) -> Tally
 where
     F: Fn(Outgoing) -> Answer,
@@ -188,7 +204,7 @@ where
     tally
 }
 
-/// The message id is drawn afresh for each message, whatever the seed: the same sample published twice is two events.
+/// Each message gets a new message id, independent of the seed: the same sample published twice is two events.
 fn outgoing(event: Event, exchange: &str, message_id: bool) -> Outgoing {
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
     let mut properties = BasicProperties::default()
@@ -199,12 +215,8 @@ fn outgoing(event: Event, exchange: &str, message_id: bool) -> Outgoing {
     if message_id {
         properties = properties.with_message_id(format!("{:032x}", fastrand::u128(..)).into());
     }
-    // Both names were checked to fit into AMQP's 255 bytes.
+    // Both names fit into AMQP's 255 bytes, which was checked before.
     Outgoing { exchange: exchange.into(), routing_key: event.routing_key.into(), properties, body: event.body }
-}
-
-fn target(json: bool) -> ProgressDrawTarget {
-    if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
 }
 
 #[cfg(test)]

@@ -1,22 +1,37 @@
 //! Numbers, times and progress as people read them.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 
 use super::output;
 
-/// Messages below which no progress is shown: it would be gone before it is read.
+/// Messages below which no progress is shown: it would be gone before a person has read it.
 const PROGRESS_FROM: u64 = 2_000;
 
-/// Progress on stderr, where that is a terminal and there is enough to do.
-pub(crate) fn progress(total: u64, quiet: bool) -> ProgressBar {
+/// Progress on stderr, if that is a terminal and there is enough to do. `doing` says in a word or two what is done.
+pub(crate) fn progress(doing: &'static str, total: u64, quiet: bool) -> ProgressBar {
     let target = match quiet || total < PROGRESS_FROM {
         true => ProgressDrawTarget::hidden(),
         false => ProgressDrawTarget::stderr(),
     };
-    let style = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} ({per_sec})");
-    ProgressBar::with_draw_target(Some(total), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {human_pos} of {human_len} ({rate})");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // A text that cannot be written is only not shown.
+        let _ = text.write_str(&rate(state.per_sec()));
+    });
+    ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(doing)
+}
+
+/// `14,758/s`, or `0.4/s` below ten a second.
+fn rate(per_second: f64) -> String {
+    match per_second {
+        slow if slow < 10.0 => format!("{slow:.1}/s"),
+        // Rates are far below 2^53, and never negative.
+        fast => format!("{}/s", thousands(fast.round() as u64)),
+    }
 }
 
 /// `1,234`.
@@ -44,11 +59,11 @@ pub(crate) fn jobs(number: u64) -> String {
     counted(number, "job", "jobs")
 }
 
-/// `3 h ago`, or a dash where nobody knows.
+/// `3 h ago`, or a dash if the time is not known.
 pub(crate) fn age(at: Option<Timestamp>, now: Timestamp) -> String {
     match at {
         None => "-".to_owned(),
-        // Clocks differ: what lies in the future has just happened.
+        // Clocks differ: a time in the future counts as now.
         Some(at) => output::human_age(now.duration_since(at).try_into().unwrap_or_default()),
     }
 }
@@ -71,5 +86,6 @@ mod tests {
         check(12_345, "12,345");
         check(1_234_567, "1,234,567");
         assert_eq!((messages(1), jobs(2_000)), ("1 message".to_owned(), "2,000 jobs".to_owned()));
+        assert_eq!([0.44, 9.99, 14_758.3408].map(rate), ["0.4/s", "10.0/s", "14,758/s"]);
     }
 }

@@ -1,77 +1,84 @@
-//! `leadhook rejected`: what engineers see of messages that are no usable event, and how they are put back.
+//! `leadhook rejected`: shows messages that are not usable events, and puts them back. For engineers.
 
 mod list;
 pub(super) mod requeue;
 
-use jiff::Timestamp;
+use clap::builder::PossibleValuesParser;
 
 use super::{
-    arguments::moment,
-    failed::{Desk, discard, export, show, which},
-    output::{Exit, Refusal},
+    arguments::{FILTERS, Output, Window},
+    failed::{
+        Desk,
+        discard::{self, NOT_REMOVED},
+        export, show, which,
+    },
+    output::{Exit, Refusal, after_help},
 };
 use crate::{
-    desk::{
-        filter::{self, Filter},
-        survey::Choice,
-    },
+    desk::{filter::Filter, survey::Choice},
+    rejection::RejectReason,
     settings::Settings,
 };
 
-/// Look at rejected messages, and put them back when the cause is mended
+/// Look at rejected messages, and put them back when the cause is fixed
 ///
-/// A message is rejected when it is no usable event, or belongs to nobody that the webhook store knows. For engineers: mend
-/// upstream or the store first. Looking changes nothing: not the messages, not their order.
+/// A message is rejected when it is not a usable event, or when the webhook store does not know its campaign or
+/// organization. Fix the publisher or the store first. Looking changes nothing, neither the messages nor their order.
 #[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook rejected list --reason unknown_campaign\nleadhook rejected requeue --reason unknown_campaign --dry-run",
+    ""
+))]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
+// The help of each command is on its arguments: a comment here would hide it.
 #[derive(clap::Subcommand)]
 enum Command {
-    /// List rejected messages, the longest rejected first
     List(list::Args),
-    /// Show all that is known about one rejected message
-    Show(show::Args),
-    /// Put messages back onto the events queue, as they came, where they are usable events now
+    Show(ShowArgs),
     Requeue(requeue::Args),
-    /// Write rejected messages into a file, and with --remove take them off the queue
     Export(ExportArgs),
-    /// Take rejected messages away for good, into a file, with a reason for the delivery log
     Discard(DiscardArgs),
 }
 
-/// Which rejected messages are meant.
+// The rejected messages that a command works on.
 #[derive(clap::Args)]
 struct Which {
-    /// Message ids (`raw_...` where there is none), or their beginnings (at least 6 characters)
+    /// Message ids (`raw_...` for a message without one), or their beginnings (at least 6 characters)
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All that is on the rejected queue now
+    /// All messages that are on the rejected queue now
     #[arg(long, conflicts_with = "ids")]
     all: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
-/// What all that is said must hold for.
+// Filters by reason and time. All that are given must match.
 #[derive(clap::Args)]
 struct FilterArgs {
-    /// Only what was rejected for this reason, such as unknown_campaign
-    #[arg(long, value_name = "REASON", value_parser = filter::reject_reason)]
+    /// Only messages that were rejected for this reason
+    #[arg(
+        short,
+        long,
+        value_name = "REASON",
+        value_parser = PossibleValuesParser::new(RejectReason::ALL.map(RejectReason::label)),
+        help_heading = FILTERS
+    )]
     reason: Option<String>,
-    /// Only what was rejected at this time or later: an age (90m, 2h, 3d), a date (2024-06-15, UTC) or RFC 3339
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    since: Option<Timestamp>,
-    /// Only what was rejected before this time
-    #[arg(long, value_name = "WHEN", value_parser = moment, visible_alias = "older-than")]
-    before: Option<Timestamp>,
+    #[command(flatten)]
+    window: Window,
 }
 
 impl FilterArgs {
+    /// The filter. Prints the time that it looks at.
     fn filter(&self) -> Filter {
-        Filter { reason: self.reason.clone(), since: self.since, before: self.before, ..Filter::default() }
+        self.window.tell();
+        let Window { since, before } = self.window;
+        Filter { reason: self.reason.clone(), since, before, ..Filter::default() }
     }
 }
 
@@ -81,8 +88,26 @@ impl Which {
     }
 }
 
+/// Show one rejected message: the reason, and what to do
 #[derive(clap::Args)]
-#[command(after_help = export::EXIT_CODES)]
+#[command(after_help = after_help("leadhook rejected show raw_5d41402abc", show::NOT_THERE))]
+struct ShowArgs {
+    /// The message id (`raw_...` for a message without one), or its beginning (at least 6 characters)
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Show the body too: it may hold the data of a lead
+    #[arg(long)]
+    body: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Write rejected messages into a file, and remove them from the queue with --remove
+///
+/// One JSON object a line, bodies included. The file may hold data of leads, and only its owner can read it. With --remove
+/// each batch is on the disk before it is taken off the queue.
+#[derive(clap::Args)]
+#[command(after_help = after_help("leadhook rejected export --all --to rejected.jsonl", NOT_REMOVED))]
 struct ExportArgs {
     #[command(flatten)]
     which: Which,
@@ -90,8 +115,15 @@ struct ExportArgs {
     how: export::How,
 }
 
+/// Remove rejected messages for good: into a file, with a reason for the delivery log
+///
+/// Each batch is in the file, and the file on the disk, before the batch is taken off the queue.
 #[derive(clap::Args)]
-#[command(after_help = discard::EXIT_CODES)]
+#[command(after_help = after_help(
+    "leadhook rejected discard --reason not_json --dry-run\n\
+     leadhook rejected discard --reason not_json --because 'test messages' --to rejected.jsonl",
+    NOT_REMOVED
+))]
 struct DiscardArgs {
     #[command(flatten)]
     which: Which,
@@ -107,7 +139,7 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let desk = Desk::of_rejected(settings)?;
     match &args.command {
         Command::List(args) => list::run(args, &desk).await,
-        Command::Show(args) => show::run(args, &desk).await,
+        Command::Show(args) => show::show(&args.id, args.body, args.output, &desk).await,
         Command::Requeue(args) => requeue::run(args, &desk).await,
         Command::Export(args) => export::go(args.which.choice()?, &args.how, &desk).await,
         Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &desk).await,

@@ -1,4 +1,4 @@
-//! `leadhook run`: builds the worker from its parts, says what was resolved, and sees it through to its end.
+//! `leadhook run`: builds the worker from its parts, logs the resolved configuration, and runs it to its end.
 
 use std::{
     path::Path,
@@ -16,7 +16,10 @@ use tracing::{error, info, warn};
 use crate::{
     admin::{Admin, Health, Thresholds},
     broker::{publisher::Publisher, topology::Plan},
-    cli::{check, output::Exit},
+    cli::{
+        check,
+        output::{Exit, after_help},
+    },
     delivery::ladder::Ladder,
     delivery_log,
     egress::Rule,
@@ -27,6 +30,14 @@ use crate::{
     store::{LiveStore, ReloadReport},
     worker::{self, Context, End, Lanes},
 };
+
+/// Run the worker: dispatch events and deliver jobs
+///
+/// Works until SIGTERM or SIGINT, then settles the attempts in flight for at most shutdown.grace. A second signal ends the
+/// process at once.
+#[derive(clap::Args)]
+#[command(after_help = after_help("leadhook run\nleadhook run --config leadhook.toml --store webhooks/", ""))]
+pub struct Args {}
 
 /// Runs the worker until SIGTERM or SIGINT; a second one ends the process at once.
 pub async fn run(settings: Settings) -> Exit {
@@ -84,7 +95,7 @@ pub async fn run(settings: Settings) -> Exit {
         settings,
     });
     tokio::spawn(stop_on_signal(shutdown.clone(), health));
-    // A task: the main thread would have to be woken for what arrives, and hand each message over to the runtime's threads.
+    // As a task: the main thread would have to be woken for each message, and pass it on to the threads of the runtime.
     let end = match tokio::spawn(worker::run(context, shutdown)).await {
         Ok(end) => end,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
@@ -159,7 +170,7 @@ fn reach(egress: &Egress) -> String {
     text
 }
 
-/// Keeps readiness and metrics true about the store.
+/// Keeps readiness and metrics up to date about the store.
 fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Fn(&ReloadReport) + use<> {
     let revision = store.status().revision;
     health.set_store(&revision, None);
@@ -185,7 +196,7 @@ fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>)
     }
 }
 
-/// First signal: stop in good order. Second: end at once, leaving what is in flight to be redelivered.
+/// First signal: stop in order. Second: end at once; the broker delivers again what was in flight.
 async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -205,7 +216,7 @@ async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
     shutdown.cancel();
     any().await;
     warn!("second signal: ending at once");
-    // Long enough for the line above to leave the process.
+    // Time for the line above to be written.
     tokio::time::sleep(Duration::from_millis(10)).await;
     std::process::exit(Exit::UncleanDrain.code().into());
 }

@@ -1,53 +1,23 @@
-//! `leadhook sample`: lead events that look like real ones and belong to nobody, for demonstrations, load and tests.
+//! Lead events that look like real ones and name no real person, for demonstrations, load and tests.
 //!
-//! Names are made up, addresses lie at example.com and telephone numbers in the range that is reserved for fiction.
+//! Names are made up, e-mail addresses end in example.com, and telephone numbers are from the range reserved for fiction.
 
 use fastrand::Rng;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::output::{self, Exit, Refusal};
 use crate::event::EventKind;
-
-/// Print sample lead events, one JSON object a line
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// How many events
-    #[arg(short = 'n', long, default_value_t = 6, value_name = "N")]
-    pub count: u64,
-    /// Campaign of the events; several take turns
-    #[arg(long = "campaign", value_name = "ID", default_value = "ABC")]
-    pub campaigns: Vec<String>,
-    /// Organization to name in the events
-    #[arg(long, value_name = "ID")]
-    pub organization: Option<String>,
-    /// The same seed gives the same events, but for their timestamps
-    #[arg(long, value_name = "S")]
-    pub seed: Option<u64>,
-}
-
-/// Prints the events to stdout.
-///
-/// # Errors
-/// Stdout cannot be written.
-pub fn run(args: &Args) -> Result<Exit, Refusal> {
-    let samples = Samples::new(args.seed, args.campaigns.clone(), args.organization.clone(), Timestamp::now());
-    for sample in samples.take(usize::try_from(args.count).unwrap_or(usize::MAX)) {
-        output::print(sample.body).map_err(|error| Refusal::cannot_start(format!("cannot write: {error}")))?;
-    }
-    Ok(Exit::Ok)
-}
 
 /// One sample event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// What its `event` says, which is also its routing key.
+    /// The event, which is also the routing key.
     pub kind: EventKind,
     /// The body, compact JSON in the order of the contract.
     pub body: String,
 }
 
-/// An endless row of sample events: the kinds take turns, so do the campaigns, and no id comes twice.
+/// An endless series of sample events: the kinds take turns, the campaigns too, and ids are not repeated.
 pub struct Samples {
     rng: Rng,
     number: usize,
@@ -69,7 +39,7 @@ impl Iterator for Samples {
 
     fn next(&mut self) -> Option<Sample> {
         let kind = EventKind::ALL[self.number % EventKind::ALL.len()];
-        // A whole round of kinds goes to one campaign before the next has its turn: every campaign sees every kind.
+        // One campaign gets a whole round of kinds before the next one, so that every campaign gets every kind.
         let campaign = &self.campaigns[self.number / EventKind::ALL.len() % self.campaigns.len()];
         let event = Event {
             event: kind.name(),
@@ -213,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_valid_events_of_nobody() {
+    fn samples_are_valid_events_without_real_people() {
         for sample in samples(7, 60) {
             let event: Value = serde_json::from_str(&sample.body).unwrap();
             assert_eq!(EventKind::parse(event["event"].as_str().unwrap()), Some(sample.kind));

@@ -15,7 +15,7 @@ pub struct Schedule {
     /// In order; as many as there are retries.
     pub waits: Vec<Wait>,
     /// From the first attempt to the end of the last, every attempt timing out and every wait as long as it can be.
-    /// Time in a busy queue, parking and `Retry-After` come on top.
+    /// Time in a busy queue, parking and `Retry-After` are not included.
     #[serde(rename = "worst_case_milliseconds", serialize_with = "milliseconds")]
     pub worst_case: Duration,
 }
@@ -37,7 +37,7 @@ pub struct Wait {
 }
 
 impl Schedule {
-    /// The schedule for so many retries, each attempt taking `timeout` at most.
+    /// The schedule for `retries` retries of attempts that take at most `timeout`.
     pub fn new(policy: &Backoff, retries: u32, timeout: Duration) -> Schedule {
         let ladder = Ladder::for_backoff(policy);
         let waits: Vec<_> = (1..=retries)
@@ -56,7 +56,7 @@ impl Schedule {
     }
 }
 
-/// What a wait becomes on the ladder: the next rung, and more of them if it is longer than the longest.
+/// The length of a wait on the ladder: the next rung, and several if it is longer than the longest.
 fn on_ladder(ladder: &Ladder, wait: Duration) -> Duration {
     let mut step = ladder.step(wait);
     let mut total = step.rung;

@@ -1,28 +1,29 @@
-//! `leadhook targets`: how a running worker gets on with each target, asked of its admin port.
+//! `leadhook targets`: the state of each target in a running worker, asked of its admin port.
 
 use std::cmp::Reverse;
 
 use super::{
+    arguments::Output,
     health,
-    output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+    output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
 };
 use crate::{
     fairness::{Standing, View},
     settings::Settings,
 };
 
-/// Show how a running worker gets on with each target: its limit, its attempts in flight, and the jobs it has parked.
+/// Show how a running worker does with each target: limits, attempts in flight, parked jobs
 ///
-/// What is limited together is one organization's attempts to one URL origin (scheme, host and port). Shown is the worker on
-/// admin.listen, which knows of its own attempts only; targets that it has had no job for in the last ten minutes are not there.
+/// One line is one organization's attempts to one URL origin (scheme, host and port), which share a limit. Asks the worker
+/// at admin.listen, which knows only its own attempts. Targets without a job in the last ten minutes are not listed.
 #[derive(clap::Args, Debug)]
+#[command(after_help = after_help("leadhook targets\nleadhook targets --troubled --json", ""))]
 pub struct Args {
-    /// Leave out those that stand open and have nothing parked
+    /// Only targets that are not open, or that have parked jobs
     #[arg(long)]
     troubled: bool,
-    /// Print one JSON array
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Asks, and prints a table, those in trouble first.
@@ -30,16 +31,19 @@ pub struct Args {
 /// # Errors
 /// No worker answers, or it is of another version.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
-    let (status, body) = health::ask_worker(settings, "/targets").await.map_err(Refusal::cannot_start)?;
+    let asked = health::ask_worker(settings, "/targets").await;
+    let (status, body) = asked.map_err(|why| Refusal::cannot_start(why, health::START_ONE))?;
     let lanes: Option<Vec<View>> = (status == 200).then(|| serde_json::from_str(&body).ok()).flatten();
-    let lanes =
-        lanes.ok_or_else(|| Refusal::cannot_start("the worker is of another version: its answer is not known"))?;
+    let lanes = lanes.ok_or_else(|| {
+        let text = format!("cannot read the answer of the worker: {} (admin.listen)", settings.admin.listen);
+        Refusal::cannot_start(text, "use the leadhook of the same version as the worker")
+    })?;
     let lanes = in_order(lanes, args.troubled);
-    let printed = match args.json {
+    let printed = match args.output.json {
         true => output::print_json(&lanes),
-        false => output::print(text(&lanes, Terminal::detect())),
+        false => output::print(text(&lanes, args.output.terminal())),
     };
-    printed.map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
+    printed.map_err(|error| Refusal::unwritable(&error))?;
     Ok(Exit::Ok)
 }
 
@@ -57,7 +61,7 @@ fn in_order(mut lanes: Vec<View>, troubled: bool) -> Vec<View> {
 
 fn text(lanes: &[View], terminal: Terminal) -> String {
     if lanes.is_empty() {
-        return "no targets to show: this worker has had no jobs for any lately".to_owned();
+        return "no targets to show: this worker has had no job in the last ten minutes".to_owned();
     }
     let headings = ["organization", "origin", "standing", "in flight", "limit", "answers/s", "parked", "not before"];
     let mut table = Table::new(terminal, &headings);

@@ -1,4 +1,4 @@
-//! `leadhook topology`: the plan as a table, declaring it, and comparing it with the broker.
+//! `leadhook topology`: prints the plan, declares it, and compares it with the broker.
 
 mod apply;
 mod check;
@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use lapin::Connection;
 
-use super::output::{self, Exit, Refusal, Terminal};
+use super::{
+    arguments::OUTPUT,
+    output::{self, Colour, Exit, Refusal, Terminal, after_help},
+};
 use crate::{
     broker::{
         connection,
@@ -20,36 +23,45 @@ use crate::{
 };
 
 /// Print, declare or check the exchange and the queues
+///
+/// Without a command it prints the plan.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "\
-Exit codes: 0 fine, 1 findings or something was refused, 2 usage or bad configuration, 3 the broker or its management API \
-cannot be reached.")]
+#[command(after_help = after_help(
+    "leadhook topology\nleadhook topology apply\nleadhook topology check --json",
+    "findings, or the broker refused something"
+))]
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Print one JSON object
-    #[arg(long, global = true)]
+    /// Print JSON instead of text
+    #[arg(short, long, global = true, help_heading = OUTPUT)]
     json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colour::Auto, help_heading = OUTPUT)]
+    color: Colour,
 }
 
 #[derive(clap::Subcommand, Clone, Copy, Debug)]
 enum Action {
-    /// Print what there must be, and how many messages wait (the default)
+    /// Print the planned exchange, bindings and queues, and how many messages wait (the default)
     ///
     /// The plan follows from amqp.prefix, amqp.exchange, amqp.routing_keys and the backoff settings. If the broker can be
     /// reached, its queues are counted, which changes nothing there.
+    #[command(after_help = after_help("leadhook topology plan", ""))]
     Plan,
-    /// Declare it on the broker
+    /// Declare the plan on the broker
     ///
-    /// Needs a user with configure permission. What stands as planned is left as it is; what stands otherwise is explained
-    /// and not touched. The exchange is created only if it is missing. With topology.declare = true every worker does
-    /// this when it starts.
+    /// Needs a user with configure permission. Queues that exist as planned are left as they are. Differences are explained
+    /// and not touched. The exchange is created only if it is missing. With topology.declare = true every worker does this
+    /// when it starts.
+    #[command(after_help = after_help("leadhook topology apply", "the broker refused something"))]
     Apply,
-    /// Compare it with what stands on the broker, changing nothing
+    /// Compare the plan with the broker, changing nothing
     ///
-    /// AMQP alone shows what exists. With amqp.management_url (a user with the tag "management") the type of the
+    /// AMQP alone shows which queues exist. With amqp.management_url (a user with the tag "management") the type of the
     /// exchange, bindings, arguments and policies are compared as well, and delay queues that no setting uses any more
     /// are listed. A policy shows up some seconds after it was set.
+    #[command(after_help = after_help("leadhook topology check", "something is missing or differs"))]
     Check,
 }
 
@@ -68,36 +80,40 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
         Action::Apply => apply::run(&plan, &settings.amqp, terminal(args)).await?,
         Action::Check => check::run(&plan, settings, terminal(args)).await?,
     };
-    output::print(text).map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
+    output::print(text).map_err(|error| Refusal::unwritable(&error))?;
     Ok(exit)
 }
 
-/// Where the answer goes: a table on this terminal, or JSON.
+/// The terminal for a table; none for JSON.
 fn terminal(args: &Args) -> Option<Terminal> {
-    (!args.json).then(Terminal::detect)
+    (!args.json).then(|| Terminal::detect(args.color))
 }
 
-async fn connected(amqp: &Amqp) -> Result<Connection, Refusal> {
+async fn connect(amqp: &Amqp) -> Result<Connection, Refusal> {
     connection::connect(amqp, "topology", 0)
         .await
-        .map_err(|error| Refusal::cannot_start(format!("cannot connect to the broker: {error} (amqp.urls)")))
+        .map_err(|error| Refusal::cannot_start(format!("cannot connect to {error}"), error.help()))
 }
 
 /// Longest wait for one pass over all queues. A cluster without a majority may take a request and never answer it.
 const PASS: Duration = Duration::from_secs(60);
 
 /// One pass over all queues.
-async fn pass<T>(asking: impl Future<Output = Result<T, TopologyError>>) -> Result<Result<T, TopologyError>, Refusal> {
-    let silent = |_| Refusal::cannot_start(format!("the broker did not answer within {} s", PASS.as_secs()));
+async fn ask_all<T>(
+    asking: impl Future<Output = Result<T, TopologyError>>,
+) -> Result<Result<T, TopologyError>, Refusal> {
+    let silent = |_| {
+        let text = format!("the broker did not answer: nothing in {} s", PASS.as_secs());
+        Refusal::cannot_start(text, "look at the broker: a cluster without a majority answers nothing")
+    };
     tokio::time::timeout(PASS, asking).await.map_err(silent)
 }
 
 fn lost(error: TopologyError) -> Refusal {
-    Refusal::cannot_start(error.to_string())
+    Refusal::cannot_start(error.to_string(), "look at the broker, then run the command again")
 }
 
 /// A JSON document, or why there is none.
 fn json(answer: &impl serde::Serialize) -> Result<String, Refusal> {
-    serde_json::to_string_pretty(answer)
-        .map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))
+    serde_json::to_string_pretty(answer).map_err(|error| Refusal::unwritable(&error.into()))
 }

@@ -1,4 +1,4 @@
-//! `leadhook verify`: checks a webhook that somebody has received, and says what is wrong with it. For the developers of receivers.
+//! `leadhook verify`: checks the signature of a received webhook, and says why it does not fit. For developers of receivers.
 
 use std::{
     io::Read,
@@ -8,42 +8,46 @@ use std::{
 
 use serde::Serialize;
 
-use super::output::{self, Exit, Refusal, human_duration};
+use super::{
+    arguments::Output,
+    output::{self, Exit, Refusal, after_help, human_duration},
+};
 use crate::{
     delivery::signature::{self, SigningSecret, VerifyError},
     duration::{self, spoken},
+    os_error,
 };
 
-/// Most bytes of a body: the largest event that can be configured.
+/// Largest body in bytes: the largest event that can be configured.
 const LARGEST_BODY: u64 = 16 << 20;
 
-/// Check the signature of a webhook that was received, and say what is wrong with it
+/// Check the signature of a received webhook, and say why it does not fit
 ///
-/// The body must be the bytes as they came: parsed and written again, they are others, and no signature fits.
+/// The body must be the bytes as they were received. A body that was parsed and written again has other bytes, and no
+/// signature fits it.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 the signature fits, 1 it does not, 2 a secret, a header or the body cannot be used.
-
-Example, with the headers of a request and its body in a file:
-  export LEADHOOK_VERIFY_SECRETS=whsec_...
-  leadhook verify --id wh_31b12f9c --timestamp 1764164470 --signature 'v1,K5oZ...=' body.json")]
+#[command(after_help = after_help(
+    "export LEADHOOK_VERIFY_SECRETS=whsec_...\n\
+     leadhook verify --id wh_31b12f9c --timestamp 1764164470 --signature 'v1,K5oZ...=' body.json",
+    "the signature does not fit"
+))]
 pub struct Args {
-    /// The bytes of the body: a file, or - for standard input
+    /// File with the bytes of the body, or - for standard input
     #[arg(value_name = "FILE", default_value = "-")]
     body: PathBuf,
-    /// The header webhook-id
+    /// Value of the header webhook-id
     #[arg(long)]
     id: String,
-    /// The header webhook-timestamp
-    #[arg(long)]
+    /// Value of the header webhook-timestamp
+    #[arg(long, value_name = "SECONDS")]
     timestamp: String,
-    /// The header webhook-signature, whole
+    /// Whole value of the header webhook-signature
     #[arg(long)]
     signature: String,
-    /// How far webhook-timestamp may be from now, such as 5m; 0s looks at the signature alone
+    /// Largest distance of webhook-timestamp from now; 0s checks the signature alone
     #[arg(long, default_value = "5m", value_parser = duration::parse, value_name = "DURATION")]
     tolerance: Duration,
-    /// Signing secret (whsec_...) to verify with; give it again for several, or separate them by commas
+    /// Signing secret (whsec_...) to verify with; repeat it for several, or separate them by commas
     #[arg(
         long = "secret",
         env = "LEADHOOK_VERIFY_SECRETS",
@@ -53,20 +57,19 @@ pub struct Args {
         value_name = "SECRET"
     )]
     secrets: Vec<String>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     verified: bool,
-    /// Which of the secrets fits, from 1.
+    /// The number of the secret that fits, from 1.
     secret: Option<usize>,
-    /// Seconds from webhook-timestamp to now; negative if it lies ahead.
+    /// Seconds from webhook-timestamp to now; negative if it is in the future.
     age_seconds: Option<i64>,
-    /// What is wrong, and what usually is the cause.
+    /// The problem and its usual cause.
     problem: Option<String>,
     body_bytes: usize,
 }
@@ -76,15 +79,26 @@ struct Finding {
 /// # Errors
 /// When a secret or the body cannot be read. Neither is ever shown.
 pub fn run(args: &Args) -> Result<Exit, Refusal> {
-    let body = read(&args.body).map_err(|error| Refusal::usage(format!("{}: {error}", args.body.display())))?;
-    let secrets = args.secrets.iter().enumerate().map(|(index, text)| {
-        SigningSecret::parse(text.trim()).map_err(|error| Refusal::usage(format!("secret {}: {error}", index + 1)))
-    });
+    let body = read(&args.body).map_err(|error| {
+        let text = format!("cannot read the body: {}: {}", args.body.display(), os_error::words(&error));
+        Refusal::usage(text, "name the file with the bytes of the body, or - for standard input")
+    })?;
+    let secrets = args
+        .secrets
+        .iter()
+        .enumerate()
+        .map(|(index, text)| SigningSecret::parse(text.trim()).map_err(|error| unusable_secret(index, &error)));
     let secrets: Vec<_> = secrets.collect::<Result<_, _>>()?;
     let finding = look(args, &secrets, &body, SystemTime::now());
-    let text = if args.json { serde_json::to_string_pretty(&finding).unwrap_or_default() } else { finding.text() };
-    output::print(&text).map_err(|error| Refusal::cannot_start(format!("cannot write the answer: {error}")))?;
+    let told = if args.output.json { output::print_json(&finding) } else { output::print(finding.text()) };
+    told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(if finding.verified { Exit::Ok } else { Exit::Findings })
+}
+
+/// The refusal of a signing secret, by its number: the secret itself is not shown.
+pub(super) fn unusable_secret(index: usize, error: &impl std::fmt::Display) -> Refusal {
+    let text = format!("cannot use --secret number {}: {error}", index + 1);
+    Refusal::usage(text, "write whsec_ and the secret in base64, as the webhook store has it")
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -93,7 +107,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
         if path.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(path)?) };
     source.take(LARGEST_BODY + 1).read_to_end(&mut body)?;
     if body.len() as u64 > LARGEST_BODY {
-        return Err(std::io::Error::other("is larger than 16 MiB"));
+        return Err(std::io::Error::other("it is larger than 16 MiB"));
     }
     Ok(body)
 }
@@ -114,8 +128,8 @@ fn look(args: &Args, secrets: &[SigningSecret], body: &[u8], now: SystemTime) ->
         Some(index) => match check(&secrets[index], body, &args.signature, tolerance) {
             Ok(()) => None,
             Err(VerifyError::Stale) => Some(format!(
-                "the signature fits, but webhook-timestamp is {} than {} allow: a replay of an old request, or a clock \
-                 that is wrong",
+                "the signature fits, but webhook-timestamp is {} than {} allow: an old request was replayed, or a clock \
+                 is wrong",
                 if age.unwrap_or_default() < 0 { "further ahead of now" } else { "older" },
                 spoken(tolerance),
             )),
@@ -132,22 +146,22 @@ fn look(args: &Args, secrets: &[SigningSecret], body: &[u8], now: SystemTime) ->
     }
 }
 
-/// Why no signature fits, as far as it can be found out by trying.
+/// Why no signature fits, as far as trying shows.
 fn cause(args: &Args, body: &[u8], fitting: &dyn Fn(&[u8], &str) -> Option<usize>) -> String {
     if args.timestamp.parse::<u64>().is_err() {
-        return "webhook-timestamp is no whole number of seconds".to_owned();
+        return "webhook-timestamp is not a whole number of seconds".to_owned();
     }
     let entries: Vec<&str> = args.signature.split(' ').filter(|entry| !entry.is_empty()).collect();
     if entries.iter().all(|entry| !entry.starts_with("v1,")) {
-        return "webhook-signature holds no signature of version v1: it must be `v1,` and base64, several separated by blanks"
+        return "webhook-signature has no signature of version v1: it must be `v1,` and base64, several separated by blanks"
             .to_owned();
     }
     if fitting(body, &entries.join(" ")).is_some() || fitting(body, args.signature.trim()).is_some() {
-        return "the signature fits once blanks around it are taken away: hand the header on as it came".to_owned();
+        return "the signature fits without the blanks around it: pass the header on unchanged".to_owned();
     }
     let trimmed = body.strip_suffix(b"\n").map(|body| body.strip_suffix(b"\r").unwrap_or(body));
     if trimmed.is_some_and(|body| fitting(body, &args.signature).is_some()) {
-        return "the signature fits without the line break at the end of the body: an editor or a shell has added it"
+        return "the signature fits without the line break at the end of the body: an editor or a shell added it"
             .to_owned();
     }
     let again = serde_json::from_slice::<serde_json::Value>(body).ok();
@@ -155,11 +169,11 @@ fn cause(args: &Args, body: &[u8], fitting: &dyn Fn(&[u8], &str) -> Option<usize
         .and_then(|value| serde_json::to_vec(&value).ok())
         .is_some_and(|body| fitting(&body, &args.signature).is_some())
     {
-        return "the signature fits the body without its blanks: it was parsed and written again, use the bytes as they came"
+        return "the signature fits the body without its blanks: it was parsed and written again, use the received bytes"
             .to_owned();
     }
-    "no signature fits: another secret, another webhook-id or webhook-timestamp, or a body that was changed on its way (parsed \
-     and written again, for example)"
+    "no signature fits: another secret, another webhook-id or webhook-timestamp, or a body that was changed (parsed and \
+     written again, for example)"
         .to_owned()
 }
 
@@ -204,7 +218,7 @@ mod tests {
             signature: signature.into(),
             tolerance,
             secrets: Vec::new(),
-            json: false,
+            output: Output::default(),
         };
         look(&args, &secrets(with), body, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + 7))
     }
@@ -214,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_verified_and_the_secret_named() {
+    fn a_fitting_signature_is_verified_and_the_secret_named() {
         let found = finding(&signed(BODY), &NOW.to_string(), BODY, USUAL_TOLERANCE, &[OTHER, SECRET]);
         assert!(found.verified);
         assert_eq!((found.secret, found.age_seconds, found.body_bytes), (Some(2), Some(7), BODY.len()));
@@ -225,7 +239,7 @@ mod tests {
     fn the_usual_causes_are_found_out() {
         assert!(problem(&signed(BODY), &[BODY, b"\n"].concat()).contains("line break"));
         let spaced = br#"{ "event": "lead.delivered", "n": 1 }"#;
-        assert!(problem(&signed(BODY), spaced).contains("parsed and written again, use the bytes"));
+        assert!(problem(&signed(BODY), spaced).contains("parsed and written again, use the received bytes"));
         assert!(problem("K5oZ", BODY).contains("no signature of version v1"));
         assert!(problem(&format!("v1a,xyz {}", signed(b"else")), BODY).starts_with("no signature fits"));
         let stale = finding(&signed(BODY), &NOW.to_string(), BODY, Duration::from_secs(5), &[SECRET]);

@@ -1,10 +1,10 @@
-//! Who may come in: judged before anything else is looked at.
+//! Decides who may use the console, before any other part of a request is read.
 //!
-//! * **Host**: on the loopback only its own names (and those of `console.hosts`), or a page elsewhere could point its name
-//!   at this machine and read what a browser here may read (DNS rebinding).
-//! * **Credentials**: HTTP basic, or a bearer token. Digests are compared in constant time, all of them each time.
-//! * **Role**: whatever changes something, or shows the data of a lead, is a POST, and takes the role `act`.
-//! * **Token**: a POST carries a token that only a page of this process for this person holds, and must not come from another
+//! * **Host**: on the loopback only its own names and those of `console.hosts` are accepted. Otherwise a foreign page could
+//!   point its own name at this machine, and read the console through a browser here (DNS rebinding).
+//! * **Credentials**: HTTP basic, or a bearer token. All digests are compared each time, in constant time.
+//! * **Role**: a request that changes something, or shows the data of a lead, is a POST and needs the role `act`.
+//! * **Token**: a POST needs a token that only a page of this process for this person has. It must not come from another
 //!   origin.
 
 use aws_lc_rs::{constant_time, digest, hmac, rand};
@@ -17,21 +17,21 @@ use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::settings::{Console, Credential, Role};
 
-/// Somebody who came in.
+/// A person who may use the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visitor {
-    /// What logs call them.
+    /// The name in logs.
     pub name: String,
-    /// What they may do.
+    /// The allowed actions.
     pub role: Role,
 }
 
-/// Why somebody may not come in.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Nothing was said.
-    Nobody,
-    /// What was said is wrong; of whom, if that name is known.
+    /// It has no credentials.
+    Missing,
+    /// Its credentials are wrong; with the name, if that is a known one.
     Wrong(String),
 }
 
@@ -40,12 +40,13 @@ pub struct Door {
     credentials: Vec<Credential>,
     hosts: Vec<String>,
     loopback: bool,
-    /// Of this process; tokens of an earlier one are void. None where the system has no randomness: then nobody can act.
+    /// The key of this process: tokens of an earlier one are not valid. None on a system without randomness, and then every
+    /// form is refused.
     key: Option<hmac::Key>,
 }
 
 impl Door {
-    /// As the settings have it.
+    /// Takes hosts and credentials from the settings.
     pub fn new(settings: &Console) -> Door {
         let credentials = settings.credentials.clone();
         Door {
@@ -56,7 +57,7 @@ impl Door {
         }
     }
 
-    /// Whether a browser may ask under this name.
+    /// Whether a browser may use this host name.
     pub fn knows_host(&self, headers: &HeaderMap) -> bool {
         let Some(host) = single(headers, &header::HOST).map(str::to_ascii_lowercase) else { return false };
         let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
@@ -73,25 +74,25 @@ impl Door {
         }
     }
 
-    /// The name that a request claims, for counting wrong secrets; empty where it claims none that is known.
+    /// The name that a request claims, for counting wrong secrets; empty if it is not a known one.
     pub fn claims(&self, headers: &HeaderMap) -> String {
-        let claimed = said(headers).and_then(|(name, _)| name).unwrap_or_default();
+        let claimed = credentials(headers).and_then(|(name, _)| name).unwrap_or_default();
         if self.credentials.iter().any(|one| one.name == claimed) { claimed } else { String::new() }
     }
 
-    /// Who it is.
+    /// Identifies the person.
     ///
     /// # Errors
-    /// Nobody that is known.
+    /// The credentials are missing or wrong.
     pub fn visitor(&self, headers: &HeaderMap) -> Result<Visitor, Refused> {
         if self.credentials.is_empty() {
             return Ok(Visitor { name: "this machine".to_owned(), role: Role::Read });
         }
         if !headers.contains_key(header::AUTHORIZATION) {
-            return Err(Refused::Nobody);
+            return Err(Refused::Missing);
         }
         let wrong = || Refused::Wrong(self.claims(headers));
-        let (name, secret) = said(headers).ok_or_else(wrong)?;
+        let (name, secret) = credentials(headers).ok_or_else(wrong)?;
         let digest = digest::digest(&digest::SHA256, secret.as_bytes());
         let mut found = None;
         for known in &self.credentials {
@@ -103,20 +104,20 @@ impl Door {
         found.ok_or_else(wrong)
     }
 
-    /// What a form of this person's pages carries.
+    /// The token for forms on this person's pages.
     pub fn token(&self, visitor: &Visitor) -> String {
         let tag = self.key.as_ref().map(|key| hmac::sign(key, visitor.name.as_bytes()));
         tag.map(|tag| BASE64_URL_SAFE_NO_PAD.encode(tag)).unwrap_or_default()
     }
 
-    /// Whether a form came from a page of ours for this person.
+    /// Whether a form came from one of this console's pages for this person.
     pub fn is_ours(&self, visitor: &Visitor, token: &str) -> bool {
         let token = BASE64_URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
         self.key.as_ref().is_some_and(|key| hmac::verify(key, visitor.name.as_bytes(), &token).is_ok())
     }
 }
 
-/// Whether a browser says that the request came from a page elsewhere. Who is no browser says nothing.
+/// Whether a browser says that the request came from a foreign page. Programs other than browsers do not say.
 pub fn is_foreign(headers: &HeaderMap) -> bool {
     let site = single(headers, &HeaderName::from_static("sec-fetch-site"));
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
@@ -128,8 +129,8 @@ pub fn is_foreign(headers: &HeaderMap) -> bool {
     from.is_none_or(|from| !from.eq_ignore_ascii_case(host))
 }
 
-/// Whether a page elsewhere fetches this behind its reader's back, as a picture, say: looks cost something. To follow a link
-/// from there is fine.
+/// Whether a foreign page loads this in the background, for example as a picture: each look costs work. Following a link from
+/// there is allowed.
 pub fn is_embedded(headers: &HeaderMap) -> bool {
     let said = |name: &'static str| single(headers, &HeaderName::from_static(name));
     said("sec-fetch-site") == Some("cross-site") && said("sec-fetch-mode").is_some_and(|mode| mode != "navigate")
@@ -142,8 +143,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     all.next().is_none().then_some(first)
 }
 
-/// Name, if any, and secret.
-fn said(headers: &HeaderMap) -> Option<(Option<String>, String)> {
+/// The name, if any, and the secret of the credentials.
+fn credentials(headers: &HeaderMap) -> Option<(Option<String>, String)> {
     let (scheme, value) = single(headers, &header::AUTHORIZATION)?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some((None, value.trim().to_owned()));
@@ -156,7 +157,7 @@ fn said(headers: &HeaderMap) -> Option<(Option<String>, String)> {
     Some((Some(name.to_owned()), secret.to_owned()))
 }
 
-/// Nothing but our own files, no scripts in pages, no frames, nothing kept.
+/// Only files of this console, no scripts in pages, no frames, and nothing is kept.
 const HEADERS: [(&str, &str); 8] = [
     (
         "content-security-policy",
@@ -165,7 +166,7 @@ const HEADERS: [(&str, &str); 8] = [
     ),
     ("x-frame-options", "DENY"),
     ("x-content-type-options", "nosniff"),
-    // Not "no-referrer": with that browsers say "Origin: null" in our own forms, which is refused.
+    // Not "no-referrer": with that, browsers send "Origin: null" from this console's own forms, which is refused.
     ("referrer-policy", "same-origin"),
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),
@@ -173,8 +174,8 @@ const HEADERS: [(&str, &str); 8] = [
     ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
 ];
 
-/// Adds what every answer carries.
-pub fn close(response: &mut Response) {
+/// Adds the headers of every answer.
+pub fn add_headers(response: &mut Response) {
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -185,7 +186,7 @@ pub fn plain(status: StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    close(&mut response);
+    add_headers(&mut response);
     response
 }
 
@@ -241,13 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_in() {
+    fn credentials_identify_a_person() {
         let door = door("[::1]:1", &[], &[("anna", Role::Act, "s3cret:one"), ("ben", Role::Read, "s3cret2")]);
         let basic = |text: &str| headers(&[("authorization", &format!("Basic {}", BASE64_STANDARD.encode(text)))]);
         let anna = Visitor { name: "anna".into(), role: Role::Act };
         assert_eq!(door.visitor(&basic("anna:s3cret:one")), Ok(anna.clone()));
         assert_eq!(door.visitor(&headers(&[("authorization", "bearer s3cret:one")])), Ok(anna));
-        assert_eq!(door.visitor(&HeaderMap::new()), Err(Refused::Nobody));
+        assert_eq!(door.visitor(&HeaderMap::new()), Err(Refused::Missing));
         for (wrong, of) in [("anna:s3cret2", "anna"), ("ben:", "ben"), ("eve:s3cret2", ""), ("ben", "")] {
             assert_eq!(door.visitor(&basic(wrong)), Err(Refused::Wrong(of.into())), "{wrong}");
         }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn without_credentials_this_machine_may_read_and_nobody_may_act() {
+    fn without_credentials_this_machine_may_read_and_not_act() {
         let visitor = door("127.0.0.1:1", &[], &[]).visitor(&HeaderMap::new()).unwrap();
         assert_eq!(visitor.role, Role::Read);
     }

@@ -18,7 +18,7 @@ use super::{
     pages::{self, Frame, preview::Preview},
     query::Query,
     queue::{self, Found, Trouble},
-    routes::{Shown, refuse},
+    routes::{Shown, refuse, sentence},
     work::{Kind, leave_delivered},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     desk::{selection::Selection, survey::Choice},
 };
 
-/// Jobs a second that a replay may be held to, as `leadhook failed replay --rate` has it.
+/// Limits of the rate of a replay in jobs a second, as for `leadhook failed replay --rate`.
 const RATES: std::ops::RangeInclusive<u32> = 1..=100_000;
 
 /// Longest reason of a discard, in characters.
@@ -60,7 +60,7 @@ pub async fn job(
     Ok(pages::job::page(&frame, &id, &found, false))
 }
 
-/// The data of the lead, and a line in the log about who asked.
+/// Shows the data of the lead, and records who asked.
 pub async fn reveal(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -76,7 +76,7 @@ pub async fn reveal(
             by: Some(frame.visitor.name.as_str().into()),
             ..Entry::of_job(What::Revealed, Timestamp::now(), job)
         };
-        let text = "That you see it could not be written to the delivery log, so it is not shown. Try again later.";
+        let text = "The delivery log could not record that you asked, so the data is not shown. Try again later.";
         let on_record = shared.on_record(&shown).await;
         on_record.map_err(|Unrecorded| refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))?;
     }
@@ -92,8 +92,8 @@ async fn find(shared: &Shared, frame: &Frame, id: &str) -> Result<Found, (Status
     let found = shared.desk.find(shared, id).await;
     let found = found.map_err(|trouble| refuse(frame, trouble.status(), "The failed queue", &trouble.words()))?;
     let Some(mut found) = found else {
-        let text = "It is not on the failed queue: it was put back, discarded, or never failed.";
-        return Err(refuse(frame, StatusCode::NOT_FOUND, "No such failed job", text));
+        let text = "It is not on the failed queue: it was replayed, discarded, or never failed.";
+        return Err(refuse(frame, StatusCode::NOT_FOUND, "Job not found", text));
     };
     if let Ok(job) = &found.record.content {
         let (known, _) = queue::known(shared, &BTreeSet::from([id]), Some(job.first_seen)).await;
@@ -109,9 +109,13 @@ pub async fn preview(
 ) -> Shown {
     let (frame, query) = (Frame::of(&shared, visitor), Query::read(query.as_deref().unwrap_or_default()));
     if !frame.acts() {
-        return Err(refuse(&frame, StatusCode::FORBIDDEN, "Not for you", "This takes the role act."));
+        return Err(refuse(&frame, StatusCode::FORBIDDEN, "Not allowed", "This needs the role act."));
     }
     let (choice, by_id) = choice(&frame, &query)?;
+    let times = match &choice {
+        Choice::Matching(filter) => (filter.since, filter.before),
+        Choice::Named(_) => (None, None),
+    };
     let action = match query.get("action") {
         Some("discard") => "discard",
         _ => "replay",
@@ -122,22 +126,22 @@ pub async fn preview(
     if action == "replay" && !by_id {
         let (left, problem) = leave_delivered(&shared, &mut survey).await;
         if left.delivered > 0 {
-            notes.push(format!(
-                "{} were delivered all the same, says the delivery log, and would be left.",
-                jobs(left.delivered)
-            ));
+            notes.push(format!("{} were delivered too, by the delivery log, and would be left.", jobs(left.delivered)));
         }
         if left.unknown > 0 {
             let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
-            notes.push(format!("Whether {} were delivered already is unknown: {why}.", jobs(left.unknown)));
+            notes.push(format!("{} may have been delivered already: {why}.", jobs(left.unknown)));
         }
     }
     for gone in &survey.resolved.unknown {
-        notes.push(format!("{gone} is not on the failed queue any more."));
+        notes.push(format!("{gone} is no longer on the failed queue."));
     }
     let directory = shared.settings.console.discard_directory.as_deref();
     let (count, unreadable) = (survey.chosen.len() as u64, survey.unreadable);
-    Ok(pages::preview::page(&frame, &Preview { action, query: &query, by_id, count, notes, unreadable, directory }))
+    Ok(pages::preview::page(
+        &frame,
+        &Preview { action, query: &query, times, by_id, count, notes, unreadable, directory },
+    ))
 }
 
 pub async fn replay(
@@ -146,8 +150,9 @@ pub async fn replay(
     RawForm(form): RawForm,
 ) -> Result<Response, (StatusCode, Markup)> {
     begin(&shared, visitor, &form, |frame, query| {
-        let wrong =
-            || refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", "rate: expected 1 to 100000 jobs a second.");
+        let wrong = || {
+            refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", "Invalid rate: write 1 to 100000 jobs a second.")
+        };
         let rate =
             query.get("rate").map(|text| text.parse().ok().filter(|rate| RATES.contains(rate)).ok_or_else(wrong));
         Ok(Kind::Replay { rate: rate.transpose()? })
@@ -162,9 +167,10 @@ pub async fn discard(
     let directory = shared.settings.console.discard_directory.clone();
     begin(&shared, visitor, &form, |frame, query| {
         let wrong = |text: &str| refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", text);
-        let directory = directory.ok_or_else(|| wrong("console.discard_directory is not set."))?;
+        let directory =
+            directory.ok_or_else(|| wrong("The console cannot discard: console.discard_directory is not set."))?;
         let because = query.get("because").filter(|text| text.chars().count() <= REASON);
-        let because = because.ok_or_else(|| wrong("Say why, in 1 to 200 characters."))?.to_owned();
+        let because = because.ok_or_else(|| wrong("The reason is missing: write 1 to 200 characters."))?.to_owned();
         Ok(Kind::Discard { because, directory })
     })
 }
@@ -190,30 +196,29 @@ pub async fn work(
 ) -> Shown {
     let frame = Frame::of(&shared, visitor);
     let gone = || {
-        let text = "The console has been started anew since, or it was long ago. The delivery log knows what was done.";
-        refuse(&frame, StatusCode::NOT_FOUND, "Not known any more", text)
+        let text = "The console has been restarted, or it was long ago. The delivery log has a record of each job.";
+        refuse(&frame, StatusCode::NOT_FOUND, "No longer known", text)
     };
     let work = shared.works.get(number).ok_or_else(gone)?;
     Ok(pages::work::page(&frame, &work))
 }
 
-/// Whether a form came from one of our pages.
+/// Checks that a form came from one of this console's pages.
 fn ours(shared: &Shared, frame: &Frame, query: &Query) -> Result<(), (StatusCode, Markup)> {
     if shared.door.is_ours(&frame.visitor, query.get("token").unwrap_or_default()) {
         return Ok(());
     }
-    let text =
-        "This form was not made for you by this console, or the console has been started anew. Open the page again.";
+    let text = "This form does not belong to your session, or the console has been restarted. Open the page again.";
     Err(refuse(frame, StatusCode::FORBIDDEN, "Nothing was done", text))
 }
 
-/// What is meant, and whether by ids.
+/// The chosen jobs, and whether they were chosen by ids.
 fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, Markup)> {
     let wrong = |text: &str| refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", text);
     match query.get("which") {
         Some("matching") => {
             let mut filter = query.filter(frame.now).map_err(|problems| wrong(&problems.join("; ")))?;
-            // Who agreed has seen what was there then: what has failed since is another matter.
+            // The user agreed to the jobs of the preview, so jobs that failed after it are left out.
             let previewed = query.get("previewed").and_then(|at| Timestamp::from_millisecond(at.parse().ok()?).ok());
             filter.before = filter.before.into_iter().chain(previewed).min();
             Ok((Choice::Matching(filter), false))
@@ -221,7 +226,7 @@ fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, M
         _ => {
             let ids: Vec<_> = query.all("id").map(str::to_owned).collect();
             if ids.is_empty() {
-                return Err(wrong("No job was ticked."));
+                return Err(wrong("No job is ticked. Go back and tick some, or choose all that match."));
             }
             Ok((Choice::Named(Selection::whole(ids)), true))
         }
@@ -229,15 +234,18 @@ fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, M
 }
 
 impl Trouble {
-    /// In a sentence.
+    /// The message for a page.
     pub fn words(&self) -> String {
         match self {
             Trouble::Busy => {
-                "Somebody else is at the failed queue, here or with leadhook failed, and one at a time may. Try again in a moment."
+                "Another page or leadhook command is reading the failed queue, and only one can read it at a time. \
+                 Try again in a moment."
                     .to_owned()
             }
-            Trouble::Slow => "Looking at the failed queue took too long; nothing was changed. Use leadhook failed.".to_owned(),
-            Trouble::Visit(error) => error.to_string(),
+            Trouble::Slow => {
+                "Reading the failed queue took too long, and nothing was changed. Use leadhook failed.".to_owned()
+            }
+            Trouble::Visit(error) => sentence(&error.to_string(), error.help()),
         }
     }
 

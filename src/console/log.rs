@@ -1,4 +1,4 @@
-//! The delivery log, for as long as a page may take: bounded in time by [`LONGEST`], in memory by what is kept of it.
+//! Reads the delivery log for pages: bounded in time by [`LONGEST`], and in memory by the number of kept records.
 
 use std::{
     collections::VecDeque,
@@ -24,27 +24,27 @@ pub const SHOWN: usize = 200;
 /// Records of one delivery that a page shows: the first and the latest ones.
 const RECORDS: usize = 500;
 
-/// How far back a story is read where nobody said: most are asked about on the same day, and the log may hold two weeks.
+/// How far back a story is read by default: most questions are about the same day, and the log may have two weeks.
 const STORY: Duration = Duration::from_secs(24 * 3600);
 
-/// For how long a reading serves others who ask for the same story; pages that follow it ask every five seconds.
+/// How long the result of a reading serves other requests for the same story; pages that follow it ask every five seconds.
 const SERVES: Duration = Duration::from_secs(4);
 
-/// Stories that are remembered for that.
+/// Most stories that are kept for that.
 const STORIES: usize = 16;
 
 /// Why nothing was read.
 #[derive(Debug)]
 pub enum Trouble {
-    /// As many as may are reading.
+    /// The allowed number of requests is reading already.
     Busy,
     /// The broker does not answer.
     Slow,
-    /// The broker says no.
+    /// The broker refused.
     Log(LogError),
 }
 
-/// What a search found.
+/// The result of a search.
 pub struct Answer {
     /// The latest first.
     pub deliveries: Vec<Delivery>,
@@ -59,7 +59,7 @@ pub struct Answer {
 /// The records of one delivery.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// Who wrote each, and what it says; in the order of their times.
+    /// The writer and the record, in the order of their times.
     pub records: Vec<(String, Entry<'static>)>,
     /// Records from then on; none: all that the log keeps.
     pub since: Option<Timestamp>,
@@ -78,7 +78,7 @@ pub struct Reach {
     pub took: Duration,
 }
 
-/// What became of the deliveries that a filter lets through.
+/// Searches for the deliveries that match a filter.
 pub async fn search(shared: &Shared, filter: &Filter) -> Result<Answer, Trouble> {
     let mut deliveries = Deliveries::new(SHOWN, Vec::new(), None);
     let mut records = 0;
@@ -91,7 +91,7 @@ pub async fn search(shared: &Shared, filter: &Filter) -> Result<Answer, Trouble>
     Ok(Answer { deliveries, more, records, reach })
 }
 
-/// Stories that are being read, or were a moment ago: who follows the same one shares its reading.
+/// Stories that are being read, or were read a moment ago. Requests for the same story share one reading.
 #[derive(Default)]
 pub struct Stories(Mutex<VecDeque<Reading>>);
 
@@ -105,10 +105,10 @@ struct Reading {
 }
 
 impl Stories {
-    /// Where the story of this delivery stands, or will stand when whoever is first has read it.
+    /// The place for the story of this delivery. The first request for it fills the place, and the others wait.
     fn shelf(&self, id: &str, since: Option<Timestamp>, now: Instant) -> Shelf {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The shelf is held by its readers while they read.
+        // Its readers hold the place while they read.
         let read_now = |one: &Reading| !one.story.initialized() && Arc::strong_count(&one.story) > 1;
         all.retain(|one| now.duration_since(one.begun) < SERVES || read_now(one));
         if let Some(known) = all.iter().find(|one| one.id == id && one.since == since) {
@@ -123,7 +123,7 @@ impl Stories {
     }
 }
 
-/// What is told of one delivery, by its whole id, from `since` on, or of the last day.
+/// The records of one delivery, by its whole id, from `since` on, or of the last day.
 pub async fn story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Arc<Story>, Trouble> {
     let shelf = shared.stories.shelf(id, since, Instant::now());
     let reading = async || Ok(Arc::new(read_story(shared, id, since).await?));
@@ -150,8 +150,8 @@ async fn read_story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Resu
     Ok(Story { reach, ..story })
 }
 
-/// Hands each record that matches to `each`, with its writer, from where the filter begins to where the log ended at the
-/// beginning, or until the time is over.
+/// Passes each matching record to `each`, with its writer: from the filter's start to the end that the log had when the reading
+/// began, or until the time is over.
 async fn read(shared: &Shared, filter: &Filter, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<Reach, Trouble> {
     let turn = tokio::time::timeout(OPENING, shared.readings.acquire()).await;
     let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_follows_the_same_story_shares_its_reading() {
+    fn requests_for_the_same_story_share_its_reading() {
         let (stories, now) = (Stories::default(), Instant::now());
         let first = stories.shelf("wh_a", None, now);
         let same = |shelf: &Shelf, id: &str, since, after| {
@@ -200,7 +200,7 @@ mod tests {
         assert!(!same(&first, "wh_b", None, 0) && !same(&first, "wh_a", Some(Timestamp::UNIX_EPOCH), 0));
         first.set(Arc::default()).unwrap();
         assert!(same(&first, "wh_a", None, 3));
-        assert!(!same(&first, "wh_a", None, 4), "it is read anew");
+        assert!(!same(&first, "wh_a", None, 4), "it is read again");
         for n in 0..100 {
             stories.shelf(&n.to_string(), None, now);
         }

@@ -1,14 +1,14 @@
-//! A payload without the data of a lead: what routing reads stays, all else keeps its shape only.
+//! A payload without the data of a lead: the fields for routing stay, and of all others only the shape.
 
 use serde_json::Value;
 
-/// What is shown of an event without asking: ids and words of the sender, which logs hold too.
+/// Fields of an event that are always shown: ids and words of the sender, which are in logs too.
 const SHOWN: [&str; 7] = ["event", "leadId", "submissionId", "campaignId", "organizationId", "status", "timestamp"];
 
-/// What stands for a value.
+/// Shown instead of a value.
 const DOTS: &str = "•••";
 
-/// The payload, indented, with every value masked that is not one of ours to know. What is no JSON is not shown at all.
+/// The payload, indented, with every value masked except those of [`SHOWN`]. A payload that is not JSON is not shown.
 pub fn masked(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => {
@@ -20,7 +20,7 @@ pub fn masked(body: &[u8]) -> String {
             pretty(&Value::Object(fields.collect()))
         }
         Ok(other) => pretty(&hidden(other)),
-        Err(_) => format!("{} bytes that are no JSON", body.len()),
+        Err(_) => format!("{} bytes that are not JSON", body.len()),
     }
 }
 
@@ -32,7 +32,7 @@ pub fn shown(body: &[u8]) -> String {
     }
 }
 
-/// Names of fields stay, so that people see what there is; a name can only be as long as a name.
+/// Names of fields stay, cut to a usual length, so that people see the structure.
 fn hidden(value: Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(
@@ -71,7 +71,7 @@ mod tests {
     fn what_is_no_event_is_hidden_too() {
         assert_eq!(masked(b"\"John\""), format!("\"{DOTS}\""));
         assert_eq!(masked(b"[1,\"John\"]").matches(DOTS).count(), 2);
-        assert_eq!(masked(b"John\xff"), "5 bytes that are no JSON");
+        assert_eq!(masked(b"John\xff"), "5 bytes that are not JSON");
         assert_eq!(shown(b"<b>\xff"), "<b>\u{fffd}");
     }
 }

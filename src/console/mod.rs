@@ -1,26 +1,26 @@
-//! The web console: what `leadhook failed`, `leadhook deliveries` and `leadhook explain` know, for people with a browser.
+//! The web console: `leadhook failed`, `leadhook deliveries` and `leadhook explain` for people with a browser.
 //!
 //! ```text
-//!  door       who may come in, and from where        pure: Host, credentials, role, token
-//!  throttle   how often a wrong secret may be tried, and how many connections one address may have
-//!  query      what a form or an address says         pure
+//!  door       checks host, credentials, role, token  pure
+//!  throttle   limits wrong secrets, and the connections of one address
+//!  query      reads forms and addresses              pure
 //!  mask       a payload without the data of a lead   pure
-//!  pages      everything that is shown               pure: values in, markup out
-//!  watch      counts and rates, looked at all the time, by passive declares and the worker's admin port
-//!  queue      the failed queue, one visit at a time, never longer than a page may take
-//!  log        the delivery log, for as long as a page may take
+//!  pages      values in, markup out                  pure
+//!  watch      asks for counts and rates all the time, by passive declares and the worker's admin port
+//!  queue      reads the failed queue, one visit at a time, in bounded time
+//!  log        reads the delivery log, in bounded time
 //!  work       replays and discards, which go on when the page has been sent
 //!  routes, failed   the handlers: thin
 //! ```
 //!
-//! **It keeps nothing.** A look at the failed queue is remembered for a minute so that people can turn pages; it holds no
-//! bodies. Between two requests it holds no message and no lock.
+//! **It stores nothing.** The result of a look at the failed queue is kept for a minute, so that people can turn pages. It has
+//! no bodies. Between two requests the console holds no message and no lock.
 //!
-//! **A page never hangs.** Whatever waits for the broker has a limit, and says what could not be found out by then. Only one
-//! visit at a time is made to the failed queue; who comes meanwhile is told so.
+//! **A page never hangs.** Every wait for the broker has a limit, and then the page says what is missing. Only one visit at a
+//! time reads the failed queue; a request that comes in the meantime gets a page that says so.
 //!
-//! **Markup is escaped by construction**: pages are `maud` templates, in which text can only become text. Nothing in this
-//! room may use `PreEscaped` (the test `pages::tests::nothing_is_pre_escaped` looks).
+//! **Markup is escaped by construction**: pages are `maud` templates, which escape all text. No code of the console may use
+//! `PreEscaped` (the test `pages::tests::nothing_is_pre_escaped` checks that).
 
 mod door;
 mod failed;
@@ -69,17 +69,18 @@ use crate::{
 /// Connections at a time. A browser opens six.
 const CONNECTIONS: usize = 200;
 
-/// Connections of one address at a time: nobody takes them all before saying who they are. Behind a proxy all visitors share one.
+/// Most connections of one address, so that one client cannot take them all before it signs in. Behind a proxy all visitors
+/// share one address.
 const OF_ONE: usize = 100;
 
 /// Longest wait for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// Longest that a request may take, its body included. Whatever a page waits for has a shorter limit of its own.
+/// Longest time for a request, its body included. Every single wait of a page has a shorter limit.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// How long answers that are being written, and visits to the failed queue, may take after shutdown: a visit reads on to the
-/// end of the queue, so that it is given back in its order.
+/// Longest time after shutdown for answers that are being written and for visits to the failed queue: a visit reads on to the
+/// end of the queue, so that the broker gets all messages back in their order.
 const LINGER: Duration = Duration::from_secs(90);
 
 /// Longest wait for a record to be on the stream.
@@ -91,11 +92,11 @@ pub struct Console {
     address: SocketAddr,
 }
 
-/// Where a request came from.
+/// The address of the client.
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
 
-/// What all handlers share.
+/// The parts that all handlers share.
 struct Shared {
     settings: Settings,
     plan: Plan,
@@ -117,18 +118,18 @@ impl Console {
     /// Binds the port; port 0 picks a free one.
     ///
     /// # Errors
-    /// The address is in use or not ours; or it is beyond loopback and nobody would have to say who they are. The settings
-    /// refuse that too, and this door is not left to them alone.
+    /// The address cannot be used; or it is beyond loopback without credentials. The settings refuse that too, and this is the
+    /// second check.
     pub async fn bind(settings: &ConsoleSettings) -> io::Result<Console> {
         if !settings.listen.ip().is_loopback() && settings.credentials.is_empty() {
-            return Err(io::Error::other("beyond loopback it needs console.credentials"));
+            return Err(io::Error::other("an address beyond loopback needs console.credentials"));
         }
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         Ok(Console { listener, address })
     }
 
-    /// Where it listens, the picked port included.
+    /// The address with the picked port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -159,7 +160,7 @@ impl Console {
                 () = shutdown.cancelled() => break,
             };
             let Ok((stream, peer)) = accepted else {
-                // Out of descriptors, say: others have to end first.
+                // For example, no file descriptors are left: other connections have to end first.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
@@ -205,11 +206,11 @@ async fn answer(
     }
 }
 
-/// Something could not be written to the delivery log.
+/// A record could not be written to the delivery log.
 struct Unrecorded;
 
 impl Shared {
-    /// Writes a record, and waits until it is on the stream. Where the log is switched off there is nothing to wait for.
+    /// Writes a record, and waits until it is on the stream. Without a delivery log it does not wait.
     async fn on_record(&self, entry: &Entry<'_>) -> Result<(), Unrecorded> {
         let publisher = Publisher::start(&self.settings.amqp, "record", None, CancellationToken::new());
         let log = delivery_log::start(&self.settings, &self.plan, &publisher, None);
@@ -219,7 +220,7 @@ impl Shared {
         if unwritten == 0 { Ok(()) } else { Err(Unrecorded) }
     }
 
-    /// The webhook store: opened when it is first asked for, and from then on kept true by watching its files.
+    /// The webhook store: opened at its first use, and then kept up to date by watching its files.
     async fn store(self: &Arc<Shared>) -> Result<Arc<LiveStore>, Problems> {
         let shared = self.clone();
         let opening = tokio::task::spawn_blocking(move || {

@@ -1,10 +1,10 @@
-//! What a form or an address says: names and values, the same name perhaps several times.
+//! Reads the names and values of a form or an address. A name can occur several times.
 
 use jiff::Timestamp;
 use url::form_urlencoded;
 
 use crate::{
-    desk::filter::{self, Filter, moment},
+    desk::filter::{self, Filter},
     event::EventKind,
 };
 
@@ -12,15 +12,15 @@ use crate::{
 pub const FILTERS: [&str; 10] =
     ["organization", "campaign", "target", "event", "reason", "error", "lead", "submission", "since", "before"];
 
-/// Longest value that is looked at, in characters; ids have at most 255.
+/// Most characters of a value that are read; ids have at most 255.
 const LONGEST: usize = 300;
 
-/// What was said.
+/// Names and values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads `a=1&b=2`. Empty values count as not said, as a form sends them for each field that nobody filled in.
+    /// Reads `a=1&b=2`. Empty values count as missing: a form sends them for each field that is not filled in.
     pub fn read(text: &str) -> Query {
         let pairs = form_urlencoded::parse(text.as_bytes());
         let said = pairs.map(|(name, value)| (name.into_owned(), value.trim().chars().take(LONGEST).collect()));
@@ -37,7 +37,7 @@ impl Query {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A number, or what stands for one that was not said.
+    /// A number, or `otherwise` if it is missing.
     pub fn number(&self, name: &str, otherwise: u64) -> u64 {
         self.get(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     }
@@ -50,7 +50,7 @@ impl Query {
         Query(pairs)
     }
 
-    /// Only what a filter is made of, in one order.
+    /// Only the fields of a filter, always in the same order.
     pub fn filters(&self) -> Query {
         let pairs = FILTERS.iter().filter_map(|name| Some(((*name).to_owned(), self.get(name)?.to_owned())));
         Query(pairs.collect())
@@ -61,16 +61,16 @@ impl Query {
         &self.0
     }
 
-    /// As an address writes it, with the question mark; nothing where nothing was said.
+    /// The form for an address, with the question mark; empty if there are no values.
     pub fn text(&self) -> String {
         let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish();
         if text.is_empty() { text } else { format!("?{text}") }
     }
 
-    /// The filter that this means.
+    /// The filter.
     ///
     /// # Errors
-    /// What cannot be understood, each with the name of its field.
+    /// The values that cannot be read, each with the name of its field.
     pub fn filter(&self, now: Timestamp) -> Result<Filter, Vec<String>> {
         let own = |name: &str| self.get(name).map(str::to_owned);
         let mut wrong = Vec::new();
@@ -84,8 +84,9 @@ impl Query {
         });
         let reason =
             self.get("reason").and_then(|text| filter::reason(text).map_err(|problem| note("reason", problem)).ok());
-        let mut time =
-            |name: &str| self.get(name).and_then(|text| moment(text, now).map_err(|problem| note(name, problem)).ok());
+        let mut time = |name: &str| {
+            self.get(name).and_then(|text| filter::time(text, now).map_err(|problem| note(name, problem)).ok())
+        };
         let (since, before) = (time("since"), time("before"));
         let filter = Filter {
             campaign: own("campaign"),
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_form_says_arrives_and_comes_back() {
+    fn values_of_a_form_are_read_and_written_again() {
         let query = Query::read("lead=+l%26%3C1%3E+&id=a&id=b&campaign=&page=3&page=x");
         assert_eq!(query.get("lead"), Some("l&<1>"));
         assert_eq!(query.all("id").collect::<Vec<_>>(), ["a", "b"]);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_read_and_what_is_wrong_is_told() {
+    fn filters_are_read_and_wrong_values_are_named() {
         let said = "organization=o&campaign=c&target=t&event=lead.failed&reason=gone&error=timeout&lead=l&submission=s&since=2h&before=1h";
         let filter = Query::read(said).filter(now()).unwrap();
         assert_eq!(filter.event, Some(EventKind::Failed));

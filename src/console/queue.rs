@@ -1,4 +1,4 @@
-//! The failed queue, as pages see it: one visit at a time, never longer than a page may take, and nothing held afterwards.
+//! Reads the failed queue for pages: one visit at a time, in bounded time, and without holding messages afterwards.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::Shared;
 use crate::{
-    cli::failed::overlooked,
+    cli::failed::notes_about_unseen,
     delivery_log::{Delivered, Known},
     desk::{
         filter::Filter,
@@ -28,22 +28,22 @@ use crate::{
 /// Longest wait for another page of this console to leave the queue.
 const TURN: Duration = Duration::from_secs(3);
 
-/// Longest look for a page, the wait for `leadhook failed` elsewhere included.
+/// Longest look for a page, including the wait for a `leadhook failed` that reads the queue.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// Longest wait for what the delivery log knows.
+/// Longest wait for the delivery log.
 const LOG: Duration = Duration::from_secs(5);
 
-/// Longest that a list waits for it. It is shown all the same, and has it when it is asked for again.
+/// Longest wait of a list for the delivery log. Then the list is shown without it, and has it at the next request.
 const LISTED: Duration = Duration::from_secs(1);
 
 /// How long a look is remembered, for turning pages.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Most jobs of a look that are remembered: about 10 MB. Beyond, filters are needed; they are counted all the same.
+/// Most jobs of a look that are kept: about 10 MB. The others are only counted, and need a filter to be listed.
 pub const KEPT: usize = 20_000;
 
-/// Whose turn it is, and what was seen last.
+/// The turn at the queue, and the result of the last look.
 pub struct Desk {
     turn: Semaphore,
     last: Mutex<Option<Arc<Looked>>>,
@@ -55,23 +55,23 @@ impl Default for Desk {
     }
 }
 
-/// Why a look came to nothing.
+/// Why a look failed.
 #[derive(Debug)]
 pub enum Trouble {
-    /// Somebody else is there.
+    /// Another reader has the turn.
     Busy,
     /// It took too long.
     Slow,
-    /// The broker says no.
+    /// The broker refused.
     Visit(VisitError),
 }
 
-/// What the delivery log knows, once it has been asked; and why it knows nothing, in words.
+/// The answer of the delivery log, once there is one; or why it cannot answer, in words.
 type Asked = watch::Receiver<Option<Arc<(Known, Option<String>)>>>;
 
-/// What was seen.
+/// The result of a look.
 pub struct Looked {
-    /// When, for people.
+    /// The time of the look, for people.
     pub at: Timestamp,
     when: Instant,
     filters: String,
@@ -81,19 +81,19 @@ pub struct Looked {
     pub rows: Vec<Row>,
     /// Messages on the failed queue.
     pub present: u64,
-    /// What may have been overlooked.
+    /// Notes about messages that were perhaps not seen.
     pub notes: Vec<String>,
-    /// What the delivery log knows of them, as soon as it has been asked; and why it knows nothing, in words.
+    /// The answer of the delivery log about them, once there is one.
     log: Asked,
 }
 
 impl Looked {
-    /// Whether the log says that this job was delivered all the same; none while it is being asked.
+    /// Whether the job was delivered too, by the delivery log; none before it has answered.
     pub fn delivered(&self, line: &Line) -> Option<Delivered> {
         self.log.borrow().as_ref().map(|log| log.0.of(&line.id, line.first_seen))
     }
 
-    /// Why the log knows nothing, or not yet.
+    /// Why the log has not answered.
     pub fn log_problem(&self) -> Option<String> {
         match &*self.log.borrow() {
             None => Some("the delivery log is still being asked".to_owned()),
@@ -114,12 +114,12 @@ pub struct Found {
     pub body: Bytes,
     /// How many copies there are.
     pub copies: u64,
-    /// Whether it was delivered all the same.
+    /// Whether it was delivered too.
     pub delivered: Option<Delivered>,
 }
 
 impl Desk {
-    /// The jobs that match, as they were seen a moment ago, or now.
+    /// The jobs that match: from the last look, if that is recent, or from a new one.
     pub async fn list(
         &self,
         shared: &Arc<Shared>,
@@ -150,13 +150,13 @@ impl Desk {
         Ok(looked)
     }
 
-    /// What was counted last without any filter: where the trouble is.
+    /// The last look without a filter.
     pub fn last_seen(&self) -> Option<Arc<Looked>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         last.filter(|looked| looked.filters.is_empty())
     }
 
-    /// Something was taken off the queue.
+    /// Forgets the last look, because messages were taken off the queue.
     pub fn forget(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -181,7 +181,7 @@ impl Desk {
         Ok(found)
     }
 
-    /// What a choice means now.
+    /// The messages that a choice means now.
     pub async fn survey(&self, shared: &Shared, choice: Choice) -> Result<(Survey, Vec<String>), Trouble> {
         let mut surveyor = Surveyor::new(choice);
         let (_, notes) = self.look(shared, |held| surveyor.add(&held.record)).await?;
@@ -193,7 +193,7 @@ impl Desk {
         self.turn.acquire().await.ok()
     }
 
-    /// Shows every message to `see`, and gives all back; broken off, too: a visit that is dropped is left in order.
+    /// Shows every message to `see`, and gives all back, in their order even if it is broken off.
     async fn look(&self, shared: &Shared, see: impl FnMut(&Held)) -> Result<(u64, Vec<String>), Trouble> {
         let turn = tokio::time::timeout(TURN, self.turn.acquire()).await;
         let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;
@@ -208,7 +208,7 @@ impl Desk {
             let mut renewer = Renewer::new(amqp, queue);
             look(&mut visit, &mut renewer, see, |_| {}).await?;
             renewer.close().await;
-            let seen = (visit.present(), overlooked(&visit));
+            let seen = (visit.present(), notes_about_unseen(&visit));
             visit.leave().await;
             Ok(seen)
         };
@@ -224,13 +224,14 @@ impl Desk {
     }
 }
 
-/// Longest wait for others who read the log: a search takes up to 16 s.
+/// Longest wait for other readers of the log: a search takes up to 16 s.
 const READERS: Duration = Duration::from_secs(17);
 
-/// What the delivery log knows of these jobs, the oldest of which was first seen at `since`; why it knows nothing, in words.
+/// Asks the delivery log about these jobs, the oldest of which was first seen at `since`. If it cannot be read, the second value
+/// says why.
 pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
-    // Each reading takes in megabytes a second: so many at a time, searches and stories included. Those end by themselves.
+    // Each reading takes megabytes a second, so the number of readers is limited, with searches and stories. All of them end.
     let Ok(_turn) = tokio::time::timeout(READERS, shared.readings.acquire()).await else {
         return (Known::default(), Some("others are reading the delivery log".to_owned()));
     };
@@ -238,11 +239,11 @@ pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestam
     match tokio::time::timeout(LOG, reading).await {
         Ok(Ok(known)) => (known, None),
         Ok(Err(error)) => (Known::default(), Some(error.to_string())),
-        Err(_) => (Known::default(), Some(format!("the delivery log could not be read within {} s", LOG.as_secs()))),
+        Err(_) => (Known::default(), Some(format!("the delivery log did not answer within {} s", LOG.as_secs()))),
     }
 }
 
-/// Asks the delivery log about the jobs of a list, behind its back.
+/// Asks the delivery log about the jobs of a list, in the background.
 fn ask_the_log(shared: Arc<Shared>, listing: &Listing) -> Asked {
     let (tell, log) = watch::channel(None);
     let ids: BTreeSet<String> = listing.lines().iter().map(|line| line.id.clone()).collect();

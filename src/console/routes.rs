@@ -1,4 +1,4 @@
-//! The router, the way every request takes, and the handlers of pages that only read.
+//! The router, the checks of every request, and the handlers of pages that only read.
 
 use std::sync::{Arc, PoisonError};
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cli::explain::{Question, Service, answer},
     delivery_log::Filter,
-    desk::filter::moment,
+    desk::filter,
     event::EventKind,
     settings::Role,
 };
@@ -35,7 +35,7 @@ const LARGEST_FORM: usize = 256 * 1024;
 /// How far back a search looks by default.
 const SEARCH: &str = "24h";
 
-/// A page, or what is shown instead.
+/// A page, or the page with an error instead.
 pub type Shown = Result<Markup, (StatusCode, Markup)>;
 
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -64,20 +64,20 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// The way of every request: Host, who it is, what they may do, and where a form came from; then the headers of the answer.
+/// Checks every request: host, person, role, and the origin of a form. Then adds the headers of the answer.
 async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !shared.door.knows_host(headers) {
-        return door::plain(StatusCode::MISDIRECTED_REQUEST, "this name is not served here (console.hosts)\n");
+        return door::plain(StatusCode::MISDIRECTED_REQUEST, "this host name is not served; see console.hosts\n");
     }
     let Some(Peer(address)) = request.extensions().get::<Peer>().copied() else {
-        return door::plain(StatusCode::INTERNAL_SERVER_ERROR, "no address\n");
+        return door::plain(StatusCode::INTERNAL_SERVER_ERROR, "the address of the request is not known\n");
     };
     let throttle = || shared.throttle.lock().unwrap_or_else(PoisonError::into_inner);
     if headers.contains_key(header::AUTHORIZATION)
         && let Err(wait) = throttle().may_try(address, &shared.door.claims(headers), std::time::Instant::now())
     {
-        let mut response = door::plain(StatusCode::TOO_MANY_REQUESTS, "too many wrong secrets; wait\n");
+        let mut response = door::plain(StatusCode::TOO_MANY_REQUESTS, "too many wrong secrets; wait, then try again\n");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         return response;
     }
@@ -88,7 +88,8 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
                 throttle().failed(address, name, std::time::Instant::now());
                 warn!(%address, name, "console: a wrong secret");
             }
-            let mut response = door::plain(StatusCode::UNAUTHORIZED, "say who you are\n");
+            let mut response =
+                door::plain(StatusCode::UNAUTHORIZED, "sign in with a name and a secret of console.credentials\n");
             let challenge = HeaderValue::from_static("Basic realm=\"Leadhook\", charset=\"UTF-8\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return response;
@@ -96,20 +97,20 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
     };
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if reads && door::is_embedded(headers) {
-        return door::plain(StatusCode::FORBIDDEN, "a page elsewhere asked for this\n");
+        return door::plain(StatusCode::FORBIDDEN, "this request came from a foreign page\n");
     }
     if !reads && door::is_foreign(headers) {
-        return door::plain(StatusCode::FORBIDDEN, "this form came from elsewhere\n");
+        return door::plain(StatusCode::FORBIDDEN, "this form came from a foreign page\n");
     }
     if !reads && visitor.role != Role::Act {
-        return door::plain(StatusCode::FORBIDDEN, "this takes the role act\n");
+        return door::plain(StatusCode::FORBIDDEN, "this needs the role act\n");
     }
     request.extensions_mut().insert(visitor);
     let mut response = next.run(request).await;
     let cached = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/css; charset=utf-8");
-    door::close(&mut response);
+    door::add_headers(&mut response);
     if cached {
-        // Holds nothing; without it each page would wait for its looks.
+        // The style has no data, and without the cache each page would wait for it.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
     }
     response
@@ -128,7 +129,7 @@ pub(super) fn refuse(frame: &Frame, status: StatusCode, title: &str, text: &str)
 
 async fn missing(State(shared): State<Arc<Shared>>, Extension(visitor): Extension<Visitor>) -> (StatusCode, Markup) {
     let frame = Frame::of(&shared, visitor);
-    refuse(&frame, StatusCode::NOT_FOUND, "No such page", "There is no such page here.")
+    refuse(&frame, StatusCode::NOT_FOUND, "Page not found", "This address does not belong to a page.")
 }
 
 async fn overview(State(shared): State<Arc<Shared>>, Extension(visitor): Extension<Visitor>) -> Markup {
@@ -147,19 +148,19 @@ async fn search(
         return Ok(pages::search::page(&frame, &query, Found::Unasked));
     };
     let wrong = |status, why: String| Err((status, pages::search::page(&frame, &query, Found::Wrong(why))));
-    let since = match moment(query.get("since").unwrap_or(SEARCH), frame.now) {
+    let since = match filter::time(query.get("since").unwrap_or(SEARCH), frame.now) {
         Ok(since) => since,
         Err(why) => return wrong(StatusCode::BAD_REQUEST, format!("since: {why}")),
     };
     let event = query.get("event").and_then(EventKind::parse);
-    let mut filter = Filter { event, since: Some(since), ..Filter::default() };
+    let mut wanted = Filter { event, since: Some(since), ..Filter::default() };
     match query.get("by").unwrap_or("lead") {
-        "lead" => filter.lead = Some(id),
-        "submission" => filter.submission = Some(id),
-        "campaign" => filter.campaign = Some(id),
+        "lead" => wanted.lead = Some(id),
+        "submission" => wanted.submission = Some(id),
+        "campaign" => wanted.campaign = Some(id),
         _ => return wrong(StatusCode::BAD_REQUEST, "by: expected lead, submission or campaign".to_owned()),
     }
-    match log::search(&shared, &filter).await {
+    match log::search(&shared, &wanted).await {
         Ok(answer) => Ok(pages::search::page(&frame, &query, Found::Found(&answer, since))),
         Err(trouble) => wrong(StatusCode::SERVICE_UNAVAILABLE, trouble.words()),
     }
@@ -175,10 +176,10 @@ async fn delivery(
     let since = match query.get("since") {
         None => None,
         Some("all") => Some(Timestamp::UNIX_EPOCH),
-        Some(text) => match moment(text, frame.now) {
+        Some(text) => match filter::time(text, frame.now) {
             Ok(since) => Some(since),
             Err(why) => {
-                return Err(refuse(&frame, StatusCode::BAD_REQUEST, "Not understood", &format!("since: {why}")));
+                return Err(refuse(&frame, StatusCode::BAD_REQUEST, "Invalid address", &format!("since: {why}")));
             }
         },
     };
@@ -214,12 +215,21 @@ async fn settings(
 }
 
 impl log::Trouble {
-    /// In a sentence.
+    /// The message for a page.
     pub fn words(&self) -> String {
         match self {
-            log::Trouble::Busy => "Others are reading the delivery log now; try again in a moment.".to_owned(),
-            log::Trouble::Slow => "The broker does not answer.".to_owned(),
-            log::Trouble::Log(error) => error.to_string(),
+            log::Trouble::Busy => "Others are reading the delivery log now. Try again in a moment.".to_owned(),
+            log::Trouble::Slow => "The broker does not answer. Look at the broker, or try again.".to_owned(),
+            log::Trouble::Log(error) => sentence(&error.to_string(), error.help()),
         }
     }
+}
+
+/// A message with what to do about it, as sentences for a page.
+pub(super) fn sentence(what: &str, help: &str) -> String {
+    let capital = |text: &str| {
+        let mut letters = text.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+    };
+    format!("{}. {}.", capital(what), capital(help))
 }

@@ -1,7 +1,7 @@
-//! How often a wrong secret may be tried: ten times at once, then once in six seconds, for each address and each known name.
+//! Limits wrong secrets: ten tries at once, then one in six seconds, for each address and each known name.
 //!
-//! While an address has used its tries up, a right secret is refused as well: otherwise the limit would not limit
-//! anything. Names are counted apart, so that nobody locks others out who come through the same proxy.
+//! When the tries of an address are used up, a right secret is refused too, or the limit would have no effect. Each name has
+//! its own count, so that one person cannot lock out others behind the same proxy.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,14 @@ const TRIES: u32 = 10;
 /// Time after which one more is allowed.
 const AGAIN: Duration = Duration::from_secs(6);
 
-/// Addresses and names that are remembered. Beyond, all share one count.
+/// Most addresses and names that are remembered. All others share one count.
 const MOST: usize = 10_000;
 
-/// Failed sign-ins of late.
+/// Recent sign-ins with wrong secrets.
 #[derive(Debug, Default)]
 pub struct Throttle {
     known: BTreeMap<(Option<IpAddr>, String), Tries>,
-    /// When those that count for nothing any more were forgotten last: it takes a while, so not at each try.
+    /// When entries without an effect were last removed: that takes time, so it is not done at each try.
     swept: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ struct Tries {
 }
 
 impl Throttle {
-    /// Whether somebody may try; if not, how long they have to wait.
+    /// Whether another try is allowed; if not, the time to wait.
     pub fn may_try(&mut self, address: IpAddr, name: &str, now: Instant) -> Result<(), Duration> {
         let own = (Some(network(address)), name.to_owned());
         let key = if self.known.contains_key(&own) || self.known.len() < MOST { own } else { (None, String::new()) };
@@ -73,7 +73,7 @@ impl Tries {
     }
 }
 
-/// Connections that are open, by address: they are counted before anybody has said who they are.
+/// Open connections by address. They are counted before sign-in.
 #[derive(Debug, Default)]
 pub struct Callers(Mutex<BTreeMap<IpAddr, usize>>);
 
@@ -110,7 +110,7 @@ impl Drop for Caller {
     }
 }
 
-/// Somebody with one IPv6 address has a whole network of them.
+/// The network of an address: a client with one IPv6 address has all of its /64 network.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_so_many_connections_and_no_more() {
+    fn the_connections_of_one_address_are_limited() {
         let callers = Arc::new(Callers::default());
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let held: Vec<_> = (0..3).filter_map(|_| callers.admit(address("10.0.0.1"), 2)).collect();
@@ -153,7 +153,7 @@ mod tests {
         assert!(callers.admit(address("10.0.0.2"), 2).is_some());
         drop(held);
         assert!(callers.admit(address("10.0.0.1"), 2).is_some());
-        assert!(callers.0.lock().unwrap().is_empty(), "who has left is forgotten");
+        assert!(callers.0.lock().unwrap().is_empty(), "closed connections are forgotten");
     }
 
     #[test]

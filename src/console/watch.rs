@@ -1,5 +1,5 @@
-//! What the overview shows, looked at all the time, so that the page is there at once: queues by passive declares, which take
-//! nothing from them, and the worker on `admin.listen`, if one answers.
+//! Collects the figures of the overview all the time, so that the page is ready at once: queues by passive declares, which take
+//! no messages, and the worker on `admin.listen`, if one answers.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,34 +18,34 @@ use crate::{
     settings::Settings,
 };
 
-/// How often is looked.
+/// Time between two looks.
 pub const EVERY: Duration = Duration::from_secs(5);
 
-/// Longest look.
+/// Longest time for one look.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Looks that rates are drawn from: a minute.
+/// Looks from which rates are computed: a minute.
 const SPAN: usize = 13;
 
-/// Looks all the time.
+/// Looks in the background.
 pub struct Watch(watch::Receiver<Sight>);
 
-/// What was seen.
+/// The result of a look.
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
-    /// When; none: nothing yet.
+    /// The time of the look; none before the first.
     pub at: Option<Timestamp>,
     /// The queues.
     pub queues: Queues,
-    /// Why they could not be looked at.
+    /// Why the queues could not be counted.
     pub broker_problem: Option<String>,
     /// The worker that was asked.
     pub worker: Option<Worker>,
-    /// Why there is none.
+    /// Why no worker answered.
     pub worker_problem: Option<String>,
 }
 
-/// Messages that wait; none where there is no such queue.
+/// Waiting messages; none where the queue does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
     /// Events that are not dispatched yet.
@@ -54,31 +54,31 @@ pub struct Queues {
     pub jobs: Option<u64>,
     /// Jobs that have failed.
     pub failed: Option<u64>,
-    /// Messages that are no usable events.
+    /// Messages that are not usable events.
     pub rejected: Option<u64>,
-    /// Jobs that wait, by the rung they wait on; those rungs on which some do.
+    /// Jobs that wait, by delay queue; only queues with jobs.
     pub rungs: Vec<(Duration, u64)>,
 }
 
-/// What a worker says of itself.
+/// The figures of a worker.
 #[derive(Clone, Debug, Default)]
 pub struct Worker {
-    /// Each target that it had a job for lately.
+    /// Each target that it recently had a job for.
     pub lanes: Vec<View>,
     /// Attempts being made.
     pub in_flight: f64,
-    /// Since when it has seen the failed queue not empty.
+    /// How long it has seen messages on the failed queue.
     pub failed_for: Duration,
-    /// Since when it has seen the rejected queue not empty.
+    /// How long it has seen messages on the rejected queue.
     pub rejected_for: Duration,
-    /// What happened a second, over about a minute; none until it was asked twice.
+    /// Rates over about a minute; none before the second look.
     pub rates: Option<Rates>,
 }
 
-/// A second.
+/// Rates a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// Events that became jobs, or were no use.
+    /// Events that became jobs or were rejected.
     pub events: f64,
     /// Attempts.
     pub attempts: f64,
@@ -88,7 +88,7 @@ pub struct Rates {
     pub failed: f64,
 }
 
-/// Counters of a worker at a moment.
+/// Counters of a worker at one time.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
@@ -96,7 +96,7 @@ struct Sample {
 }
 
 impl Watch {
-    /// Begins to look.
+    /// Starts the looks.
     pub fn start(settings: Settings, plan: Plan, shutdown: CancellationToken) -> Watch {
         let (sender, receiver) = watch::channel(Sight::default());
         tokio::spawn(async move {
@@ -105,7 +105,7 @@ impl Watch {
         Watch(receiver)
     }
 
-    /// What was seen last.
+    /// The result of the last look.
     pub fn sight(&self) -> Sight {
         self.0.borrow().clone()
     }
@@ -156,8 +156,8 @@ async fn queues(
     Ok(Queues { events, jobs, failed, rejected, rungs })
 }
 
-/// Messages on a queue that people look at. What somebody holds who looks is not counted as ready: until they are gone the
-/// count from before stands, if it is the larger one.
+/// Messages on a queue that people look at. A reader holds messages, which the broker does not count as ready. While there is
+/// a reader, the count from before it is used, if that is larger.
 fn at_rest(count: Option<&Count>, before: Option<u64>) -> Option<u64> {
     let count = count?;
     let held = before.filter(|_| count.consumers > 0);
@@ -174,7 +174,7 @@ async fn worker(settings: &Settings, samples: &mut VecDeque<Sample>) -> Result<W
         failed: sum(&page, "leadhook_jobs_total", "outcome=\"failed\""),
     };
     samples.push_back(Sample { at: Instant::now(), counts });
-    // A worker that was started anew counts from nothing.
+    // A restarted worker counts from zero.
     if samples.iter().any(|before| before.counts.events > counts.events || before.counts.attempts > counts.attempts) {
         samples.drain(..samples.len() - 1);
     }
@@ -227,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_during_a_look_is_counted() {
+    fn messages_that_a_reader_holds_are_counted() {
         let count = |ready, consumers| Some(Count { ready, consumers });
-        assert_eq!(at_rest(count(7, 0).as_ref(), Some(9)), Some(7), "nobody looks: it has become less");
+        assert_eq!(at_rest(count(7, 0).as_ref(), Some(9)), Some(7), "without a reader the count is right");
         assert_eq!(at_rest(count(2, 1).as_ref(), Some(9)), Some(9));
         assert_eq!(at_rest(count(12, 1).as_ref(), Some(9)), Some(12));
         assert_eq!(at_rest(count(2, 1).as_ref(), None), Some(2));
-        assert_eq!(at_rest(None, Some(9)), None, "there is no such queue");
+        assert_eq!(at_rest(None, Some(9)), None, "the queue does not exist");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Replays and discards: begun by a page, done whether or not anybody waits for them. Each is the same code that the command
-//! line runs, and as safe to interrupt. One at a time: it holds the turn at the failed queue.
+//! Replays and discards: a page starts them, and they go on without it. Each runs the code of the command line, and is as safe
+//! to interrupt. Only one runs at a time, because it has the turn at the failed queue.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +19,7 @@ use super::{Shared, queue};
 use crate::{
     broker::publisher::{Link, Publisher},
     cli::{
-        failed::overlooked,
+        failed::notes_about_unseen,
         readable::{jobs, messages},
     },
     delivery_log::{self, DeliveryLog},
@@ -32,41 +32,42 @@ use crate::{
         visit::Visit,
         wear::Renewer,
     },
+    os_error,
 };
 
-/// Works that are remembered.
+/// Most replays and discards that are remembered.
 const KEPT: usize = 50;
 
 /// Longest wait for the broker to take messages.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Longest wait until what was done is on record.
+/// Longest wait until the delivery log has recorded the actions.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Pause between two visits of a paced replay, for others who wait for their turn.
+/// Pause between two visits of a paced replay, so that pages can read the queue.
 const TURN: Duration = Duration::from_millis(500);
 
 const STOPPING: &str = "the console is stopping";
 
-/// What is done.
+/// The action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Put back.
+    /// Send the jobs again.
     Replay {
         /// Most jobs a second; none: as fast as the broker takes them.
         rate: Option<u32>,
     },
-    /// Taken away, for this reason, into a file in this directory.
+    /// Remove the jobs, into a file.
     Discard {
-        /// Why.
+        /// The reason.
         because: String,
-        /// Where the file is made.
+        /// The directory of the file.
         directory: PathBuf,
     },
 }
 
 impl Kind {
-    /// The word for it.
+    /// Its name in logs and addresses.
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Replay { .. } => "replay",
@@ -75,37 +76,37 @@ impl Kind {
     }
 }
 
-/// How it stands.
+/// The state of a replay or discard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Under way.
+    /// It runs.
     Running,
-    /// Over, with everything done.
+    /// It has ended, and all is done.
     Done(Vec<String>),
-    /// Over, and something was left.
+    /// It has ended, and some messages were left.
     Partly(Vec<String>),
-    /// Not begun, and why.
+    /// It did not start, and why.
     Refused(String),
 }
 
-/// Something that is done with failed jobs.
+/// One replay or discard.
 pub struct Work {
     /// Its number in this process.
     pub number: u64,
-    /// What.
+    /// The action.
     pub kind: Kind,
-    /// Who began it.
+    /// The person who started it.
     pub by: String,
-    /// When.
+    /// The time of its start.
     pub begun: Timestamp,
-    /// Jobs that were agreed to.
+    /// The number of jobs that the person agreed to.
     pub agreed: u64,
     seen: AtomicU64,
     state: Mutex<State>,
 }
 
 impl Work {
-    /// How it stands.
+    /// Its state.
     pub fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -122,7 +123,7 @@ impl Work {
     }
 }
 
-/// All that was begun lately.
+/// Recent replays and discards.
 #[derive(Default)]
 pub struct Works {
     all: Mutex<(u64, VecDeque<Arc<Work>>)>,
@@ -136,13 +137,13 @@ impl Works {
         all.1.iter().find(|work| work.number == number).cloned()
     }
 
-    /// Waits for what is under way.
+    /// Waits for those that run.
     pub async fn end(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Begins, and says its number.
+    /// Starts one, and returns its number.
     pub fn begin(&self, shared: &Arc<Shared>, kind: Kind, by: &str, choice: Choice, agreed: u64) -> u64 {
         let work = {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +161,7 @@ impl Works {
         info!(by = work.by, what = work.kind.name(), jobs = agreed, "console: begun");
         let shared = shared.clone();
         let handle = tokio::runtime::Handle::current();
-        // On a thread of its own: what the desk does is not made to move between threads.
+        // On a thread of its own, because the code of the desk cannot move between threads.
         self.tasks.spawn_blocking(move || {
             let state = handle.block_on(run(&shared, &work, choice)).unwrap_or_else(State::Refused);
             shared.desk.forget();
@@ -185,13 +186,13 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
         left = taken_out;
         if left.unknown > 0 {
             let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
-            notes.push(format!("whether {} had been delivered already was unknown: {why}", jobs(left.unknown)));
+            notes.push(format!("{} may have been delivered already: {why}", jobs(left.unknown)));
         }
     }
     let count = survey.chosen.len() as u64;
-    // People agree to a number; what failed since is another matter.
+    // The person agreed to a number of jobs, and more may have failed since.
     if count > work.agreed {
-        return Err(format!("{} were agreed to, and {} are meant now: look again", jobs(work.agreed), jobs(count)));
+        return Err(format!("you agreed to {}, and now {} match: look again", jobs(work.agreed), jobs(count)));
     }
     let publisher = Publisher::start(&shared.settings.amqp, work.kind.name(), None, CancellationToken::new());
     let log = delivery_log::start(&shared.settings, &shared.plan, &publisher, None);
@@ -213,13 +214,13 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     let (lines, problems) = done?;
     notes.extend(problems);
     if unwritten > 0 {
-        notes.push(format!("{unwritten} of this could not be written to the delivery log"));
+        notes.push(format!("{unwritten} records could not be written to the delivery log"));
     }
     if left.delivered > 0 {
-        notes.push(format!("{} left: delivered already, says the delivery log", jobs(left.delivered)));
+        notes.push(format!("{} left: delivered already, by the delivery log", jobs(left.delivered)));
     }
     if survey.unreadable > 0 {
-        notes.push(format!("{} left: no jobs of ours", messages(survey.unreadable)));
+        notes.push(format!("{} left: not jobs", messages(survey.unreadable)));
     }
     let state = if notes.is_empty() { State::Done } else { State::Partly };
     Ok(state([lines, notes].concat()))
@@ -252,9 +253,9 @@ async fn replay(
         let seen = |count| work.seen.store(count, Ordering::Relaxed);
         let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
         let stopped = replay.tally.problem.is_some();
-        // It stops at the first problem, and what it has not looked at is no riddle then.
+        // After a problem it has stopped, and the rest of the queue was not looked at on purpose.
         let missed = match done {
-            Ok(Ended::Over) if !stopped => overlooked(&visit),
+            Ok(Ended::Over) if !stopped => notes_about_unseen(&visit),
             _ => Vec::new(),
         };
         let sure = replay.make_sure(visit).await;
@@ -273,11 +274,11 @@ async fn replay(
             notes.push(format!("{} {words}", messages(count)));
         }
     };
-    more(tally.failed_again, "left: failed again meanwhile");
-    more(tally.unreadable, "left: no jobs of ours");
-    more(tally.not_published, "left: not confirmed by the broker, perhaps published nevertheless");
+    more(tally.failed_again, "left: failed again in the meantime");
+    more(tally.unreadable, "left: not jobs");
+    more(tally.not_published, "left: not confirmed by the broker, but perhaps published");
     more(tally.not_removed, "published, but still on the failed queue");
-    let mut lines = vec![format!("{} put back", jobs(tally.replayed))];
+    let mut lines = vec![format!("{} replayed", jobs(tally.replayed))];
     if tally.copies_removed > 0 {
         lines.push(format!("{} more removed: copies of the same jobs", messages(tally.copies_removed)));
     }
@@ -298,24 +299,25 @@ async fn discard(
     let mut renewer = Renewer::new(amqp, &names.failed);
     let visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
     let mut visit = visit.ending_when_asked(shared.interrupt.hold());
-    let file = Export::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    let file = Export::create(&path)
+        .map_err(|error| format!("cannot create {}: {}", path.display(), os_error::words(&error)))?;
     let mut removal = Removal::new(file, Doing { log, by: &work.by, because });
     let seen = |count| {
         work.seen.fetch_add(count, Ordering::Relaxed);
     };
     let done = removal.chosen(survey, &mut visit, &mut renewer, seen).await;
-    let mut notes = overlooked(&visit);
+    let mut notes = notes_about_unseen(&visit);
     let sure = removal.make_sure(visit).await;
     renewer.close().await;
     notes.extend(done.err().map(|error| error.to_string()).or(sure.err().map(|error| error.to_string())));
     if removal.failed_again > 0 {
-        notes.push(format!("{} left: failed again meanwhile", messages(removal.failed_again)));
+        notes.push(format!("{} left: failed again in the meantime", messages(removal.failed_again)));
     }
     let lines = vec![format!("{} discarded, written to {}", messages(removal.messages), path.display())];
     Ok((lines, notes))
 }
 
-/// Takes out of the survey what was delivered all the same; and why it cannot be told, if so.
+/// Takes jobs out of the survey that were delivered too. If the log cannot be read, the second value says why.
 pub async fn leave_delivered(shared: &Shared, survey: &mut Survey) -> (Left, Option<String>) {
     let (known, problem) = queue::known(shared, &survey.ids(), survey.oldest).await;
     (survey.leave_delivered(&known, |_| None), problem)

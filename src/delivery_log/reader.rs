@@ -54,22 +54,32 @@ pub enum Start {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The broker cannot be reached.
-    #[error("cannot connect to {0}; see amqp.urls")]
+    #[error("cannot connect to {0}")]
     Connect(#[from] ConnectError),
     /// There is no such stream.
-    #[error(
-        "there is no delivery log (stream {0}): it is made by the first worker that runs with delivery_log.enabled = true"
-    )]
+    #[error("there is no delivery log (stream {0})")]
     Missing(ShortString),
     /// The user may not read it.
     #[error("the user of amqp.urls may not read the delivery log (stream {0})")]
     Forbidden(ShortString),
     /// The broker ended it.
-    #[error("the connection to the broker was lost: {0}")]
+    #[error("lost the connection to the broker: {0}")]
     Lost(String),
     /// There is more, and it does not come. What was read until then is half an answer.
-    #[error("the broker sent nothing of the delivery log for {} s, although there is more of it: try again", PATIENCE.as_secs())]
+    #[error("the broker sent nothing of the delivery log for {} s, although there is more of it", PATIENCE.as_secs())]
     Stalled,
+}
+
+impl LogError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            LogError::Connect(error) => error.help(),
+            LogError::Missing(_) => "start a worker with delivery_log.enabled = true: the first one makes the log",
+            LogError::Forbidden(_) => "give the user of amqp.urls read permission on the stream",
+            LogError::Lost(_) | LogError::Stalled => "run the command again",
+        }
+    }
 }
 
 /// How far a reading has come, in messages of the stream.
@@ -270,5 +280,5 @@ fn unreadable(error: lapin::Error, stream: &ShortString) -> LogError {
 }
 
 fn lost(error: lapin::Error) -> LogError {
-    LogError::Lost(error.to_string())
+    LogError::Lost(connection::words(&error))
 }

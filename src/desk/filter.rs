@@ -1,9 +1,14 @@
-//! Which records somebody wants to see.
+//! Filters over the records of the failed and the rejected queue.
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use super::record::{Reason, Record};
-use crate::{delivery::outcome::FailReason, duration, event::EventKind, job::Job, rejection::RejectReason};
+use super::record::{DEAD_LETTERED, Reason, Record, UNSAID};
+use crate::{
+    delivery::outcome::{FailReason, RetryReason},
+    duration,
+    event::EventKind,
+    job::Job,
+};
 
 /// All that is said must hold. Messages that cannot be read match only where nothing about a job is asked.
 #[derive(Clone, Debug, Default)]
@@ -64,46 +69,74 @@ impl Filter {
     }
 }
 
-/// Checks the word of a reason of the rejected queue.
-///
-/// # Errors
-/// It is none; says which there are.
-pub fn reject_reason(text: &str) -> Result<String, String> {
-    match RejectReason::parse(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err(format!("expected one of {}", RejectReason::ALL.map(RejectReason::label).join(", "))),
-    }
+/// Reasons why a message rests on the failed queue.
+pub fn reasons() -> Vec<&'static str> {
+    FailReason::ALL.map(FailReason::label).into_iter().chain([DEAD_LETTERED, UNSAID]).collect()
 }
 
-/// Checks the word of a reason.
+/// Results of an attempt that did not deliver.
+pub fn errors() -> Vec<&'static str> {
+    let ends = [FailReason::Gone, FailReason::ForbiddenAddress, FailReason::PlainHttp, FailReason::UnusableTarget];
+    RetryReason::ALL.map(RetryReason::label).into_iter().chain(ends.map(FailReason::label)).collect()
+}
+
+/// Checks the name of a reason.
 ///
 /// # Errors
-/// It is none; says which there are.
+/// It is not a reason; says which there are.
 pub fn reason(text: &str) -> Result<String, String> {
-    let others = [Reason::DeadLettered, Reason::Unsaid];
-    let words: Vec<_> =
-        FailReason::ALL.iter().map(|reason| reason.label()).chain(others.iter().map(Reason::label)).collect();
-    match words.contains(&text) {
+    let reasons = reasons();
+    match reasons.contains(&text) {
         true => Ok(text.to_owned()),
-        false => Err(format!("expected one of {}", words.join(", "))),
+        false => Err(format!("expected one of {}", reasons.join(", "))),
     }
 }
 
-/// Reads a moment as people write it: `2h`, `3d`, `90m` (that long ago), `2024-06-15` (its beginning, UTC), or RFC 3339.
+/// Reads a point in time as people write it. Without a zone it is UTC.
+///
+/// | written | means |
+/// |---|---|
+/// | `90m`, `2h`, `3d` | so long before `now` |
+/// | `today`, `yesterday`, `2024-06-15` | the beginning of that day |
+/// | `9:00` | the latest such time of day |
+/// | `2024-06-15T10:30`, `2024-06-15 10:30` | that time |
+/// | `2024-06-15T10:30:00+02:00` | RFC 3339 |
 ///
 /// # Errors
 /// It is none of these.
-pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let wrong =
-        || "expected an age (90m, 2h, 3d), a date (2024-06-15, in UTC) or a time (2024-06-15T10:30:00Z)".to_owned();
+pub fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    const RIGHT: &str = "write an age (90m, 2h, 3d), today, yesterday, a time (9:00), a date (2024-06-15), or both \
+                         (2024-06-15T10:30, in UTC, or with a zone as in 2024-06-15T10:30:00+02:00)";
+    let wrong = || RIGHT.to_owned();
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
-    if let Ok(date) = text.parse::<civil::Date>() {
-        return TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_err(|_| wrong());
+    if let Some(civil) = civil_time(text, TimeZone::UTC.to_datetime(now)) {
+        return TimeZone::UTC.to_timestamp(civil).map_err(|_| wrong());
     }
     let age = duration::parse(text).map_err(|_| wrong())?;
     now.checked_sub(age).map_err(|_| wrong())
+}
+
+/// A date, a time of day, or both, without a zone.
+fn civil_time(text: &str, now: civil::DateTime) -> Option<civil::DateTime> {
+    let (today, midnight) = (now.date(), civil::Time::midnight());
+    let yesterday = today.yesterday().ok()?;
+    let time_of_day = |text: &str| match text.find(':')? {
+        1 => format!("0{text}").parse::<civil::Time>().ok(),
+        2 => text.parse().ok(),
+        _ => None,
+    };
+    match text {
+        "today" => Some(today.to_datetime(midnight)),
+        "yesterday" => Some(yesterday.to_datetime(midnight)),
+        _ => match time_of_day(text) {
+            Some(time) if time <= now.time() => Some(today.to_datetime(time)),
+            Some(time) => Some(yesterday.to_datetime(time)),
+            // The parser would skip a zone that it cannot use.
+            None => text.parse().ok().filter(|_| text.chars().all(|c| c.is_ascii_digit() || "-:.Tt ".contains(c))),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -111,17 +144,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_as_people_write_them() {
+    fn times_as_people_write_them() {
         let now: Timestamp = "2024-06-15T10:30:00Z".parse().unwrap();
-        let check = |text: &str, expected: &str| assert_eq!(moment(text, now).unwrap().to_string(), expected, "{text}");
+        let check = |text: &str, expected: &str| assert_eq!(time(text, now).unwrap().to_string(), expected, "{text}");
         check("90m", "2024-06-15T09:00:00Z");
         check("2h", "2024-06-15T08:30:00Z");
         check("3d", "2024-06-12T10:30:00Z");
         check("1w", "2024-06-08T10:30:00Z");
+        check("today", "2024-06-15T00:00:00Z");
+        check("yesterday", "2024-06-14T00:00:00Z");
+        check("9:00", "2024-06-15T09:00:00Z");
+        check("09:00:30", "2024-06-15T09:00:30Z");
+        check("23:00", "2024-06-14T23:00:00Z");
         check("2024-06-01", "2024-06-01T00:00:00Z");
+        check("2024-06-01T23:00", "2024-06-01T23:00:00Z");
+        check("2024-06-01 23:00:05", "2024-06-01T23:00:05Z");
+        check("2024-06-01T23:00Z", "2024-06-01T23:00:00Z");
         check("2024-06-01T12:00:00+02:00", "2024-06-01T10:00:00Z");
-        for wrong in ["", "yesterday", "2", "2024-13-01", "-2h", "2h ago ago", "9999999999999d"] {
-            assert!(moment(wrong, now).unwrap_err().contains("expected an age"), "{wrong}");
+        let wrong = [
+            "",
+            "tomorrow",
+            "2",
+            "25:00",
+            "9:0",
+            "2024-13-01",
+            "2024-06-01T25:00",
+            "2024-06-01T23:00[Europe/Berlin]",
+            "2024-06-01T23:00 Berlin",
+            "-2h",
+            "2h ago ago",
+            "9999999999999d",
+        ];
+        for wrong in wrong {
+            assert!(time(wrong, now).unwrap_err().starts_with("write an age"), "{wrong}");
         }
     }
 

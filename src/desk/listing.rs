@@ -3,7 +3,10 @@
 //! Kept are the lines that will be shown, and the id of every other job (about 100 bytes): copies of a job may lie far
 //! apart. Bodies, histories and headers are dropped as soon as a record has been read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -30,6 +33,8 @@ pub struct Line {
     pub campaign: String,
     /// Target key.
     pub target: String,
+    /// The event's `leadId`.
+    pub lead: Option<String>,
     /// The event's `submissionId`, where AMQP can carry it.
     pub submission: Option<String>,
     /// Attempts made since it was first published or last replayed.
@@ -196,6 +201,7 @@ fn line(record: &Record, job: &Job, copies: u64) -> Line {
         organization: job.organization.clone(),
         campaign: job.campaign.clone(),
         target: job.target.to_string(),
+        lead: job.lead_id().map(Cow::into_owned),
         submission: job.submission.clone(),
         attempts: job.attempt,
         replays: job.replays,

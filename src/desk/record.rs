@@ -61,6 +61,11 @@ pub enum Reason {
     Unsaid,
 }
 
+/// The label of [`Reason::DeadLettered`].
+pub(super) const DEAD_LETTERED: &str = "dead_lettered";
+/// The label of [`Reason::Unsaid`].
+pub(super) const UNSAID: &str = "unknown";
+
 impl Reason {
     /// The word in tables, JSON and filters.
     pub fn label(&self) -> &str {
@@ -68,8 +73,8 @@ impl Reason {
             Reason::Known(reason) => reason.label(),
             Reason::Rejected(reason) => reason.label(),
             Reason::Newer(label) => label,
-            Reason::DeadLettered => "dead_lettered",
-            Reason::Unsaid => "unknown",
+            Reason::DeadLettered => DEAD_LETTERED,
+            Reason::Unsaid => UNSAID,
         }
     }
 

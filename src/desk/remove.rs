@@ -19,7 +19,7 @@ pub enum RemoveError {
     #[error(transparent)]
     Visit(#[from] VisitError),
     /// The file cannot be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {}", crate::os_error::words(.source))]
     File {
         /// Which.
         path: String,

@@ -36,7 +36,7 @@ impl Selection {
     /// Something is shorter than [`SHORTEST`].
     pub fn new(said: &[String]) -> Result<Selection, String> {
         match said.iter().find(|id| id.chars().count() < SHORTEST) {
-            Some(short) => Err(format!("\"{short}\" is too short for an id: at least {SHORTEST} characters of it")),
+            Some(short) => Err(format!("this id is too short: \"{short}\" has fewer than {SHORTEST} characters")),
             None => Ok(Selection { said: said.to_vec(), whole: false }),
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         check(&["wh_eeeeee"], &there, &[], &["wh_eeeeee"], &[]);
         check(&["wh_aaa"], &there, &[], &[], &[("wh_aaa", &["wh_aaaabbbb", "wh_aaaacccc"])]);
         check(&["wh_aaaa"], &["wh_aaaa", "wh_aaaab"], &["wh_aaaa"], &[], &[]);
-        assert!(Selection::new(&["wh_aa".to_owned()]).unwrap_err().contains("at least 6"));
+        assert!(Selection::new(&["wh_aa".to_owned()]).unwrap_err().contains("fewer than 6"));
     }
 
     #[test]

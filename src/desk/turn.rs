@@ -9,7 +9,10 @@ use lapin::{
 };
 
 use super::visit::VisitError;
-use crate::broker::reply::{self, ACCESS_REFUSED, RESOURCE_LOCKED};
+use crate::broker::{
+    connection,
+    reply::{self, ACCESS_REFUSED, RESOURCE_LOCKED},
+};
 
 /// Longest wait for another visitor to leave: a paced replay holds the lock for a minute at a time.
 const TURN: Duration = Duration::from_secs(90);
@@ -82,5 +85,5 @@ pub(super) async fn lock(
 }
 
 fn lost(error: lapin::Error) -> VisitError {
-    VisitError::Lost(error.to_string())
+    VisitError::Lost(connection::words(&error))
 }

@@ -62,25 +62,37 @@ const GIVING_BACK: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum VisitError {
     /// The broker cannot be reached.
-    #[error("cannot connect to {0}; see amqp.urls")]
+    #[error("cannot connect to {0}")]
     Connect(#[from] ConnectError),
     /// There is no such queue.
-    #[error("there is no queue {0}: run `leadhook topology apply`, and see amqp.prefix for its name")]
+    #[error("there is no queue {0}")]
     NoQueue(ShortString),
     /// The user may not read the queue.
     #[error("the user of amqp.urls may not read queue {0}")]
     Forbidden(ShortString),
     /// Another visitor does not leave.
-    #[error(
-        "somebody else is at the failed queue with `leadhook failed`, and one at a time may: try again when that has ended"
-    )]
+    #[error("another leadhook command or console is reading the queue, and only one can read it at a time")]
     Busy,
-    /// Somebody asked for the end.
-    #[error("interrupted: what was held is on the failed queue again, in its order")]
+    /// The process was asked to stop.
+    #[error("interrupted: the messages that were held are on the queue again, in their order")]
     Interrupted,
     /// The broker ended it.
-    #[error("the connection to the broker was lost, all that was held is on the failed queue again: {0}")]
+    #[error("lost the connection to the broker, and all messages that were held are on the queue again: {0}")]
     Lost(String),
+}
+
+impl VisitError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            VisitError::Connect(error) => error.help(),
+            VisitError::NoQueue(_) => "run `leadhook topology apply`, or correct amqp.prefix, which begins the name",
+            VisitError::Forbidden(_) => "give the user of amqp.urls read permission on the queue",
+            VisitError::Busy => "try again when it has ended",
+            VisitError::Interrupted => "run the command again to do the rest",
+            VisitError::Lost(_) => "run the command again",
+        }
+    }
 }
 
 /// A visit.
@@ -334,7 +346,7 @@ fn unreadable(error: lapin::Error, queue: &ShortString) -> VisitError {
 }
 
 fn lost(error: lapin::Error) -> VisitError {
-    VisitError::Lost(error.to_string())
+    VisitError::Lost(connection::words(&error))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub enum Action {
 /// Why a text is no script.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{entry}` is no reply: write a status such as 200 or 429:7 (with Retry-After), or hang, drip, endless, close, \
+    "`{entry}` is not a reply: write a status such as 200 or 429:7 (with Retry-After), or hang, drip, endless, close, \
      reset, garbage; add @250ms for a delay and x3 to repeat"
 )]
 pub struct ScriptError {

@@ -30,6 +30,13 @@ pub(super) fn variable(key: &str) -> String {
 /// (`LEADHOOK_SERVICE_HOST`, `LEADHOOK_PORT`) into every pod beside a service named leadhook.
 pub(super) const PREFIX: &str = "LEADHOOK__";
 
+/// The setting whose variable was written with single underscores: `LEADHOOK_AMQP_URLS` instead of `LEADHOOK__AMQP__URLS`.
+/// Kubernetes makes no such names: its own end in `_HOST`, `_PORT`, `_PROTO` or `_ADDR`.
+pub(super) fn with_single_underscores(name: &str) -> Option<&'static str> {
+    let plain = |name: &str| name.replace("__", "_");
+    KEYS.iter().map(|key| key.name).find(|key| plain(&variable(key)) == plain(name))
+}
+
 /// Every setting, section by section.
 pub fn reference() -> &'static [Key] {
     KEYS

@@ -29,7 +29,7 @@ pub use problem::{Place, Problem, Problems};
 pub const DEFAULT_FILE: &str = "config/leadhook.toml";
 
 /// Loads and checks the settings: compiled-in defaults, then `file` (which must be there) or [`DEFAULT_FILE`] (which may
-/// be missing), then `env`, of which only names with `LEADHOOK__` are looked at, then `store` as `store.path`.
+/// be missing), then `env`, of which only names with `LEADHOOK_` are looked at, then `store` as `store.path`.
 ///
 /// # Errors
 /// All problems at once.
@@ -80,7 +80,7 @@ pub fn store_alone(
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(keys::PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
+        name.starts_with("LEADHOOK_").then(|| (name, value.to_string_lossy().into_owned()))
     })
 }
 

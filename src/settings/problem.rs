@@ -70,9 +70,9 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [one] => write!(f, "the settings have a problem:\n  {one}"),
+            [one] => write!(f, "cannot use the settings: {one}"),
             all => {
-                write!(f, "the settings have {} problems:", all.len())?;
+                write!(f, "cannot use the settings: {} problems", all.len())?;
                 all.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
             }
         }

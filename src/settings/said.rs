@@ -20,6 +20,7 @@ use super::{
     keys,
     problem::{Place, Problems},
 };
+use crate::os_error;
 
 /// The commented default file, compiled in.
 pub(super) const DEFAULTS: &str = include_str!("../../config/leadhook.toml");
@@ -87,9 +88,8 @@ fn read(source: Source<'_>, problems: &mut Problems) -> Option<(PathBuf, String)
         Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             let text = match error.kind() {
-                io::ErrorKind::NotFound => "there is no such file".to_owned(),
                 io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
-                _ => format!("cannot be read: {error}"),
+                _ => os_error::words(&error),
             };
             problems.add(Place::WholeFile(path.to_owned()), None, text);
             None
@@ -168,7 +168,13 @@ fn variables(
 ) -> BTreeMap<&'static str, (String, String)> {
     let mut known = BTreeMap::new();
     for (name, value) in env {
-        let Some(rest) = name.strip_prefix(keys::PREFIX) else { continue };
+        let Some(rest) = name.strip_prefix(keys::PREFIX) else {
+            if let Some(key) = keys::with_single_underscores(&name) {
+                let text = format!("is not read: did you mean {}, with two underscores?", keys::variable(key));
+                problems.add(Place::Variable(name), None, text);
+            }
+            continue;
+        };
         match keys::reference().iter().find(|key| key.variable() == name) {
             Some(_) if value.is_empty() => {}
             Some(key) => {

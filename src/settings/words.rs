@@ -242,10 +242,10 @@ pub(super) fn credential(text: &str) -> Result<Credential, String> {
     Ok(Credential { name: name.to_owned(), role, digest: kept })
 }
 
-/// A console that anybody in the network could use.
+/// A console that every client in the network could use.
 pub(super) fn open_to_all(listen: SocketAddr, credentials: &[Credential]) -> Option<String> {
     (!listen.ip().is_loopback() && credentials.is_empty()).then(|| {
-        format!("{listen} is beyond loopback, and there are no console.credentials: anybody could look at leads")
+        format!("{listen} is beyond loopback, and there are no console.credentials: every client could see leads")
     })
 }
 

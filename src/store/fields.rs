@@ -173,7 +173,7 @@ pub fn is_id(id: &str) -> bool {
 pub(super) const ID_RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 . _ : -";
 
 /// The known word that `word` was probably meant to be. Case, `-` and `_` do not count.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |word: &str| word.to_lowercase().replace(['-', '_', ' '], "");
     let meant = plain(word);
     known

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::problem::{Place, Problems};
+use crate::os_error;
 
 /// All files of a store together: 16 MiB is several ten thousand campaigns.
 const LARGEST_STORE: u64 = 16 * 1024 * 1024;
@@ -80,7 +81,7 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Source> {
                 left -= bytes.len() as u64;
                 sources.push(Source { file: name.into(), format, bytes, open_to_all });
             }
-            Err(error) => problems.general(format!("{name}: cannot be read: {}", reason(&error))),
+            Err(error) => problems.general(format!("{name}: cannot be read: {}", os_error::words(&error))),
         }
     }
     sources
@@ -88,16 +89,19 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Source> {
 
 fn list(path: &Path) -> Result<Vec<(PathBuf, Format)>, String> {
     let name = path.display();
-    let metadata = std::fs::metadata(path)
-        .map_err(|error| format!("{name}: cannot be read: {}; `store.path` names the webhook store", reason(&error)))?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        format!("{name}: cannot be read: {}; `store.path` names the webhook store", os_error::words(&error))
+    })?;
     if !metadata.is_dir() {
         let format = Format::of(path)
             .ok_or_else(|| format!("{name}: is of no known kind; a store file ends in .yaml, .yml or .toml"))?;
         return Ok(vec![(path.to_owned(), format)]);
     }
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(|error| format!("{name}: cannot be listed: {}", reason(&error)))? {
-        let entry = entry.map_err(|error| format!("{name}: cannot be listed: {}", reason(&error)))?;
+    for entry in
+        std::fs::read_dir(path).map_err(|error| format!("{name}: cannot be listed: {}", os_error::words(&error)))?
+    {
+        let entry = entry.map_err(|error| format!("{name}: cannot be listed: {}", os_error::words(&error)))?;
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
         let path = entry.path();
         if let Some(format) = Format::of(&path).filter(|_| !hidden && !path.is_dir()) {
@@ -120,13 +124,4 @@ fn read_file(path: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     Ok((bytes, metadata.permissions().mode() & 0o004 != 0))
-}
-
-/// What went wrong in words that are the same everywhere, without error numbers.
-pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission is denied".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -36,7 +36,7 @@ mod tests;
 pub use declared::UnselectedEvents;
 pub use effective::{Campaign, CampaignRule, Organization, Origin, Origins, Webhook};
 pub use event_set::EventSet;
-pub use fields::is_id;
+pub use fields::{is_id, nearest};
 pub use identity::Identity;
 pub use live::{LiveStore, ReloadReport, StoreStatus};
 pub use load::load;

@@ -16,8 +16,8 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{document::KeyPath, files::reason, problem::Place};
-use crate::settings;
+use super::{document::KeyPath, problem::Place};
+use crate::{os_error, settings};
 
 /// Largest secret file in bytes: no HTTP server takes a longer header.
 const LARGEST_FILE: u64 = 64 * 1024;
@@ -172,10 +172,10 @@ fn read_file(name: &str, directory: Option<&Path>) -> Reading {
         ));
     }
     let unreadable =
-        |error: std::io::Error| format!("names the file `{name}`, which cannot be read: {}", reason(&error));
-    let directory = directory
-        .canonicalize()
-        .map_err(|error| format!("names a file, but `secrets.directory` cannot be read: {}", reason(&error)))?;
+        |error: std::io::Error| format!("names the file `{name}`, which cannot be read: {}", os_error::words(&error));
+    let directory = directory.canonicalize().map_err(|error| {
+        format!("names a file, but `secrets.directory` cannot be read: {}", os_error::words(&error))
+    })?;
     let path = directory.join(name).canonicalize().map_err(unreadable)?;
     if !path.starts_with(&directory) {
         return Err(format!("names the file `{name}`, which is a link out of `secrets.directory`"));

@@ -154,11 +154,11 @@ await go(page, "/failed");
 await page.click("tbody tr:nth-child(1) input[type=checkbox]");
 await page.click("tbody tr:nth-child(2) input[type=checkbox]");
 await click("button[value=replay]");
-expect((await text()).includes("2 jobs would be put back"), "a preview of two");
+expect((await text()).includes("2 jobs would be replayed"), "a preview of two");
 await click("form[action='/failed/replay'] button");
 await audit(page, "work");
 let said = await ended("replay of two");
-expect(said.includes("2 jobs put back"), said);
+expect(said.includes("2 jobs replayed"), said);
 
 await go(page, "/failed?reason=gone");
 await page.click("input[value=matching]");
@@ -176,7 +176,7 @@ await click("form[action='/failed/replay'] button");
 said = await ended("replay of all");
 console.log(`replay of all took ${Math.round(performance.now() - begun)} ms`);
 // Nine of them are told to have been delivered in the meantime: they have the same ids as events that were.
-expect(/7,49\d jobs put back/.test(said) && said.includes("9 jobs left: delivered already"), said);
+expect(/7,49\d jobs replayed/.test(said) && said.includes("9 jobs left: delivered already"), said);
 await audit(page, "work done");
 
 await browser.close();

@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
     eventually("five have failed", async || (world.ready("failed").await == 5).then_some(())).await;
     fail(&world).await;
     let mut command = leadhook(&world.url);
-    command.arg("--store").arg(world.store_path()).arg("console");
+    command.arg("console").arg("--store").arg(world.store_path());
     command.envs([
         log,
         ("LEADHOOK__CONSOLE__LISTEN", "127.0.0.1:0"),

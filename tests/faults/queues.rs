@@ -192,7 +192,8 @@ async fn a_cancelled_consumer_costs_no_event_in_flight() {
     })
     .await;
     trial.proxy.go_on(Which::Publish);
-    eventually("consuming again", async || trial.workers[0].log().contains("broker reachable again").then_some(())).await;
+    eventually("consuming again", async || trial.workers[0].log().contains("broker reachable again").then_some(()))
+        .await;
     trial.broke("the queue was deleted", 0);
     trial.adds_up().await;
 }

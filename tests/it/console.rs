@@ -36,9 +36,9 @@ pub async fn console(world: &World, environment: &[(&str, &str)]) -> Console {
 pub fn command(world: &World) -> Command {
     let mut command = leadhook(&world.url);
     command
+        .arg("console")
         .arg("--store")
         .arg(world.store_path())
-        .arg("console")
         .env("LEADHOOK__CONSOLE__LISTEN", "127.0.0.1:0")
         .env("LEADHOOK__LOG__FORMAT", "json");
     command

@@ -182,12 +182,16 @@ async fn filters_limits_and_times() {
     assert_eq!(found(&["--event", "lead.failed"]).await, 0);
     assert_eq!(found(&["--state", "delivered,failed"]).await, 20);
     assert_eq!(found(&["--state", "failed"]).await, 0);
+    assert_eq!(found(&["--state", "retrying,retry"]).await, 0);
     assert_eq!(found(&["--limit", "3"]).await, 3);
     assert_eq!(found(&["--since", "1h"]).await, 20);
     assert_eq!(found(&["--before", "1h", "--since", "2h"]).await, 0);
     let (code, out, _) = said(&world, &["deliveries", "--lead", "nobody"]).await;
     assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains("nothing found in all of the log"), "{out}");
+    assert!(out.contains("nothing found in the whole log"), "{out}");
+    let (code, _, err) = said(&world, &["deliveries", "--target", "acme/EVN"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("help: the webhook store has no target acme/EVN"), "{err}");
     worker.stop().await;
 }
 

@@ -13,6 +13,7 @@ mod fairness; // bad targets cost their neighbours nothing, and no target gets m
 mod hostile; // receivers that mean harm
 mod logging; // what the worker says in its log, and how often
 mod marked; // secrets and lead data in everything that comes out
+mod messages; // bad input, invocation by invocation
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver

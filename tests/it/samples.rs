@@ -112,7 +112,7 @@ fn check(store: &str) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEBHOOK_")) {
         command.env_remove(name);
     }
-    command.args(["--store", store, "check", "--json"]);
+    command.args(["check", "--store", store, "--json"]);
     command
 }
 

@@ -150,7 +150,7 @@ async fn the_plan_is_printed_with_counts_and_without_a_broker() {
     let (exit, text, warning) = world.topology(&["plan"], &away);
     assert_eq!(exit, 0);
     assert!(text.contains("  ?  delivery limit 100, dead-letters to leadhook.failed"), "{text}");
-    assert!(warning.contains("not known") && !warning.contains("hidden"), "{warning}");
+    assert!(warning.contains("are not counted") && !warning.contains("hidden"), "{warning}");
     let plan: Value = serde_json::from_str(&world.topology(&["plan", "--json"], &away).1).unwrap();
     assert_eq!((&plan["counted"], &plan["queues"][0]["ready"]), (&json!(false), &Value::Null));
     for command in ["apply", "check"] {
@@ -320,7 +320,7 @@ async fn a_check_with_the_management_api_compares_everything() {
     world.publish_to("", "leadhook.delay.9000000", b"{}", BasicProperties::default()).await;
     let (exit, text, _) = world.topology(&["check"], &[management()]);
     assert_eq!(exit, 1);
-    assert!(text.contains("leadhook.delay.9000000 with 2 jobs: no setting uses it any more"), "{text}");
+    assert!(text.contains("unused: queue leadhook.delay.9000000 with 2 jobs"), "{text}");
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ impl World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let log = self.directory.path().join(format!("worker-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
         let mut command = leadhook(&self.url);
-        command.arg("--store").arg(self.store_path()).arg("run");
+        command.arg("run").arg("--store").arg(self.store_path());
         command.envs(environment.iter().copied());
         Worker::spawn(command, log)
     }
@@ -154,7 +154,7 @@ impl World {
     /// A command of the binary in this world.
     pub fn command(&self) -> Command {
         let mut command = leadhook(&self.url);
-        command.arg("--store").arg(self.store_path());
+        command.env("LEADHOOK__STORE__PATH", self.store_path());
         command
     }
 

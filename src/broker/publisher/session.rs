@@ -340,7 +340,7 @@ fn lost(error: &lapin::Error) -> PublishError {
         ErrorKind::ProtocolError(cause) if is_soft(cause) => {
             PublishError::ChannelClosed { code: cause.get_id(), text: cause.get_message().to_string() }
         }
-        _ => PublishError::Lost(error.to_string()),
+        _ => PublishError::Lost(connection::words(error)),
     }
 }
 

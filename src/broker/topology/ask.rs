@@ -79,7 +79,8 @@ impl<'a> Asker<'a> {
         }
         let gone = || TopologyError::Lost("the channel is gone".to_owned());
         let connection = self.connection.ok_or_else(gone)?;
-        let channel = connection::channel(connection).await.map_err(|error| TopologyError::Lost(error.to_string()))?;
+        let channel =
+            connection::channel(connection).await.map_err(|error| TopologyError::Lost(connection::words(&error)))?;
         Ok(self.channel.insert(channel).clone())
     }
 

@@ -10,7 +10,10 @@ use std::fmt;
 use lapin::{ErrorKind, types::ShortString};
 
 use super::{Problem, Property, Queue, Thing, TopologyError};
-use crate::broker::reply::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED};
+use crate::broker::{
+    connection,
+    reply::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED},
+};
 
 /// What was asked of the broker.
 pub(super) enum Task<'a> {
@@ -95,7 +98,7 @@ impl Refused {
             ErrorKind::ProtocolError(cause) => {
                 Ok(Refused { code: cause.get_id(), text: cause.get_message().to_string() })
             }
-            _ => Err(TopologyError::Lost(error.to_string())),
+            _ => Err(TopologyError::Lost(connection::words(&error))),
         }
     }
 

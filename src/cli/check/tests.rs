@@ -37,10 +37,20 @@ fn defaults() -> Settings {
     settings::load(Some(&file), None, std::iter::empty()).unwrap()
 }
 
+fn check(
+    settings: Result<&Settings, &settings::Problems>,
+    store: Option<Result<&Store, &Problems>>,
+    json: bool,
+) -> (String, Exit) {
+    let report = report(settings, store, false);
+    let text = if json { serde_json::to_string(&report).unwrap() } else { report.text(Terminal::plain()) };
+    (text, report.exit())
+}
+
 #[test]
-fn a_good_configuration_is_summarized() {
+fn problems_come_first_and_the_summary_follows() {
     let store = load(YAML).unwrap();
-    let (text, exit) = check(Ok(&defaults()), Some(Ok(&store)), Terminal::plain(), false);
+    let (text, exit) = check(Ok(&defaults()), Some(Ok(&store)), false);
     assert_eq!(exit, Exit::Ok);
     let expected = "
   2 organizations, 5 listed campaigns, 4 overrides, 6 targets, 2 disabled
@@ -63,22 +73,44 @@ targets by event
 
 notes
   beside the override of campaign few, the organization's target acme still applies for lead.delivered, lead.failed; \
-`unselected_events: drop` in the campaign turns that off
+`unselected_events: drop` in the campaign turns that off";
+    assert!(text.ends_with(expected), "{text}");
+    // A second warning comes where the temporary file is readable for all.
+    assert!(text.starts_with("the configuration can be used, with "), "{text}");
+    let is_warning = |line: &&str| line.starts_with("  warning: ");
+    let warnings: Vec<_> = text.lines().skip(1).take_while(is_warning).collect();
+    let listed = "store.yaml:11:17: organizations.acme.campaigns.listed: the campaign's webhook settings have";
+    assert!(warnings.iter().any(|warning| warning.contains(listed)), "{text}");
+    assert_eq!(report(Ok(&defaults()), Some(Ok(&store)), true).exit(), Exit::Findings, "with --strict");
+}
 
-warnings
-";
-    assert!(text.contains(expected), "{text}");
-    assert!(
-        text.contains("store.yaml:11:17: organizations.acme.campaigns.listed: the campaign's webhook settings have")
-    );
-    assert!(text.ends_with("\nthe configuration is good"), "{text}");
+#[test]
+fn a_configuration_without_problems_is_called_good() {
+    let store = load("organizations: { a: { webhook: { url: 'https://a.example', events: '*' } } }").unwrap();
+    let (text, exit) = check(Ok(&defaults()), Some(Ok(&store)), false);
+    assert_eq!((exit, text.lines().last()), (Exit::Ok, Some("the configuration is good")));
+    assert!(text.starts_with("settings\n"), "{text}");
+}
+
+#[test]
+fn targets_that_must_fail_are_counted_and_nothing_is_called_good() {
+    let store = "organizations:
+  plain: { webhook: { url: 'http://a.example', events: '*' } }
+  inside: { webhook: { url: 'https://10.0.0.1/', events: '*' } }
+  off: { webhook: { enabled: false, url: 'http://b.example', events: '*' } }";
+    let (text, exit) = check(Ok(&defaults()), Some(Ok(&load(store).unwrap())), false);
+    assert_eq!(exit, Exit::Ok);
+    let expected = "the configuration can be used, with 2 warnings; deliveries to 2 enabled targets will fail\n";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("  warning: target plain: the URL begins with http://"), "{text}");
+    assert!(!text.contains("is good"), "{text}");
 }
 
 #[test]
 fn nothing_secret_is_shown() {
     let store = load(YAML).unwrap();
     for json in [false, true] {
-        let (text, _) = check(Ok(&defaults()), Some(Ok(&store)), Terminal::plain(), json);
+        let (text, _) = check(Ok(&defaults()), Some(Ok(&store)), json);
         for secret in ["qu3ry", "t0ken", "s3cret", "MDEy", "guest"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
@@ -89,14 +121,14 @@ fn nothing_secret_is_shown() {
 fn the_problems_of_both_configurations_come_together() {
     let bad_settings = settings::load(Some(Path::new("absent.toml")), None, std::iter::empty()).unwrap_err();
     let bad_store = load("organizations: { a: { webhook: { url: 'https://a.example', timeout: 0 } } }").unwrap_err();
-    let (text, exit) = check(Err(&bad_settings), Some(Err(&bad_store)), Terminal::plain(), false);
+    let (text, exit) = check(Err(&bad_settings), Some(Err(&bad_store)), false);
     assert_eq!(exit, Exit::Usage);
     for part in ["absent.toml", "organizations.a.webhook: lacks `events`", "organizations.a.webhook.timeout: is 0"] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert!(text.ends_with("\nthe configuration cannot be used"), "{text}");
+    assert!(text.starts_with("the configuration cannot be used: 3 errors\n  error: absent.toml: "), "{text}");
 
-    let (text, exit) = check(Err(&bad_settings), None, Terminal::plain(), true);
+    let (text, exit) = check(Err(&bad_settings), None, true);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((exit, &json["ok"], &json["store"]), (Exit::Usage, &false.into(), &serde_json::Value::Null));
 }
@@ -104,7 +136,7 @@ fn the_problems_of_both_configurations_come_together() {
 #[test]
 fn problems_come_in_parts_for_programs() {
     let problems = load("organizations:\n  a: { webhook: { enabled: maybe } }\n").unwrap_err();
-    let (text, _) = check(Ok(&defaults()), Some(Err(&problems)), Terminal::plain(), true);
+    let (text, _) = check(Ok(&defaults()), Some(Err(&problems)), true);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let problem = &json["store_problems"][0];
     assert_eq!((&problem["line"], &problem["column"]), (&2.into(), &28.into()));
@@ -118,7 +150,7 @@ fn settings_and_store_must_fit() {
         load("organizations: { a: { webhook: { url: 'https://a.example', events: '*', timeout: 90 } } }").unwrap();
     let mut settings = defaults();
     settings.shutdown.grace = Duration::from_secs(60);
-    let (text, exit) = check(Ok(&settings), Some(Ok(&store)), Terminal::plain(), false);
+    let (text, exit) = check(Ok(&settings), Some(Ok(&store)), false);
     assert_eq!(exit, Exit::Usage);
     assert!(text.contains("shutdown.grace"), "{text}");
 }

@@ -7,60 +7,89 @@ use std::{
     time::Duration,
 };
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Source, refusal, unwritable, words};
+use super::{Source, refusal, words};
 use crate::{
     cli::{
-        arguments::{About, moment},
+        arguments::{About, FILTERS, OUTPUT, Output, Window, number},
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
         readable::{age, clock, counted},
     },
+    delivery::outcome::FailReason,
     delivery_log::{Deliveries, Delivery, Filter, Start, What, batch::Batch},
-    desk::selection::shortened,
+    desk::{filter, selection::shortened},
+    fairness::ParkReason,
+    rejection::RejectReason,
+    settings::Settings,
+    store::NoTarget,
 };
 
-/// How far back is looked where nothing narrow is asked for.
+/// How far back to look without a lead, a submission or an id.
 const LATELY: Duration = Duration::from_secs(86_400);
 
 /// Shortest id in a table.
 const ID: usize = 12;
 
+// Filters and output of the list.
 #[derive(clap::Args)]
 pub(super) struct ListArgs {
-    /// Only the delivery with this webhook-id, or beginning of one
-    #[arg(long, value_name = "ID")]
+    /// Only the delivery with this webhook-id, or with this beginning of it
+    #[arg(long, value_name = "ID", help_heading = FILTERS)]
     id: Option<String>,
     #[command(flatten)]
     about: About,
-    /// Only what stands so now: delivered, retry, failed, parked, no_target, rejected, replayed, discarded, requeued; several
-    /// with commas
-    #[arg(long, value_name = "STATE", value_parser = state, value_delimiter = ',')]
+    /// Only deliveries whose latest state is this one; several with commas
+    #[arg(long, value_name = "STATE", value_parser = state(), value_delimiter = ',', help_heading = FILTERS)]
     state: Vec<What>,
-    /// Only what ended, or was last attempted, so: timeout, status, exhausted ...
-    #[arg(long, value_name = "WORD")]
+    /// Only deliveries whose latest attempt had this result, or that ended for this reason, such as timeout or exhausted
+    #[arg(long, value_name = "ERROR", value_parser = error(), hide_possible_values = true, help_heading = FILTERS)]
     error: Option<String>,
-    /// Only what happened at this time or later: an age (90m, 2h, 3d), a date (2024-06-15, UTC) or RFC 3339 [default: 1d,
-    /// without limit for a lead, a submission or an id]
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    since: Option<Timestamp>,
-    /// Only what happened before this time
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    before: Option<Timestamp>,
-    /// Show at most N deliveries, the latest
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
-    /// Show each record as it is written, from now on
-    #[arg(long, conflicts_with_all = ["since", "before", "limit"])]
+    #[command(flatten)]
+    window: Window,
+    /// Print each record as it is written, from now on
+    #[arg(short, long, conflicts_with_all = ["since", "before", "limit"])]
     follow: bool,
-    /// Print one JSON object; with --follow one a line
-    #[arg(long)]
-    json: bool,
+    /// Print at most N deliveries, the latest
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = number(1..=100_000_u32),
+        help_heading = OUTPUT
+    )]
+    limit: u32,
+    #[command(flatten)]
+    output: Output,
 }
 
-fn state(word: &str) -> Result<What, String> {
-    What::parse(word).ok_or_else(|| format!("expected one of {}", What::ALL.map(What::name).join(", ")))
+/// Reads a state: the words of the output, and those of JSON.
+fn state() -> impl TypedValueParser<Value = What> {
+    let value = |what: What| match words::state(what) {
+        word if word == what.name() => PossibleValue::new(word),
+        // A word with a blank would need quotes in the shell.
+        word if word.contains(' ') => PossibleValue::new(what.name()).alias(word),
+        word => PossibleValue::new(word).alias(what.name()),
+    };
+    PossibleValuesParser::new(What::ALL.map(value)).try_map(|word| {
+        let meant = What::ALL.into_iter().find(|what| [what.name(), words::state(*what)].contains(&word.as_str()));
+        meant.ok_or("it is not a state")
+    })
+}
+
+/// Reads the result of an attempt, or a reason why a delivery ended.
+fn error() -> PossibleValuesParser {
+    let mut words: Vec<&str> = filter::errors().into_iter().chain(FailReason::ALL.map(FailReason::label)).collect();
+    words.extend(NoTarget::ALL.map(NoTarget::name));
+    words.extend(RejectReason::ALL.map(RejectReason::label));
+    words.extend(ParkReason::ALL.map(ParkReason::label));
+    words.push("proxy");
+    words.sort_unstable();
+    words.dedup();
+    PossibleValuesParser::new(words)
 }
 
 impl ListArgs {
@@ -68,46 +97,51 @@ impl ListArgs {
         self.follow
     }
 
-    /// What is asked for, without times.
+    /// The filter without its times.
     fn filter(&self) -> Filter {
         let About { lead, submission, campaign, organization, target, event } = self.about.clone();
         let id = self.id.clone();
         Filter { id, lead, submission, campaign, organization, target, event, since: None, before: None }
     }
 
-    /// The beginning of what is looked at.
+    /// The time from which on to look.
     fn since(&self, filter: &Filter, now: Timestamp) -> Option<Timestamp> {
         let lately = || (!filter.is_narrow()).then(|| now.checked_sub(LATELY).unwrap_or(Timestamp::UNIX_EPOCH));
-        self.since.or_else(lately)
+        self.window.since.or_else(lately)
     }
 }
 
-pub(super) async fn run(args: &ListArgs, source: &Source<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &ListArgs, source: &Source<'_>, settings: &Settings) -> Result<Exit, Refusal> {
+    args.window.tell();
     let now = Timestamp::now();
     let filter = args.filter();
-    let filter = Filter { since: args.since(&filter, now), before: args.before, ..filter };
+    let filter = Filter { since: args.since(&filter, now), before: args.window.before, ..filter };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut deliveries = Deliveries::new(limit, args.state.clone(), args.error.clone());
     let mut records = 0_u64;
     source
-        .read(&filter, args.json, |_, entry| {
+        .read(&filter, args.output.json, |_, entry| {
             records += 1;
             deliveries.add(entry);
         })
         .await?;
     let (deliveries, more) = deliveries.finish();
     let answer = Answer { since: filter.since, records, more, deliveries };
-    let told = match args.json {
+    let told = match args.output.json {
         true => output::print_json(&answer),
-        false => output::print(answer.text(Terminal::detect(), now)),
+        false => output::print(answer.text(args.output.terminal(), now)),
     };
-    told.map_err(unwritable)?;
-    Ok(if answer.deliveries.is_empty() { Exit::Findings } else { Exit::Ok })
+    told.map_err(|error| Refusal::unwritable(&error))?;
+    if answer.deliveries.is_empty() {
+        args.about.explain_nothing(settings);
+        return Ok(Exit::Findings);
+    }
+    Ok(Exit::Ok)
 }
 
 #[derive(Serialize)]
 struct Answer {
-    /// From when on was looked; none: from the oldest record that is kept.
+    /// Start of the time that was read; null: the oldest record.
     since: Option<Timestamp>,
     /// Records that match.
     records: u64,
@@ -120,7 +154,7 @@ impl Answer {
     fn text(&self, terminal: Terminal, now: Timestamp) -> String {
         let looked = match self.since {
             Some(since) => format!("since {} (--since looks further back)", clock(since)),
-            None => "in all of the log".to_owned(),
+            None => "in the whole log".to_owned(),
         };
         if self.deliveries.is_empty() {
             return format!("nothing found {looked}");
@@ -136,7 +170,7 @@ impl Answer {
             false => writeln!(text, "{} {looked}", counted(shown, "delivery", "deliveries")),
         };
         if terminal.interactive {
-            let hint = "the whole story: leadhook deliveries show ID";
+            let hint = "all records of one delivery: leadhook deliveries show ID";
             let _ = writeln!(text, "{}", terminal.paint(Tone::Quiet, hint));
         }
         text.trim_end().to_owned()
@@ -171,11 +205,11 @@ impl Answer {
     }
 }
 
-/// Shows records as they are written, until it is interrupted.
+/// Prints records as they are written, until it is interrupted.
 pub(super) async fn follow(args: &ListArgs, source: &Source<'_>) -> Result<Exit, Refusal> {
     let filter = args.filter();
     let mut reader = source.open(Start::Now).await?;
-    let terminal = Terminal::detect();
+    let terminal = args.output.terminal();
     while let Some(message) = reader.next().await.map_err(refusal)? {
         let Some(batch) = Batch::read(&message) else { continue };
         let wanted = batch.entries().filter(|entry| {
@@ -185,14 +219,14 @@ pub(super) async fn follow(args: &ListArgs, source: &Source<'_>) -> Result<Exit,
                 && args.error.as_deref().is_none_or(|error| said.contains(&Some(error)))
         });
         for entry in wanted {
-            let line = match args.json {
+            let line = match args.output.json {
                 true => serde_json::to_string(&entry).unwrap_or_default(),
                 false => line(&entry, terminal),
             };
-            // Who reads along may go.
+            // The reader of the output may stop reading.
             match writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush()) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
-                told => told.map_err(unwritable)?,
+                told => told.map_err(|error| Refusal::unwritable(&error))?,
             }
         }
     }

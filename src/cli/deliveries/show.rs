@@ -5,48 +5,45 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Source, unwritable, words};
+use super::{Source, words};
 use crate::{
     cli::{
-        arguments::moment,
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, human_duration},
+        arguments::{FILTERS, Output, time},
+        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help, human_duration},
         readable::age,
     },
     delivery_log::{Entry, Filter, What},
 };
 
-/// Records that are kept of one delivery; beyond, the first and the latest.
+/// Most records of one delivery that are kept; of more, the first and the latest ones.
 const KEPT: usize = 1_000;
 
-/// Ids that are kept where a beginning fits several.
+/// Most ids that are named where a beginning fits several.
 const CANDIDATES: usize = 10;
 
-/// Tell the story of one delivery, record by record
+/// Show all records of one delivery, from the first attempt to the latest
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 shown, 1 no such delivery in the log, 2 the beginning of an id fits several, 3 broker or log not there.")]
+#[command(after_help = after_help(
+    "leadhook deliveries show wh_31b12f9c\nleadhook deliveries show wh_31b12f9c --since yesterday --json",
+    "the log has no such delivery"
+))]
 pub(super) struct Args {
     /// The webhook-id, or its beginning (at least 6 characters)
     #[arg(value_name = "ID", value_parser = id)]
     id: String,
-    /// Look no further back than this: an age (90m, 2h, 3d), a date (2024-06-15, UTC) or RFC 3339 [default: all of the log]
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    /// Look no further back than this: an age (3d), a date, or a time in UTC [default: the whole log]
+    #[arg(short, long, value_name = "WHEN", value_parser = time, help_heading = FILTERS)]
     since: Option<Timestamp>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn id(text: &str) -> Result<String, String> {
     let long_enough = text.trim_start_matches("wh_").chars().count() >= 6;
-    if long_enough {
-        Ok(text.to_owned())
-    } else {
-        Err("is too short for an id: at least 6 characters of it".to_owned())
-    }
+    if long_enough { Ok(text.to_owned()) } else { Err("write at least 6 characters of the webhook-id".to_owned()) }
 }
 
-/// What was told of one id.
+/// The records of one id.
 #[derive(Default)]
 struct Told {
     entries: Vec<(String, Entry<'static>)>,
@@ -57,7 +54,7 @@ pub(super) async fn run(args: &Args, source: &Source<'_>) -> Result<Exit, Refusa
     let filter = Filter { id: Some(args.id.clone()), since: args.since, ..Filter::default() };
     let mut stories: BTreeMap<String, Told> = BTreeMap::new();
     source
-        .read(&filter, args.json, |writer, entry| {
+        .read(&filter, args.output.json, |writer, entry| {
             let Some(id) = entry.id.as_deref() else { return };
             if !stories.contains_key(id) && stories.len() >= CANDIDATES {
                 return;
@@ -76,21 +73,22 @@ pub(super) async fn run(args: &Args, source: &Source<'_>) -> Result<Exit, Refusa
         (Some(told), _) => (args.id.clone(), told),
         (None, 1) => stories.pop_first().unwrap_or_default(),
         (None, 0) => {
-            let text = format!("no delivery in the log has an id that begins with \"{}\"", output::printable(&args.id));
-            return Err(Refusal { exit: Exit::Findings, text });
+            let id = output::printable(&args.id);
+            let text = format!("delivery not found: no webhook-id in the log begins with \"{id}\"");
+            return Err(Refusal::findings(text, "check the id; the log keeps records for delivery_log.maximum_age"));
         }
         (None, _) => {
             let ids: Vec<_> = stories.into_keys().collect();
-            let text = format!("\"{}\" fits several deliveries, write more of it: {}", args.id, ids.join(", "));
-            return Err(Refusal::usage(text));
+            let text = format!("\"{}\" fits several deliveries: {}", output::printable(&args.id), ids.join(", "));
+            return Err(Refusal::usage(text, "write more of the id"));
         }
     };
     let story = Story::new(id, told);
-    let shown = match args.json {
+    let shown = match args.output.json {
         true => output::print_json(&story),
-        false => output::print(story.text(Terminal::detect(), Timestamp::now())),
+        false => output::print(story.text(args.output.terminal(), Timestamp::now())),
     };
-    shown.map_err(unwritable)?;
+    shown.map_err(|error| Refusal::unwritable(&error))?;
     Ok(Exit::Ok)
 }
 
@@ -112,7 +110,7 @@ struct Record {
 }
 
 impl Story {
-    /// Puts the records in order: workers send theirs with a short delay.
+    /// Sorts the records: workers send theirs with a short delay.
     fn new(id: String, told: Told) -> Story {
         let mut records: Vec<_> =
             told.entries.into_iter().map(|(worker, entry)| Record { time: entry.time(), worker, entry }).collect();

@@ -1,4 +1,4 @@
-//! How a record reads.
+//! Words for records of the delivery log.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::{
     delivery_log::{Entry, What},
 };
 
-/// How a delivery stands, for a table.
+/// The state of a delivery.
 pub(crate) fn state(what: What) -> &'static str {
     match what {
         What::Delivered => "delivered",
@@ -24,7 +24,7 @@ pub(crate) fn state(what: What) -> &'static str {
     }
 }
 
-/// How it is to be felt.
+/// The tone of a state.
 pub(crate) fn tone(what: What) -> Tone {
     match what {
         What::Delivered => Tone::Good,
@@ -53,7 +53,7 @@ pub(crate) fn result(status: Option<u16>, error: Option<&str>) -> String {
     }
 }
 
-/// What else there is to say: when the next attempt is due, why it is over, who did it.
+/// More about a record: when the next attempt is due, why it ended, who did it.
 pub(crate) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by: Option<&str>) -> String {
     let said = match (what, next, reason) {
         (What::Retry, Some(next), _) => format!("next attempt {}", readable::clock(next)),
@@ -67,7 +67,7 @@ pub(crate) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by
     }
 }
 
-/// The same, of a record.
+/// The same for a record.
 pub(crate) fn note_of(entry: &Entry<'_>) -> String {
     note(entry.what, entry.next_time(), entry.reason.as_deref(), entry.by.as_deref())
 }

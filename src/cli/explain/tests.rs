@@ -62,14 +62,14 @@ target acme/own
   max_in_flight    64                      from the settings
   signing_secrets  0                       default
   retries after    15 s, 30 s
-  with jitter      12 s to 20 s, 24 s to 40 s (20 % to either side, then up to the next rung)
-  worst case       1 min 30 s from the first attempt to the end of the last, every one timing out
-  expires          3 d after the event was first seen, however often it was parked meanwhile (delivery.maximum_age)
+  with jitter      12 s to 20 s, 24 s to 40 s (20 % to either side, then up to the next delay queue)
+  worst case       1 min 30 s from the first attempt to the end of the last, if every one times out
+  expires          3 d after the event was first seen, parked or not (delivery.maximum_age)
 
 note: beside the override of campaign own, the organization's target acme still applies for lead.failed; \
 `unselected_events: drop` in the campaign turns that off
 
-note: acme/own has a URL of its own, so it inherits none of the organization's headers and signing secrets";
+note: acme/own has its own URL, so it inherits none of the organization's headers and signing secrets";
     assert_eq!(ask("own", None, Some(EventKind::Delivered)), (expected.to_owned(), Exit::Ok));
 }
 
@@ -79,7 +79,7 @@ fn a_schedule_that_is_longer_than_the_maximum_age_is_warned_of() {
     let of = |seconds| {
         explain(&store(), &Service { maximum_age: Duration::from_secs(seconds), ..service() }, question, false).0
     };
-    let warning = "  warning          it may expire before its last attempt: the worst case is longer than that\n";
+    let warning = "  warning          it may expire before its last attempt: the worst case takes longer\n";
     assert!(of(89).contains(warning), "{}", of(89));
     assert!(!of(3_600).contains(warning));
 }

@@ -1,19 +1,20 @@
-//! Nothing is done with many jobs before somebody has agreed to their number.
+//! A person agrees to the number of jobs before a command changes many of them.
 
 use std::io::{self, IsTerminal, Write};
 
-use crate::cli::output::{Exit, Refusal};
+use crate::cli::output::Refusal;
 
-/// Asks a question, where somebody can be asked and has not agreed beforehand.
+/// Asks a question on the terminal, unless `--yes` was given.
 ///
 /// # Errors
-/// There is no terminal and no `--yes`; or the answer is no.
+/// There is neither a terminal nor `--yes`; or the answer is no.
 pub(in crate::cli) fn agree(yes: bool, question: &str) -> Result<(), Refusal> {
     if yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(Refusal::usage(format!("{question} Without a terminal to ask, say --yes")));
+        let text = format!("the answer cannot be asked without a terminal: {question}");
+        return Err(Refusal::usage(text, "add --yes to agree, or --dry-run to see what would be done"));
     }
     eprint!("{question} [y/N] ");
     let _ = io::stderr().flush();
@@ -21,14 +22,14 @@ pub(in crate::cli) fn agree(yes: bool, question: &str) -> Result<(), Refusal> {
     let read = io::stdin().read_line(&mut answer);
     match (read, answer.trim().to_lowercase().as_str()) {
         (Ok(_), "y" | "yes") => Ok(()),
-        _ => Err(Refusal { exit: Exit::Findings, text: "nothing was done".to_owned() }),
+        _ => Err(Refusal::findings("nothing was done: the answer was not yes", "run it again and answer y")),
     }
 }
 
-/// Who does something, for the delivery log.
+// The person who acts.
 #[derive(clap::Args)]
 pub(in crate::cli) struct By {
-    /// Who does this, for the delivery log [default: the user who is logged in]
+    /// Name of the person who does this, for the delivery log [default: the user who is logged in]
     #[arg(long = "by", value_name = "NAME", env = "LEADHOOK_OPERATOR")]
     name: Option<String>,
 }

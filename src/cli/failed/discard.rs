@@ -1,87 +1,103 @@
 //! `leadhook failed discard`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Desk,
     agree::{By, agree},
-    export::{Summary, free, removed},
+    export::{Summary, remove_chosen, require_new},
     known,
     which::Which,
 };
 use crate::{
     cli::{
-        output::{Exit, Refusal},
+        arguments::Output,
+        output::{Exit, Refusal, after_help},
         readable::messages,
     },
     desk::survey::Choice,
 };
 
-/// Take failed jobs away for good, into a file, with a reason for the delivery log
+/// Remove failed jobs for good: into a file, with a reason for the delivery log
 ///
-/// They will not be delivered any more. Each batch is in the file, and the file on the disk, before it is taken off the queue.
+/// They will not be delivered. Each batch is in the file, and the file on the disk, before the batch is taken off the queue.
 #[derive(clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = after_help(
+    "leadhook failed discard --campaign OLD --dry-run\n\
+     leadhook failed discard --campaign OLD --because 'campaign ended' --to old.jsonl",
+    NOT_REMOVED
+))]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
-    /// Only what was delivered all the same, says the delivery log: copies that failed after a crash forked their job
+    /// Only jobs that were delivered too, by the delivery log: copies that failed after a crash
     #[arg(long)]
     delivered: bool,
     #[command(flatten)]
     how: How,
 }
 
-pub(in crate::cli) const EXIT_CODES: &str = "\
-Exit codes: 0 discarded, 1 something could not be seen or removed (the output says which and why), 2 usage, the file is \
-there already, or nobody could be asked (nothing was done), 3 broker or queue not there, or the file cannot be written.";
+/// The meaning of exit code 1 for commands that remove messages.
+pub(in crate::cli) const NOT_REMOVED: &str =
+    "some messages were not seen or not removed (the output says which and why)";
 
-/// What is done with what was chosen.
+// The way of removing.
 #[derive(clap::Args)]
 pub(in crate::cli) struct How {
-    /// Why, for the delivery log; name no lead's data
-    #[arg(long, value_name = "TEXT")]
-    because: String,
-    /// The file that they are written to, which must not be there yet
-    #[arg(long, value_name = "FILE")]
-    to: PathBuf,
+    /// Reason, for the delivery log; do not write data of a lead
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    because: Option<String>,
+    /// File to write them to, which must not exist yet
+    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    to: Option<PathBuf>,
+    /// Only print how many messages would be removed
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     by: By,
-    /// Do not ask; needed where there is no terminal
-    #[arg(long)]
+    /// Do not ask; needed without a terminal
+    #[arg(short, long)]
     yes: bool,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Longest reason, in characters.
 const REASON: usize = 200;
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    go(args.which.narrowed(args.delivered)?, args.delivered, &args.how, desk).await
+    let choice = args.which.narrowed(args.delivered)?;
+    args.which.filter.window.tell();
+    go(choice, args.delivered, &args.how, desk).await
 }
 
-/// Takes away what was chosen; with `delivered` only what was delivered all the same.
+/// Removes the chosen messages; with `delivered` only jobs that were delivered too.
 ///
 /// # Errors
-/// The file is there, nobody agreed, or the broker or the queue cannot be reached.
+/// The file exists, the user did not agree, or the broker or the queue cannot be reached.
 pub(in crate::cli) async fn go(choice: Choice, delivered: bool, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    if args.because.trim().is_empty() || args.because.chars().count() > REASON {
-        return Err(Refusal::usage(format!("--because takes 1 to {REASON} characters")));
+    let json = args.output.json;
+    // Only a dry run goes without them.
+    let (because, to) = (args.because.as_deref().unwrap_or_default(), args.to.as_deref().unwrap_or(Path::new("")));
+    if !args.dry_run {
+        if because.trim().is_empty() || because.chars().count() > REASON {
+            let text = format!("--because takes 1 to {REASON} characters: it has {}", because.chars().count());
+            return Err(Refusal::usage(text, "write in a few words why these are removed"));
+        }
+        require_new(to)?;
     }
-    free(&args.to)?;
-    let (mut survey, notes) = desk.survey(choice, desk.is_rejected(), args.json).await?;
+    let (mut survey, notes) = desk.survey(choice, desk.is_rejected(), json).await?;
     if delivered {
-        known::keep_delivered(desk, &mut survey, args.json).await?;
+        known::keep_delivered(desk, &mut survey, json).await?;
     }
     let count = survey.chosen.len() as u64;
     let summary = match count {
-        0 => Summary::to(&args.to),
+        _ if args.dry_run => Summary::of_dry_run(count),
+        0 => Summary::to(to),
         _ => {
-            agree(args.yes, &format!("Discard {}, into {}?", messages(count), args.to.display()))?;
-            removed(desk, &survey, &args.to, &args.by, &args.because, args.json).await?
+            agree(args.yes, &format!("Discard {}, into {}?", messages(count), to.display()))?;
+            remove_chosen(desk, &survey, to, &args.by, because, json).await?
         }
     };
-    summary.of(survey, notes).tell(args.json)
+    summary.of(survey, notes).tell(json)
 }

@@ -1,6 +1,9 @@
 //! `leadhook failed export`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -9,30 +12,38 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Desk, Seen,
     agree::{By, agree},
-    close, overlooked, remarks, show, unwritable,
+    close_log,
+    discard::NOT_REMOVED,
+    notes_about_unseen, show, warn_about_limits,
     which::Which,
 };
 use crate::{
     broker::publisher::Publisher,
     cli::{
-        output::{self, Exit, Refusal},
-        readable::{counted, messages, progress},
+        arguments::Output,
+        output::{self, Exit, Refusal, after_help},
+        readable::{messages, progress},
     },
     desk::{
         export::Export,
-        remove::{Doing, Removal, RemoveError},
+        remove::{Doing, Removal},
         survey::{Choice, Survey},
         visit::Held,
         wear::Renewer,
     },
+    os_error,
 };
 
-/// Write failed jobs into a file, and with --remove take them off the queue
+/// Write failed jobs into a file, and remove them from the queue with --remove
 ///
-/// One JSON object a line, bodies included: the file holds the data of leads, and is made readable for its owner only. With
-/// --remove each batch is on the disk before it is taken off the queue.
+/// One JSON object a line, bodies included. The file holds data of leads, and only its owner can read it. With --remove each
+/// batch is on the disk before it is taken off the queue.
 #[derive(clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = after_help(
+    "leadhook failed export --all --to failed.jsonl\n\
+     leadhook failed export --older-than 14d --remove --to old.jsonl",
+    NOT_REMOVED
+))]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
@@ -40,75 +51,80 @@ pub(super) struct Args {
     how: How,
 }
 
-pub(in crate::cli) const EXIT_CODES: &str = "\
-Exit codes: 0 written, 1 something could not be seen or removed (the output says which and why), 2 usage, the file is there \
-already, or nobody could be asked (nothing was done), 3 broker or queue not there, or the file cannot be written.";
-
-/// What is done with what was chosen.
+// The way of exporting.
 #[derive(clap::Args)]
 pub(in crate::cli) struct How {
-    /// The file, which must not be there yet
+    /// File to write to, which must not exist yet
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Take off the queue what is in the file; needs --older-than, ids or another filter
+    /// Remove the written messages from the queue; needs --older-than, ids or another filter
     #[arg(long)]
     remove: bool,
     #[command(flatten)]
     by: By,
-    /// Do not ask before --remove; needed where there is no terminal
-    #[arg(long)]
+    /// Do not ask before --remove; needed without a terminal
+    #[arg(short, long)]
     yes: bool,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    go(args.which.choice()?, &args.how, desk).await
+    let choice = args.which.choice()?;
+    args.which.filter.window.tell();
+    go(choice, &args.how, desk).await
 }
 
-/// Writes what was chosen.
+/// Writes the chosen messages.
 ///
 /// # Errors
-/// The file is there, nobody agreed, or the broker or the queue cannot be reached.
+/// The file exists, the user did not agree, or the broker or the queue cannot be reached.
 pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     if args.remove && matches!(&choice, Choice::Matching(filter) if filter.is_empty()) {
-        return Err(Refusal::usage("--remove needs --older-than, ids or another filter: all is too much at once"));
+        let text = "--remove does not take all messages at once: the command line has neither ids nor filters";
+        return Err(Refusal::usage(text, "give ids, --older-than or another filter"));
     }
-    free(&args.to)?;
-    // What is only copied is copied whole; what goes must be named, if it is no job.
-    let (survey, notes) = desk.survey(choice, !args.remove || desk.is_rejected(), args.json).await?;
+    require_new(&args.to)?;
+    let json = args.output.json;
+    // A copy takes all messages; a message that is not a job is removed only by its id.
+    let (survey, notes) = desk.survey(choice, !args.remove || desk.is_rejected(), json).await?;
     let count = survey.chosen.len() as u64;
     let summary = match (count, args.remove) {
         (0, remove) => Summary { removed: remove.then_some(0), ..Summary::to(&args.to) },
-        (_, false) => written(desk, &survey, create(&args.to)?, args.json).await?,
+        (_, false) => write_chosen(desk, &survey, create(&args.to)?, json).await?,
         (_, true) => {
             let question = format!("Take {} off the {}, into {}?", messages(count), desk.called, args.to.display());
             agree(args.yes, &question)?;
-            removed(desk, &survey, &args.to, &args.by, "exported", args.json).await?
+            remove_chosen(desk, &survey, &args.to, &args.by, "exported", json).await?
         }
     };
-    summary.of(survey, notes).tell(args.json)
+    summary.of(survey, notes).tell(json)
 }
 
-/// Refuses a file that is there: nobody should agree, or wait, for nothing.
-pub(super) fn free(path: &Path) -> Result<(), Refusal> {
+/// Refuses a file that exists, before the user waits or agrees.
+pub(super) fn require_new(path: &Path) -> Result<(), Refusal> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.is_dir()) {
+        return Err(unusable(path, &ErrorKind::NotFound.into()));
+    }
     match path.try_exists() {
-        Ok(true) => Err(Refusal::usage(format!("{} is there already", path.display()))),
+        Ok(true) => Err(unusable(path, &ErrorKind::AlreadyExists.into())),
         Ok(false) => Ok(()),
-        Err(error) => Err(Refusal::cannot_start(format!("cannot make {}: {error}", path.display()))),
+        Err(error) => Err(unusable(path, &error)),
     }
 }
 
 fn create(path: &Path) -> Result<Export, Refusal> {
-    Export::create(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Refusal::usage(format!("{} is there already", path.display())),
-        _ => Refusal::cannot_start(format!("cannot make {}: {error}", path.display())),
-    })
+    Export::create(path).map_err(|error| unusable(path, &error))
 }
 
-/// Writes what was chosen, and leaves it where it is.
-async fn written(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet: bool) -> Result<Summary, Refusal> {
+fn unusable(path: &Path, error: &std::io::Error) -> Refusal {
+    let text = format!("cannot create the file: {}: {}", path.display(), os_error::words(error));
+    Refusal::usage(text, "name a new file in a directory that this user may write to")
+}
+
+/// Writes the chosen messages, and leaves them on the queue.
+async fn write_chosen(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet: bool) -> Result<Summary, Refusal> {
     let mut problem = None;
     let see = |held: &Held| {
         if problem.is_none() && survey.chosen.contains_key(held.record.key()) {
@@ -117,13 +133,14 @@ async fn written(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet: bool
     };
     let Seen { notes, .. } = desk.look(quiet, see).await?;
     if let Some(error) = problem.or_else(|| file.sync().err()) {
-        return Err(Refusal::cannot_start(format!("cannot write {}: {error}", file.path().display())));
+        let text = format!("cannot write the file: {}: {}", file.path().display(), os_error::words(&error));
+        return Err(Refusal::findings(text, "free space on the disk; all messages are still on the queue"));
     }
     Ok(Summary { written: file.written, notes, ..Summary::to(file.path()) })
 }
 
-/// Writes what was chosen, and takes it off the queue, on record.
-pub(super) async fn removed(
+/// Writes the chosen messages, removes them from the queue, and records that in the delivery log.
+pub(super) async fn remove_chosen(
     desk: &Desk<'_>,
     survey: &Survey,
     to: &Path,
@@ -135,22 +152,21 @@ pub(super) async fn removed(
     let file = create(to)?;
     let publisher = Publisher::start(desk.amqp, "discard", None, CancellationToken::new());
     let log = desk.delivery_log(&publisher);
-    let bar = progress(visit.expected(), quiet);
+    let bar = progress("removing", visit.expected(), quiet);
     let mut renewer = Renewer::new(desk.amqp, &desk.queue);
     let by = by.name();
     let mut removal = Removal::new(file, Doing { log: &log, by: &by, because });
     let done = removal.chosen(survey, &mut visit, &mut renewer, |count| bar.inc(count)).await;
     bar.finish_and_clear();
     renewer.close().await;
-    remarks(desk, &visit, &renewer);
-    let mut notes = if done.is_ok() { overlooked(&visit) } else { Vec::new() };
+    warn_about_limits(desk, &visit, &renewer);
+    let mut notes = if done.is_ok() { notes_about_unseen(&visit) } else { Vec::new() };
     let sure = removal.make_sure(visit).await;
-    let file_problem = matches!(done, Err(RemoveError::File { .. }));
     notes.extend(done.err().map(|error| error.to_string()).or(sure.err().map(|error| error.to_string())));
     let (written, removed, failed_again) = (removal.written(), removal.messages, removal.failed_again);
-    notes.extend(close(log.clone()).await);
+    notes.extend(close_log(log.clone()).await);
     publisher.close().await;
-    Ok(Summary { written, removed: Some(removed), failed_again, notes, file_problem, ..Summary::to(to) })
+    Ok(Summary { written, removed: Some(removed), failed_again, notes, ..Summary::to(to) })
 }
 
 /// The answer of the command.
@@ -160,18 +176,18 @@ pub(super) struct Summary {
     to: String,
     /// Messages written; copies of a job count.
     written: u64,
-    /// Messages taken off the queue.
+    /// Messages removed from the queue.
     removed: Option<u64>,
-    /// Jobs that failed again meanwhile; left.
+    /// Messages that would be removed, for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_remove: Option<u64>,
+    /// Jobs that failed again in the meantime; left.
     failed_again: u64,
-    /// Messages that match and are no jobs; left.
+    /// Messages that match and are not jobs; left.
     unreadable: u64,
-    /// Whether the file could not be written.
-    #[serde(skip)]
-    file_problem: bool,
-    /// Said, but no failed job has such an id.
+    /// Ids on the command line that no message has.
     pub unknown: Vec<String>,
-    /// What was not seen or not done, and why.
+    /// Notes about messages that were not seen or not removed, and why.
     pub notes: Vec<String>,
 }
 
@@ -180,7 +196,11 @@ impl Summary {
         Summary { to: path.display().to_string(), ..Summary::default() }
     }
 
-    /// With what the survey before it said.
+    pub(super) fn of_dry_run(count: u64) -> Summary {
+        Summary { would_remove: Some(count), ..Summary::default() }
+    }
+
+    /// With the results of the survey before it.
     pub(super) fn of(self, survey: Survey, notes: Vec<String>) -> Summary {
         let Survey { unreadable, resolved, .. } = survey;
         Summary { unreadable, unknown: resolved.unknown, notes: [notes, self.notes].concat(), ..self }
@@ -188,31 +208,28 @@ impl Summary {
 
     pub(super) fn tell(&self, json: bool) -> Result<Exit, Refusal> {
         let told = if json { output::print_json(self) } else { output::print(self.text()) };
-        told.map_err(unwritable)?;
+        told.map_err(|error| Refusal::unwritable(&error))?;
         let fine = self.unknown.is_empty() && self.notes.is_empty() && self.unreadable == 0;
-        Ok(match (self.file_problem, fine) {
-            (true, _) => Exit::CannotStart,
-            (false, true) => Exit::Ok,
-            (false, false) => Exit::Findings,
-        })
+        Ok(if fine { Exit::Ok } else { Exit::Findings })
     }
 
     fn text(&self) -> String {
-        let mut lines = vec![match self.removed {
-            _ if self.written == 0 => "nothing matches: there is no file".to_owned(),
-            None => format!("{} written to {}", messages(self.written), self.to),
-            Some(removed) => format!("{} taken off the queue, into {}", messages(removed), self.to),
+        let mut lines = vec![match (self.would_remove, self.removed) {
+            (Some(would), _) => format!("{} would be removed; nothing was done", messages(would)),
+            _ if self.written == 0 => "nothing matches, and no file was made".to_owned(),
+            (None, None) => format!("{} written to {}", messages(self.written), self.to),
+            (None, Some(removed)) => format!("{} taken off the queue, into {}", messages(removed), self.to),
         }];
         if let Some(removed) = self.removed.filter(|removed| *removed < self.written) {
             let left = messages(self.written - removed);
-            lines.push(format!("  {left} are in the file, perhaps in part, and on the queue still"));
+            lines.push(format!("  {left} are still on the queue, and in the file too, perhaps in part"));
         }
         if self.unreadable > 0 {
             let left = messages(self.unreadable);
-            lines.push(format!("  {left} left: no jobs of ours (name them by id, see leadhook failed list)"));
+            lines.push(format!("  {left} left: not jobs (name them by id, see leadhook failed list)"));
         }
         if self.failed_again > 0 {
-            lines.push(format!("  {} left: failed again meanwhile", counted(self.failed_again, "message", "messages")));
+            lines.push(format!("  {} left: failed again in the meantime", messages(self.failed_again)));
         }
         lines.extend(show::unknown(&self.unknown));
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));

@@ -1,4 +1,4 @@
-//! What the delivery log says about jobs that rest on the failed queue.
+//! Asks the delivery log about jobs that rest on the failed queue.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use crate::{
     desk::survey::Survey,
 };
 
-/// What the log knows of these jobs, the oldest of which was first seen at `since`. Where it cannot be read it knows nothing;
-/// why not, in words.
+/// Asks the log about these jobs, the oldest of which was first seen at `since`. If the log cannot be read, nothing is known,
+/// and the second value says why.
 pub(super) async fn ask(
     desk: &Desk<'_>,
     ids: &BTreeSet<&str>,
@@ -20,7 +20,7 @@ pub(super) async fn ask(
     quiet: bool,
 ) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
-    let bar = progress(u64::MAX, quiet);
+    let bar = progress("reading the delivery log", u64::MAX, quiet);
     let read = Known::read(desk.amqp, &desk.log, ids, since, |progress| {
         if progress.read % 16 == 1 {
             bar.set_length(progress.of);
@@ -32,18 +32,19 @@ pub(super) async fn ask(
     match read {
         Ok(known) => (known, None),
         Err(error @ LogError::Missing(_)) => (Known::default(), Some(error.to_string())),
-        Err(error) => (Known::default(), Some(format!("the delivery log cannot be read: {error}"))),
+        Err(error) => (Known::default(), Some(format!("cannot read the delivery log: {error}"))),
     }
 }
 
-/// Leaves in the survey only what was delivered all the same.
+/// Keeps in the survey only jobs that were delivered as well: a crash made a copy of them, and the copy failed.
 ///
 /// # Errors
-/// The log cannot be asked.
+/// The log cannot be read.
 pub(super) async fn keep_delivered(desk: &Desk<'_>, survey: &mut Survey, quiet: bool) -> Result<(), Refusal> {
     let (known, problem) = ask(desk, &survey.ids(), survey.oldest, quiet).await;
     if let Some(problem) = problem {
-        return Err(Refusal::cannot_start(format!("what was delivered all the same is unknown: {problem}")));
+        let text = format!("cannot tell which failed jobs were delivered too: {problem}");
+        return Err(Refusal::cannot_start(text, "make the delivery log available, or leave out --delivered"));
     }
     survey.keep_delivered(&known);
     Ok(())

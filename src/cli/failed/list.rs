@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, fmt::Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, Seen, known, unwritable, which::FilterArgs};
+use super::{Desk, Seen, known, which::FilterArgs};
 use crate::{
     cli::{
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+        arguments::{OUTPUT, Output, number},
+        deliveries::words,
+        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
         readable::{age, clock, counted, messages, thousands},
     },
     desk::{
@@ -22,38 +24,47 @@ const ID: usize = 12;
 
 /// List failed jobs, the longest failed first
 ///
-/// Copies of one job (a crash of a worker can fork it) share a line. In a terminal ids are shortened; `show` and `replay`
+/// Copies of one job share a line (a crash of a worker can copy a job). On a terminal ids are shortened; `show` and `replay`
 /// take the short form.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 listed (also when there is none), 1 something could not be seen because another program holds it, \
-3 broker or queue not there.")]
+#[command(after_help = after_help(
+    "leadhook failed list\nleadhook failed list --organization acme --reason exhausted --since 9:00\n\
+     leadhook failed list --json --limit 10000",
+    "another program holds some of the messages, so they are not listed"
+))]
 pub struct Args {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Do not ask the delivery log whether a job was delivered all the same
+    /// Do not ask the delivery log whether a failed job was delivered too
     #[arg(long)]
     no_log: bool,
-    /// Show at most N jobs
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Print at most N jobs
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = number(1..=u32::MAX),
+        help_heading = OUTPUT
+    )]
     limit: u32,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    args.filter.window.tell();
     let filter = args.filter.filter();
     let filtered = !filter.is_empty();
     let mut listing = Listing::new(filter, usize::try_from(args.limit).unwrap_or(usize::MAX));
-    let Seen { present, notes } = desk.look(args.json, |held| listing.add(&held.record)).await?;
+    let Seen { present, notes } = desk.look(args.output.json, |held| listing.add(&held.record)).await?;
     let mut log_problem = None;
     if !args.no_log {
         let ids: BTreeSet<&str> = listing.lines().iter().map(|line| line.id.as_str()).collect();
         let oldest = listing.lines().iter().map(|line| line.first_seen).min();
-        let (known, problem) = known::ask(desk, &ids, oldest, args.json).await;
+        let (known, problem) = known::ask(desk, &ids, oldest, args.output.json).await;
         if let Some(problem) = &problem {
-            output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
+            output::warn(&format!("cannot tell whether these jobs were delivered too: {problem}"));
         }
         listing.delivered(&known);
         log_problem = problem;
@@ -68,11 +79,14 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         unreadable_count: listing.unreadable_count(),
         unreadable: listing.unreadable(),
     };
-    let told = match args.json {
+    let told = match args.output.json {
         true => output::print_json(&answer),
-        false => output::print(answer.text(&listing, filtered, Terminal::detect(), Timestamp::now())),
+        false => output::print(answer.text(&listing, filtered, args.output.terminal(), Timestamp::now())),
     };
-    told.map_err(unwritable)?;
+    told.map_err(|error| Refusal::unwritable(&error))?;
+    if answer.matching == 0 {
+        args.filter.about.explain_nothing(desk.settings);
+    }
     Ok(if answer.complete { Exit::Ok } else { Exit::Findings })
 }
 
@@ -82,14 +96,14 @@ pub(super) struct Answer<'a> {
     pub present: u64,
     /// Whether all of them were seen.
     pub complete: bool,
-    /// Why not.
+    /// The reasons why not.
     pub notes: Vec<String>,
-    /// Why the delivery log could not be asked, if so.
+    /// Why the delivery log could not be read, if it could not.
     pub log_problem: Option<String>,
     /// Jobs that match the filters; `jobs` holds the first of them.
     pub matching: u64,
     pub jobs: &'a [Line],
-    /// Messages that are no jobs; `unreadable` holds the first of them.
+    /// Messages that are not jobs; `unreadable` holds the first of them.
     pub unreadable_count: u64,
     pub unreadable: &'a [UnreadableLine],
 }
@@ -113,11 +127,10 @@ impl Answer<'_> {
             (all, _) => writeln!(text, "{}", counted(all, "failed job", "failed jobs")),
         };
         if self.unreadable_count > 0 {
-            let are =
-                if self.unreadable_count == 1 { "is no job of ours and stays" } else { "are no jobs of ours and stay" };
+            let are = if self.unreadable_count == 1 { "is not a job, and stays" } else { "are not jobs, and stay" };
             let _ = writeln!(
                 text,
-                "\n{} {are} where it lies:\n{}",
+                "\n{} {are} on the queue:\n{}",
                 messages(self.unreadable_count),
                 self.unreadable(terminal, now)
             );
@@ -131,16 +144,17 @@ impl Answer<'_> {
             let _ = writeln!(text, "incomplete: {note}");
         }
         if self.matching > 0 && terminal.interactive {
-            let hint = "why, and what to do: leadhook failed show ID; put back: leadhook failed replay ID";
+            let hint = "the reason, and what to do: leadhook failed show ID; to send again: leadhook failed replay ID";
             let _ = writeln!(text, "{}", terminal.paint(Tone::Quiet, hint));
         }
         text.trim_end().to_owned()
     }
 
     fn table(&self, listing: &Listing, terminal: Terminal, now: Timestamp) -> Table {
-        // Rare, and the table has to fit into 100 columns with whole ids.
+        // Copies are rare, and a narrower table is easier to read.
         let copies = self.jobs.iter().any(|line| line.copies > 1);
-        let mut headings = vec!["id", "event", "campaign", "target", "attempts", "last", "reason", "owner", "failed"];
+        let mut headings =
+            vec!["id", "event", "lead", "campaign", "target", "attempts", "last", "reason", "owner", "failed"];
         if copies {
             headings.push("copies");
         }
@@ -151,12 +165,16 @@ impl Answer<'_> {
         }
         let mut table = Table::new(terminal, &headings);
         for line in self.jobs {
-            // A pipe gets whole ids: what is cut today may be ambiguous tomorrow.
+            // A pipe gets whole ids: a short one may be ambiguous later.
             let id = if terminal.interactive { shortened(&line.id, listing.ids(), ID) } else { &line.id };
-            let last = line.last.as_ref().map_or_else(|| "-".to_owned(), |last| answer(last.status, &last.outcome));
+            let last = line
+                .last
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |last| words::result(last.status, Some(&last.outcome)));
             let mut cells = vec![
                 Cell::text(id),
                 Cell::text(line.event),
+                Cell::text(line.lead.as_deref().unwrap_or("-")),
                 Cell::text(&line.campaign),
                 Cell::text(&line.target),
                 Cell::number(line.attempts),
@@ -191,14 +209,5 @@ impl Answer<'_> {
             ]);
         }
         table
-    }
-}
-
-/// `500`, `429 pushback`, `timeout`: the status, and the word where it says more.
-pub(super) fn answer(status: Option<u16>, outcome: &str) -> String {
-    match status {
-        Some(status) if outcome == "status" => status.to_string(),
-        Some(status) => format!("{status} {outcome}"),
-        None => outcome.to_owned(),
     }
 }

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Desk,
     agree::{By, agree},
-    close, known, overlooked, remarks, show, unwritable,
+    close_log, known, notes_about_unseen, show, warn_about_limits,
     which::Which,
 };
 use crate::{
     broker::publisher::{PublishError, Publisher},
     cli::{
-        output::{self, Exit, Refusal},
+        arguments::{self, Output, number},
+        output::{self, Exit, Refusal, after_help},
         publish,
         readable::{counted, jobs, messages, progress},
     },
@@ -28,49 +29,50 @@ use crate::{
         survey::{Choice, Left, Survey},
         wear::Renewer,
     },
-    store::{self, TargetKey},
+    store::TargetKey,
 };
 
-/// Put failed jobs back: the same webhook-id and body, all attempts anew
+/// Send failed jobs again: the same webhook-id and body, with all attempts
 ///
-/// Each job is published, confirmed by the broker, and only then removed from the failed queue. It may be interrupted at any
-/// time: nothing is lost, at worst a job is delivered twice under the same webhook-id. What the delivery log says was
-/// delivered all the same is left, unless it is named by its id. A job that --resolve-again sends to another target has
-/// another webhook-id there.
+/// Each job is published, confirmed by the broker, and only then removed from the failed queue. You can interrupt it at any
+/// time. Nothing is lost: at worst a job is delivered twice under the same webhook-id. Jobs that were delivered too, by the
+/// delivery log, are left, unless you name them by their ids. A job that --resolve-again sends to another target gets
+/// another webhook-id.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 all replayed but what was delivered already, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several \
-jobs, or nobody could be asked (nothing was done), 3 broker or queue not there.")]
+#[command(after_help = after_help(
+    "leadhook failed replay wh_31b12f9c\nleadhook failed replay --campaign ABC --since yesterday --dry-run\n\
+     leadhook failed replay --organization acme --rate 50 --yes",
+    "some jobs were not replayed (the output says which and why)"
+))]
 pub struct Args {
     #[command(flatten)]
     which: Which,
-    /// Only say what would be done
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
-    /// At most so many jobs a second [default: as fast as the broker takes them]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Replay at most N jobs a second [default: as fast as the broker takes them]
+    #[arg(long, value_name = "N", value_parser = number(1..=100_000_u32))]
     rate: Option<u32>,
-    /// Look the target up anew: to where the store sends such an event now, within the same organization. Under a new webhook-id
-    /// where that is another target
+    /// Look up the target again: send each job where the webhook store sends such an event now, within the same organization
     #[arg(long)]
     resolve_again: bool,
     #[command(flatten)]
     by: By,
-    /// Do not ask; needed where there is no terminal, unless ids are given
-    #[arg(long)]
+    /// Do not ask; needed without a terminal, unless ids are given
+    #[arg(short, long)]
     yes: bool,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.choice()?;
+    args.which.filter.window.tell();
+    let json = args.output.json;
     let named = matches!(choice, Choice::Named(_));
-    let store = args.resolve_again.then(|| store::load(&desk.settings.store.path, &desk.settings.secrets)).transpose();
-    let store = store.map_err(|error| Refusal::usage(error.to_string()))?;
+    let store = args.resolve_again.then(|| arguments::open_store(desk.settings)).transpose()?;
     let mut routes = Routes::default();
-    let seen = desk.survey_seeing(choice, false, args.json, |record| {
+    let seen = desk.survey_seeing(choice, false, json, |record| {
         if let Some(store) = &store {
             routes.see(store, record);
         }
@@ -78,19 +80,19 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let (mut survey, notes) = seen.await?;
     let mut without_target = routes.leave_homeless(&mut survey);
     let new_id = |id: &str| routes.of(id).map(|route| route.id.as_str());
-    // Who names a job means it, delivered or not.
+    // A job that is named by its id is meant, delivered or not.
     let (mut left, mut log_problem) = (Left::default(), None);
     if named {
         without_target.extend(twice(&routes, &mut survey));
     } else {
         let ids = survey.ids().into_iter().flat_map(|id| [Some(id), new_id(id)]).flatten().collect();
-        let (known, problem) = known::ask(desk, &ids, survey.oldest, args.json).await;
+        let (known, problem) = known::ask(desk, &ids, survey.oldest, json).await;
         if let Some(problem) = &problem {
-            output::warn(&format!("whether these jobs were delivered all the same is unknown: {problem}"));
+            output::warn(&format!("cannot tell whether these jobs were delivered too: {problem}"));
         }
         left = survey.leave_delivered(&known, new_id);
         without_target.extend(twice(&routes, &mut survey));
-        // Of what was taken out since nothing needs to be known.
+        // Only the jobs that are still chosen count as unknown.
         left.unknown = survey.leave_delivered(&known, new_id).unknown;
         log_problem = problem;
     }
@@ -100,7 +102,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
         let of = Summary::of(done, (left, log_problem), &survey, notes, desk);
-        return Summary { would_replay: would, would_redirect: redirected, without_target, ..of }.tell(args.json);
+        return Summary { would_replay: would, would_redirect: redirected, without_target, ..of }.tell(json);
     }
     if !named {
         agree(args.yes, &question(count, &redirected, left, log_problem.as_deref()))?;
@@ -118,8 +120,8 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         holding: HOLDING,
         routes: &routes,
     };
-    let outcome = replay(desk, &survey, to, &mut renewer, args.json).await;
-    let unwritten = close(log).await;
+    let outcome = replay(desk, &survey, to, &mut renewer, json).await;
+    let unwritten = close_log(log).await;
     publisher.close().await;
     renewer.close().await;
     let (mut tally, overlooked) = outcome?;
@@ -127,10 +129,10 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let mut notes = if overlooked.is_empty() { notes } else { overlooked };
     notes.extend(unwritten);
     let of = Summary::of(tally, (left, log_problem), &survey, notes, desk);
-    Summary { without_target, ..of }.tell(args.json)
+    Summary { without_target, ..of }.tell(json)
 }
 
-/// Pause between two visits of a paced replay, for others who wait for their turn.
+/// Pause between two visits of a paced replay, so that other commands can read the queue.
 const TURN: Duration = Duration::from_millis(500);
 
 async fn replay(
@@ -140,8 +142,8 @@ async fn replay(
     renewer: &mut Renewer<'_>,
     quiet: bool,
 ) -> Result<(Tally, Vec<String>), Refusal> {
-    publish::connected(to.publisher.link(), desk.amqp).await?;
-    let bar = progress(survey.jobs(), quiet);
+    publish::wait_for_connection(to.publisher.link(), desk.amqp).await?;
+    let bar = progress("replaying", survey.jobs(), quiet);
     let mut replay = Replay::new(to);
     let notes = loop {
         let mut visit = match desk.visit(None).await {
@@ -150,11 +152,11 @@ async fn replay(
             Err(refusal) => break vec![refusal.text],
         };
         let done = replay.chosen(survey, &mut visit, renewer, |count| bar.set_position(count)).await;
-        remarks(desk, &visit, renewer);
+        warn_about_limits(desk, &visit, renewer);
         let stopped = replay.tally.problem.is_some();
-        // It stops at the first problem, and what it has not looked at is no riddle then.
+        // After a problem it has stopped, and the rest of the queue was not looked at on purpose.
         let missed = match done {
-            Ok(Ended::Over) if !stopped => overlooked(&visit),
+            Ok(Ended::Over) if !stopped => notes_about_unseen(&visit),
             _ => Vec::new(),
         };
         let sure = replay.make_sure(visit).await;
@@ -170,13 +172,13 @@ async fn replay(
 
 /// The question before a replay by filter.
 fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&str>) -> String {
-    let mut question = format!("Put back {}?", jobs(count));
+    let mut question = format!("Replay {}?", jobs(count));
     for redirected in redirected.iter().rev() {
         question = format!("{redirected}. {question}");
     }
     if left.unknown > 0 {
         let why = problem.unwrap_or("they are older than the delivery log");
-        question = format!("Whether {} were delivered already is unknown: {why}. {question}", jobs(left.unknown));
+        question = format!("{} may have been delivered already: {why}. {question}", jobs(left.unknown));
     }
     if left.delivered > 0 {
         question = format!("{} were delivered already and are left. {question}", jobs(left.delivered));
@@ -184,7 +186,7 @@ fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&
     question
 }
 
-/// Takes out what would be sent to one target twice; with the word for it.
+/// Takes out the jobs that would be sent to one target twice. Returns the reason and their number.
 fn twice(routes: &Routes, survey: &mut Survey) -> Option<(&'static str, u64)> {
     let left = routes.leave_twice(survey);
     (left > 0).then_some((reroute::THERE, left))
@@ -194,12 +196,12 @@ fn twice(routes: &Routes, survey: &mut Survey) -> Option<(&'static str, u64)> {
 fn homeless(reason: &str) -> String {
     match reason {
         reroute::THERE => "left: another failed job takes the same event to the same target".to_owned(),
-        reroute::UNCLEAR => "left: it cannot be told which of the campaign's targets they should go to".to_owned(),
+        reroute::UNCLEAR => "left: the campaign has several targets, and it is not clear which is meant".to_owned(),
         reason => format!("left: they have no target now, {reason} (see leadhook explain)"),
     }
 }
 
-/// How many of what is meant go from which target to which.
+/// Counts the chosen jobs that go to another target, by old and new target.
 fn redirected(routes: &Routes, survey: &Survey) -> Vec<Redirected> {
     let mut counts: BTreeMap<(&TargetKey, &TargetKey), u64> = BTreeMap::new();
     for Route { from, to, .. } in survey.chosen.keys().filter_map(|id| routes.of(id)) {
@@ -232,7 +234,7 @@ impl fmt::Display for Redirected {
 /// The answer of the command.
 #[derive(Serialize)]
 pub(super) struct Summary {
-    /// Jobs that would be put back, where that was all that was asked.
+    /// Jobs that would be replayed, for a dry run.
     pub would_replay: Option<u64>,
     /// Those among them that would go to another target than before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -241,17 +243,17 @@ pub(super) struct Summary {
     pub tally: Tally,
     /// Jobs that have no target now, or would be sent there twice, by reason; left on the failed queue.
     pub without_target: BTreeMap<&'static str, u64>,
-    /// Jobs that were delivered all the same, says the delivery log; left on the failed queue.
+    /// Jobs that were delivered too, by the delivery log; left on the failed queue.
     pub delivered_already: u64,
-    /// Jobs of which the delivery log cannot tell; replayed.
+    /// Jobs that the delivery log does not know; replayed.
     pub delivery_unknown: u64,
-    /// Why the delivery log could not be asked, if so.
+    /// Why the delivery log could not be read, if it could not.
     pub log_problem: Option<String>,
-    /// Said, but no failed job has such an id.
+    /// Ids on the command line that no failed job has.
     pub unknown: Vec<String>,
     /// Why publishing failed.
     pub problem: Option<String>,
-    /// What was not seen, and why.
+    /// Notes about messages that were not seen, and why.
     pub notes: Vec<String>,
 }
 
@@ -280,14 +282,14 @@ impl Summary {
 
     fn tell(&self, json: bool) -> Result<Exit, Refusal> {
         let told = if json { output::print_json(self) } else { output::print(self.text()) };
-        told.map_err(unwritable)?;
+        told.map_err(|error| Refusal::unwritable(&error))?;
         Ok(self.exit())
     }
 
     pub fn exit(&self) -> Exit {
         let Tally { unreadable, not_published, not_removed, .. } = self.tally;
         let without_target: u64 = self.without_target.values().sum();
-        // What was delivered already is left on purpose: all that ought to be replayed was.
+        // Jobs that were delivered already are left on purpose.
         let fine = without_target + unreadable + not_published + not_removed == 0
             && self.unknown.is_empty()
             && self.notes.is_empty();
@@ -297,7 +299,7 @@ impl Summary {
     pub fn text(&self) -> String {
         let tally = &self.tally;
         let mut text = match (self.would_replay, tally.replayed) {
-            (Some(would), _) => format!("{} would be put back; nothing was done", jobs(would)),
+            (Some(would), _) => format!("{} would be replayed; nothing was done", jobs(would)),
             (None, 0) if self.exit() == Exit::Ok && tally.failed_again == 0 => "nothing to replay".to_owned(),
             (None, replayed) => format!("{} replayed", jobs(replayed)),
         };
@@ -315,20 +317,20 @@ impl Summary {
             more(*count, &homeless(reason));
         }
         more(tally.failed_again, "left: failed again while this ran");
-        more(tally.unreadable, "left: no jobs of ours (see leadhook failed list)");
-        more(tally.not_published, "left: not confirmed by the broker, may have been published nevertheless");
+        more(tally.unreadable, "left: not jobs (see leadhook failed list)");
+        more(tally.not_published, "left: not confirmed by the broker, but perhaps published");
         more(
             tally.not_removed,
             "published but still on the failed queue: the connection was lost before they could be removed",
         );
         more(
             self.delivered_already,
-            "left: delivered already, says the delivery log (name them by id to send them again)",
+            "left: delivered already, by the delivery log (name them by id to send them again)",
         );
         if self.delivery_unknown > 0 {
             let why = if self.log_problem.is_some() { "" } else { ": they are older than the delivery log" };
             let among = counted(self.delivery_unknown, "job", "jobs");
-            let _ = write!(text, "\n  whether {among} among them had been delivered already is unknown{why}");
+            let _ = write!(text, "\n  {among} of them may have been delivered already{why}");
         }
         for line in show::unknown(&self.unknown) {
             let _ = write!(text, "\n{line}");
@@ -343,7 +345,7 @@ impl Summary {
 fn explanation(error: &PublishError, jobs: &str) -> String {
     match error {
         PublishError::Returned { .. } => {
-            format!("there is no queue {jobs}: run `leadhook topology apply`, then replay again")
+            format!("the queue {jobs} does not exist: run `leadhook topology apply`, then replay again")
         }
         PublishError::Nacked => {
             format!(

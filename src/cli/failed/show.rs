@@ -7,10 +7,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, Seen, list::answer, unwritable};
+use super::{Desk, Seen, which::too_short};
 use crate::{
     cli::{
-        output::{self, Cell, Exit, Refusal, Table, Terminal, human_duration},
+        arguments::Output,
+        deliveries::words,
+        output::{self, Cell, Exit, Refusal, Table, Terminal, after_help, human_duration},
         readable::{age, clock, counted},
     },
     desk::{
@@ -22,15 +24,14 @@ use crate::{
     job::Job,
 };
 
-/// Copies of what may be meant that are kept while looking; a beginning that fits more ids is ambiguous anyway.
+/// Most matching messages that are kept while looking; a beginning that fits more ids is ambiguous anyway.
 const KEPT: usize = 50;
 
-/// Show all that is known about one failed job: why, what to do, every attempt
+/// Show one failed job: the reason, what to do, and every attempt
 ///
-/// The answers of the receiver are shown as they came, and may echo data of the lead.
+/// The receiver's answers are shown as they were received, and may repeat data of the lead.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 shown, 1 no such job, 2 the beginning of an id fits several jobs, 3 broker or queue not there.")]
+#[command(after_help = after_help("leadhook failed show wh_31b12f9c\nleadhook failed show wh_31b12f9c --body", NOT_THERE))]
 pub struct Args {
     /// The webhook-id, or its beginning (at least 6 characters)
     #[arg(value_name = "ID")]
@@ -38,15 +39,25 @@ pub struct Args {
     /// Show the body too: it holds the data of the lead
     #[arg(long)]
     body: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
-pub(in crate::cli) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let selection = Selection::new(std::slice::from_ref(&args.id)).map_err(Refusal::usage)?;
+/// The meaning of exit code 1 for the commands that show one message.
+pub(in crate::cli) const NOT_THERE: &str = "no such message is on the queue";
+
+pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    show(&args.id, args.body, args.output, desk).await
+}
+
+/// Shows the message with this id, or with this beginning of it.
+///
+/// # Errors
+/// There is none or several, or the broker or the queue cannot be reached.
+pub(in crate::cli) async fn show(id: &str, body: bool, output: Output, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    let selection = Selection::new(&[id.to_owned()]).map_err(too_short)?;
     let mut candidates = Candidates::default();
-    let Seen { notes, .. } = desk.look(args.json, |held| candidates.add(&selection, held)).await?;
+    let Seen { notes, .. } = desk.look(output.json, |held| candidates.add(&selection, held)).await?;
 
     let resolved = selection.resolve(&candidates.ids);
     if let Some(refusal) = ambiguous(&resolved) {
@@ -55,22 +66,21 @@ pub(in crate::cli) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Re
     let found = resolved.found.first().and_then(|id| candidates.of(id));
     let Some(found) = found else {
         let but = notes.first().map(|note| format!(" (but {note})")).unwrap_or_default();
-        return Err(Refusal {
-            exit: Exit::Findings,
-            text: format!("nothing there has an id that begins with \"{}\"{but}", args.id),
-        });
+        let (id, queue) = (output::printable(id), desk.called);
+        let text = format!("not found: no id on the {queue} begins with \"{id}\"{but}");
+        return Err(Refusal::findings(text, "it may be replayed or removed already: see `leadhook deliveries show`"));
     };
-    let told = match args.json {
-        true => output::print_json(&found.json(args.body)),
-        false => output::print(found.text(args.body, Terminal::detect(), Timestamp::now())),
+    let told = match output.json {
+        true => output::print_json(&found.json(body)),
+        false => output::print(found.text(body, output.terminal(), Timestamp::now())),
     };
-    told.map_err(unwritable)?;
+    told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(Exit::Ok)
 }
 
-/// A line for each thing that was said and is not there.
+/// A line for each id that is not on the queue.
 pub(in crate::cli) fn unknown(said: &[String]) -> impl Iterator<Item = String> + '_ {
-    said.iter().map(|id| format!("  nothing there has an id that begins with \"{}\"", output::printable(id)))
+    said.iter().map(|id| format!("  not found: no id on the queue begins with \"{}\"", output::printable(id)))
 }
 
 /// The refusal of a beginning that fits several ids, naming them.
@@ -78,12 +88,12 @@ pub(super) fn ambiguous(resolved: &Resolved) -> Option<Refusal> {
     let said: Vec<_> = resolved
         .ambiguous
         .iter()
-        .map(|(said, ids)| format!("\"{said}\" fits several, write more of it: {}", ids.join(", ")))
+        .map(|(said, ids)| format!("\"{}\" fits several messages: {}", output::printable(said), ids.join(", ")))
         .collect();
-    (!said.is_empty()).then(|| Refusal::usage(said.join("\n")))
+    (!said.is_empty()).then(|| Refusal::usage(said.join("; "), "write more of the id"))
 }
 
-/// What may be meant, kept until the whole queue has been seen.
+/// Messages that fit, kept until the whole queue has been seen.
 #[derive(Default)]
 struct Candidates {
     ids: BTreeSet<String>,
@@ -110,7 +120,7 @@ impl Candidates {
     }
 }
 
-/// What is to be shown.
+/// The message to show.
 pub(super) struct Found<'a> {
     pub record: &'a Record,
     pub body: &'a Bytes,
@@ -128,7 +138,7 @@ struct Shown<'a> {
     copies: u64,
     times_looked_at: u64,
     job: Option<JobFacts<'a>>,
-    /// Why it is no job.
+    /// Why it is not a job.
     problem: Option<&'a str>,
     body_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,10 +174,8 @@ impl Found<'_> {
             Ok(job) => facts.job(job),
             Err(unreadable) => {
                 facts.add("type", unreadable.kind.as_deref().unwrap_or("-"));
-                facts.add(
-                    "no job",
-                    &format!("{}; it cannot be replayed, only exported or discarded by its id", unreadable.problem),
-                );
+                facts.add("not a job", &unreadable.problem);
+                facts.add("", "it cannot be replayed; requeue, export or discard it by its id");
             }
         }
         let since =
@@ -177,7 +185,7 @@ impl Found<'_> {
         facts.add("", record.reason.meaning());
         facts.add("detail", record.detail.as_deref().unwrap_or("-"));
         if self.copies > 1 {
-            let copies = format!("{} of the same job: a crash forked it; a replay puts one back for all", self.copies);
+            let copies = format!("{} of the same job, made by a crash; a replay sends one for all", self.copies);
             facts.add("copies", &copies);
         }
         if !body {
@@ -243,7 +251,7 @@ fn history(job: &Job, terminal: Terminal) -> String {
             Cell::text(clock(entry.at)),
             Cell::number(entry.attempt),
             Cell::number(human_duration(std::time::Duration::from_millis(entry.ms))),
-            Cell::text(answer(entry.status, &entry.reason)),
+            Cell::text(words::result(entry.status, Some(&entry.reason))),
             Cell::text(&entry.outcome),
             Cell::text(entry.snippet.as_deref().unwrap_or("-")),
         ]);

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, Seen, unwritable, which::FilterArgs};
+use super::{Desk, Seen, which::FilterArgs};
 use crate::{
     cli::{
-        output::{self, Cell, Exit, Refusal, Table, Terminal},
+        arguments::Output,
+        output::{self, Cell, Exit, Refusal, Table, Terminal, after_help},
         readable::{age, counted, messages},
     },
     desk::{
@@ -17,17 +18,19 @@ use crate::{
 
 /// Count failed jobs by target and reason
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 counted, 1 something could not be seen because another program holds it, 2 usage, 3 broker or queue not there.")]
+#[command(after_help = after_help(
+    "leadhook failed stats\nleadhook failed stats --organization acme --since 2d",
+    "another program holds some of the messages, so they are not counted"
+))]
 pub(super) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    args.filter.window.tell();
     let filter = args.filter.filter();
     let mut stats = Stats::default();
     let see = |held: &Held| {
@@ -35,14 +38,17 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
             stats.add(&held.record);
         }
     };
-    let Seen { present, notes } = desk.look(args.json, see).await?;
+    let Seen { present, notes } = desk.look(args.output.json, see).await?;
     let answer =
         Answer { present, complete: notes.is_empty(), notes, unreadable: stats.unreadable(), rows: stats.rows() };
-    let told = match args.json {
+    let told = match args.output.json {
         true => output::print_json(&answer),
-        false => output::print(answer.text(Terminal::detect(), Timestamp::now())),
+        false => output::print(answer.text(args.output.terminal(), Timestamp::now())),
     };
-    told.map_err(unwritable)?;
+    told.map_err(|error| Refusal::unwritable(&error))?;
+    if answer.rows.is_empty() {
+        args.filter.about.explain_nothing(desk.settings);
+    }
     Ok(if answer.complete { Exit::Ok } else { Exit::Findings })
 }
 
@@ -52,9 +58,9 @@ struct Answer {
     present: u64,
     /// Whether all of them were seen.
     complete: bool,
-    /// Why not.
+    /// The reasons why not.
     notes: Vec<String>,
-    /// Messages that match and are no jobs.
+    /// Messages that match and are not jobs.
     unreadable: u64,
     /// The largest first.
     rows: Vec<Row>,
@@ -87,7 +93,8 @@ impl Answer {
             messages(self.present)
         ));
         if self.unreadable > 0 {
-            lines.push(format!("{} more: no jobs of ours", messages(self.unreadable)));
+            let are = if self.unreadable == 1 { "is not a job" } else { "are not jobs" };
+            lines.push(format!("{} more: {are}", messages(self.unreadable)));
         }
         lines.extend(self.notes.iter().map(|note| format!("incomplete: {note}")));
         lines.join("\n")

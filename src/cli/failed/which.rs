@@ -1,10 +1,10 @@
-//! Which failed jobs are meant: by filter, by id, or all.
+//! The choice of failed jobs: by filter, by id, or all.
 
-use jiff::Timestamp;
+use clap::builder::PossibleValuesParser;
 
 use crate::{
     cli::{
-        arguments::{About, moment},
+        arguments::{About, FILTERS, Window},
         output::Refusal,
     },
     desk::{
@@ -14,23 +14,19 @@ use crate::{
     },
 };
 
-/// What all that is said must hold for.
+// Filters by ids, reason and time. All that are given must match.
 #[derive(clap::Args, Clone)]
 pub(super) struct FilterArgs {
     #[command(flatten)]
-    about: About,
-    /// Only what failed for this reason, such as exhausted or gone
-    #[arg(long, value_name = "REASON", value_parser = filter::reason)]
+    pub about: About,
+    /// Only jobs that failed for this reason
+    #[arg(short, long, value_name = "REASON", value_parser = super::reason(), help_heading = FILTERS)]
     reason: Option<String>,
-    /// Only what came to this at its last attempt, such as timeout, status or tls_expired
-    #[arg(long, value_name = "WORD")]
+    /// Only jobs whose last attempt had this result
+    #[arg(long, value_name = "ERROR", value_parser = PossibleValuesParser::new(filter::errors()), help_heading = FILTERS)]
     error: Option<String>,
-    /// Only what failed at this time or later: an age (90m, 2h, 3d), a date (2024-06-15, UTC) or RFC 3339
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    since: Option<Timestamp>,
-    /// Only what failed before this time
-    #[arg(long, value_name = "WHEN", value_parser = moment, visible_alias = "older-than")]
-    before: Option<Timestamp>,
+    #[command(flatten)]
+    pub window: Window,
 }
 
 impl FilterArgs {
@@ -45,35 +41,35 @@ impl FilterArgs {
             event,
             reason: self.reason.clone(),
             error: self.error.clone(),
-            since: self.since,
-            before: self.before,
+            since: self.window.since,
+            before: self.window.before,
         }
     }
 }
 
-/// What something is to be done with: some by their ids, those that a filter lets through, or all.
+// The jobs that a command works on: some by their ids, those that match a filter, or all.
 #[derive(clap::Args)]
 pub(super) struct Which {
     /// Webhook-ids, or their beginnings (at least 6 characters)
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All that is on the failed queue now
+    /// All jobs that are on the failed queue now
     #[arg(long, conflicts_with = "ids")]
     all: bool,
     #[command(flatten)]
-    filter: FilterArgs,
+    pub filter: FilterArgs,
 }
 
 impl Which {
-    /// What that comes to.
+    /// Checks the choice.
     ///
     /// # Errors
-    /// Nothing is said, or two things at once; an id is too short.
+    /// No choice, or two at once; an id is too short.
     pub(super) fn choice(&self) -> Result<Choice, Refusal> {
         self.narrowed(false)
     }
 
-    /// The same, where something else narrows what is meant: then nothing needs to be said here.
+    /// The same for a command with another option that narrows the choice: with it all jobs may be meant without `--all`.
     ///
     /// # Errors
     /// As [`Which::choice`].
@@ -82,10 +78,11 @@ impl Which {
     }
 }
 
-/// What was said: ids, a filter, or all; or nothing, where something else narrows what is meant. `such_as` is a filter to name.
+/// Checks that exactly one of ids, filter and all is given; none of them where something else narrows the choice. `such_as` is
+/// a filter to name in the message.
 ///
 /// # Errors
-/// Nothing is said, or two things at once; an id is too short.
+/// No choice, or two at once; an id is too short.
 pub(in crate::cli) fn chosen(
     ids: &[String],
     all: bool,
@@ -94,12 +91,21 @@ pub(in crate::cli) fn chosen(
     such_as: &str,
 ) -> Result<Choice, Refusal> {
     match (ids.is_empty(), all, filter.is_empty()) {
-        (false, false, true) => Selection::new(ids).map(Choice::Named).map_err(Refusal::usage),
+        (false, false, true) => Selection::new(ids).map(Choice::Named).map_err(too_short),
         (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
         (true, false, true) if narrowed => Ok(Choice::Matching(filter)),
-        (true, false, true) => Err(Refusal::usage(format!("say which: ids, filters such as {such_as}, or --all"))),
-        (false, ..) | (true, true, false) => {
-            Err(Refusal::usage("ids, filters and --all exclude one another: say one of them"))
-        }
+        (true, false, true) => Err(Refusal::usage(
+            "no messages are chosen: the command line has neither ids nor filters",
+            format!("give ids, filters such as {such_as}, or --all"),
+        )),
+        (false, ..) | (true, true, false) => Err(Refusal::usage(
+            "ids, filters and --all exclude one another: the command line has several of them",
+            "give one of them",
+        )),
     }
+}
+
+/// The refusal of an id.
+pub(super) fn too_short(why: String) -> Refusal {
+    Refusal::usage(why, "write more of the id")
 }

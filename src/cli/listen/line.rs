@@ -29,7 +29,7 @@ pub(super) struct Line {
     body: Option<String>,
 }
 
-/// What a line shows of the body.
+/// The parts of the body that a line shows.
 #[derive(Default, Deserialize)]
 struct Glance {
     event: Option<String>,
@@ -40,7 +40,7 @@ struct Glance {
 }
 
 impl Line {
-    /// What is to be told about a request to the receiver of that name; the body only where it is to be shown.
+    /// The line of a request to the receiver of that name, with the body only if `show_body` says so.
     pub(super) fn new(receiver: Option<&str>, received: &Received, duplicate: bool, show_body: bool) -> Line {
         let glance: Glance = serde_json::from_slice(&received.body).unwrap_or_default();
         Line {
@@ -68,10 +68,10 @@ impl Line {
     }
 }
 
-/// Where lines for people go, and what they look like.
+/// The look of lines for people.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Style {
-    /// Colours are welcome.
+    /// Whether to use colours.
     pub colour: bool,
     /// Less than a hundred columns: no date, no address, short ids.
     pub brief: bool,
@@ -80,7 +80,7 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// The line for people. The text comes from whoever sends, so nothing that moves a cursor gets through.
+    /// The line for people. Its text comes from the sender, so characters that move the cursor are replaced.
     pub(super) fn show(&self, line: &Line) -> String {
         let shown = if self.brief { self.brief_line(line) } else { self.long_line(line) };
         let body = line.body.as_ref().map(|body| format!("\n    {}", plain(body, usize::MAX)));
@@ -164,5 +164,5 @@ const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
-/// Colours of names: none of those that say how a request went.
+/// Colours of names: different from those that show the result of a request.
 const NAMES: [&str; 3] = ["36", "35", "34"];

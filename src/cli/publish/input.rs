@@ -1,4 +1,4 @@
-//! From files to events: bytes are cut where JSON documents begin and end, and never changed in between.
+//! Reads events from files: cuts the bytes at the ends of JSON documents, and never changes them.
 
 use std::{
     borrow::Cow,
@@ -10,39 +10,38 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{cli::output::Refusal, event::EventKind};
+use crate::{cli::output::Refusal, os_error};
 
 /// One event as it goes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// At most 255 bytes.
     pub routing_key: String,
-    /// Byte for byte as it stood in its file.
+    /// The bytes of the file, unchanged.
     pub body: Bytes,
 }
 
-/// What the command line says about reading.
+/// How to read files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
-    /// Used for every event, instead of what its `event` says.
+    /// Used for every event, instead of its `event`.
     pub routing_key: Option<&'a str>,
     /// Each file is one message, whatever it holds.
     pub unchecked: bool,
-    /// Beyond this size the worker rejects.
-    pub max_event_bytes: usize,
 }
 
-/// Everything that was read: events, and what the worker will not like about them.
+/// Everything that was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Input {
     pub events: Vec<Event>,
-    pub warnings: Vec<String>,
+    /// The place of each event, for messages.
+    pub places: Vec<String>,
 }
 
-/// Reads all files before anything is published: a problem in the last file stops the first event too.
+/// Reads all files before the first event is published, so that a problem in the last file stops all of them.
 ///
 /// # Errors
-/// A file cannot be read, holds no event, is not JSON, or names no routing key.
+/// A file cannot be read, is empty, is not JSON, or has no routing key.
 pub(super) fn read(files: &[PathBuf], rules: Rules<'_>) -> Result<Input, Refusal> {
     let mut input = Input::default();
     for file in files {
@@ -59,7 +58,10 @@ fn open(file: &Path) -> Result<(String, Bytes), Refusal> {
     } else {
         (file.display().to_string(), std::fs::read(file))
     };
-    let bytes = bytes.map_err(|error| Refusal::usage(format!("{name}: cannot be read: {error}")))?;
+    let bytes = bytes.map_err(|error| {
+        let text = format!("cannot read the events: {name}: {}", os_error::words(&error));
+        Refusal::usage(text, "name a file with events, or - for standard input")
+    })?;
     Ok((name, bytes.into()))
 }
 
@@ -68,6 +70,7 @@ fn open(file: &Path) -> Result<(String, Bytes), Refusal> {
 fn split(name: &str, bytes: Bytes, rules: Rules<'_>, input: &mut Input) -> Result<(), Refusal> {
     if rules.unchecked {
         input.events.push(unchecked(name, bytes, rules)?);
+        input.places.push(name.to_owned());
         return Ok(());
     }
     let before = input.events.len();
@@ -79,20 +82,22 @@ fn split(name: &str, bytes: Bytes, rules: Rules<'_>, input: &mut Input) -> Resul
             vec![document]
         };
         for element in elements {
-            let number = input.events.len() - before + 1;
-            let event = checked(name, number, bytes.slice_ref(element.get().as_bytes()), rules, &mut input.warnings)?;
-            input.events.push(event);
+            let place = format!("{name}: event {}", input.events.len() - before + 1);
+            input.events.push(checked(&place, bytes.slice_ref(element.get().as_bytes()), rules)?);
+            input.places.push(place);
         }
     }
     if input.events.len() == before {
-        return Err(Refusal::usage(format!("{name}: holds no event")));
+        let help = "write at least one event into it: a JSON object, or an array of them";
+        return Err(Refusal::usage(format!("the file has no event: {name}"), help));
     }
     Ok(())
 }
 
-/// The library's message says what was expected and where; for documents that are only cut, it quotes no value.
+/// The message of the library says what it expected and where. It quotes no value, because documents are only cut here.
 fn not_json(name: &str, error: &serde_json::Error) -> Refusal {
-    Refusal::usage(format!("{name}: is not JSON: {error} (--unchecked publishes it all the same)"))
+    let text = format!("this is not JSON: {name}: {error}");
+    Refusal::usage(text, "correct it, or publish it as it is with --unchecked")
 }
 
 fn unchecked(name: &str, mut body: Bytes, rules: Rules<'_>) -> Result<Event, Refusal> {
@@ -102,35 +107,12 @@ fn unchecked(name: &str, mut body: Bytes, rules: Rules<'_>) -> Result<Event, Ref
         }
     }
     let routing_key = rules.routing_key.map(str::to_owned).or_else(|| event_of(&body));
-    let missing = || Refusal::usage(format!("{name}: names no event: say --routing-key"));
-    Ok(Event { routing_key: fitting(name, routing_key.ok_or_else(missing)?)?, body })
+    Ok(Event { routing_key: fitting(name, routing_key)?, body })
 }
 
-fn checked(
-    name: &str,
-    number: usize,
-    body: Bytes,
-    rules: Rules<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Event, Refusal> {
-    let place = format!("{name}: event {number}");
-    let kind = event_of(&body);
-    match &kind {
-        Some(kind) if EventKind::parse(kind).is_none() => {
-            warnings.push(format!("{place}: its event is none that the worker knows, it will be rejected"));
-        }
-        Some(_) => {}
-        None if rules.routing_key.is_some() => {
-            warnings.push(format!("{place}: has no event as text, the worker will reject it"));
-        }
-        None => return Err(Refusal::usage(format!("{place}: has no event as text to route it by: say --routing-key"))),
-    }
-    if body.len() > rules.max_event_bytes {
-        let (long, limit) = (body.len(), rules.max_event_bytes);
-        warnings.push(format!("{place}: has {long} bytes, the worker rejects more than {limit}"));
-    }
-    let routing_key = rules.routing_key.map(str::to_owned).or(kind).unwrap_or_default();
-    Ok(Event { routing_key: fitting(&place, routing_key)?, body })
+fn checked(place: &str, body: Bytes, rules: Rules<'_>) -> Result<Event, Refusal> {
+    let routing_key = rules.routing_key.map(str::to_owned).or_else(|| event_of(&body));
+    Ok(Event { routing_key: fitting(place, routing_key)?, body })
 }
 
 fn event_of(body: &[u8]) -> Option<String> {
@@ -142,11 +124,13 @@ fn event_of(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<Head<'_>>(body).ok().map(|head| head.event.into_owned())
 }
 
-fn fitting(place: &str, routing_key: String) -> Result<String, Refusal> {
-    if routing_key.len() > 255 {
-        return Err(Refusal::usage(format!("{place}: a routing key has at most 255 bytes: say --routing-key")));
-    }
-    Ok(routing_key)
+fn fitting(place: &str, routing_key: Option<String>) -> Result<String, Refusal> {
+    let what = match routing_key {
+        Some(key) if key.len() <= 255 => return Ok(key),
+        Some(_) => "the field \"event\" is too long for a routing key, which has at most 255 bytes",
+        None => "the field \"event\" with text to route by is missing",
+    };
+    Err(Refusal::usage(format!("{what}: {place}"), "correct the event, or name the key with --routing-key"))
 }
 
 #[cfg(test)]
@@ -156,7 +140,7 @@ mod tests {
     use super::{Input, Rules, split};
     use crate::cli::output::{Exit, Refusal};
 
-    const RULES: Rules<'static> = Rules { routing_key: None, unchecked: false, max_event_bytes: 60 };
+    const RULES: Rules<'static> = Rules { routing_key: None, unchecked: false };
 
     fn cut(text: &[u8], rules: Rules<'_>) -> Result<Input, Refusal> {
         let mut input = Input::default();
@@ -165,7 +149,6 @@ mod tests {
 
     fn bodies(text: &str) -> Vec<String> {
         let input = cut(text.as_bytes(), RULES).unwrap();
-        assert_eq!(input.warnings, [""; 0]);
         input.events.iter().map(|event| String::from_utf8(event.body.to_vec()).unwrap()).collect()
     }
 
@@ -180,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_routing_key_is_the_event_unless_it_is_said() {
+    fn the_routing_key_is_the_event_unless_it_is_given() {
         let key = |text: &str, rules| cut(text.as_bytes(), rules).unwrap().events[0].routing_key.clone();
         assert_eq!(key("{\"event\":\"lead.failed\"}", RULES), "lead.failed");
         let said = Rules { routing_key: Some("lead.x"), ..RULES };
@@ -191,14 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_refused_with_its_place_and_without_its_content() {
+    fn a_text_without_an_event_is_refused_with_its_place_and_without_its_content() {
         for (text, expected) in [
-            ("", "f.json: holds no event"),
-            ("[]", "f.json: holds no event"),
-            ("{}", "f.json: event 1: has no event as text to route it by: say --routing-key"),
-            ("{\"event\":\"lead.failed\"}\n{\"event\":7}", "f.json: event 2: has no event as text"),
-            ("{\"event\":\"lead.failed\"}\n{\"hunter2\" 7}", "f.json: is not JSON: expected `:` at line 2 column 12"),
-            ("{\"event\":\"lead.failed\"}\nhunter2", "f.json: is not JSON: expected value at line 2 column 1"),
+            ("", "the file has no event: f.json"),
+            ("[]", "the file has no event: f.json"),
+            ("{}", "the field \"event\" with text to route by is missing: f.json: event 1"),
+            (
+                "{\"event\":\"lead.failed\"}\n{\"event\":7}",
+                "the field \"event\" with text to route by is missing: f.json: event 2",
+            ),
+            (
+                "{\"event\":\"lead.failed\"}\n{\"hunter2\" 7}",
+                "this is not JSON: f.json: expected `:` at line 2 column 12",
+            ),
+            ("{\"event\":\"lead.failed\"}\nhunter2", "this is not JSON: f.json: expected value at line 2 column 1"),
         ] {
             let refusal = cut(text.as_bytes(), RULES).unwrap_err();
             assert_eq!(refusal.exit, Exit::Usage);
@@ -213,15 +202,6 @@ mod tests {
         let input = cut(b"{broken\n{\xff\r\n", rules).unwrap();
         assert_eq!(input.events.len(), 1);
         assert_eq!(&input.events[0].body[..], b"{broken\n{\xff");
-        assert!(cut(b"{broken", Rules { routing_key: None, ..rules }).unwrap_err().text.contains("say --routing-key"));
-    }
-
-    #[test]
-    fn what_the_worker_will_reject_is_a_warning() {
-        let input = cut(b"{\"event\":\"lead.lost\"}", RULES).unwrap();
-        assert_eq!(input.warnings, ["f.json: event 1: its event is none that the worker knows, it will be rejected"]);
-        let long = format!("{{\"event\":\"lead.failed\",\"data\":\"{}\"}}", "x".repeat(60));
-        let input = cut(long.as_bytes(), RULES).unwrap();
-        assert_eq!(input.warnings, ["f.json: event 1: has 93 bytes, the worker rejects more than 60"]);
+        assert!(cut(b"{broken", Rules { routing_key: None, ..rules }).unwrap_err().help.contains("--routing-key"));
     }
 }

@@ -1,4 +1,4 @@
-//! What became of the events, counted and put into words.
+//! Counts the answers of the broker, and puts them into words.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     cli::output::{human_duration, printable},
 };
 
-/// Counts answers; what went wrong is kept once for each way and routing key.
+/// Counts answers. Errors are kept once for each kind and routing key.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     confirmed: u64,
@@ -21,7 +21,7 @@ pub(super) struct Tally {
 pub(super) struct Summary {
     events: u64,
     confirmed: u64,
-    /// Left out after it had become clear that nothing gets through.
+    /// Events that were not sent, because no event would have got through.
     not_sent: u64,
     problems: Vec<Problem>,
     warnings: Vec<String>,
@@ -94,7 +94,7 @@ fn explanation(error: &PublishError, exchange: &str, routing_key: &str) -> Strin
         ),
         PublishError::ChannelClosed { code: 404, .. } => {
             format!(
-                "there is no exchange {exchange}: run `leadhook topology apply`, and see amqp.exchange for its name"
+                "the exchange {exchange} does not exist: run `leadhook topology apply`, and see amqp.exchange for its name"
             )
         }
         PublishError::ChannelClosed { code: 403, .. } => {
@@ -103,10 +103,8 @@ fn explanation(error: &PublishError, exchange: &str, routing_key: &str) -> Strin
         PublishError::Nacked => {
             "refused by the broker: a queue is at its limit or has no leader now; publish them again later".to_owned()
         }
-        PublishError::TimedOut => {
-            "not confirmed within amqp.confirm_timeout: they may have arrived nevertheless".to_owned()
-        }
-        PublishError::Unclear | PublishError::Lost(_) => format!("{error}: they may have arrived nevertheless"),
+        PublishError::TimedOut => "not confirmed within amqp.confirm_timeout, but perhaps published".to_owned(),
+        PublishError::Unclear | PublishError::Lost(_) => format!("{error}, but perhaps published"),
         PublishError::Returned { .. } | PublishError::ChannelClosed { .. } | PublishError::Unwanted => {
             error.to_string()
         }

@@ -7,7 +7,7 @@ use std::{
 use clap::Parser;
 use tokio::sync::watch;
 
-use super::{Args, Batch, IN_FLIGHT, Tally, connected, input::Event, outgoing, send_all};
+use super::{Args, Batch, IN_FLIGHT, Tally, input::Event, outgoing, send_all, wait_for_connection};
 use crate::{
     broker::publisher::{Link, Outgoing, PublishError},
     cli::output::Exit,
@@ -50,7 +50,7 @@ fn the_command_line_asks_for_files_or_for_samples() {
 }
 
 #[test]
-fn messages_are_persistent_and_named_afresh() {
+fn messages_are_persistent_and_have_new_ids() {
     let event = || Event { routing_key: "lead.failed".into(), body: "{}".into() };
     let (one, two) = (outgoing(event(), "lead.events", true), outgoing(event(), "lead.events", true));
     assert_eq!(
@@ -83,7 +83,7 @@ fn files_are_read_before_anything_is_published() {
     for files in [[&good, &bad], [&good, &directory.path().join("none.json")]] {
         let refusal = batch(&files).err().unwrap();
         assert_eq!(refusal.exit, Exit::Usage);
-        assert!(refusal.text.contains("bad.json: is not JSON") || refusal.text.contains("none.json: cannot be read"));
+        assert!(refusal.text.contains("not JSON: ") || refusal.text.contains("none.json: there is no such file"));
     }
 }
 
@@ -104,7 +104,7 @@ async fn many_confirms_are_under_way_and_all_are_counted() {
 }
 
 #[tokio::test]
-async fn what_was_returned_is_explained_by_key_and_the_rest_goes_on() {
+async fn returned_messages_are_explained_by_key_and_the_rest_goes_on() {
     let publish = |message: Outgoing| async move {
         match message.routing_key.as_str() {
             "lead.failed" => Err(PublishError::Returned { code: 312, text: "NO_ROUTE".into() }),
@@ -132,21 +132,21 @@ async fn sending_stops_when_the_exchange_is_missing() {
     assert!(json["not_sent"].as_u64().unwrap() >= 700, "{json}");
     assert_eq!(json["problems"][0]["reason"], "channel_closed");
     let shown = summary.to_string();
-    assert!(shown.contains("there is no exchange lead.events: run `leadhook topology apply`"), "{shown}");
+    assert!(shown.contains("the exchange lead.events does not exist: run `leadhook topology apply`"), "{shown}");
     assert!(shown.ends_with(" not sent after that"), "{shown}");
 }
 
 #[tokio::test]
-async fn the_first_word_of_the_broker_is_taken() {
+async fn the_first_answer_of_the_broker_ends_the_waiting() {
     let settings = settings();
     let starting = Link::Lost("not connected yet".into());
     for (word, expected) in [
         (Link::Ready, None),
-        (Link::Lost("amqp://a: refused".into()), Some("cannot connect to amqp://a: refused; see amqp.urls")),
-        (Link::Blocked("low on disk".into()), Some("the broker takes no messages now (low on disk)")),
+        (Link::Lost("amqp://a: refused".into()), Some("cannot connect to amqp://a: refused")),
+        (Link::Blocked("low on disk".into()), Some("the broker takes no messages now: low on disk")),
     ] {
         let (sender, link) = watch::channel(starting.clone());
-        let waiting = connected(link, &settings.amqp);
+        let waiting = wait_for_connection(link, &settings.amqp);
         sender.send_replace(word);
         let told = waiting.await.err();
         assert_eq!(told.is_some(), expected.is_some(), "{told:?}");

@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::FilterArgs;
 use crate::{
     cli::{
-        failed::{Desk, Seen, unwritable},
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+        arguments::{OUTPUT, Output, number},
+        failed::{Desk, Seen},
+        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
         readable::{age, messages, thousands},
     },
     desk::listing::{Listing, UnreadableLine},
@@ -15,24 +16,31 @@ use crate::{
 
 /// List rejected messages, the longest rejected first
 #[derive(clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 listed (also when there is none), 1 something could not be seen because another program holds it, \
-3 broker or queue not there.")]
+#[command(after_help = after_help(
+    "leadhook rejected list\nleadhook rejected list --reason unknown_campaign --since today",
+    "another program holds some of the messages, so they are not listed"
+))]
 pub(super) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Show at most N messages
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Print at most N messages
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = number(1..=u32::MAX),
+        help_heading = OUTPUT
+    )]
     limit: u32,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut listing = Listing::new(args.filter.filter(), limit);
-    let Seen { present, notes } = desk.look(args.json, |held| listing.add(&held.record)).await?;
+    let Seen { present, notes } = desk.look(args.output.json, |held| listing.add(&held.record)).await?;
     let answer = Answer {
         present,
         complete: notes.is_empty(),
@@ -40,11 +48,11 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         matching: listing.unreadable_count(),
         messages: listing.unreadable(),
     };
-    let told = match args.json {
+    let told = match args.output.json {
         true => output::print_json(&answer),
-        false => output::print(answer.text(Terminal::detect(), Timestamp::now())),
+        false => output::print(answer.text(args.output.terminal(), Timestamp::now())),
     };
-    told.map_err(unwritable)?;
+    told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(if answer.complete { Exit::Ok } else { Exit::Findings })
 }
 
@@ -54,7 +62,7 @@ struct Answer<'a> {
     present: u64,
     /// Whether all of them were seen.
     complete: bool,
-    /// Why not.
+    /// The reasons why not.
     notes: Vec<String>,
     /// Messages that match; `messages` holds the first of them.
     matching: u64,

@@ -7,12 +7,13 @@ use super::Which;
 use crate::{
     broker::publisher::Publisher,
     cli::{
+        arguments::Output,
         failed::{
             Desk,
             agree::{By, agree},
-            close, overlooked, remarks, show, unwritable,
+            close_log, notes_about_unseen, show, warn_about_limits,
         },
-        output::{self, Exit, Refusal},
+        output::{self, Exit, Refusal, after_help},
         publish,
         readable::messages,
     },
@@ -23,12 +24,15 @@ use crate::{
     },
 };
 
-/// Put messages back onto the events queue, as they came, where they are usable events now
+/// Put messages that are usable events back onto the events queue, unchanged
 ///
-/// Each is published, confirmed by the broker, and only then removed. What is no usable event still, and what was rejected as a
-/// job, is left. An event that nobody knows still is rejected again.
+/// Each is published, confirmed by the broker, and only then removed. Messages that are still not usable events stay, and so
+/// do rejected jobs. An event of a campaign that is still unknown is rejected again.
 #[derive(clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = after_help(
+    "leadhook rejected requeue --reason unknown_campaign --dry-run\nleadhook rejected requeue raw_5d41402abc",
+    "some messages were left (the output says which and why)"
+))]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
@@ -36,35 +40,30 @@ pub(super) struct Args {
     how: How,
 }
 
-pub(in crate::cli) const EXIT_CODES: &str = "\
-Exit codes: 0 all put back, 1 some were not (the output says which and why), 2 usage, the beginning of an id fits several, or \
-nobody could be asked (nothing was done), 3 broker or queue not there.";
-
-/// How it is done, whichever queue the messages rest on.
+// The way of requeueing, for the failed and the rejected queue.
 #[derive(clap::Args)]
 pub(in crate::cli) struct How {
-    /// Only say how many are meant
+    /// Only print how many messages would be put back
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     by: By,
-    /// Do not ask; needed where there is no terminal
-    #[arg(long)]
+    /// Do not ask; needed without a terminal
+    #[arg(short, long)]
     yes: bool,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     go(args.which.choice()?, &args.how, desk).await
 }
 
-/// The same for any queue of the desk.
+/// The same for either queue.
 pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let named = matches!(choice, Choice::Named(_));
-    let (mut survey, notes) = desk.survey(choice, true, args.json).await?;
-    // Jobs are replayed; who means one by its id hears that.
+    let (mut survey, notes) = desk.survey(choice, true, args.output.json).await?;
+    // Jobs are replayed instead; the summary says so of one that is named by its id.
     survey.chosen.retain(|_, chosen| named || desk.is_rejected() || !chosen.is_job);
     let count = survey.chosen.len() as u64;
     let mut summary = Summary { chosen: count, dry_run: args.dry_run, notes, ..Summary::default() };
@@ -75,14 +74,14 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
         (summary.tally, summary.notes) = (tally, notes);
     }
     summary.unknown = survey.resolved.unknown;
-    let told = if args.json { output::print_json(&summary) } else { output::print(summary.text()) };
-    told.map_err(unwritable)?;
+    let told = if args.output.json { output::print_json(&summary) } else { output::print(summary.text()) };
+    told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(summary.exit())
 }
 
 async fn requeue(desk: &Desk<'_>, survey: &Survey, by: &str) -> Result<(Requeued, Vec<String>), Refusal> {
     let publisher = Publisher::start(desk.amqp, "requeue", None, CancellationToken::new());
-    publish::connected(publisher.link(), desk.amqp).await?;
+    publish::wait_for_connection(publisher.link(), desk.amqp).await?;
     let log = desk.delivery_log(&publisher);
     let max_event_bytes = desk.settings.delivery.max_event_bytes;
     let to = To { publisher: &publisher, events: &desk.plan.names().events, max_event_bytes, log: &log, by };
@@ -90,11 +89,11 @@ async fn requeue(desk: &Desk<'_>, survey: &Survey, by: &str) -> Result<(Requeued
     let mut visit = desk.visit(None).await?;
     let mut tally = Requeued::default();
     let done = tally.chosen(to, survey, &mut visit, &mut renewer).await;
-    remarks(desk, &visit, &renewer);
-    let mut notes = if done.is_ok() && tally.problem.is_none() { overlooked(&visit) } else { Vec::new() };
+    warn_about_limits(desk, &visit, &renewer);
+    let mut notes = if done.is_ok() && tally.problem.is_none() { notes_about_unseen(&visit) } else { Vec::new() };
     let sure = tally.make_sure(visit).await;
     notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
-    notes.extend(close(log.clone()).await);
+    notes.extend(close_log(log.clone()).await);
     renewer.close().await;
     publisher.close().await;
     Ok((tally, notes))
@@ -103,17 +102,17 @@ async fn requeue(desk: &Desk<'_>, survey: &Survey, by: &str) -> Result<(Requeued
 /// The answer of the command.
 #[derive(Default, Serialize)]
 struct Summary {
-    /// Messages that are meant.
+    /// Messages that were chosen.
     chosen: u64,
     /// Nothing was done.
     dry_run: bool,
     #[serde(flatten)]
     tally: Requeued,
-    /// Said, but no message has such an id.
+    /// Ids on the command line that no message has.
     unknown: Vec<String>,
     /// Why publishing failed.
     problem: Option<String>,
-    /// What was not seen or not done, and why.
+    /// Notes about messages that were not seen or not put back, and why.
     notes: Vec<String>,
 }
 
@@ -127,21 +126,18 @@ impl Summary {
     fn text(&self) -> String {
         let Requeued { requeued, unusable, not_published, .. } = &self.tally;
         let mut lines = vec![match self.dry_run {
-            true => format!(
-                "{} would be put back, as far as they are usable events; nothing was done",
-                messages(self.chosen)
-            ),
+            true => format!("{} would be put back if they are usable events; nothing was done", messages(self.chosen)),
             false => format!("{} put back onto the events queue", messages(*requeued)),
         }];
         if *unusable > 0 {
             lines.push(format!(
-                "  {} left: no usable event (a job is put back by failed replay; else mend upstream, and publish anew)",
+                "  {} left: not a usable event (replay a job with failed replay; else fix the publisher, and publish again)",
                 messages(*unusable)
             ));
         }
         if *not_published > 0 {
             let left = messages(*not_published);
-            lines.push(format!("  {left} left: not confirmed by the broker, may have been published nevertheless"));
+            lines.push(format!("  {left} left: not confirmed by the broker, but perhaps published"));
         }
         lines.extend(show::unknown(&self.unknown));
         lines.extend(self.problem.iter().chain(&self.notes).map(|line| format!("  {line}")));

@@ -1,28 +1,28 @@
-//! `leadhook topology apply`: declares the plan, and says what was created and what stood already.
+//! `leadhook topology apply`: declares the plan, and reports the queues that were created and those that existed.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{connected, json, lost, pass, words};
+use super::{ask_all, connect, json, lost, words};
 use crate::{
     broker::topology::{self, Existence, Plan, Problem, Sight, Thing, TopologyError},
     cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
     settings::Amqp,
 };
 
-/// Looks, declares, and looks again: the difference is what was created, also when a part was refused.
+/// Looks, declares, and looks again. The difference shows what was created, even if a part was refused.
 pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) -> Result<(String, Exit), Refusal> {
-    let connection = connected(amqp).await?;
-    let before = pass(topology::look(&connection, plan)).await?.map_err(lost)?;
-    let (problems, advice) = match pass(topology::declare(&connection, plan)).await? {
+    let connection = connect(amqp).await?;
+    let before = ask_all(topology::look(&connection, plan)).await?.map_err(lost)?;
+    let (problems, advice) = match ask_all(topology::declare(&connection, plan)).await? {
         Ok(()) => Default::default(),
         Err(error @ TopologyError::Lost(_)) => return Err(lost(error)),
         Err(TopologyError::Problems { problems, advice }) => (problems, advice),
     };
-    let after = match pass(topology::look(&connection, plan)).await? {
+    let after = match ask_all(topology::look(&connection, plan)).await? {
         Ok(after) => after,
-        // Some refusals take the connection with them; they are still what is to be told.
+        // Some refusals close the connection. They are still reported.
         Err(_) if !problems.is_empty() => before.clone(),
         Err(error) => return Err(lost(error)),
     };
@@ -94,7 +94,7 @@ impl Outcome {
     fn words(self) -> &'static str {
         match self {
             Outcome::Created => "created",
-            Outcome::Stood => "stood already",
+            Outcome::Stood => "existed",
             Outcome::Differs => "differs",
             Outcome::Missing => "missing",
             Outcome::Unseen => "cannot be seen",

@@ -1,11 +1,11 @@
-//! `leadhook topology check`: the plan against what stands.
+//! `leadhook topology check`: compares the plan with the broker.
 
 use std::time::{Duration, Instant};
 
 use lapin::Connection;
 use serde::Serialize;
 
-use super::{connected, json, lost, pass, words};
+use super::{ask_all, connect, json, lost, words};
 use crate::{
     broker::{
         management::{Management, ManagementError, Seen},
@@ -18,8 +18,8 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// Longest wait for the broker's statistics, and how often to ask. They show which policies apply to a queue only some
-/// seconds after it was declared (measured: 8 s on 3.10), and checking right after applying is what people do.
+/// Longest wait for the broker's statistics, and the time between two questions. They show the policies of a queue some seconds
+/// after it was declared (measured: 8 s on 3.10), and people check right after applying.
 const STATISTICS: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -29,8 +29,8 @@ pub(super) async fn run(
     settings: &Settings,
     terminal: Option<Terminal>,
 ) -> Result<(String, Exit), Refusal> {
-    let connection = connected(&settings.amqp).await?;
-    let sight = pass(topology::look(&connection, plan)).await?.map_err(lost)?;
+    let connection = connect(&settings.amqp).await?;
+    let sight = ask_all(topology::look(&connection, plan)).await?.map_err(lost)?;
     let seen = ask_management(plan, &settings.amqp).await?;
     let mut comparison = compare::compare(plan, &sight, seen.as_ref(), settings.topology.declare);
     count(&connection, &mut comparison).await?;
@@ -56,16 +56,18 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
             tokio::time::sleep(ASK_AGAIN).await;
         }
     };
-    let refused =
-        |error: ManagementError| Refusal::cannot_start(format!("the management API (amqp.management_url): {error}"));
+    let refused = |error: ManagementError| {
+        let text = format!("cannot ask the management API (amqp.management_url): {error}");
+        Refusal::cannot_start(text, "correct amqp.management_url, or leave it out to compare over AMQP alone")
+    };
     asking.await.map(Some).map_err(refused)
 }
 
-/// Counts what is left over, over AMQP as everything else: statistics are some seconds old.
+/// Counts the messages on unused queues over AMQP, because statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
     let mut counter = Counter::new(connection);
     for rung in &mut comparison.superfluous {
-        let ready = pass(counter.count(&rung.name)).await?.map_err(lost)?.map(|count| count.ready);
+        let ready = ask_all(counter.count(&rung.name)).await?.map_err(lost)?.map(|count| count.ready);
         rung.ready = ready.or(rung.ready);
     }
     Ok(())
@@ -100,14 +102,14 @@ fn text(comparison: &Comparison, terminal: Terminal) -> String {
         let waiting = rung.ready.map_or("an unknown number of jobs".to_owned(), |ready| words::counted(ready, "job"));
         let name = &rung.name;
         lines.push(format!(
-            "left over: queue {name} with {waiting}: no setting uses it any more; drains by itself, can be removed when empty"
+            "unused: queue {name} with {waiting}: no setting uses it; it drains by itself, and can be removed when it is empty"
         ));
     }
     lines.extend(
         comparison.unseen.iter().map(|sentence| format!("{} {sentence}", terminal.paint(Tone::Warning, "not seen:"))),
     );
     lines.push(match comparison.findings() {
-        0 => terminal.paint(Tone::Good, "nothing is wrong, as far as it could be seen"),
+        0 => terminal.paint(Tone::Good, "no findings"),
         1 => terminal.paint(Tone::Bad, "1 finding"),
         findings => terminal.paint(Tone::Bad, &format!("{findings} findings")),
     });
@@ -117,7 +119,7 @@ fn text(comparison: &Comparison, terminal: Terminal) -> String {
     lines.join("\n")
 }
 
-/// Neighbouring queues in the same state and with nothing to say about them share a line, the rungs that is.
+/// Neighbouring delay queues in the same state and without details share a line.
 fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     let is_rung = |row: &Row| row.kind == Kind::Queue && row.name.contains(".delay.") && row.details.is_empty();
     rows.chunk_by(move |one, next| is_rung(one) && is_rung(next) && one.state == next.state)

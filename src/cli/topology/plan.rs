@@ -1,10 +1,10 @@
-//! `leadhook topology plan`: what there must be, and how many messages wait.
+//! `leadhook topology plan`: the planned exchange, bindings and queues, and how many messages wait.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{connected, json, pass, words};
+use super::{ask_all, connect, json, words};
 use crate::{
     broker::topology::{self, Count, Plan, Role},
     cli::output::{self, Cell, Refusal, Table, Terminal, Tone},
@@ -16,7 +16,7 @@ pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) ->
     let counts = match counts(plan, amqp).await {
         Ok(counts) => Some(counts),
         Err(why) => {
-            output::warn(&format!("how many messages wait is not known: {why}"));
+            output::warn(&format!("the messages on the queues are not counted: {why}"));
             None
         }
     };
@@ -27,8 +27,8 @@ pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) ->
 }
 
 async fn counts(plan: &Plan, amqp: &Amqp) -> Result<BTreeMap<String, Count>, String> {
-    let connection = connected(amqp).await.map_err(|refusal| refusal.text)?;
-    let counts = pass(topology::counts(&connection, plan)).await.map_err(|refusal| refusal.text)?;
+    let connection = connect(amqp).await.map_err(|refusal| refusal.text)?;
+    let counts = ask_all(topology::counts(&connection, plan)).await.map_err(|refusal| refusal.text)?;
     counts.map_err(|error| error.to_string())
 }
 
@@ -39,7 +39,7 @@ struct Report<'a> {
     queues: Vec<Queue<'a>>,
     /// Whether the broker was reached.
     counted: bool,
-    /// Jobs on all rungs together.
+    /// Jobs on all delay queues together.
     waiting_jobs: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Jobs on all rungs together.
+/// Jobs on all delay queues together.
 fn waiting(plan: &Plan, counts: &BTreeMap<String, Count>) -> u64 {
     let rungs = plan.queues().iter().filter(|queue| matches!(queue.role, Role::Delay(_)));
     rungs.filter_map(|queue| counts.get(queue.name.as_str())).map(|count| count.ready).sum()
@@ -99,7 +99,7 @@ fn text(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Termina
     let bold = |text: &str| terminal.paint(Tone::Strong, text);
     let mut lines = vec![
         format!("{} {}", bold("exchange"), plan.exchange()),
-        "  topic, durable; it belongs to upstream and is created only if it is missing".to_owned(),
+        "  topic, durable; upstream owns it, and it is created only if it is missing".to_owned(),
         bold("bindings"),
     ];
     lines.extend(plan.routing_keys().iter().map(|key| format!("  {key} to {}", plan.names().events)));
@@ -115,7 +115,7 @@ fn text(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Termina
     if let Some(counts) = counts {
         let waiting = waiting(plan, counts);
         let verb = if waiting == 1 { "waits" } else { "wait" };
-        lines.push(format!("{} {verb} on the rungs.", words::counted(waiting, "job")));
+        lines.push(format!("{} {verb} on the delay queues.", words::counted(waiting, "job")));
         let missing = plan.queues().iter().filter(|queue| !counts.contains_key(queue.name.as_str())).count();
         if missing > 0 {
             let missing = words::counted(missing as u64, "queue");
@@ -126,7 +126,7 @@ fn text(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Termina
 }
 
 fn table(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Terminal) -> Table {
-    let mut table = Table::new(terminal, &["queue", "what for", "messages", "arguments"]);
+    let mut table = Table::new(terminal, &["queue", "purpose", "messages", "arguments"]);
     for queue in words::in_order(plan) {
         let ready = match counts {
             None => Cell::number("?").tone(Tone::Quiet),

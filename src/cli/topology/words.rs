@@ -1,23 +1,23 @@
-//! How the parts of the topology are named to people.
+//! Words for the parts of the topology.
 
 use crate::{
     broker::topology::{Argument, Plan, Queue, Role},
     cli::schedule::human,
 };
 
-/// What a queue is for.
+/// The purpose of a queue.
 pub(super) fn purpose(role: Role) -> String {
     match role {
         Role::Events => "events to dispatch".to_owned(),
         Role::Jobs => "jobs that are due".to_owned(),
         Role::Delay(rung) => format!("jobs that wait {}", human(rung)),
-        Role::Failed => "jobs that are over without delivery".to_owned(),
-        Role::Rejected => "messages that cannot be used".to_owned(),
+        Role::Failed => "jobs that have failed".to_owned(),
+        Role::Rejected => "messages that are not usable events".to_owned(),
         Role::Log => "the delivery log".to_owned(),
     }
 }
 
-/// The arguments that tell queues apart, in short.
+/// The arguments in which queues differ, in short.
 pub(super) fn arguments(queue: &Queue) -> String {
     let limit = queue.delivery_limit.map(|limit| format!("delivery limit {limit}"));
     let ttl = queue.ttl.map(|ttl| format!("ttl {}", human(ttl)));
@@ -28,7 +28,7 @@ pub(super) fn arguments(queue: &Queue) -> String {
     [limit, ttl, target, retention].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The queues in the order in which a message meets them.
+/// The queues in the order of a message's way.
 pub(super) fn in_order(plan: &Plan) -> Vec<&Queue> {
     let mut queues: Vec<_> = plan.queues().iter().collect();
     queues.sort_by_key(|queue| queue.role);

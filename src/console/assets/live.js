@@ -1,5 +1,5 @@
-// Live updates: every five seconds the page is asked for again, and its content replaced. Without this script pages are the same,
-// and "look again" does it by hand. Nothing is replaced while somebody is busy in it, or has the page in the background.
+// Live updates: requests the page again every five seconds, and replaces its content. Without this script pages are the same,
+// and "look again" does it by hand. The content stays while a person works in it, or while the page is in the background.
 (() => {
   const content = document.querySelector("main[data-live]");
   if (!content) return;
@@ -21,7 +21,7 @@
   say();
   document.querySelector("footer").append(button);
 
-  // One at a time: a slow answer is waited for, and not asked for again meanwhile.
+  // One request at a time: a slow answer is not requested again.
   let reading = false;
   const busy = () => document.hidden || content.contains(document.activeElement) || String(getSelection()) !== "";
   async function refresh() {
@@ -36,7 +36,7 @@
       content.replaceChildren(...fresh.childNodes);
       content.querySelectorAll("details").forEach((one, at) => (one.open = opened[at] ?? one.open));
     } catch {
-      // The console is away; the next turn tries again.
+      // The console does not answer; the next turn tries again.
     } finally {
       reading = false;
     }

@@ -17,11 +17,11 @@ pub fn page(frame: &Frame, id: &str, story: &Story) -> Markup {
         p.lead-in { span.id { (id) } }
         (search::reach(&story.reach))
         @if let Some(since) = story.since {
-            p.quiet { "Read from " (clock(since)) " on; " a href={ "/deliveries/" (segment(id)) "?since=all" } { "read all that the log keeps" } "." }
+            p.quiet { "Records from " (clock(since)) " on; " a href={ "/deliveries/" (segment(id)) "?since=all" } { "read the whole log" } "." }
         }
         @match story.records.last() {
             None => {
-                p role="status" { "The delivery log has no record of it here. It may be older than the log, or the log is off." }
+                p role="status" { "The delivery log has no record of this delivery in that time. It may be older than the log, or the log is switched off." }
             }
             Some((_, last)) => { (facts(frame, story, last)) (timeline(story)) }
         }
@@ -49,13 +49,13 @@ fn timeline(story: &Story) -> Markup {
     html! {
         h2 { "What happened" }
         ol.timeline {
-            @for (writer, entry) in &story.records { (moment(writer, entry)) }
+            @for (writer, entry) in &story.records { (entry_of_timeline(writer, entry)) }
         }
         @if story.left_out > 0 { p.quiet { (story.left_out) " records in the middle are not shown." } }
     }
 }
 
-fn moment(writer: &str, entry: &Entry<'static>) -> Markup {
+fn entry_of_timeline(writer: &str, entry: &Entry<'static>) -> Markup {
     let tried = matches!(entry.what, What::Delivered | What::Retry | What::Failed) && entry.attempt.is_some();
     let note = words::note_of(entry);
     html! {

@@ -1,4 +1,4 @@
-//! What could not be delivered: a list, filters, and the way to do something about it.
+//! The failed jobs: a list, filters, and the forms that replay or discard them.
 
 use maud::{Markup, html};
 
@@ -12,16 +12,15 @@ use crate::{
         query::{Query, segment},
         queue::{KEPT, Looked},
     },
-    delivery::outcome::FailReason,
     delivery_log::Delivered,
-    desk::{listing::Line, stats::Row},
+    desk::{filter, listing::Line, stats::Row},
     event::EventKind,
 };
 
 /// Jobs on a page.
 pub const ON_A_PAGE: usize = 100;
 
-/// The page; `problems` are what could not be understood, or why nothing could be seen.
+/// The page; `problems` are wrong values, or reasons why the queue could not be read.
 pub fn page(frame: &Frame, query: &Query, looked: Option<&Looked>, problems: &[String]) -> Markup {
     let content = html! {
         (filters(query))
@@ -34,7 +33,7 @@ pub fn page(frame: &Frame, query: &Query, looked: Option<&Looked>, problems: &[S
 }
 
 fn filters(query: &Query) -> Markup {
-    let reasons = FailReason::ALL.iter().map(|reason| reason.label()).chain(["dead_lettered", "unknown"]);
+    let reasons = filter::reasons();
     let get = |name| query.get(name);
     html! {
         details.box open[!query.filters().pairs().is_empty()] {
@@ -48,7 +47,7 @@ fn filters(query: &Query) -> Markup {
                 (field("error", "error", "Last attempt", get("error"), "timeout, status"))
                 (field("lead", "lead", "Lead", get("lead"), ""))
                 (field("submission", "submission", "Submission", get("submission"), ""))
-                (field("since", "since", "Failed since", get("since"), "2h or 2024-06-15"))
+                (field("since", "since", "Failed since", get("since"), "2h, 9:00 or 2024-06-15"))
                 (field("before", "before", "Failed before", get("before"), "1d"))
                 button { "Filter" }
                 a.button.plain href="/failed" { "All" }
@@ -77,7 +76,7 @@ fn list(frame: &Frame, query: &Query, looked: &Looked) -> Markup {
             details.box { summary { "By target and reason" } (rows(frame, &looked.rows, 50)) }
             form method="get" action="/failed/preview" {
                 (table(frame, looked, shown))
-                @if let Some(why) = looked.log_problem() { p.quiet { "Whether these were delivered all the same is unknown: " (why) "." } }
+                @if let Some(why) = looked.log_problem() { p.quiet { "The delivery log cannot tell whether these were delivered too: " (why) "." } }
                 (pager(query, at, pages))
                 @if matching > KEPT as u64 { p.quiet { "Pages show the first " (thousands(KEPT as u64)) "; filters show the rest." } }
                 @if frame.acts() { (actions(query, matching)) }
@@ -91,14 +90,14 @@ fn actions(query: &Query, matching: u64) -> Markup {
     html! {
         @for (name, value) in query.filters().pairs() { input type="hidden" name=(name) value=(value); }
         fieldset.actions {
-            legend { "Do something with" }
+            legend { "Replay or discard" }
             div.choices {
-                label { input type="radio" name="which" value="chosen" checked; " those that are ticked above" }
+                label { input type="radio" name="which" value="chosen" checked; " the ticked jobs" }
                 label { input type="radio" name="which" value="matching"; " all " (thousands(matching)) " that match" }
             }
             button name="action" value="replay" { "Replay …" }
             button.plain name="action" value="discard" { "Discard …" }
-            p.quiet { "The next page says what would be done, and asks." }
+            p.quiet { "The next page shows what would be done, and asks." }
         }
     }
 }
@@ -148,7 +147,7 @@ fn pager(query: &Query, at: usize, pages: usize) -> Markup {
     }
 }
 
-/// Failed jobs by target and reason.
+/// The table of failed jobs by target and reason.
 pub fn rows(frame: &Frame, rows: &[Row], most: usize) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Failed jobs by target and reason" {
@@ -179,11 +178,11 @@ fn unreadable(frame: &Frame, looked: &Looked) -> Markup {
     let lines = looked.listing.unreadable();
     html! {
         @if !lines.is_empty() {
-            h2 { (messages(looked.listing.unreadable_count())) " that are no jobs" }
-            p { "They stay where they lie. Have the engineers look at them." }
-            div.scroll tabindex="0" role="region" aria-label="Messages that are no jobs" {
+            h2 { (messages(looked.listing.unreadable_count())) " that are not jobs" }
+            p { "They stay on the queue. Ask the engineers to look at them." }
+            div.scroll tabindex="0" role="region" aria-label="Messages that are not jobs" {
                 table {
-                    caption { "Messages on the failed queue that are no jobs" }
+                    caption { "Messages on the failed queue that are not jobs" }
                     thead { tr {
                         th scope="col" { "message id" } th scope="col" { "type" } th.number scope="col" { "bytes" } th scope="col" { "reason" }
                         th scope="col" { "problem" } th scope="col" { "failed" }

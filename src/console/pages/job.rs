@@ -1,4 +1,4 @@
-//! One failed job: why, what to do, every attempt, and its payload, masked until somebody asks.
+//! One failed job: the reason, what to do, every attempt, and its payload, masked until a person asks for it.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub fn page(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
     let mut hints = Vec::new();
     match found.delivered {
         Some(Delivered::At(at)) => {
-            hints.push(format!("Delivered all the same, at {}: a crash had forked it.", clock(at)))
+            hints.push(format!("A copy of this job was delivered at {}: a crash had made the copy.", clock(at)))
         }
-        Some(Delivered::Unknown) => hints.push("Whether it was delivered all the same is unknown.".to_owned()),
+        Some(Delivered::Unknown) => hints.push("The delivery log cannot tell whether it was delivered too.".to_owned()),
         Some(Delivered::Never) | None => {}
     }
     if found.copies > 1 {
-        hints.push(format!("{} copies of it are here; a replay puts one back for all.", found.copies));
+        hints.push(format!("There are {} copies of it; a replay sends one for all.", found.copies));
     }
     let content = html! {
         p.lead-in { span.id { (id) } }
@@ -40,7 +40,7 @@ pub fn page(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
         }
         @match &record.content {
             Ok(job) => { (facts(frame, found, job)) (attempts(job, revealed)) (payload(frame, id, found, revealed)) (actions(frame, id, job)) },
-            Err(unreadable) => p { "This is no job: " (unreadable.problem) ". It stays where it lies and cannot be replayed." },
+            Err(unreadable) => p { "This message is not a job: " (unreadable.problem) ". It stays on the queue, and cannot be replayed." },
         }
     };
     frame.page(Tab::Failed, "Failed job", false, &content)
@@ -102,7 +102,7 @@ fn payload(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
     html! {
         h2 { "Payload" }
         @if revealed {
-            div.note.warn role="status" { p { "You see the data of a lead. That you asked for it has been logged." } }
+            div.note.warn role="status" { p { "This is the data of a lead. Your name has been logged." } }
             pre tabindex="0" aria-label="Payload" { (mask::shown(&found.body)) }
         } @else {
             pre tabindex="0" aria-label="Payload, masked" { (mask::masked(&found.body)) }
@@ -110,9 +110,9 @@ fn payload(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
                 form method="post" action={ "/failed/" (segment(id)) "/reveal" } {
                     (frame.proof())
                     button.plain { "Show the data of the lead" }
-                    span.quiet { " It is logged who asked." }
+                    span.quiet { " Your name will be logged." }
                 }
-            } @else { p.quiet { "Seeing the data of the lead takes the role act." } }
+            } @else { p.quiet { "The data of the lead needs the role act." } }
         }
     }
 }
@@ -120,7 +120,7 @@ fn payload(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
 fn actions(frame: &Frame, id: &str, job: &Job) -> Markup {
     html! {
         p.links {
-            a href={ "/deliveries/" (segment(id)) "?since=" (job.first_seen) } { "Its story in the delivery log" }
+            a href={ "/deliveries/" (segment(id)) "?since=" (job.first_seen) } { "Its records in the delivery log" }
         }
         @if frame.acts() {
             form.actions method="get" action="/failed/preview" {

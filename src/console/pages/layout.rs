@@ -1,20 +1,20 @@
-//! What all pages share: head, navigation, footer.
+//! The parts that all pages share: head, navigation, footer.
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::{console::door::Visitor, failpoint, settings::Role};
 
-/// Where in the console a page is.
+/// The entry of the navigation to which a page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tab {
-    /// How things stand.
+    /// Queues, rates, targets in trouble.
     Overview,
-    /// What happened to a lead?
+    /// Deliveries by lead, submission or campaign.
     Search,
-    /// What could not be delivered.
+    /// Failed jobs.
     Failed,
-    /// Where events of a campaign go.
+    /// The targets of a campaign.
     Settings,
     /// None of them.
     Elsewhere,
@@ -27,13 +27,13 @@ const TABS: [(Tab, &str, &str); 4] = [
     (Tab::Settings, "/settings", "Campaign settings"),
 ];
 
-/// What a page is shown in.
+/// The data that every page needs.
 pub struct Frame {
-    /// To whom.
+    /// The person.
     pub visitor: Visitor,
-    /// What their forms carry.
+    /// The token for their forms.
     pub token: String,
-    /// When.
+    /// The time of the request.
     pub now: Timestamp,
 }
 
@@ -43,12 +43,12 @@ impl Frame {
         self.visitor.role == Role::Act
     }
 
-    /// The field that proves where a form came from.
+    /// The field that proves that a form came from this console.
     pub fn proof(&self) -> Markup {
         html! { input type="hidden" name="token" value=(self.token); }
     }
 
-    /// A whole page. `live` pages can follow what happens, if the browser runs scripts.
+    /// A whole page. `live` pages refresh themselves if the browser runs scripts.
     pub fn page(&self, tab: Tab, title: &str, live: bool, content: &Markup) -> Markup {
         html! {
             (DOCTYPE)
@@ -85,7 +85,7 @@ impl Frame {
         }
     }
 
-    /// A page that says why there is none.
+    /// A page with an error.
     pub fn trouble(&self, title: &str, text: &str) -> Markup {
         let content = html! { div.note.bad role="alert" { p { (text) } } p { a href="/" { "To the overview" } } };
         self.page(Tab::Elsewhere, title, false, &content)

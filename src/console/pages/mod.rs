@@ -1,4 +1,4 @@
-//! Everything that is shown: values in, markup out. What a page says is what was found out; it asks nobody.
+//! The pages: values in, markup out. A page only shows what its handler has found out.
 
 pub mod delivery;
 pub mod failed;
@@ -20,7 +20,7 @@ pub use layout::{Frame, Tab};
 
 use crate::cli::readable::{age, clock};
 
-/// A time: how long ago, and exactly for who wants to know.
+/// A time: its age, and the exact time as a tooltip.
 fn when(at: Option<Timestamp>, now: Timestamp) -> Markup {
     html! {
         @match at {
@@ -35,7 +35,7 @@ fn or_dash(text: Option<&str>) -> Markup {
     html! { @match text { Some(text) => (text), None => span.quiet { "–" } } }
 }
 
-/// What is easily overlooked: warnings above a page.
+/// Warnings above a page.
 fn notes(notes: &[String]) -> Markup {
     html! {
         @if !notes.is_empty() {
@@ -56,7 +56,7 @@ fn field(id: &str, name: &str, label: &str, value: Option<&str>, hint: &str) -> 
     }
 }
 
-/// A choice among words, with its label; the first is to say nothing.
+/// A choice of one of some words, with its label; the first entry means any.
 fn choice<'a>(
     id: &str,
     name: &str,

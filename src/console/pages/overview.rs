@@ -1,4 +1,4 @@
-//! How things stand.
+//! The overview: queues, rates, targets in trouble.
 
 use maud::{Markup, html};
 
@@ -19,7 +19,7 @@ const TROUBLED: usize = 20;
 pub fn page(frame: &Frame, sight: &Sight, looked: Option<&Looked>) -> Markup {
     let content = html! {
         @if let Some(problem) = &sight.broker_problem {
-            div.note.bad role="alert" { p { "The broker cannot be looked at: " (problem) } }
+            div.note.bad role="alert" { p { "The broker cannot be asked: " (problem) } }
         }
         @if sight.at.is_none() { div.note role="status" { p { "The first look is under way." } } }
         (queues(sight))
@@ -122,11 +122,11 @@ fn targets(sight: &Sight) -> Markup {
     html! {
         h2 { "Targets in trouble" }
         @if troubled.is_empty() {
-            p.quiet { "None: all " (thousands(worker.lanes.len() as u64)) " that had jobs of late stand open." }
+            p.quiet { "None: all " (thousands(worker.lanes.len() as u64)) " with recent jobs are open." }
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Targets in trouble" {
                 table {
-                    caption { "Targets that do not stand open, or have parked jobs, most parked first" }
+                    caption { "Targets that are not open, or have parked jobs, most parked first" }
                     thead { tr {
                         th scope="col" { "organization" } th scope="col" { "origin" } th scope="col" { "standing" }
                         th.number scope="col" { "in flight" } th.number scope="col" { "limit" }
@@ -155,7 +155,7 @@ fn failed(frame: &Frame, looked: &Looked) -> Markup {
         @if !looked.rows.is_empty() {
             h2 { "Failed jobs by target" }
             (super::failed::rows(frame, &looked.rows, 10))
-            p.quiet { "As the failed queue was seen " (when(Some(looked.at), frame.now)) "." }
+            p.quiet { "From the failed queue as it was " (when(Some(looked.at), frame.now)) "." }
         }
     }
 }

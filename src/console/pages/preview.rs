@@ -1,30 +1,34 @@
-//! What would be done, before anything is.
+//! Shows what a replay or discard would do, before it starts.
 
 use std::path::Path;
+
+use jiff::Timestamp;
 
 use maud::{Markup, html};
 
 use super::{Frame, Tab, notes};
 use crate::{
-    cli::readable::{jobs, messages},
+    cli::readable::{clock, jobs, messages},
     console::query::Query,
 };
 
-/// What would be done.
+/// A replay or discard before it starts.
 pub struct Preview<'a> {
     /// `replay` or `discard`.
     pub action: &'a str,
-    /// Ids or filters, as they were said.
+    /// Ids or filters of the form.
     pub query: &'a Query,
+    /// The times that the filters mean: from, and before.
+    pub times: (Option<Timestamp>, Option<Timestamp>),
     /// Whether ids were ticked; else all that match.
     pub by_id: bool,
-    /// Jobs that it would be done with.
+    /// The number of jobs.
     pub count: u64,
-    /// What would be left, or is not known.
+    /// Jobs that would be left, and what is not known.
     pub notes: Vec<String>,
-    /// Messages that match and are no jobs.
+    /// Messages that match and are not jobs.
     pub unreadable: u64,
-    /// Where discarded jobs are written to.
+    /// The directory for files of discarded jobs.
     pub directory: Option<&'a Path>,
 }
 
@@ -36,19 +40,19 @@ pub fn page(frame: &Frame, preview: &Preview<'_>) -> Markup {
     let content = html! {
         (notes(&preview.notes))
         p.big role="status" {
-            strong { (jobs(preview.count)) } @if replay { " would be put back." } @else { " would be taken away for good." }
+            strong { (jobs(preview.count)) } @if replay { " would be replayed." } @else { " would be removed for good." }
         }
         (which(preview))
-        @if preview.unreadable > 0 { p { (messages(preview.unreadable)) " that are no jobs would be left." } }
+        @if preview.unreadable > 0 { p { (messages(preview.unreadable)) " that are not jobs would be left." } }
         @if replay {
-            p { "Each is delivered anew under the same webhook-id, with all its attempts. Copies of a job count once." }
+            p { "Each is delivered again under the same webhook-id, with all its attempts. Copies of a job count once." }
         } @else if let Some(directory) = preview.directory {
-            p { "They are written to a file in " code { (directory.display()) } " first. They will not be delivered any more." }
+            p { "They are written to a file in " code { (directory.display()) } " first. They will not be delivered." }
         } @else {
-            div.note.bad role="alert" { p { "The console discards nothing: console.discard_directory is not set. Use leadhook failed discard." } }
+            div.note.bad role="alert" { p { "The console cannot discard: console.discard_directory is not set. Use leadhook failed discard." } }
         }
         @if possible { (confirm(frame, preview, replay)) }
-        p { a href={ "/failed" (preview.query.filters().text()) } { "Back to the list, and do nothing" } }
+        p { a href={ "/failed" (preview.query.filters().text()) } { "Back to the list, without changes" } }
     };
     frame.page(Tab::Failed, title, false, &content)
 }
@@ -58,11 +62,21 @@ fn which(preview: &Preview<'_>) -> Markup {
         @if preview.by_id {
             details.box { summary { "Which" } ul { @for id in preview.query.all("id") { li.id { (id) } } } }
         } @else if preview.query.filters().pairs().is_empty() {
-            p { "That is all there is on the failed queue." }
+            p { "These are all jobs on the failed queue." }
         } @else {
-            dl.facts { @for (name, value) in preview.query.filters().pairs() { dt { (name) } dd { (value) } } }
+            dl.facts { @for (name, value) in preview.query.filters().pairs() { dt { (name) } dd { (meant(preview, name, value)) } } }
         }
     }
+}
+
+/// A value of a filter, with the time that it means.
+fn meant(preview: &Preview<'_>, name: &str, value: &str) -> Markup {
+    let at = match name {
+        "since" => preview.times.0,
+        "before" => preview.times.1,
+        _ => None,
+    };
+    html! { (value) @if let Some(at) = at { " (" (clock(at)) ")" } }
 }
 
 fn confirm(frame: &Frame, preview: &Preview<'_>, replay: bool) -> Markup {
@@ -80,17 +94,17 @@ fn confirm(frame: &Frame, preview: &Preview<'_>, replay: bool) -> Markup {
             }
             @if replay {
                 div.field {
-                    label for="rate" { "At most so many jobs a second" }
-                    input id="rate" name="rate" type="number" min="1" max="100000" placeholder="as fast as it can" autocomplete="off";
+                    label for="rate" { "Jobs a second, at most" }
+                    input id="rate" name="rate" type="number" min="1" max="100000" placeholder="as fast as possible" autocomplete="off";
                 }
             } @else {
                 div.field.wide {
-                    label for="because" { "Why, for the delivery log; name no lead's data" }
+                    label for="because" { "Reason, for the delivery log; do not write data of a lead" }
                     input id="because" name="because" required maxlength="200" autocomplete="off";
                 }
             }
             button class=(if replay { "" } else { "danger" }) {
-                @if replay { "Put " (jobs(preview.count)) " back" } @else { "Discard " (jobs(preview.count)) }
+                @if replay { "Replay " (jobs(preview.count)) } @else { "Discard " (jobs(preview.count)) }
             }
         }
     }

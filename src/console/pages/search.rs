@@ -1,4 +1,4 @@
-//! What happened to a lead?
+//! Searches the delivery log by lead, submission or campaign.
 
 use maud::{Markup, html};
 
@@ -16,16 +16,16 @@ use crate::{
     delivery_log::{Delivery, What},
 };
 
-/// What can be searched by.
+/// The kinds of ids.
 pub const BY: [&str; 3] = ["lead", "submission", "campaign"];
 
-/// What came of a search.
+/// The result of a search.
 pub enum Result<'a> {
-    /// Nothing was asked.
+    /// No id was given.
     Unasked,
-    /// It could not be answered; why.
+    /// It could not be answered, and why.
     Wrong(String),
-    /// Found, looked at from that time on.
+    /// The deliveries from that time on.
     Found(&'a Answer, jiff::Timestamp),
 }
 
@@ -35,12 +35,12 @@ pub fn page(frame: &Frame, query: &Query, result: Result<'_>) -> Markup {
         form.filters method="get" action="/search" role="search" {
             (choice_by(query.get("by")))
             (field("q", "q", "Id", query.get("q"), "lead_abc123"))
-            (field("since", "since", "Since", query.get("since"), "24h, 3d or 2024-06-15"))
+            (field("since", "since", "Since", query.get("since"), "24h, 9:00 or 2024-06-15"))
             (choice("event", "event", "Event", query.get("event"), crate::event::EventKind::ALL.map(|kind| kind.name())))
             button { "Search" }
         }
         @match result {
-            Result::Unasked => p.quiet { "Asks the delivery log, by default for the last day. Ids are compared exactly." },
+            Result::Unasked => p.quiet { "Reads the delivery log, by default of the last 24 hours. Ids must match exactly." },
             Result::Wrong(why) => div.note.bad role="alert" { p { (why) } },
             Result::Found(answer, since) => (found(frame, answer, since)),
         }
@@ -59,7 +59,7 @@ fn choice_by(value: Option<&str>) -> Markup {
     }
 }
 
-/// Says where a reading was broken off.
+/// Says at which time a reading was broken off.
 pub fn reach(reach: &Reach) -> Markup {
     html! {
         @if let Some(at) = reach.broken_off_at {
@@ -123,12 +123,12 @@ fn row(frame: &Frame, one: &Delivery, since: jiff::Timestamp) -> Markup {
     }
 }
 
-/// Enough of an id to tell it from its neighbours.
+/// The beginning of an id, enough to tell it from others in a list.
 pub fn shortened(id: &str) -> &str {
     id.char_indices().nth(14).map_or(id, |(at, _)| &id[..at])
 }
 
-/// How a delivery stands.
+/// The state of a delivery.
 pub fn state(what: What) -> Markup {
     let tone = match words::tone(what) {
         Tone::Good => "good",

@@ -1,4 +1,4 @@
-//! Where events of a campaign go, and where each value was said.
+//! The targets of a campaign, and the origin of each of their values.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn page(frame: &Frame, query: &Query, answer: Option<&Answer>, problems: &[S
         }
         @match answer {
             Some(answer) => (explained(answer)),
-            None if problems.is_empty() => p.quiet { "Says where each event of a campaign goes, with which settings, and which file said so. No secret is shown." },
+            None if problems.is_empty() => p.quiet { "Shows where each event of a campaign goes, and where each setting comes from. Secrets are not shown." },
             None => {},
         }
     };
@@ -41,7 +41,7 @@ fn explained(answer: &Answer) -> Markup {
             p role="status" {
                 "Campaign " strong { (answer.campaign) } @if !answer.listed { " (not listed)" } " of organization "
                 strong { (answer.organization.as_deref().unwrap_or("–")) }
-                @if answer.overrides { ": the campaign overrides." } @else { ": the organization's settings hold." }
+                @if answer.overrides { ": the campaign overrides." } @else { ": the organization's settings apply." }
             }
             (notes(&answer.notes))
             div.scroll tabindex="0" role="region" aria-label="Events" {
@@ -88,8 +88,8 @@ fn one(target: &TargetAnswer) -> Markup {
         h2 { "Target " (target.key) }
         div.scroll tabindex="0" role="region" aria-label={ "Settings of " (target.key) } {
             table.narrow {
-                caption { "Settings of " (target.key) ", and where each was said" }
-                thead { tr { th scope="col" { "setting" } th scope="col" { "value" } th scope="col" { "said by" } } }
+                caption { "Settings of " (target.key) ", and where each comes from" }
+                thead { tr { th scope="col" { "setting" } th scope="col" { "value" } th scope="col" { "from" } } }
                 tbody { @for (name, value, origin) in rows { tr { th scope="row" { (name) } td.wrap { (value) } td { (origin) } } } }
             }
         }

@@ -21,14 +21,14 @@ use crate::{
     settings::Role,
 };
 
-/// What an attacker would write into everything that can be written.
+/// A hostile text for every field that a client can set.
 const EVIL: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;</title>";
 
 fn frame(role: Role) -> Frame {
     Frame { visitor: Visitor { name: EVIL.to_owned(), role }, token: "t0ken".to_owned(), now: Timestamp::now() }
 }
 
-/// Nothing of it is markup, and it is there to be read.
+/// The hostile text is not markup, and it can be read.
 fn check(page: &Markup) -> String {
     let page = page.clone().into_string();
     for evil in ["<script>", "<img", "onerror=alert(1)>", "'><", "</title><"] {
@@ -145,7 +145,16 @@ fn hostile_content_stays_text_on_every_page() {
         for action in ["replay", "discard"] {
             let directory = Some(std::path::Path::new(EVIL));
             let notes = vec![EVIL.to_owned()];
-            let preview = Preview { action, query: &query, by_id: true, count: 2, notes, unreadable: 1, directory };
+            let preview = Preview {
+                action,
+                query: &query,
+                times: (None, None),
+                by_id: true,
+                count: 2,
+                notes,
+                unreadable: 1,
+                directory,
+            };
             check(&super::preview::page(&frame, &preview));
         }
         for revealed in [false, true] {
@@ -182,7 +191,7 @@ fn the_data_of_a_lead_is_masked_until_asked_for() {
 }
 
 #[test]
-fn who_may_only_read_is_shown_no_form_that_acts() {
+fn a_reader_is_shown_no_form_that_acts() {
     let looked = looked();
     for (role, acts) in [(Role::Read, false), (Role::Act, true)] {
         let page = super::failed::page(&frame(role), &Query::default(), Some(&looked), &[]).into_string();
@@ -194,8 +203,7 @@ fn who_may_only_read_is_shown_no_form_that_acts() {
     }
 }
 
-/// Escaping holds by construction as long as nobody goes round it; and a policy without inline scripts and styles needs
-/// pages without them.
+/// Escaping holds by construction if no page bypasses it, and the content policy needs pages without inline scripts and styles.
 #[test]
 fn nothing_is_pre_escaped() {
     let room = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console");

@@ -1,4 +1,4 @@
-//! How a replay or a discard stands.
+//! The state of a replay or discard.
 
 use maud::{Markup, html};
 
@@ -20,7 +20,7 @@ pub fn page(frame: &Frame, work: &Work) -> Markup {
         }
         @match state {
             State::Running => {
-                div.note role="status" data-running { p { "Under way: " (messages(work.seen())) " looked at. It goes on without this page." } }
+                div.note role="status" data-running { p { "Running: " (messages(work.seen())) " read. It goes on without this page." } }
                 p { a.button href={ "/work/" (work.number) } { "Look again" } }
             }
             State::Done(lines) => div.note.good role="status" { @for line in &lines { p { (line) } } },

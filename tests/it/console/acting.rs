@@ -28,12 +28,12 @@ async fn ticked_jobs_are_previewed_then_replayed() {
     let console = console(&world, &[LOG]).await;
     let asked = format!("/failed/preview?action=replay&which=chosen&id={}&id={}", ids[0], ids[1]);
     let preview = console.page(ACT, &asked).await;
-    assert!(preview.contains("2 jobs") && preview.contains("would be put back"), "{preview}");
+    assert!(preview.contains("2 jobs") && preview.contains("would be replayed"), "{preview}");
     assert_eq!((world.ready("failed").await, world.ready("jobs").await), (4, 0), "a preview does nothing");
     let token = console.token(&ids[0]).await;
     let form = [("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("id", &ids[1]), ("agreed", "2")];
     let page = console.done("/failed/replay", &form).await;
-    assert!(page.contains("2 jobs put back") && page.contains("anna"), "{page}");
+    assert!(page.contains("2 jobs replayed") && page.contains("anna"), "{page}");
     let mut jobs = drain(&world, "jobs").await;
     jobs.sort();
     let mut expected = ids[..2].to_vec();
@@ -54,10 +54,10 @@ async fn all_that_match_are_replayed_and_no_more_than_was_agreed_to() {
     let token = console.token(&ids[0]).await;
     let form = |agreed| [("token", token.as_str()), ("which", "matching"), ("campaign", "ABC"), ("agreed", agreed)];
     let page = console.done("/failed/replay", &form("299")).await;
-    assert!(page.contains("Nothing was done") && page.contains("299 jobs were agreed to"), "{page}");
+    assert!(page.contains("Nothing was done") && page.contains("you agreed to 299 jobs"), "{page}");
     assert_eq!(world.ready("jobs").await, 0);
     let page = console.done("/failed/replay", &form("300")).await;
-    assert!(page.contains("300 jobs put back"), "{page}");
+    assert!(page.contains("300 jobs replayed"), "{page}");
     assert_eq!((world.ready("failed").await, world.ready("jobs").await), (1, 300));
     told(&console, &ids[299], &["replayed", "by anna"]).await;
 }
@@ -112,7 +112,7 @@ async fn discarded_jobs_are_on_the_disk_first_and_in_the_log() {
     let console = console(&world, &[LOG]).await;
     let asked = format!("/failed/preview?action=discard&which=chosen&id={}", ids[0]);
     let preview = console.page(ACT, &asked).await;
-    assert!(preview.contains("would be taken away for good") && preview.contains("because"), "{preview}");
+    assert!(preview.contains("would be removed for good") && preview.contains("because"), "{preview}");
     let token = console.token(&ids[0]).await;
     let mut form = vec![("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("agreed", "1")];
     let unsaid = console.post(ACT, "/failed/discard", &form).await;
@@ -153,7 +153,7 @@ async fn a_replay_keeps_to_the_rate_that_was_asked_for() {
     }
     let begun = std::time::Instant::now();
     let page = console.done("/failed/replay", &form("1")).await;
-    assert!(page.contains("7 jobs put back"), "{page}");
+    assert!(page.contains("7 jobs replayed"), "{page}");
     assert!(begun.elapsed().as_secs() >= 5, "{:?}", begun.elapsed());
     // In two visits: others have their turn after five seconds.
     let (mut there, mut all) = (drain(&world, "jobs").await, ids);

@@ -103,7 +103,7 @@ async fn a_failed_job_is_told_from_beginning_to_end() {
 
     let list = failed(&world, &["list"]).await;
     assert_eq!(list.code, Some(0), "{}", list.err);
-    for said in ["lead.delivered", "ABC", "acme", "timeout", "exhausted", "customer", "1 failed job"] {
+    for said in ["lead.delivered", "lead_7", "ABC", "acme", "timeout", "exhausted", "customer", "1 failed job"] {
         assert!(list.out.contains(said), "{said}: {}", list.out);
     }
     let id = receiver.received()[0].webhook_id().unwrap().to_owned();
@@ -154,6 +154,19 @@ async fn filters_limits_copies_and_what_is_no_job() {
     assert_eq!(failed(&world, &["list", "--json", "--campaign", "XYZ"]).await.ids(), ids[1..2]);
     assert_eq!(failed(&world, &["list", "--json", "--since", "1h", "--reason", "exhausted"]).await.ids(), ids[..3]);
     assert!(failed(&world, &["list", "--json", "--before", "1h"]).await.ids().is_empty());
+    // Without a zone a time is UTC, and the command says which time it has read.
+    let hour = jiff::SignedDuration::from_hours(1);
+    let written = |at: jiff::Timestamp| at.strftime("%Y-%m-%dT%H:%M").to_string();
+    let (early, late) = (written(jiff::Timestamp::now() - hour), written(jiff::Timestamp::now() + hour));
+    let list = failed(&world, &["list", "--json", "--since", &late]).await;
+    assert!(list.ids().is_empty() && list.err.contains(&format!("note: from {late}:00Z on")), "{}", list.err);
+    assert_eq!(failed(&world, &["list", "--json", "--since", &early]).await.ids(), ids[..3]);
+    let unknown = failed(&world, &["list", "--organization", "ACME"]).await;
+    assert!(
+        unknown.err.contains("help: the webhook store has no organization ACME; did you mean acme?"),
+        "{}",
+        unknown.err
+    );
     let limited = failed(&world, &["list", "--limit", "2"]).await;
     assert!(limited.out.contains("showing the first 2 of 3 failed jobs"), "{}", limited.out);
     let list = failed(&world, &["list", "--json"]).await.json();

@@ -179,7 +179,7 @@ async fn without_a_jobs_queue_nothing_is_removed() {
     for arguments in [&["replay", "--all", "--yes"][..], &["replay", &ids[4]]] {
         let replay = failed(&world, arguments).await;
         assert_eq!(replay.code, Some(1), "{}", replay.out);
-        assert!(replay.out.contains("there is no queue leadhook.jobs"), "{}", replay.out);
+        assert!(replay.out.contains("the queue leadhook.jobs does not exist"), "{}", replay.out);
     }
     assert_eq!(drain(&world, "failed").await, ids);
 }
