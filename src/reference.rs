@@ -59,10 +59,10 @@ fn shown_subcommands(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help")
 }
 
-/// Global options are told once, above the commands.
+/// Options that a command hands on to its subcommands are told once, with the command.
 fn is_shown(arg: &Arg, depth: usize) -> bool {
     let is_known_to_all = matches!(arg.get_id().as_str(), "help" | "version");
-    !arg.is_hide_set() && !is_known_to_all && (depth == 0 || !arg.is_global_set())
+    !arg.is_hide_set() && !is_known_to_all && (depth < 2 || !arg.is_global_set())
 }
 
 /// How an argument is written, and its effect with all that clap's own help would add.

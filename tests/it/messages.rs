@@ -169,7 +169,7 @@ const CASES: &[Case] = &[
     case(
         "verify --id wh_1 --timestamp 1 --signature v1,x --tolerance soon",
         2,
-        &["--tolerance does not take \"soon\"", "5m or 90s"],
+        &["--tolerance does not take \"soon\"", "such as 500ms, 15s, 2m"],
     ),
     // Settings.
     case("check --config absent.toml --store store.yaml", 2, &["absent.toml: there is no such file"]),
