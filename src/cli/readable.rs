@@ -86,6 +86,6 @@ mod tests {
         check(12_345, "12,345");
         check(1_234_567, "1,234,567");
         assert_eq!((messages(1), jobs(2_000)), ("1 message".to_owned(), "2,000 jobs".to_owned()));
-        assert_eq!([0.44, 9.99, 14_758.3408].map(rate), ["0.4/s", "10.0/s", "14,758/s"]);
+        assert_eq!([0.44, 9.99, 14_758.34].map(rate), ["0.4/s", "10.0/s", "14,758/s"]);
     }
 }

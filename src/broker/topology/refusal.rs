@@ -98,7 +98,7 @@ impl Refused {
             ErrorKind::ProtocolError(cause) => {
                 Ok(Refused { code: cause.get_id(), text: cause.get_message().to_string() })
             }
-            _ => Err(TopologyError::Lost(connection::words(&error))),
+            _ => Err(TopologyError::Lost(connection::words(error))),
         }
     }
 

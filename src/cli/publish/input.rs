@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn unchecked_is_one_message_as_it_is() {
-        let rules = Rules { unchecked: true, routing_key: Some("lead.x"), ..RULES };
+        let rules = Rules { unchecked: true, routing_key: Some("lead.x") };
         let input = cut(b"{broken\n{\xff\r\n", rules).unwrap();
         assert_eq!(input.events.len(), 1);
         assert_eq!(&input.events[0].body[..], b"{broken\n{\xff");
