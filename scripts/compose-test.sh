@@ -124,7 +124,7 @@ start() {
     # Remove this when Leadhook asks name servers in turn.
     if [ "$ENGINE" = podman ]; then
         compose up -d rabbitmq || die "the broker cannot be started"
-        override "$(engine network inspect "${PROJECT}_default" | sed -n 's/.*"gateway": "\(.*\)".*/\1/p')" > "$DIR/override.yml"
+        override "$(engine network inspect "${PROJECT}_default" | sed -n 's/.*"gateway": "\(.*\)".*/\1/p' | head -n 1)" > "$DIR/override.yml"
     fi
     compose up -d --build --wait --wait-timeout 600 || die "docker-compose.yml cannot be started"
     reach "the broker is healthy" healthy health rabbitmq 1
@@ -277,7 +277,7 @@ leadhook() {
     engine exec "$(container worker "$number")" /usr/local/bin/leadhook "$@"
 }
 
-# health SERVICE NUMBER. Podman is told to check: without systemd it does not do so by itself.
+# health SERVICE NUMBER. The script makes Podman check, since Podman without systemd never does so by itself.
 health() {
     local id
     id=$(container "$1" "$2")
