@@ -340,8 +340,13 @@ clean_up() {
     # `timeout` passes the signal on to all that it started.
     if [ -n "$RUNNING" ]; then { kill "$RUNNING"; wait "$RUNNING"; } || true; fi
     if [ $status != 0 ] || [ $FAILED != 0 ]; then explain; fi
-    remove
-    left=$(made_by_us)
+    # More than once: on a busy machine an engine may not finish in time.
+    for _ in 1 2 3; do
+        remove
+        left=$(made_by_us)
+        [ -n "$left" ] || break
+    done
+    rm -rf "$DIR"
     check "everything is removed" "" "$left"
     if [ "${DONE:-}" != yes ]; then
         [ $status != 0 ] || status=1
@@ -378,7 +383,6 @@ remove() {
     # shellcheck disable=SC2086
     [ -z "$names" ] || engine volume rm $names > /dev/null || true
     [ -z "$(engine images -q "$LEADHOOK_IMAGE")" ] || engine rmi "$LEADHOOK_IMAGE" > /dev/null || true
-    rm -rf "$DIR"
 }
 
 made_by_us() {
