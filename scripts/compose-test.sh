@@ -340,7 +340,7 @@ clean_up() {
     # `timeout` passes the signal on to all that it started.
     if [ -n "$RUNNING" ]; then { kill "$RUNNING"; wait "$RUNNING"; } || true; fi
     if [ $status != 0 ] || [ $FAILED != 0 ]; then explain; fi
-    # More than once: on a busy machine an engine may not finish in time.
+    # More than once: Podman refuses to remove a container before those that depend on it, and a busy engine may need longer.
     for _ in 1 2 3; do
         remove
         left=$(made_by_us)
