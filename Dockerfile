@@ -34,6 +34,7 @@ ENV LEADHOOK__ADMIN__LISTEN=0.0.0.0:9464
 EXPOSE 9464
 STOPSIGNAL SIGTERM
 # No HEALTHCHECK: it would call every command but `run` unhealthy, and Podman's default image format cannot hold one.
-# The worker in docker-compose.yml has the check.
+# `docker compose up --wait` fails where a service disables the check of its image (docker/compose issue 13522).
+# The worker in docker-compose.yml has a check of its own.
 ENTRYPOINT ["/usr/local/bin/leadhook"]
 CMD ["run"]
