@@ -106,8 +106,8 @@ impl Model {
             for (at, task) in one.tasks() {
                 for (which, publish) in task.publishes().iter().enumerate() {
                     let (hows, arrived) = match publish {
-                        Publish::Due(_) if task.good => (&never[..], false),
-                        Publish::There(_) => (&arrived[..], true),
+                        Publish::Due if task.good => (&never[..], false),
+                        Publish::There => (&arrived[..], true),
                         _ => continue,
                     };
                     for how in hows.iter().copied() {
@@ -163,7 +163,7 @@ impl Model {
 
     fn fail(&self, state: &mut State, spot: Spot, which: usize, how: How) {
         let copy = &mut state.copies[spot.copy];
-        copy.excused |= matches!(copy.task(spot.at).publishes()[which], Publish::There(_));
+        copy.excused |= matches!(copy.task(spot.at).publishes()[which], Publish::There);
         self.answer(state, spot, which, Err(how.error()));
     }
 }
@@ -177,7 +177,7 @@ fn notice(state: &mut State, worker: usize) {
 
 /// Whether a successor of this task is on the broker.
 fn has_published(task: &Task) -> bool {
-    task.publishes().iter().any(|publish| matches!(publish, Publish::There(_) | Publish::Recorded))
+    task.publishes().iter().any(|publish| matches!(publish, Publish::There | Publish::Recorded))
 }
 
 /// Whether a worker holds a copy, works on it or remembers it.
@@ -191,7 +191,7 @@ fn under_way(state: &State, of: impl Fn(&Task) -> bool) -> Vec<(Spot, usize)> {
     let mut found = Vec::new();
     for (copy, one) in state.copies.iter().enumerate() {
         for (at, task) in one.tasks().filter(|(_, task)| of(task)) {
-            let there = |publish: &Publish| matches!(publish, Publish::There(_));
+            let there = |publish: &Publish| matches!(publish, Publish::There);
             let these = task.publishes().iter().enumerate().filter(|(_, publish)| there(publish));
             found.extend(these.map(|(which, _)| (Spot { copy, at }, which)));
         }

@@ -10,7 +10,7 @@ use super::{
     Kind, Model,
     checks::Wrong,
     fingerprint,
-    state::{Copy, Message, State, What},
+    state::{Copy, State, What},
     trace::Step,
 };
 
@@ -87,15 +87,14 @@ impl Model {
 
     fn beginning(&self) -> State {
         let mut state = State { faults: self.setting.faults, ..State::default() };
-        let ready = |what| Copy { arrivals: 1, messages: vec![Message::READY], ..Copy::new(what) };
         for (event, kind) in (0..).zip(self.setting.events) {
             if *kind != Kind::Dispatched {
-                state.copies.push(ready(What::Event(event)));
+                state.copies.push(Copy::arrived(What::Event(event)));
                 continue;
             }
             for target in 0..self.setting.answers.len() as u8 {
                 state.ends[usize::from(event)][usize::from(target)].dispatched = true;
-                state.copies.push(ready(What::Job { event, target, attempt: 0 }));
+                state.copies.push(Copy::arrived(What::Job { event, target, attempt: 0 }));
             }
         }
         state

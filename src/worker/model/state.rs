@@ -45,8 +45,8 @@ pub enum What {
 
 /// One published copy: everything that knows it by its id, which is the key of the worker's memory.
 ///
-/// There can be several messages of it: a publish whose confirm was lost is done again with the same id, and the broker
-/// may dead-letter a waiting message twice.
+/// There can be several messages of it, because the broker may dead-letter a waiting message twice. A second publish is another
+/// copy: `record` makes a message for each try, and [`crate::job::fresh_copy`] gives each message its own id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Copy {
     pub what: What,
@@ -109,15 +109,15 @@ pub enum Fate {
     Fail,
 }
 
-/// One successor in `record`. The number is the successor's copy; there is none for the failed and the rejected queue.
+/// One successor in `record`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Publish {
     /// There is none.
     Nothing,
-    /// At the top of the loop. The copy has its id from the first time on.
-    Due(Option<u8>),
+    /// At the top of the loop.
+    Due,
     /// On its queue; the confirm is on its way.
-    There(Option<u8>),
+    There,
     /// `Recorded::Yes`
     Recorded,
     /// `Recorded::InputGone`
@@ -153,6 +153,11 @@ impl Copy {
             forwarded: false,
             excused: false,
         }
+    }
+
+    /// A copy that has just been published.
+    pub fn arrived(what: What) -> Copy {
+        Copy { arrivals: 1, messages: vec![Message::READY], ..Copy::new(what) }
     }
 
     /// All tasks that work on it.
@@ -223,40 +228,12 @@ impl Task {
     }
 }
 
-impl Publish {
-    pub fn copy_mut(&mut self) -> Option<&mut u8> {
-        match self {
-            Publish::Due(copy) | Publish::There(copy) => copy.as_mut(),
-            Publish::Nothing | Publish::Recorded | Publish::InputGone => None,
-        }
-    }
-}
-
 impl State {
     /// Drops what can matter no more and puts the rest in order, so that states that differ in numbering only are one.
     pub fn tidy(&mut self) {
-        let mut wanted = vec![false; self.copies.len()];
-        for copy in &mut self.copies {
-            copy.tidy_tickets();
-            for task in copy.tasks_mut() {
-                for next in task.publishes_mut().iter_mut().filter_map(Publish::copy_mut) {
-                    wanted[usize::from(*next)] = true;
-                }
-            }
-        }
-        let mut kept: Vec<(usize, Copy)> = std::mem::take(&mut self.copies).into_iter().enumerate().collect();
-        kept.retain(|(index, copy)| wanted[*index] || !copy.messages.is_empty() || !copy.strays.is_empty());
-        kept.sort_by(|(_, one), (_, other)| one.cmp(other));
-        let mut renumbered = vec![0; wanted.len()];
-        for (new, (old, _)) in kept.iter().enumerate() {
-            renumbered[*old] = new as u8;
-        }
-        self.copies = kept.into_iter().map(|(_, copy)| copy).collect();
-        for task in self.copies.iter_mut().flat_map(Copy::tasks_mut) {
-            for next in task.publishes_mut().iter_mut().filter_map(Publish::copy_mut) {
-                *next = renumbered[usize::from(*next)];
-            }
-        }
+        self.copies.iter_mut().for_each(Copy::tidy_tickets);
+        self.copies.retain(|copy| !copy.messages.is_empty() || !copy.strays.is_empty());
+        self.copies.sort();
     }
 }
 

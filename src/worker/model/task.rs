@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{
     Broken, Kind, Model,
     checks::Wrong,
-    state::{At, Copy, End, Fate, Message, Publish, Stage, State, TARGETS, Task, Ticket, What},
+    state::{At, Copy, End, Fate, Publish, Stage, State, TARGETS, Task, Ticket, What},
     trace::{How, Next, Step},
 };
 use crate::{
@@ -71,11 +71,7 @@ impl Model {
                     (What::Job { attempt, .. }, None)
                         if redelivered && self.broken == Some(Broken::CountRedelivery) =>
                     {
-                        Stage::Settling {
-                            ticket: begin(copy, worker),
-                            fate: fate(500, attempt),
-                            publish: Publish::Due(None),
-                        }
+                        Stage::Settling { ticket: begin(copy, worker), fate: fate(500, attempt), publish: Publish::Due }
                     }
                     (What::Job { .. }, None) => Stage::Posting(begin(copy, worker)),
                 };
@@ -99,7 +95,7 @@ impl Model {
             Kind::Unwanted | Kind::Dispatched => 0,
         };
         let mut all = [Publish::Nothing; TARGETS];
-        all[..successors].fill(Publish::Due(None));
+        all[..successors].fill(Publish::Due);
         Stage::Dispatching(all)
     }
 
@@ -111,7 +107,7 @@ impl Model {
             Ticket::Running => return,
             Ticket::Dropped => Stage::Posting(begin(copy, task.worker)),
             Ticket::Settled { fate, recorded } => {
-                let publish = if recorded { Publish::Recorded } else { Publish::Due(None) };
+                let publish = if recorded { Publish::Recorded } else { Publish::Due };
                 Stage::Settling { ticket: begin(copy, task.worker), fate, publish }
             }
         };
@@ -133,7 +129,7 @@ impl Model {
             let copy = &mut next.copies[spot.copy];
             copy.delivered |= fate == Fate::Delivered;
             copy.posts[usize::from(task.worker)] += 1;
-            let publish = if fate == Fate::Delivered { Publish::Recorded } else { Publish::Due(None) };
+            let publish = if fate == Fate::Delivered { Publish::Recorded } else { Publish::Due };
             copy.task_mut(spot.at).stage = Stage::Settling { ticket, fate, publish };
             let once = copy.posts[usize::from(task.worker)] <= copy.arrivals;
             self.demand(&mut next, Wrong::PostedAgain, once);
@@ -148,7 +144,7 @@ impl Model {
         let successor = self.successor(what, task, which);
         let step = match task.publishes()[which] {
             Publish::Nothing | Publish::Recorded | Publish::InputGone => return,
-            Publish::Due(_) => {
+            Publish::Due => {
                 self.send(&mut next, spot, which);
                 if self.broken == Some(Broken::AckBeforeConfirm) && matches!(spot.at, At::Message(_)) {
                     // On another connection: it may overtake the publish.
@@ -160,7 +156,7 @@ impl Model {
                 }
                 Step::Send { worker, what, next: successor }
             }
-            Publish::There(_) => {
+            Publish::There => {
                 self.answer(&mut next, spot, which, Ok(()));
                 Step::Confirm { worker, what, next: successor }
             }
@@ -170,16 +166,13 @@ impl Model {
 
     /// A successor is published, and the broker has put it on its queue.
     fn send(&self, state: &mut State, spot: Spot, which: usize) {
-        let number = state.copies.len() as u8;
         let here = &mut state.copies[spot.copy];
         let (from, task) = (here.what, here.task(spot.at).clone());
-        let Publish::Due(copy) = task.publishes()[which] else { return };
+        if task.publishes()[which] != Publish::Due {
+            return;
+        }
         let successor = self.successor(from, &task, which);
-        let copy = match successor {
-            Next::Job(_) => Some(copy.unwrap_or(number)),
-            Next::Failed(_) | Next::Rejected(_) => None,
-        };
-        here.task_mut(spot.at).publishes_mut()[which] = Publish::There(copy);
+        here.task_mut(spot.at).publishes_mut()[which] = Publish::There;
         // The channel is gone already, and the worker cannot know.
         here.excused |= task.good && state.stale[usize::from(task.worker)] && self.cut_explains(from);
         let explained = here.excused || here.arrivals > 1;
@@ -209,20 +202,17 @@ impl Model {
             (Next::Failed(_), What::Event(_)) | (Next::Rejected(_), What::Job { .. }) | (Next::Job(_), _) => false,
         };
         self.demand(state, Wrong::Invented, honest);
-        if let (Some(copy), Next::Job(what)) = (copy, successor) {
-            if copy == number {
-                state.copies.push(Copy::new(what));
-            }
-            let copy = &mut state.copies[usize::from(copy)];
-            copy.arrivals += 1;
-            copy.messages.push(Message::READY);
+        if let Next::Job(what) = successor {
+            state.copies.push(Copy::arrived(what));
         }
     }
 
     /// What the publisher's answer makes of a successor, and of the task if it was the last.
     pub fn answer(&self, state: &mut State, spot: Spot, which: usize, answer: Result<(), PublishError>) {
         let publish = &mut state.copies[spot.copy].task_mut(spot.at).publishes_mut()[which];
-        let (Publish::Due(copy) | Publish::There(copy)) = *publish else { return };
+        if !matches!(publish, Publish::Due | Publish::There) {
+            return;
+        }
         let done = match (&answer, self.broken) {
             (Err(PublishError::Returned { .. }), broken) => broken == Some(Broken::ReturnedIsDone),
             (Err(PublishError::TimedOut), broken) => broken == Some(Broken::TimedOutIsDone),
@@ -233,7 +223,7 @@ impl Model {
             Ok(Recorded::InputGone) => Publish::InputGone,
             Err(_) if done => Publish::Recorded,
             Err(_) if self.broken == Some(Broken::GiveBackAfterPost) => Publish::InputGone,
-            Err(_) => Publish::Due(copy),
+            Err(_) => Publish::Due,
         };
         self.settle(state, spot);
     }
@@ -242,7 +232,7 @@ impl Model {
     pub fn settle(&self, state: &mut State, spot: Spot) {
         let copy = &mut state.copies[spot.copy];
         let publishes = copy.task(spot.at).publishes();
-        let open = publishes.iter().any(|publish| matches!(publish, Publish::Due(_) | Publish::There(_)));
+        let open = publishes.iter().any(|publish| matches!(publish, Publish::Due | Publish::There));
         let hasty = self.broken == Some(Broken::AckWhenSomeAreDone) && publishes.contains(&Publish::Recorded);
         let gone = publishes.contains(&Publish::InputGone);
         if open && !hasty {
@@ -287,7 +277,7 @@ impl Model {
                 let gives_up = !task.good && self.broken != Some(Broken::PublishWithoutInput);
                 match task.stage {
                     Stage::Dispatching(_) if gives_up => copy.leave(spot.at),
-                    Stage::Settling { publish: Publish::Due(_), .. } if gives_up => {
+                    Stage::Settling { publish: Publish::Due, .. } if gives_up => {
                         self.answer(state, spot, 0, Err(PublishError::Unwanted));
                     }
                     Stage::Settling { publish: Publish::Recorded, .. } => self.settle(state, spot),
@@ -355,7 +345,7 @@ pub fn begin(copy: &mut Copy, worker: u8) -> u8 {
 /// When a broken protocol acks before all is confirmed, the rest goes on.
 fn keep_publishing(copy: &mut Copy, at: At) {
     let task = copy.task(at);
-    if task.publishes().iter().any(|publish| matches!(publish, Publish::Due(_) | Publish::There(_))) {
+    if task.publishes().iter().any(|publish| matches!(publish, Publish::Due | Publish::There)) {
         copy.strays.push(task.clone());
     }
 }
