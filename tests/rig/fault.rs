@@ -16,6 +16,9 @@ use super::{
 /// How long a fault that lasts is held.
 const HOLD: Duration = Duration::from_secs(2);
 
+/// The broker's default `consumer_timeout`.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(1800);
+
 /// How often it is asked whether a fault shows.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -60,7 +63,7 @@ pub enum Fault {
     BrokerSilent,
     /// Publishers are blocked.
     MemoryAlarm,
-    /// The same for want of disk.
+    /// The same for want of disk. This alarm outlasts `consumer_timeout`.
     DiskAlarm,
     /// Confirms come late.
     SlowConfirms,
@@ -236,9 +239,18 @@ impl Trial<'_> {
             }
             Fault::DiskAlarm => {
                 self.broker_broke(&what);
+                let before = self.sessions_lost();
+                self.consumers_time_out_after(Duration::from_secs(1));
                 self.node.ctl(&["set_disk_free_limit", "100000000000000"]);
                 self.until_blocked().await;
+                // The messages that the worker holds wait for the end of the alarm. The broker takes them back before that.
+                let blocked = self.sessions_lost();
+                self.seen("consumers time out", async |trial| trial.sessions_lost() >= blocked + 2).await;
                 self.node.ctl(&["set_disk_free_limit", "50MB"]);
+                self.consumers_time_out_after(USUAL_TIMEOUT);
+                for _ in 0..=self.sessions_lost() - before {
+                    self.worker_broke(&what);
+                }
             }
             Fault::SlowConfirms => {
                 self.confirms_were_lost();
@@ -338,25 +350,26 @@ impl Trial<'_> {
 
     async fn let_consumers_time_out(&mut self, what: &str) {
         let before = self.sessions_lost();
-        let set = |timeout: u32| {
-            self.node.eval(&format!(
-                "application:set_env(rabbit, channel_tick_interval, 300), application:set_env(rabbit, consumer_timeout, {timeout})."
-            ));
-        };
-        set(400);
-        // The timeout is read when a channel is opened.
-        self.proxy.cut(Which::Consume);
+        self.consumers_time_out_after(Duration::from_millis(400));
         self.receiver("slow").set_script("200@900ms".parse().expect("a script"));
         tokio::time::sleep(2 * HOLD).await;
-        set(1_800_000);
         self.receiver("slow").set_script("200@120ms".parse().expect("a script"));
-        self.proxy.cut(Which::Consume);
+        self.consumers_time_out_after(USUAL_TIMEOUT);
         // Twice cut, and each time that the broker gave up waiting.
         let lost = self.sessions_lost() - before;
         assert!(lost > 1, "no consumer timed out");
         for _ in 0..=lost {
             self.worker_broke(what);
         }
+    }
+
+    /// Sets `consumer_timeout`. A channel reads it when it is opened, so the consuming connection is cut.
+    fn consumers_time_out_after(&self, timeout: Duration) {
+        let millis = timeout.as_millis();
+        self.node.eval(&format!(
+            "application:set_env(rabbit, channel_tick_interval, 300), application:set_env(rabbit, consumer_timeout, {millis})."
+        ));
+        self.proxy.cut(Which::Consume);
     }
 
     async fn fill(&mut self, queue: &str, what: &str) {
