@@ -211,12 +211,12 @@ inside() {
 }
 
 # evaluate DIR EXPRESSION: on the node, by a tool that starts no Erlang of its own: a hundredth of what `rabbitmqctl eval` costs.
-# It fails unless the expression has a value.
+# It fails unless the expression has a value. Each call has a name of its own: a node refuses a second caller of the same name.
 evaluate() {
     local said name
     # shellcheck disable=SC1091
     . "$1/node"
-    said=$(inside "$1" /usr/bin/erl_call -n "$name@localhost" -fetch_stdout -e <<< "$2") || return 1
+    said=$(inside "$1" /usr/bin/erl_call -h "lh$$" -n "$name@localhost" -fetch_stdout -e <<< "$2") || return 1
     [[ $said =~ ^((.*$'\n')?)"{ok, "(.*)"}"$ ]] || { say "$1 answers: $said"; return 1; }
     printf '%s%s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
 }

@@ -31,6 +31,9 @@ use crate::{
     worker::{self, Context, End, Lanes},
 };
 
+/// How long requests to the admin port may take to end, after everything else has.
+const ADMIN_CLOSING: Duration = Duration::from_millis(500);
+
 /// Run the worker: dispatch events and deliver jobs
 ///
 /// Works until SIGTERM or SIGINT, then settles the attempts in flight for at most shutdown.grace. A second signal ends the
@@ -101,7 +104,8 @@ pub async fn run(settings: Settings) -> Exit {
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     };
     ended.cancel();
-    let _ = tokio::join!(admin, watching);
+    // A client of the admin port that never finishes its request does not hold the stop up.
+    let _ = tokio::time::timeout(ADMIN_CLOSING, async { tokio::join!(admin, watching) }).await;
     match end {
         End::Clean => {
             info!("stopped, everything in flight is settled");

@@ -47,7 +47,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 pub use self::lanes::Lanes;
-use self::{gate::Waiting, memory::Memory, outage::Course, report::Reports};
+use self::{gate::Waiting, memory::Memory, outage::Course, report::Reports, session::Open};
 use crate::{
     admin::{BrokerState, Health},
     broker::{
@@ -67,6 +67,10 @@ use crate::{
 /// How long the consuming connection outlives the last ack. A busy RabbitMQ holds acks back, and forgets those that it
 /// still holds when their channel closes: 17 of 600 on 3.10, none with this pause (measured).
 const LAST_ACKS: Duration = Duration::from_secs(1);
+
+/// How long a stop may take after the grace period, in front of a broker that does not answer. The admin port may take
+/// another half second, so that a stop ends within `shutdown.grace` and 3 s.
+const GOODBYE: Duration = Duration::from_millis(2500);
 
 /// Heartbeats after which a session counts as one that worked.
 const LASTING: u32 = 3;
@@ -123,23 +127,52 @@ pub enum End {
     CannotStart(TopologyError),
 }
 
-/// Runs until `shutdown`, reconnecting for as long as it takes.
+/// Runs until `shutdown`, reconnecting for as long as it takes. Ends within `shutdown.grace` and [`GOODBYE`] of it, whatever
+/// the broker does.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let watching = [tokio::spawn(watch_links(context.clone())), tokio::spawn(report::watch(context.clone()))];
+    let grace = context.settings.shutdown.grace;
+    let over = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    let mut over = std::pin::pin!(over);
+    let consumed = tokio::select! {
+        consumed = consume(&context, &shutdown) => Some(consumed),
+        () = &mut over => None,
+    };
+    let end = match consumed {
+        Some(Err(problem)) => End::CannotStart(problem),
+        Some(Ok(open)) => finish(&context, open, over).await,
+        None => finish(&context, None, std::future::ready(())).await,
+    };
+    watching.iter().for_each(|task| task.abort());
+    end
+}
+
+/// Settles what is in flight until the grace period is `over`, and closes what is open.
+async fn finish(context: &Context, open: Option<Box<Open>>, over: impl Future<Output = ()>) -> End {
+    failpoint::hit("stop.consumers_ended", "");
+    let end = drain(context, over).await;
+    context.reports.summarize(Instant::now());
+    let _ = tokio::time::timeout(GOODBYE, say_goodbye(context, open)).await;
+    end
+}
+
+/// One session after another, until `shutdown`: what in-flight work still needs then, if there is a connection. An error:
+/// the topology is wrong from the beginning.
+async fn consume(context: &Arc<Context>, shutdown: &CancellationToken) -> Result<Option<Box<Open>>, TopologyError> {
     let mut pause = Pause::for_connecting();
     let mut course = Course::default();
     let mut broker = 0;
-    let open = loop {
+    loop {
         let begun = Instant::now();
-        let ended = session::run(&context, &shutdown, &mut course, broker).await;
+        let ended = session::run(context, shutdown, &mut course, broker).await;
         broker += 1;
         context.health.set_consuming(BrokerState::Lost(ended.to_string()));
         match ended {
-            session::End::Stopped(open) => break open,
-            session::End::Topology(problem) if !course.started && problem.is_final() => {
-                watching.iter().for_each(|task| task.abort());
-                return End::CannotStart(problem);
-            }
+            session::End::Stopped(open) => return Ok(open),
+            session::End::Topology(problem) if !course.started && problem.is_final() => return Err(problem),
             session::End::Topology(problem) => {
                 if let Some(failed) = course.lost(Instant::now()).failed(Instant::now()) {
                     error!("cannot use the broker's queues {failed}: {problem}");
@@ -160,33 +193,38 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
         }
         let wait = tokio::time::sleep(pause.next(fastrand::f64()));
         if shutdown.run_until_cancelled(wait).await.is_none() {
-            break None;
+            return Ok(None);
         }
-    };
-    failpoint::hit("stop.consumers_ended", "");
-    let end = drain(&context).await;
-    context.reports.summarize(Instant::now());
-    context.log.close(delivery_log::writer::CLOSING).await;
-    watching.iter().for_each(|task| task.abort());
-    if let Some(open) = open {
-        tokio::time::sleep(LAST_ACKS).await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "goodbye".into())).await;
     }
-    context.publisher.close().await;
-    end
 }
 
-/// Lets what is in flight finish, within the grace period.
-async fn drain(context: &Context) -> End {
-    let grace = context.settings.shutdown.grace;
+/// Lets what is in flight finish until the grace period is `over`.
+async fn drain(context: &Context, over: impl Future<Output = ()>) -> End {
     context.tasks.close();
     if !context.tasks.is_empty() {
-        info!(in_flight = context.tasks.len(), grace_s = grace.as_secs(), "finishing attempts in flight");
+        let grace_s = context.settings.shutdown.grace.as_secs();
+        info!(in_flight = context.tasks.len(), grace_s, "finishing attempts in flight");
     }
-    match tokio::time::timeout(grace, context.tasks.wait()).await {
-        Ok(()) => End::Clean,
-        Err(_) => End::Abandoned(context.tasks.len()),
+    tokio::select! {
+        biased;
+        () = context.tasks.wait() => End::Clean,
+        () = over => End::Abandoned(context.tasks.len()),
     }
+}
+
+/// Writes the rest of the delivery log and closes the connections, both at once.
+async fn say_goodbye(context: &Context, consuming: Option<Box<Open>>) {
+    let publishing = async {
+        context.log.close(delivery_log::writer::CLOSING).await;
+        context.publisher.close().await;
+    };
+    let consuming = async {
+        if let Some(open) = consuming {
+            tokio::time::sleep(LAST_ACKS).await;
+            let _ = open.connection.close(200, "goodbye".into()).await;
+        }
+    };
+    tokio::join!(publishing, consuming);
 }
 
 /// Keeps readiness, metrics and log true about publishing and about outcomes that wait.
