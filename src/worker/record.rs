@@ -12,6 +12,10 @@ use crate::broker::{
 /// Longest wait for a declare. It holds the one connection that publishing needs for a fresh channel.
 const DECLARING: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long the jobs queue stays away before it is declared again, so that its consumers hear of its end
+/// ([`crate::broker::topology::declare_again`]). They heard within 10 ms where that was measured.
+const END_IS_HEARD: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Whether a successor is on the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -59,6 +63,9 @@ async fn record_at_last(
         if let PublishError::Returned { .. } = error
             && context.settings.topology.declare
         {
+            if queue == context.plan.names().jobs {
+                tokio::time::sleep(END_IS_HEARD).await;
+            }
             match redeclare(context, &queue).await {
                 Ok(()) if told => warn!(%queue, "a queue was missing and has been declared again"),
                 Err(error) if told && !std::mem::replace(&mut complained, true) => {

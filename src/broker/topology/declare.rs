@@ -19,29 +19,39 @@ use super::{
 /// # Errors
 /// What the broker refused, explained; or the connection is lost.
 pub async fn declare(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
-    make(connection, plan, Exchange::Compared).await
+    make(connection, plan, Look::First).await
 }
 
-/// The same for what was declared before on this connection: an exchange that stands is taken for what it was. Where upstream
-/// lets nobody declare it, each comparison costs a channel.
+/// The same for what was declared before on this connection, and is consumed from now.
+///
+/// A missing queue of events or jobs is left to the next session. Declared at once, it comes before the news of its end reaches
+/// the consumers of the old one: RabbitMQ (3.10) then moves them over without a word, and messages that it hands to them vanish
+/// until the connection ends.
+///
+/// An exchange that stands is taken for what it was: where upstream lets no other client declare it, each comparison costs a
+/// channel.
 ///
 /// # Errors
 /// As [`declare`].
 pub async fn declare_again(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
-    make(connection, plan, Exchange::Known).await
+    make(connection, plan, Look::Later).await
 }
 
-/// How closely the exchange of upstream is looked at where it stands.
+/// Whether a session begins or goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Exchange {
-    Compared,
-    Known,
+enum Look {
+    First,
+    Later,
 }
 
-async fn make(connection: &Connection, plan: &Plan, look: Exchange) -> Result<(), TopologyError> {
+async fn make(connection: &Connection, plan: &Plan, look: Look) -> Result<(), TopologyError> {
     let mut asker = Asker::new(connection);
     let mut problems = Vec::new();
     for planned in plan.queues() {
+        let consumed = matches!(planned.role, Role::Events | Role::Jobs);
+        if look == Look::Later && consumed && look::queue(&mut asker, &planned.name).await? == Existence::Missing {
+            continue;
+        }
         match queue(&mut asker, planned).await? {
             None => {}
             // A stream keeps what was said when it was made; policies may say otherwise since. It serves all the same.
@@ -110,9 +120,9 @@ async fn queue(asker: &mut Asker<'_>, queue: &Queue) -> Result<Option<Problem>, 
 
 /// The exchange belongs to upstream, who may not let us declare it. Where it stands, a declaration serves only to see its
 /// type, which a passive one does not show: being refused that is fine, and so are properties that do not matter to us.
-async fn exchange(asker: &mut Asker<'_>, name: &ShortString, look: Exchange) -> Result<Option<Problem>, TopologyError> {
+async fn exchange(asker: &mut Asker<'_>, name: &ShortString, look: Look) -> Result<Option<Problem>, TopologyError> {
     let stands = match look::exchange(asker, name).await? {
-        Existence::Stands(_) if look == Exchange::Known => return Ok(None),
+        Existence::Stands(_) if look == Look::Later => return Ok(None),
         Existence::Stands(_) => true,
         Existence::Missing => false,
         Existence::Hidden(problem) => return Ok(Some(problem)),
