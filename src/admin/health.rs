@@ -56,7 +56,10 @@ pub enum TopologyState {
     Problem(String),
 }
 
-/// Queues that nobody but people empties.
+/// For so long readiness tells that this machine had nothing left for a connection.
+const EXHAUSTED: Duration = Duration::from_secs(30);
+
+/// Queues that only people empty.
 const RESTING: [&str; 2] = ["failed", "rejected"];
 
 /// What is known, shared by everybody who reports.
@@ -75,6 +78,7 @@ struct Facts {
     store_error: Option<String>,
     waiting: BTreeMap<String, usize>,
     delivery_log: Option<String>,
+    exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
     not_empty_since: BTreeMap<String, Instant>,
@@ -126,6 +130,7 @@ impl Health {
             store_error: None,
             waiting: BTreeMap::new(),
             delivery_log: None,
+            exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
             not_empty_since: BTreeMap::new(),
@@ -166,6 +171,11 @@ impl Health {
     /// Why the delivery log cannot be written, if so. A warning: deliveries go on without it.
     pub fn set_delivery_log(&self, problem: Option<String>) {
         self.change(|facts| facts.delivery_log = problem);
+    }
+
+    /// This machine had no file, memory or port left for a connection just now.
+    pub fn set_exhausted(&self) {
+        self.change(|facts| facts.exhausted = Some(Instant::now()));
     }
 
     /// This worker stops; there is no way back.
@@ -233,6 +243,11 @@ impl Facts {
         }
         if self.revision.is_none() {
             reasons.push("the webhook store is not loaded yet".to_owned());
+        }
+        if let Some(ago) = self.exhausted.map(|at| at.elapsed()).filter(|ago| *ago < EXHAUSTED) {
+            let seconds = ago.as_secs();
+            reasons
+                .push(format!("no file, memory or port was left for a connection {seconds} s ago (see `ulimit -n`)"));
         }
         let waiting: usize = self.waiting.values().sum();
         if waiting > 0 && waiting >= thresholds.waiting {

@@ -15,9 +15,11 @@ pub struct Exchange {
     pub result: Result<Answer, Fault>,
     /// From the start of the attempt to its end.
     pub elapsed: Duration,
+    /// Whether a connection that the receiver had closed as idle was replaced on the way.
+    pub replaced: bool,
 }
 
-/// A whole answer: status line, headers and body were read; of a body longer than 64 KiB, the first 64 KiB.
+/// An answer: status line and headers, and as much of the body as came in time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// HTTP status code.
@@ -26,25 +28,31 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// First bytes of the body, lossily decoded, at most 256 bytes. May echo lead data: never logged.
     pub snippet: Option<String>,
+    /// The body broke, did not end in 2 s, or is longer than 64 KiB. The status counts all the same.
+    pub incomplete: bool,
 }
 
-/// Why there was no whole answer.
+/// Why there was no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The whole exchange took longer than the target's timeout.
     Timeout,
-    /// Name resolution failed.
-    Dns,
-    /// Nobody listens, or the network is unreachable.
+    /// The name leads to no address.
+    Dns(DnsFault),
+    /// No process listens, or the network is unreachable.
     Connect,
     /// TLS handshake or verification failed.
     Tls(TlsFault),
-    /// The connection broke or spoke no HTTP.
-    Broken,
+    /// What came was no answer in HTTP.
+    Http(HttpFault),
     /// The egress proxy could not be used: none of the target's doing, so it costs no attempt.
     Proxy,
-    /// The address is forbidden: final.
+    /// This machine lacks files, memory or ports: none of the target's doing, so it costs no attempt.
+    Local,
+    /// The URL holds an address that may not be called: final.
     ForbiddenAddress(Refusal),
+    /// The name leads only to addresses that may not be called. A name server may say so for an hour, so it is tried again.
+    ForbiddenName(Refusal),
     /// The URL is `http://`, and `egress.plain_http` is off: final.
     PlainHttp,
     /// The target's URL or headers cannot make a request: final.
@@ -53,31 +61,84 @@ pub enum Fault {
     Panic,
 }
 
+/// Why a name led to no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DnsFault {
+    /// There is no such name, or it has no address.
+    NoSuchName,
+    /// The name servers answered that they cannot tell.
+    ServerFailure,
+    /// The name servers did not answer.
+    NoAnswer,
+}
+
 /// What went wrong with TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsFault {
     /// The certificate is for another host.
     WrongHost,
-    /// The certificate has expired, or is not valid yet.
+    /// The certificate has expired.
     Expired,
-    /// The certificate is signed by itself and by nobody else.
+    /// The certificate is not valid yet.
+    NotYetValid,
+    /// The certificate is signed by itself and by no authority.
     SelfSigned,
-    /// Nobody whom the worker trusts has signed the certificate.
-    UnknownCa,
-    /// The receiver wants a certificate of ours, or another one.
-    ClientCertificate,
-    /// Anything else: it speaks no TLS or too old a version, breaks off, or breaks the rules.
+    /// No authority that the worker trusts has signed the certificate.
+    UnknownAuthority,
+    /// The certificate comes without those of the intermediate authorities.
+    IncompleteChain,
+    /// The certificate has a key or a signature that is too weak.
+    Weak,
+    /// Both sides have no version or no cipher in common.
+    NoCommonCipher,
+    /// The receiver wants a certificate of ours, and the target has none.
+    ClientCertificateWanted,
+    /// The receiver refuses the certificate that the target has.
+    ClientCertificateRefused,
+    /// Anything else: it speaks no TLS, breaks off, or breaks the rules.
     Other,
+}
+
+/// What came in place of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpFault {
+    /// Something else than HTTP.
+    NotHttp,
+    /// A head with lines that contradict each other or HTTP, such as two different lengths.
+    Malformed,
+    /// Status line and headers of more than 64 KiB.
+    HeaderTooLarge,
+    /// The connection was closed before a whole head had come.
+    Closed,
+}
+
+impl DnsFault {
+    /// Every one of them.
+    pub const ALL: [DnsFault; 3] = [DnsFault::NoSuchName, DnsFault::ServerFailure, DnsFault::NoAnswer];
+
+    /// The name in metrics, logs and the history.
+    pub fn label(self) -> &'static str {
+        match self {
+            DnsFault::NoSuchName => "dns_no_such_name",
+            DnsFault::ServerFailure => "dns_server_failure",
+            DnsFault::NoAnswer => "dns_no_answer",
+        }
+    }
 }
 
 impl TlsFault {
     /// Every one of them.
-    pub const ALL: [TlsFault; 6] = [
+    pub const ALL: [TlsFault; 11] = [
         TlsFault::WrongHost,
         TlsFault::Expired,
+        TlsFault::NotYetValid,
         TlsFault::SelfSigned,
-        TlsFault::UnknownCa,
-        TlsFault::ClientCertificate,
+        TlsFault::UnknownAuthority,
+        TlsFault::IncompleteChain,
+        TlsFault::Weak,
+        TlsFault::NoCommonCipher,
+        TlsFault::ClientCertificateWanted,
+        TlsFault::ClientCertificateRefused,
         TlsFault::Other,
     ];
 
@@ -86,10 +147,31 @@ impl TlsFault {
         match self {
             TlsFault::WrongHost => "tls_wrong_host",
             TlsFault::Expired => "tls_expired",
+            TlsFault::NotYetValid => "tls_not_yet_valid",
             TlsFault::SelfSigned => "tls_self_signed",
-            TlsFault::UnknownCa => "tls_unknown_ca",
-            TlsFault::ClientCertificate => "tls_client_certificate",
+            TlsFault::UnknownAuthority => "tls_unknown_authority",
+            TlsFault::IncompleteChain => "tls_incomplete_chain",
+            TlsFault::Weak => "tls_weak",
+            TlsFault::NoCommonCipher => "tls_no_common_cipher",
+            TlsFault::ClientCertificateWanted => "tls_client_certificate_wanted",
+            TlsFault::ClientCertificateRefused => "tls_client_certificate_refused",
             TlsFault::Other => "tls",
+        }
+    }
+}
+
+impl HttpFault {
+    /// Every one of them.
+    pub const ALL: [HttpFault; 4] =
+        [HttpFault::NotHttp, HttpFault::Malformed, HttpFault::HeaderTooLarge, HttpFault::Closed];
+
+    /// The name in metrics, logs and the history.
+    pub fn label(self) -> &'static str {
+        match self {
+            HttpFault::NotHttp => "not_http",
+            HttpFault::Malformed => "malformed_answer",
+            HttpFault::HeaderTooLarge => "header_too_large",
+            HttpFault::Closed => "closed_without_answer",
         }
     }
 }
@@ -121,18 +203,8 @@ pub enum RetryReason {
     Redirect,
     /// 429 or 503.
     Pushback,
-    /// See [`Fault`].
-    Timeout,
-    /// See [`Fault`].
-    Dns,
-    /// See [`Fault`].
-    Connect,
-    /// See [`Fault`].
-    Tls(TlsFault),
-    /// See [`Fault`].
-    Broken,
-    /// See [`Fault`].
-    Panic,
+    /// A [`Fault`] that another attempt may not meet.
+    Fault(Fault),
 }
 
 /// Why a job rests on the failed queue. Each has an owner: customer, operator or us.
@@ -198,13 +270,14 @@ fn judge_answer(answer: &Answer, now: SystemTime, retry_after_maximum: Duration)
 
 fn judge_fault(fault: Fault) -> Outcome {
     match fault {
-        Fault::Timeout => retry(RetryReason::Timeout),
-        Fault::Dns => retry(RetryReason::Dns),
-        Fault::Connect => retry(RetryReason::Connect),
-        Fault::Tls(fault) => retry(RetryReason::Tls(fault)),
-        Fault::Broken => retry(RetryReason::Broken),
-        Fault::Panic => retry(RetryReason::Panic),
-        Fault::Proxy => Outcome::NotMade,
+        Fault::Timeout
+        | Fault::Dns(_)
+        | Fault::Connect
+        | Fault::Tls(_)
+        | Fault::Http(_)
+        | Fault::ForbiddenName(_)
+        | Fault::Panic => retry(RetryReason::Fault(fault)),
+        Fault::Proxy | Fault::Local => Outcome::NotMade,
         Fault::ForbiddenAddress(_) => Outcome::Never(FailReason::ForbiddenAddress),
         Fault::PlainHttp => Outcome::Never(FailReason::PlainHttp),
         Fault::UnusableTarget => Outcome::Never(FailReason::UnusableTarget),
@@ -216,6 +289,11 @@ fn retry(reason: RetryReason) -> Outcome {
 }
 
 impl Exchange {
+    /// One that came to no answer.
+    pub fn without_answer(fault: Fault, elapsed: Duration) -> Exchange {
+        Exchange { result: Err(fault), elapsed, replaced: false }
+    }
+
     /// The status class for metrics and the history: `2xx`, `3xx`, `4xx`, `5xx`, the [`Fault::label`], or `other` for a
     /// status that HTTP does not define.
     pub fn class(&self) -> &'static str {
@@ -238,35 +316,31 @@ impl Exchange {
 }
 
 impl Fault {
-    /// Every fault that has a label of its own, in the order of the definition.
-    pub const ALL: [Fault; 15] = [
-        Fault::Timeout,
-        Fault::Dns,
-        Fault::Connect,
-        Fault::Tls(TlsFault::WrongHost),
-        Fault::Tls(TlsFault::Expired),
-        Fault::Tls(TlsFault::SelfSigned),
-        Fault::Tls(TlsFault::UnknownCa),
-        Fault::Tls(TlsFault::ClientCertificate),
-        Fault::Tls(TlsFault::Other),
-        Fault::Broken,
-        Fault::Proxy,
-        Fault::ForbiddenAddress(Refusal::Denied),
-        Fault::PlainHttp,
-        Fault::UnusableTarget,
-        Fault::Panic,
-    ];
+    /// One of each label, in the order of the definition.
+    pub fn all() -> Vec<Fault> {
+        let mut all = vec![Fault::Timeout];
+        all.extend(DnsFault::ALL.map(Fault::Dns));
+        all.push(Fault::Connect);
+        all.extend(TlsFault::ALL.map(Fault::Tls));
+        all.extend(HttpFault::ALL.map(Fault::Http));
+        all.extend([Fault::Proxy, Fault::Local]);
+        all.extend([Fault::ForbiddenAddress, Fault::ForbiddenName].map(|fault| fault(Refusal::Denied)));
+        all.extend([Fault::PlainHttp, Fault::UnusableTarget, Fault::Panic]);
+        all
+    }
 
     /// The name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
         match self {
             Fault::Timeout => "timeout",
-            Fault::Dns => "dns",
+            Fault::Dns(fault) => fault.label(),
             Fault::Connect => "connect",
             Fault::Tls(fault) => fault.label(),
-            Fault::Broken => "broken",
+            Fault::Http(fault) => fault.label(),
             Fault::Proxy => "proxy",
+            Fault::Local => "local",
             Fault::ForbiddenAddress(_) => "forbidden_address",
+            Fault::ForbiddenName(_) => "forbidden_name",
             Fault::PlainHttp => "plain_http",
             Fault::UnusableTarget => "unusable_target",
             Fault::Panic => "panic",
@@ -275,23 +349,15 @@ impl Fault {
 }
 
 impl RetryReason {
-    /// Every reason, in the order of the definition.
-    pub const ALL: [RetryReason; 14] = [
-        RetryReason::Status,
-        RetryReason::Redirect,
-        RetryReason::Pushback,
-        RetryReason::Timeout,
-        RetryReason::Dns,
-        RetryReason::Connect,
-        RetryReason::Tls(TlsFault::WrongHost),
-        RetryReason::Tls(TlsFault::Expired),
-        RetryReason::Tls(TlsFault::SelfSigned),
-        RetryReason::Tls(TlsFault::UnknownCa),
-        RetryReason::Tls(TlsFault::ClientCertificate),
-        RetryReason::Tls(TlsFault::Other),
-        RetryReason::Broken,
-        RetryReason::Panic,
-    ];
+    /// One of each label, in the order of the definition.
+    pub fn all() -> Vec<RetryReason> {
+        let of_fault = |fault| match judge_fault(fault) {
+            Outcome::Retry { reason, .. } => Some(reason),
+            Outcome::Delivered | Outcome::NotMade | Outcome::Never(_) => None,
+        };
+        let of_status = [RetryReason::Status, RetryReason::Redirect, RetryReason::Pushback];
+        of_status.into_iter().chain(Fault::all().into_iter().filter_map(of_fault)).collect()
+    }
 
     /// The name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
@@ -299,12 +365,7 @@ impl RetryReason {
             RetryReason::Status => "status",
             RetryReason::Redirect => "redirect",
             RetryReason::Pushback => "pushback",
-            RetryReason::Timeout => "timeout",
-            RetryReason::Dns => "dns",
-            RetryReason::Connect => "connect",
-            RetryReason::Tls(fault) => fault.label(),
-            RetryReason::Broken => "broken",
-            RetryReason::Panic => "panic",
+            RetryReason::Fault(fault) => fault.label(),
         }
     }
 }

@@ -77,7 +77,7 @@ pub fn reasons() -> Vec<&'static str> {
 /// Results of an attempt that did not deliver.
 pub fn errors() -> Vec<&'static str> {
     let ends = [FailReason::Gone, FailReason::ForbiddenAddress, FailReason::PlainHttp, FailReason::UnusableTarget];
-    RetryReason::ALL.map(RetryReason::label).into_iter().chain(ends.map(FailReason::label)).collect()
+    RetryReason::all().into_iter().map(RetryReason::label).chain(ends.map(FailReason::label)).collect()
 }
 
 /// Checks the name of a reason.

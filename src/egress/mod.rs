@@ -58,6 +58,11 @@ impl Guard {
         if self.deny.iter().any(|rule| rule.names_host(host)) { Err(Refusal::Denied) } else { Ok(()) }
     }
 
+    /// Whether `egress.allow` names the host itself.
+    pub fn allows_name(&self, host: &str) -> bool {
+        self.allow.iter().any(|rule| rule.names_host(host))
+    }
+
     /// Whether `address`, which `host` of a URL has led to (or is), may be called.
     ///
     /// # Errors

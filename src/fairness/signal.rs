@@ -29,10 +29,17 @@ pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
             (500..=599, _) => Signal::Failing,
             _ => Signal::Answered,
         },
-        Err(Fault::Timeout | Fault::Dns | Fault::Connect | Fault::Tls(_) | Fault::Broken) => Signal::Failing,
-        Err(Fault::Proxy | Fault::ForbiddenAddress(_) | Fault::PlainHttp | Fault::UnusableTarget | Fault::Panic) => {
-            Signal::Nothing
-        }
+        Err(
+            Fault::Timeout | Fault::Dns(_) | Fault::Connect | Fault::Tls(_) | Fault::Http(_) | Fault::ForbiddenName(_),
+        ) => Signal::Failing,
+        Err(
+            Fault::Proxy
+            | Fault::Local
+            | Fault::ForbiddenAddress(_)
+            | Fault::PlainHttp
+            | Fault::UnusableTarget
+            | Fault::Panic,
+        ) => Signal::Nothing,
     }
 }
 
@@ -48,8 +55,9 @@ mod tests {
             status,
             retry_after: wish.map(str::to_owned),
             snippet: None,
+            incomplete: false,
         };
-        let exchange = Exchange { result: result.map(answer), elapsed: Duration::ZERO };
+        let exchange = Exchange { result: result.map(answer), elapsed: Duration::ZERO, replaced: false };
         signal(&exchange, &judge(&exchange, SystemTime::now(), Duration::from_secs(60)))
     }
 
@@ -61,9 +69,11 @@ mod tests {
         for status in [500, 502, 503, 504] {
             assert_eq!(of(Ok((status, None))), Signal::Failing, "{status}");
         }
-        for fault in Fault::ALL {
-            let ours =
-                matches!(fault.label(), "proxy" | "forbidden_address" | "plain_http" | "unusable_target" | "panic");
+        for fault in Fault::all() {
+            let ours = matches!(
+                fault.label(),
+                "proxy" | "local" | "forbidden_address" | "plain_http" | "unusable_target" | "panic"
+            );
             assert_eq!(of(Err(fault)), if ours { Signal::Nothing } else { Signal::Failing }, "{fault}");
         }
     }

@@ -4,11 +4,15 @@ use super::{Kind, Metrics, attempt_class, catalogue};
 use crate::delivery::outcome::{Answer, Exchange, Fault, TlsFault};
 
 fn answered(status: u16) -> Exchange {
-    Exchange { result: Ok(Answer { status, retry_after: None, snippet: None }), elapsed: Duration::from_millis(30) }
+    Exchange {
+        result: Ok(Answer { status, retry_after: None, snippet: None, incomplete: false }),
+        elapsed: Duration::from_millis(30),
+        replaced: false,
+    }
 }
 
 fn fault(fault: Fault) -> Exchange {
-    Exchange { result: Err(fault), elapsed: Duration::from_millis(30) }
+    Exchange::without_answer(fault, Duration::from_millis(30))
 }
 
 /// Lets everything happen once, so that every family has a sample.

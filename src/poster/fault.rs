@@ -1,59 +1,81 @@
-//! Which [`Fault`] an error of the HTTP client is. Types decide, never texts: texts change with each release.
+//! Which [`Fault`] an error below is. Types decide, never texts: texts change with each release.
 
 use std::{error::Error, io};
 
-use hyper_util::client::legacy;
+use rustix::io::Errno;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::{
-    bounded::TooSlow,
-    dial::{ProxyFailed, Unreachable},
-    resolver::{Forbidden, LookupFailed},
-    tls::SelfSigned,
-};
-use crate::delivery::outcome::{Fault, TlsFault};
+use super::tls::{IncompleteChain, SelfSigned};
+use crate::delivery::outcome::{Fault, HttpFault, TlsFault};
 
-/// Sorts an error of sending a request and waiting for its answer's headers. `over_tls` is whether the URL says `https`.
-pub(super) fn of_request(error: &legacy::Error, over_tls: bool) -> Fault {
-    if let Some(Forbidden(refusal)) = find::<Forbidden>(error) {
-        Fault::ForbiddenAddress(*refusal)
-    } else if find::<TooSlow>(error).is_some() {
-        Fault::Timeout
-    } else if find::<LookupFailed>(error).is_some() {
-        Fault::Dns
-    } else if find::<ProxyFailed>(error).is_some() {
-        Fault::Proxy
-    } else if find::<Unreachable>(error).is_some() {
-        Fault::Connect
-    } else if let Some(error) = find::<rustls::Error>(error) {
-        Fault::Tls(of_tls(error))
-    } else if !error.is_connect() {
-        Fault::Broken
-    } else if over_tls && hung_up(error) {
-        // The connection stood, and the other side left it in the middle of the handshake.
-        Fault::Tls(TlsFault::Other)
+/// Whether this machine lacks something, and not the other side: files, memory, buffers or ports.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// Sorts an error of a TLS handshake. `identified`: we have shown a certificate of ours.
+pub(super) fn of_handshake(error: &io::Error, identified: bool) -> Fault {
+    // Without an error of TLS the other side has left in the middle.
+    Fault::Tls(find::<rustls::Error>(error).map_or(TlsFault::Other, |error| of_tls(error, identified)))
+}
+
+/// Sorts an error of sending a request and of waiting for the head of its answer.
+pub(super) fn of_answer(error: &hyper::Error, identified: bool) -> Fault {
+    // With TLS 1.3 a receiver that misses a certificate of ours says so only where its answer would begin.
+    if let Some(error) = find::<rustls::Error>(error) {
+        Fault::Tls(of_tls(error, identified))
+    } else if error.is_parse_too_large() {
+        Fault::Http(HttpFault::HeaderTooLarge)
+    } else if error.is_parse() {
+        Fault::Http(HttpFault::Malformed)
     } else {
-        Fault::Connect
+        Fault::Http(HttpFault::Closed)
     }
 }
 
-/// Sorts an error of reading a body.
-pub(super) fn of_body(error: &hyper::Error) -> Fault {
-    // With TLS 1.3 a receiver that misses a certificate of ours may say so only after its answer would have begun.
-    find::<rustls::Error>(error).map_or(Fault::Broken, |error| Fault::Tls(of_tls(error)))
+/// Whether the other side has closed the connection, in whatever way.
+pub(super) fn is_closed(error: &hyper::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::NotConnected,
+    ];
+    let closed = || find::<io::Error>(error).is_some_and(|error| kinds.contains(&error.kind()));
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || closed()
 }
 
-fn of_tls(error: &rustls::Error) -> TlsFault {
+fn of_tls(error: &rustls::Error, identified: bool) -> TlsFault {
+    use rustls::Error::{AlertReceived, InvalidCertificate, PeerIncompatible};
     match error {
-        rustls::Error::InvalidCertificate(error) => of_certificate(error),
-        rustls::Error::AlertReceived(
+        InvalidCertificate(error) => of_certificate(error),
+        PeerIncompatible(_)
+        | AlertReceived(
+            AlertDescription::HandshakeFailure
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity,
+        ) => TlsFault::NoCommonCipher,
+        AlertReceived(
             AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
             | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::UnknownCA
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
             | AlertDescription::AccessDenied,
-        ) => TlsFault::ClientCertificate,
+        ) if identified => TlsFault::ClientCertificateRefused,
+        AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied,
+        ) => TlsFault::ClientCertificateWanted,
         _ => TlsFault::Other,
     }
 }
@@ -61,20 +83,16 @@ fn of_tls(error: &rustls::Error) -> TlsFault {
 fn of_certificate(error: &CertificateError) -> TlsFault {
     match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::WrongHost,
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => TlsFault::Expired,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsFault::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
         // A bad signature: somebody else than the authority whose name it bears has signed it.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownCa,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownAuthority,
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => TlsFault::Weak,
         CertificateError::Other(OtherError(other)) if other.is::<SelfSigned>() => TlsFault::SelfSigned,
+        CertificateError::Other(OtherError(other)) if other.is::<IncompleteChain>() => TlsFault::IncompleteChain,
         _ => TlsFault::Other,
     }
-}
-
-fn hung_up(error: &(dyn Error + 'static)) -> bool {
-    let kinds = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
-    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| kinds.contains(&error.kind()))
 }
 
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {

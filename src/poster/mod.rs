@@ -1,54 +1,51 @@
-//! Exactly one POST: out go a URL, headers and a body, back comes what the wire said, as an
-//! [`Exchange`]. What that means is decided in [`crate::delivery::outcome`].
+//! One POST: out go a URL, headers and a body, back comes what the wire said, as an [`Exchange`]. What that means is decided in
+//! [`crate::delivery::outcome`].
 //!
 //! | rule | prevents |
 //! |---|---|
-//! | every address is judged right before it is dialled (`dial.rs`), and the literal ones as well | webhooks into the worker's own network |
-//! | one deadline over everything: name, proxy, connection, request, answer, body | a receiver that drips a byte now and then holds a slot for ever |
-//! | a deadline for each connection that is made, and for data that nobody takes (`bounded.rs`, `TCP_USER_TIMEOUT`) | a receiver that piles up connections which no exchange waits for |
-//! | no redirects | credentials and leads that travel to a host which nobody configured |
-//! | no retries of the HTTP client's own | duplicates and attempts that nobody counted |
+//! | every address is judged right before it is dialled (`dial.rs`), the literal ones as well | webhooks into the worker's own network |
+//! | one deadline over all of it: name, proxy, connection, request, answer | a receiver that drips a byte now and then holds a slot for ever |
+//! | a status decides; the body behind it has 2 s, and what is wrong with it changes nothing | a lead that was accepted is POSTed again |
+//! | no redirects | credentials and leads that travel to a host which the store does not name |
+//! | nothing below repeats a request; the one replacement is here | duplicates and attempts that are not counted |
 //! | no proxies from the environment | leads that take a way which the settings do not show |
 //! | at most 64 KiB of an answer's headers and 64 KiB of its body | an answer without end that eats memory or bandwidth |
 //! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
 //!
-//! A body longer than 64 KiB is cut, and the answer is judged by its status: the receiver has said what it wanted to
-//! say. A body that merely stays away or trickles runs into the deadline, which is a timeout whatever the status was.
-//!
-//! The one thing that the client below repeats is taking a pooled connection that turns out to be closed *before any
-//! byte of the request was written*; nothing was sent then, so nothing is sent twice.
+//! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used before, and is
+//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. A later close may mean
+//! that the lead was taken, and is a failed attempt.
 //!
 //! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 
-mod bounded;
+mod connection;
 mod dial;
 mod fault;
+mod pool;
+mod proxy;
 mod resolver;
 mod tls;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, RETRY_AFTER},
+    header::{ACCEPT, HOST, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy,
-    rt::{TokioExecutor, TokioTimer},
-};
-use url::Url;
+use url::{Position, Url};
 
 use self::{
-    bounded::Bounded,
-    dial::{Dial, Proxy},
+    connection::Connection,
+    dial::{Dial, Route},
+    pool::{Key, Pool},
+    proxy::Proxy,
     resolver::Resolver,
 };
 use crate::{
@@ -64,34 +61,20 @@ pub const BODY_LIMIT: usize = 64 * 1024;
 /// Most bytes of an answer's status line and headers.
 pub const HEADER_LIMIT: usize = 64 * 1024;
 
-/// Most headers of an answer.
-const HEADERS: usize = 100;
-
 /// Most bytes of a snippet, counted after decoding.
 pub const SNIPPET_LIMIT: usize = 256;
 
-/// How long a connection is kept for the next attempt. Below the five seconds after which common receivers hang up by
-/// themselves: a POST that meets a closing connection costs an attempt, a new handshake only milliseconds.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a body may take once the status is known.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Idle connections kept for one host. More than the usual concurrency, so that a busy target is not connected to anew
-/// for each POST; they live for [`IDLE_TIMEOUT`] only.
-const IDLE_PER_HOST: usize = 1024;
-
-/// Certificates of ours whose clients are kept.
-const IDENTITIES: usize = 1000;
+/// A connection that was used before, and is closed within this time of the request, was idle for too long.
+const CLOSED_WHILE_IDLE: Duration = Duration::from_secs(1);
 
 /// For how long a connection is made, whatever the timeout of the exchange that asked for it.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// For how long what was sent may stay unacknowledged, or find no room at the receiver: the longest timeout that a store allows.
 const UNTAKEN: Duration = Duration::from_secs(120);
-
-/// How often a shared HTTP/2 connection is asked whether it lives; one dead connection would time out every attempt of
-/// its host otherwise.
-const HTTP2_PING: Duration = Duration::from_secs(10);
-
-type Client = legacy::Client<Bounded<HttpsConnector<Dial>>, Full<Bytes>>;
 
 /// Where one POST goes, and as whom.
 #[derive(Clone, Copy)]
@@ -100,6 +83,8 @@ pub struct Post<'a> {
     pub organization: &'a str,
     /// Where to.
     pub url: &'a Url,
+    /// `<organization> <origin>` ([`crate::store::Target::lane`]): connections are shared among those of one circuit.
+    pub circuit: &'a Arc<str>,
     /// Who we are, if the receiver asks.
     pub identity: Option<&'a Identity>,
     /// For the whole exchange.
@@ -108,131 +93,174 @@ pub struct Post<'a> {
 
 /// Makes POSTs. Cheap to clone; clones share their connections.
 #[derive(Clone)]
-pub struct Poster {
+pub struct Poster(Arc<Inner>);
+
+struct Inner {
     /// For organizations without rules of their own.
-    common: Clients,
-    /// For those with: they share no connections, since each was dialled under the rules of one.
-    own: Arc<HashMap<String, Clients>>,
+    common: Dial,
+    /// For those with.
+    own: HashMap<String, Dial>,
+    tls: tls::Configs,
+    pool: Arc<Pool>,
     plain_http: bool,
-}
-
-/// The clients of one set of rules. Connections that were opened with a certificate of ours serve those who have it.
-#[derive(Clone)]
-struct Clients {
-    dial: Dial,
-    tls: rustls::ClientConfig,
-    nobody: Arc<Client>,
-    /// For one connection.
-    deadline: Duration,
-    identified: Arc<Mutex<HashMap<[u8; 32], Arc<Client>>>>,
-}
-
-impl Clients {
-    fn new(dial: Dial, tls: rustls::ClientConfig, deadline: Duration) -> Clients {
-        let nobody = Arc::new(client(HttpsConnector::from((dial.clone(), tls.clone())), deadline));
-        Clients { dial, tls, nobody, deadline, identified: Arc::default() }
-    }
-
-    fn client(&self, identity: Option<&Identity>) -> Arc<Client> {
-        let Some(identity) = identity else { return self.nobody.clone() };
-        let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
-        // Certificates are renewed, and the clients of old ones are in no use any more.
-        if identified.len() >= IDENTITIES && !identified.contains_key(&identity.print()) {
-            identified.clear();
-        }
-        let connector = || HttpsConnector::from((self.dial.clone(), tls::identified(&self.tls, identity)));
-        let made = || Arc::new(client(connector(), self.deadline));
-        identified.entry(identity.print()).or_insert_with(made).clone()
-    }
+    connect_deadline: Duration,
 }
 
 impl Poster {
-    /// A poster that keeps to these settings. The system's trusted certificates are read (`SSL_CERT_FILE` and `SSL_CERT_DIR` are
-    /// honoured).
+    /// A poster that keeps to these settings. Needs a runtime.
     ///
     /// # Errors
-    /// When no trusted certificates can be loaded, or `tls.ca_file` or the system's `resolv.conf` cannot be read.
+    /// When no trusted certificates can be loaded, or `tls.ca_file`, the system's `resolv.conf` or its hosts file cannot be read.
     pub fn new(egress: &Egress, tls: &Tls) -> anyhow::Result<Poster> {
         Poster::with_deadline(egress, tls, CONNECT_DEADLINE)
     }
 
-    fn with_deadline(egress: &Egress, tls: &Tls, deadline: Duration) -> anyhow::Result<Poster> {
-        let tls = tls::config(tls)?;
+    fn with_deadline(egress: &Egress, tls: &Tls, connect_deadline: Duration) -> anyhow::Result<Poster> {
         let resolver = Resolver::new(&egress.name_servers)?;
-        let proxy = egress.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new);
-        let clients = |organization: Option<&str>| {
+        let route = match &egress.proxy {
+            None => Route::Direct,
+            Some(url) => Route::Proxy { proxy: Arc::new(Proxy::new(url)?), resolves: egress.proxy_resolves },
+        };
+        let dial = |organization| {
             let guard = Guard::new(&egress.allow, &egress.deny, organization);
-            let proxy = proxy.clone().map(|proxy| (proxy, egress.proxy_resolves));
-            Clients::new(Dial::new(guard, resolver.clone(), proxy), tls.clone(), deadline)
+            Dial::new(guard, resolver.clone(), route.clone())
         };
         let organizations = egress::organizations(egress.allow.iter().chain(&egress.deny));
-        let own = organizations.into_iter().map(|id| (id.to_owned(), clients(Some(id)))).collect();
-        Ok(Poster { common: clients(None), own: Arc::new(own), plain_http: egress.plain_http })
+        Ok(Poster(Arc::new(Inner {
+            common: dial(None),
+            own: organizations.into_iter().map(|id| (id.to_owned(), dial(Some(id)))).collect(),
+            tls: tls::Configs::new(tls)?,
+            pool: Pool::start(),
+            plain_http: egress.plain_http,
+            connect_deadline,
+        })))
     }
 
     /// Makes one POST as [`Post`] says and returns what came of it, at the latest after `timeout`. Dropping the future
-    /// abandons the exchange and closes its connection (of HTTP/2: its stream).
+    /// abandons the exchange and closes its connection.
     pub async fn post(&self, post: Post<'_>, headers: HeaderMap, body: Bytes) -> Exchange {
         let started = Instant::now();
-        let result = tokio::time::timeout(post.timeout, self.exchange(post, headers, body)).await;
-        Exchange { result: result.unwrap_or(Err(Fault::Timeout)), elapsed: started.elapsed() }
-    }
-
-    async fn exchange(&self, post: Post<'_>, headers: HeaderMap, body: Bytes) -> Result<Answer, Fault> {
-        let over_tls = post.url.scheme() == "https";
-        let request = request(post.url, headers, body).ok_or(Fault::UnusableTarget)?;
-        if !over_tls && !self.plain_http {
-            return Err(Fault::PlainHttp);
-        }
-        let client = self.own.get(post.organization).unwrap_or(&self.common).client(post.identity);
-        let response = client.request(request).await;
-        let response = response.map_err(|error| fault::of_request(&error, over_tls))?;
-        let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
-        let snippet = snippet(&read_start(response.into_body()).await.map_err(|error| fault::of_body(&error))?);
-        Ok(Answer { status, retry_after, snippet })
+        let deadline = started + post.timeout;
+        let mut replaced = false;
+        let answering = self.0.answer(post, headers, body, &mut replaced);
+        let result = match tokio::time::timeout_at(deadline.into(), answering).await {
+            Ok(Ok((connection, response))) => Ok(self.0.read(post, connection, response, deadline).await),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(Fault::Timeout),
+        };
+        Exchange { result, elapsed: started.elapsed(), replaced }
     }
 }
 
-fn client(connector: HttpsConnector<Dial>, deadline: Duration) -> Client {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .http1_max_buf_size(HEADER_LIMIT)
-        .http1_max_headers(HEADERS)
-        .http2_initial_stream_window_size(BODY_LIMIT as u32)
-        .http2_max_header_list_size(HEADER_LIMIT as u32)
-        .http2_keep_alive_interval(HTTP2_PING)
-        .http2_keep_alive_timeout(HTTP2_PING)
-        .build(Bounded::new(connector, deadline))
+impl Inner {
+    /// Sends the request, over a connection that waits or a new one, and returns the head of the answer.
+    async fn answer(
+        &self,
+        post: Post<'_>,
+        headers: HeaderMap,
+        body: Bytes,
+        replaced: &mut bool,
+    ) -> Result<(Connection, Response<Incoming>), Fault> {
+        let request = request(post.url, headers, body).ok_or(Fault::UnusableTarget)?;
+        if post.url.scheme() == "http" && !self.plain_http {
+            return Err(Fault::PlainHttp);
+        }
+        while let Some(mut connection) = self.pool.take(&key(post)) {
+            if !connection.is_ready().await {
+                continue;
+            }
+            let sent = Instant::now();
+            match connection.send(request.clone()).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(broken) if broken.closed_silently && sent.elapsed() < CLOSED_WHILE_IDLE => {
+                    *replaced = true;
+                    break;
+                }
+                Err(broken) => return Err(broken.fault),
+            }
+        }
+        let mut connection = match self.connect(post).await {
+            // Connections that wait are the first to do without.
+            Err(Fault::Local) if self.pool.clear() => self.connect(post).await?,
+            connected => connected?,
+        };
+        let response = connection.send(request).await.map_err(|broken| broken.fault)?;
+        Ok((connection, response))
+    }
+
+    async fn connect(&self, post: Post<'_>) -> Result<Connection, Fault> {
+        let dial = self.own.get(post.organization).unwrap_or(&self.common);
+        let connecting = async {
+            let stream = dial.connect(post.url).await?;
+            let tls = (post.url.scheme() == "https").then(|| self.tls.of(post.identity));
+            Connection::open(stream, tls, post.url.host_str().unwrap_or_default(), post.identity.is_some()).await
+        };
+        tokio::time::timeout(self.connect_deadline, connecting).await.unwrap_or(Err(Fault::Timeout))
+    }
+
+    /// Reads what matters of the body, and keeps the connection if all of it came.
+    async fn read(
+        &self,
+        post: Post<'_>,
+        connection: Connection,
+        response: Response<Incoming>,
+        deadline: Instant,
+    ) -> Answer {
+        let (head, body) = response.into_parts();
+        let mut start = Vec::new();
+        let until = deadline.min(Instant::now() + BODY_PATIENCE);
+        let end = tokio::time::timeout_at(until.into(), read_start(body, &mut start)).await;
+        if let Ok(End::Whole) = end {
+            self.pool.keep(key(post), connection, &head.headers);
+        }
+        Answer {
+            status: head.status.as_u16(),
+            retry_after: head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            snippet: snippet(&start),
+            incomplete: !matches!(end, Ok(End::Whole)),
+        }
+    }
+}
+
+fn key(post: Post<'_>) -> Key {
+    Key { circuit: post.circuit.clone(), identity: post.identity.map(Identity::print) }
 }
 
 fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {
+    // Credentials do not belong into a URL (the store refuses them), and a client would put them into places of its own.
+    let usable = url.username().is_empty() && url.password().is_none() && matches!(url.scheme(), "http" | "https");
+    if !usable {
+        return None;
+    }
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers.insert(HOST, HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()?);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = dial::uri(url)?;
+    *request.uri_mut() = url[Position::BeforePath..Position::AfterQuery].parse().ok()?;
     *request.headers_mut() = headers;
     Some(request)
 }
 
-fn retry_after(response: &Response<Incoming>) -> Option<String> {
-    response.headers().get(RETRY_AFTER)?.to_str().ok().map(str::to_owned)
+/// How a body ended.
+enum End {
+    /// All of it came.
+    Whole,
+    /// It is longer than [`BODY_LIMIT`], or broke.
+    Cut,
 }
 
-/// Reads to the end or to the limit, whichever comes first, and keeps what a snippet needs. Beyond the limit the
-/// body is dropped, which closes the connection.
-async fn read_start(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
-    let (mut start, mut read) = (Vec::new(), 0);
+/// Reads to the end or to the limit, whichever comes first, and keeps what a snippet needs.
+async fn read_start(mut body: Incoming, start: &mut Vec<u8>) -> End {
+    let mut read = 0;
     while read < BODY_LIMIT {
-        let Some(frame) = body.frame().await else { break };
-        let Ok(chunk) = frame?.into_data() else { continue };
+        let Some(frame) = body.frame().await else { return End::Whole };
+        let Ok(frame) = frame else { return End::Cut };
+        let Ok(chunk) = frame.into_data() else { continue };
         read += chunk.len();
         let wanted = SNIPPET_LIMIT.saturating_sub(start.len()).min(chunk.len());
         start.extend_from_slice(&chunk[..wanted]);
     }
-    Ok(start)
+    End::Cut
 }
 
 /// The first bytes as text that a terminal can show: at most [`SNIPPET_LIMIT`] bytes, cut between characters, with

@@ -24,7 +24,7 @@ mod problem;
 mod resolve;
 mod schema;
 mod secrets;
-mod target;
+pub(crate) mod target;
 mod toml_text;
 mod watch;
 mod webhook;

@@ -38,7 +38,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let posting = AssertUnwindSafe(post(context, job, target, number));
     let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {
         error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
-        Exchange { result: Err(Fault::Panic), elapsed: started.elapsed() }
+        Exchange::without_answer(Fault::Panic, started.elapsed())
     });
     context.metrics.attempt(&exchange);
     let policy = &context.settings.backoff;
@@ -50,7 +50,11 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {
         Verdict::Delivered => Step::Delivered,
-        Verdict::Again => Step::Park { reason: Parking::Proxy, wait: after_proxy(fastrand::f64()) },
+        Verdict::Again if exchange.result == Err(Fault::Local) => {
+            context.health.set_exhausted();
+            Step::Park { reason: Parking::Local, wait: spread(AFTER_LOCAL, fastrand::f64()) }
+        }
+        Verdict::Again => Step::Park { reason: Parking::Proxy, wait: spread(AFTER_PROXY, fastrand::f64()) },
         Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
         Verdict::Failed { reason, last: Some(last) } => Step::Fail {
             entry: Some(entry("failed", last.label())),
@@ -73,14 +77,20 @@ fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     Some(Cause { reason, status: exchange.status() })
 }
 
-/// How long a job waits for the egress proxy to work again: spread over ten seconds, so that not all come back in one moment.
-fn after_proxy(draw: f64) -> Duration {
-    Duration::from_secs(5) + Duration::from_secs(10).mul_f64(draw)
+/// How long a job waits at least for the egress proxy to work again.
+const AFTER_PROXY: Duration = Duration::from_secs(5);
+
+/// How long a job waits at least for files, memory or ports of this machine.
+const AFTER_LOCAL: Duration = Duration::from_secs(1);
+
+/// `least` to three times as long, so that not all come back in one moment. `draw` is in `[0, 1)`.
+fn spread(least: Duration, draw: f64) -> Duration {
+    least.mul_f64(1.0 + 2.0 * draw)
 }
 
 fn final_detail(number: u32, exchange: &Exchange) -> String {
     match exchange.result {
-        Err(Fault::ForbiddenAddress(refusal)) => {
+        Err(Fault::ForbiddenAddress(refusal) | Fault::ForbiddenName(refusal)) => {
             format!("final at attempt {number}: the URL leads to {}", refusal.name())
         }
         _ => format!("final at attempt {number}"),
@@ -103,6 +113,7 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
             let post = Post {
                 organization: &target.organization,
                 url: &target.url,
+                circuit: &target.lane,
                 identity: target.client_certificate.as_deref(),
                 timeout: target.timeout,
             };
@@ -110,7 +121,7 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
             failpoint::hit("job.posted", target.key.as_str());
             exchange
         }
-        Err(_) => Exchange { result: Err(Fault::UnusableTarget), elapsed: Duration::ZERO },
+        Err(_) => Exchange::without_answer(Fault::UnusableTarget, Duration::ZERO),
     }
 }
 

@@ -165,6 +165,9 @@ impl Reports {
                 if *reason == Parking::Proxy && self.lines().queues.allows("egress.proxy", Instant::now()) {
                     warn!("the egress proxy cannot be used; deliveries are deferred");
                 }
+                if *reason == Parking::Local && self.lines().queues.allows("local", Instant::now()) {
+                    warn!("this machine has no file, memory or port left for a connection; deliveries are deferred");
+                }
                 say!(debug, job, reason = reason.label(), wait_ms, "deferred");
             }
             Step::Wait { .. } => {}

@@ -63,6 +63,8 @@ pub enum Parking {
     Lane(ParkReason),
     /// The egress proxy could not be used.
     Proxy,
+    /// This machine lacks files, memory or ports.
+    Local,
 }
 
 impl Parking {
@@ -73,6 +75,7 @@ impl Parking {
             Parking::TargetRemoved => "target_removed",
             Parking::Lane(reason) => reason.label(),
             Parking::Proxy => "proxy",
+            Parking::Local => "local",
         }
     }
 }
@@ -110,7 +113,9 @@ fn parked(context: &Context, job: &Job, reason: Parking, wait: Duration, now: Ti
             delayed(context, job.parked_unknown(wait, now), wait, None, now)
         }
         // No promise says when it is looked at again, but a push-back, and that is not to be cut short.
-        Parking::Lane(ParkReason::PushedBack) | Parking::Proxy => delayed(context, job.parked(wait), wait, None, now),
+        Parking::Lane(ParkReason::PushedBack) | Parking::Proxy | Parking::Local => {
+            delayed(context, job.parked(wait), wait, None, now)
+        }
         Parking::Lane(ParkReason::Saturated | ParkReason::Crowded | ParkReason::Failing) => {
             put_on(context, job.parked(wait), context.ladder.step_evenly(wait), now.saturating_add(wait).ok())
         }

@@ -12,8 +12,9 @@ use tokio::{
 
 use super::*;
 use crate::{
-    delivery::outcome::TlsFault,
+    delivery::outcome::{DnsFault, HttpFault, TlsFault},
     receiver::{Options, Receiver},
+    store::target::lane_name,
 };
 
 /// The address guard.
@@ -21,7 +22,7 @@ mod guard;
 mod names;
 /// Proxies.
 mod proxy;
-/// Certificates, versions, HTTP/2.
+/// Certificates and versions.
 mod secure;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -31,7 +32,8 @@ async fn receiver(script: &str) -> Receiver {
 }
 
 fn to<'a>(organization: &'a str, url: &'a Url, timeout: Duration) -> Post<'a> {
-    Post { organization, url, identity: None, timeout }
+    let circuit = Box::leak(Box::new(lane_name(organization, url)));
+    Post { organization, url, circuit, identity: None, timeout }
 }
 
 fn this_machine() -> Vec<egress::Rule> {
@@ -123,16 +125,58 @@ async fn one_call_is_one_request_whatever_comes_back() {
         post(&receiver.url()).await;
         assert_eq!(receiver.received().len(), 1, "{script}");
     }
-    // Over a kept connection a client may believe that it can send a request again.
-    for pause in [Duration::ZERO, Duration::from_millis(1200)] {
-        let (url, mut seen) = leaves_when_asked_again(pause).await;
-        let poster = poster();
-        let call = async |body| poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(body)).await;
-        assert_eq!(answer_of(call(b"{1}").await).status, 200);
-        assert_eq!(call(b"{2}").await.result, Err(Fault::Broken), "{pause:?}");
-        let requests: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
-        assert_eq!(requests, [(0, '1'), (0, '2')], "both over one connection, each once, after {pause:?}");
-    }
+}
+
+/// A receiver that closes an idle connection just as the next request comes has not taken that request.
+#[tokio::test]
+async fn a_connection_that_closes_at_once_when_it_is_used_again_is_replaced_once() {
+    let (url, mut seen) = leaves_when_asked_again(Duration::ZERO).await;
+    let poster = poster();
+    let call = async |body| poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(body)).await;
+    assert!(!call(b"{1}").await.replaced);
+    let second = call(b"{2}").await;
+    assert!(second.replaced);
+    assert_eq!(answer_of(second).status, 200);
+    let requests: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+    assert_eq!(requests, [(0, '1'), (0, '2'), (1, '2')]);
+}
+
+/// After a second the receiver may have taken the lead.
+#[tokio::test]
+async fn a_connection_that_closes_later_is_not_replaced() {
+    let (url, mut seen) = leaves_when_asked_again(Duration::from_millis(1200)).await;
+    let poster = poster();
+    let call = async |body| poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(body)).await;
+    assert_eq!(answer_of(call(b"{1}").await).status, 200);
+    let second = call(b"{2}").await;
+    assert_eq!((second.result, second.replaced), (Err(Fault::Http(HttpFault::Closed)), false));
+    let requests: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+    assert_eq!(requests, [(0, '1'), (0, '2')], "both over one connection, each once");
+}
+
+/// With the first byte of an answer the receiver has taken the request.
+#[tokio::test]
+async fn a_connection_that_closes_within_an_answer_is_not_replaced() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await?;
+        answer_one(&mut stream).await?;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n{}") {
+            stream.read_buf(&mut request).await?;
+        }
+        stream.write_all(b"HT").await?;
+        drop(stream);
+        io::Result::Ok(listener)
+    });
+    let poster = poster();
+    let call = async || poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
+    assert_eq!(answer_of(call().await).status, 200);
+    let second = call().await;
+    assert_eq!((second.result, second.replaced), (Err(Fault::Http(HttpFault::Closed)), false));
+    let listener = server.await.unwrap().unwrap();
+    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none(), "another connection");
 }
 
 /// The URL of a server that answers the first request of each connection. It takes the second one, and closes the connection after
@@ -172,8 +216,8 @@ async fn numbered(stream: &mut TcpStream) -> io::Result<char> {
 }
 
 #[tokio::test]
-async fn the_deadline_covers_waiting_and_the_body() {
-    for script in ["hang", "drip", "200@60s"] {
+async fn the_deadline_covers_waiting() {
+    for script in ["hang", "200@60s"] {
         let receiver = receiver(script).await;
         let timeout = Duration::from_millis(700);
         let exchange = post_within(&receiver.url(), timeout).await;
@@ -203,7 +247,7 @@ async fn a_body_without_end_is_cut_and_judged_by_its_status() {
 #[tokio::test]
 async fn a_name_that_does_not_exist_is_dns() {
     // A label of 64 characters is refused before any name server is asked.
-    assert_eq!(fault_of(&format!("http://{}.invalid/", "a".repeat(64))).await, Fault::Dns);
+    assert_eq!(fault_of(&format!("http://{}.invalid/", "a".repeat(64))).await, Fault::Dns(DnsFault::NoSuchName));
 }
 
 #[tokio::test]
@@ -211,6 +255,32 @@ async fn a_name_is_resolved_and_keeps_the_urls_port() {
     let receiver = receiver("200").await;
     let url = format!("http://localhost:{}/", receiver.address().port());
     assert_eq!(answer_of(post(&url).await).status, 200);
+}
+
+/// The other address has a full backlog, so that it answers nothing.
+#[tokio::test]
+async fn a_first_address_that_says_nothing_costs_a_moment() {
+    let receiver = receiver("200").await;
+    let port = receiver.address().port();
+    let black_hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    black_hole.bind(&SocketAddr::from(([127, 0, 0, 2], port)).into()).unwrap();
+    black_hole.listen(0).unwrap();
+    let connect = || TcpStream::connect(("127.0.0.2", port));
+    let mut filling = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), connect()).await {
+        filling.push(connected.unwrap());
+    }
+    let names = names::NameServer::start(|_, _| {
+        ["127.0.0.2", "127.0.0.1"].map(|text| names::Answer::Address(text.parse().unwrap())).into()
+    })
+    .await;
+    let name_servers = vec![names.address];
+    let egress = Egress { allow: this_machine(), plain_http: true, name_servers, ..Egress::default() };
+    let poster = Poster::new(&egress, &Tls::default()).unwrap();
+    let url = format!("http://hooks.example:{port}/").parse().unwrap();
+    let exchange = poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
+    assert!(exchange.elapsed < Duration::from_secs(3), "{:?}", exchange.elapsed);
+    assert_eq!(answer_of(exchange).status, 200);
 }
 
 #[tokio::test]
@@ -231,21 +301,116 @@ async fn tls_with_someone_who_speaks_none() {
 }
 
 #[tokio::test]
-async fn broken_answers() {
+async fn what_comes_in_place_of_an_answer_has_a_name() {
+    let huge = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(HEADER_LIMIT));
     let answers = [
-        "",
-        "SSH-2.0-OpenSSH_9.6\r\n",
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        ("", HttpFault::Closed),
+        ("HT", HttpFault::Closed),
+        ("HTTP/1.1 200", HttpFault::Closed),
+        ("HTTP/1.1 200 OK\r\nX: y\r\n", HttpFault::Closed),
+        ("SSH-2.0-OpenSSH_9.6\r\n", HttpFault::NotHttp),
+        ("220 mail.example ESMTP\r\n", HttpFault::NotHttp),
+        ("<html>hello</html>", HttpFault::NotHttp),
+        ("HTTP/1.1 OK\r\n\r\n", HttpFault::Malformed),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", HttpFault::Malformed),
+        ("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", HttpFault::Malformed),
+        (&huge, HttpFault::HeaderTooLarge),
     ];
-    for answer in answers {
+    for (answer, fault) in answers {
         let address = canned(answer).await;
-        assert_eq!(fault_of(&format!("http://{address}/")).await, Fault::Broken, "{answer:?}");
+        assert_eq!(fault_of(&format!("http://{address}/")).await, Fault::Http(fault), "{answer:.60?}");
     }
     let receiver = receiver("close").await;
-    assert_eq!(fault_of(&receiver.url()).await, Fault::Broken);
+    assert_eq!(fault_of(&receiver.url()).await, Fault::Http(HttpFault::Closed));
+}
+
+/// The status line decides: what follows cannot turn an accepted lead into a failed one.
+#[tokio::test]
+async fn a_status_counts_whatever_becomes_of_the_body() {
+    let bodies = [
+        ("Content-Length: 10\r\n\r\nhalf", true),
+        ("Content-Length: 10\r\n\r\n", true),
+        ("Transfer-Encoding: chunked\r\n\r\nzz\r\n", true),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf", true),
+        ("Transfer-Encoding: chunked\r\n\r\n", true),
+        ("Transfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\n", true),
+        ("Content-Length: 2\r\n\r\nok and more", false),
+        ("\r\nuntil the end", false),
+        ("Content-Length: 0\r\n\r\n", false),
+    ];
+    for status in [200, 204, 410, 500] {
+        for (body, incomplete) in bodies {
+            let address = canned(format!("HTTP/1.1 {status} Word\r\n{body}")).await;
+            let answer = answer_of(post(&format!("http://{address}/")).await);
+            // A 204 has no body (RFC 9110, section 15.3.5).
+            let expected = (status, incomplete && status != 204);
+            assert_eq!((answer.status, answer.incomplete), expected, "{status} {body:?}");
+        }
+    }
+}
+
+/// After the status the body has two seconds, or what is left of the timeout.
+#[tokio::test]
+async fn a_body_that_drips_does_not_outlast_its_patience() {
+    let receiver = receiver("drip").await;
+    for (timeout, least) in [(LONG, BODY_PATIENCE), (Duration::from_secs(1), Duration::from_secs(1))] {
+        let exchange = post_within(&receiver.url(), timeout).await;
+        assert!(exchange.elapsed >= least && exchange.elapsed < LONG, "{:?}", exchange.elapsed);
+        let answer = answer_of(exchange);
+        assert_eq!((answer.status, answer.incomplete), (200, true));
+    }
+}
+
+/// As browsers do.
+#[tokio::test]
+async fn heads_are_read_leniently() {
+    let many = "X: y\r\n".repeat(2000);
+    let short = "a:\n".repeat(20_000);
+    let heads = [
+        "<br />\nWarning: Undefined variable $x in /srv/www/hook.php on line 3\r\nContent-Length: 0\r\n",
+        "Content-Length : 0\r\n",
+        "X-Folded: one\r\n two\r\n\tthree\r\nContent-Length: 0\r\n",
+        "X-Bytes: caf\u{e9} \u{1f600}\r\nContent-Length: 0\r\n",
+        "no colon at all\r\nContent-Length: 0\r\n",
+        ": no name\r\nContent-Length: 0\r\n",
+        "X Y: blank in a name\r\nContent-Length: 0\r\n",
+        "Content-Length: 0\n",
+        "Content-Length: 0\r\nContent-Length: 0\r\n",
+        &many,
+        &short,
+    ];
+    for head in heads {
+        let address = canned(format!("HTTP/1.1 200 OK\r\n{head}\r\n")).await;
+        assert_eq!(answer_of(post(&format!("http://{address}/")).await).status, 200, "{head:.60?}");
+    }
+    for line in ["HTTP/1.1 200\r\n", "HTTP/1.1 200 \r\n", "HTTP/1.0 200 OK\r\n", "\r\nHTTP/1.1 200 OK\r\n"] {
+        let address = canned(format!("{line}Content-Length: 0\r\n\r\n")).await;
+        assert_eq!(answer_of(post(&format!("http://{address}/")).await).status, 200, "{line:?}");
+    }
+}
+
+/// Names of headers are the same in any case, but not to old receivers.
+#[tokio::test]
+async fn header_names_go_out_in_title_case() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url: Url = format!("http://{}/hook?a=b", listener.local_addr().unwrap()).parse().unwrap();
+    let headers =
+        HeaderMap::from_iter([(http::HeaderName::from_static("webhook-id"), HeaderValue::from_static("wh_1"))]);
+    let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
+    let poster = poster();
+    let posting =
+        tokio::spawn(async move { poster.post(to("acme", &url, LONG), headers, Bytes::from_static(b"{}")).await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"{}") {
+        stream.read_buf(&mut request).await.unwrap();
+    }
+    posting.abort();
+    let request = String::from_utf8(request).unwrap();
+    assert!(request.starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{request}");
+    for line in ["Webhook-Id: wh_1", "Accept: */*", "Content-Length: 2", &format!("Host: {authority}")] {
+        assert!(request.contains(&format!("\r\n{line}\r\n")), "{line} in {request}");
+    }
 }
 
 #[tokio::test]

@@ -352,8 +352,8 @@ fn keep_publishing(copy: &mut Copy, at: At) {
 
 /// The real decisions about an answer.
 fn fate(status: u16, attempt: u8) -> Fate {
-    let answer = Answer { status, retry_after: None, snippet: None };
-    let exchange = Exchange { result: Ok(answer), elapsed: Duration::ZERO };
+    let answer = Answer { status, retry_after: None, snippet: None, incomplete: false };
+    let exchange = Exchange { result: Ok(answer), elapsed: Duration::ZERO, replaced: false };
     let outcome = judge(&exchange, SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
     match verdict(&outcome, u32::from(attempt) + 1, RETRY_ATTEMPTS, &POLICY, 0.5) {
         Verdict::Delivered => Fate::Delivered,

@@ -47,7 +47,7 @@ fn every_reason_is_explained() {
             assert_eq!(row[1], reason.owner().label(), "the owner of {}", row[0]);
         }
     }
-    is_complete(REASONS, "## Retried", &RetryReason::ALL.map(RetryReason::label));
+    is_complete(REASONS, "## Retried", &RetryReason::all().into_iter().map(RetryReason::label).collect::<Vec<_>>());
     let others = ["target_disabled", "target_removed", "proxy", "newer_version"];
     let deferred: Vec<_> = ParkReason::ALL.map(ParkReason::label).into_iter().chain(others).collect();
     is_complete(REASONS, "## Deferred", &deferred);
@@ -55,7 +55,7 @@ fn every_reason_is_explained() {
     is_complete(REASONS, "## Rejected", &RejectReason::ALL.map(RejectReason::label));
     is_complete(REASONS, "## Not replayed", &[reroute::UNCLEAR, reroute::THERE]);
     let explained: BTreeSet<_> = table(&read(REASONS)).into_iter().map(|row| row[0].clone()).collect();
-    for fault in Fault::ALL {
+    for fault in Fault::all() {
         assert!(explained.contains(fault.label()), "{REASONS} does not explain {fault}");
     }
 }

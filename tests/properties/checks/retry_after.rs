@@ -84,8 +84,8 @@ fn plain_seconds(value: &str) -> Option<Duration> {
 
 /// What becomes of it on the way to a rung.
 fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked: Option<Duration>, draw: f64) {
-    let answer = Answer { status, retry_after: Some(value.to_owned()), snippet: None };
-    let exchange = Exchange { result: Ok(answer), elapsed: Duration::ZERO };
+    let answer = Answer { status, retry_after: Some(value.to_owned()), snippet: None, incomplete: false };
+    let exchange = Exchange { result: Ok(answer), elapsed: Duration::ZERO, replaced: false };
     let outcome = judge(&exchange, now, policy.retry_after_maximum);
     let heeded = asked.filter(|_| matches!(status, 429 | 503));
     if let Outcome::Retry { not_before, .. } = &outcome {

@@ -1,0 +1,132 @@
+//! Connections that wait for the next exchange.
+//!
+//! Receivers close idle connections, and a POST that meets a closing one is lost. So a connection waits for 4 s at most, or for
+//! one second less than the receiver announces, and lives for 60 s at most: a change of DNS is followed under load, too.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use http::HeaderMap;
+
+use super::connection::Connection;
+
+/// How long a connection waits where the receiver announces nothing. Common receivers hang up after five seconds.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// How long a connection may live, and be announced to wait.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// How often the ones that have waited too long are closed.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Connections that wait for one receiver. More than the usual concurrency: they are gone in [`IDLE`].
+const MOST: usize = 1024;
+
+/// Who shares connections: one organization, to one origin, as the same and trusting the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// `<organization> <origin>`.
+    pub(super) circuit: Arc<str>,
+    /// The print of our certificate, if there is one.
+    pub(super) identity: Option<[u8; 32]>,
+}
+
+struct Waiting {
+    connection: Connection,
+    until: Instant,
+}
+
+/// The connections that wait.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<HashMap<Key, Vec<Waiting>>>);
+
+impl Pool {
+    /// An empty one, which closes what waits for too long. Needs a runtime.
+    pub(super) fn start() -> Arc<Pool> {
+        let pool = Arc::new(Pool::default());
+        tokio::spawn(sweep(Arc::downgrade(&pool)));
+        pool
+    }
+
+    /// The connection that has waited the shortest, if there is one.
+    pub(super) fn take(&self, key: &Key) -> Option<Connection> {
+        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = pool.get_mut(key)?.pop()?;
+        (waiting.until > Instant::now()).then_some(waiting.connection)
+    }
+
+    /// Closes all that wait. Whether there were any.
+    pub(super) fn clear(&self) -> bool {
+        let over = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut any = false;
+        for waiting in over.into_values().flatten() {
+            any = true;
+            // At once: what its files are needed for does not wait for a goodbye.
+            drop(waiting.connection);
+        }
+        any
+    }
+
+    /// Keeps a connection for the next exchange, for as long as the answer to the last one allows.
+    pub(super) fn keep(&self, key: Key, connection: Connection, answer: &HeaderMap) {
+        let until = (Instant::now() + idle(answer)).min(connection.made + LIFETIME);
+        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = pool.entry(key).or_default();
+        if there.len() < MOST && until > Instant::now() {
+            there.push(Waiting { connection, until });
+        }
+    }
+}
+
+/// For how long a connection may wait after this answer: `Keep-Alive: timeout=SECONDS` (RFC 2068, section 19.7.1.1).
+fn idle(answer: &HeaderMap) -> Duration {
+    let announced = answer.get("keep-alive").and_then(|value| value.to_str().ok()).and_then(|value| {
+        let parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));
+        let mut timeouts = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+        timeouts.next()?.1.trim().trim_matches('"').parse().ok()
+    });
+    announced.map_or(IDLE, |seconds: u64| Duration::from_secs(seconds.saturating_sub(1)).min(LIFETIME))
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        let now = Instant::now();
+        let mut over = Vec::new();
+        pool.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, waiting| {
+            over.extend(waiting.extract_if(.., |waiting| waiting.until <= now));
+            !waiting.is_empty()
+        });
+        over.into_iter().for_each(|waiting| waiting.connection.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_waits_for_less_than_the_receiver_announces() {
+        let idle_of =
+            |value: &str| idle(&HeaderMap::from_iter([("keep-alive".parse().unwrap(), value.parse().unwrap())]));
+        assert_eq!(idle(&HeaderMap::new()), IDLE);
+        for (value, seconds) in [
+            ("timeout=5", 4),
+            ("max=100, timeout=3", 2),
+            ("Timeout = \"15\", max=2", 14),
+            ("timeout=1", 0),
+            ("timeout=0", 0),
+        ] {
+            assert_eq!(idle_of(value), Duration::from_secs(seconds), "{value}");
+        }
+        assert_eq!(idle_of("timeout=3600"), LIFETIME);
+        for value in ["timeout", "max=5", "timeout=-1", "timeout=soon"] {
+            assert_eq!(idle_of(value), IDLE, "{value}");
+        }
+    }
+}
