@@ -6,7 +6,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    document::KeyPath, event_set::EventSet, fields::Said, identity::Identity, problem::Place, secrets::SecretText,
+    answers::DeclaredAnswers, document::KeyPath, event_set::EventSet, fields::Said, identity::Identity, problem::Place,
+    secrets::SecretText,
 };
 
 /// All files together.
@@ -93,6 +94,7 @@ pub(super) struct DeclaredWebhook {
     pub retry_attempts: Said<u32>,
     pub timeout: Said<Duration>,
     pub max_in_flight: Said<Option<u32>>,
+    pub answers: DeclaredAnswers,
 }
 
 impl DeclaredWebhook {
@@ -111,6 +113,7 @@ impl DeclaredWebhook {
             retry_attempts: Said::Nothing,
             timeout: Said::Nothing,
             max_in_flight: Said::Nothing,
+            answers: DeclaredAnswers::NOTHING,
         }
     }
 }

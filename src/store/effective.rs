@@ -4,7 +4,7 @@
 //! nothing of the organization's headers and secrets, because that would hand its credentials to another host. The
 //! test is `credentials_never_follow_to_another_url`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
@@ -16,15 +16,12 @@ use super::{
     identity::Identity,
     problem::Problems,
     secrets::SecretText,
-    target::{Target, TargetKey, lane_name},
+    target::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_TIMEOUT, Target, TargetKey, lane_name},
 };
-use crate::delivery::signature::SigningSecret;
-
-/// Retries where neither campaign nor organization says anything.
-const DEFAULT_RETRY_ATTEMPTS: u32 = 5;
-
-/// Timeout where neither campaign nor organization says anything.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::delivery::{
+    rules::{Rules, Statuses},
+    signature::SigningSecret,
+};
 
 /// Where an effective value was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +115,14 @@ pub struct Origins {
     pub timeout: Origin,
     /// Of `max_in_flight`; [`Origin::Default`] where the service's own limit is all.
     pub max_in_flight: Origin,
+    /// Of `accept`; [`Origin::Default`] if only 2xx means delivered.
+    pub accept: Origin,
+    /// Of `never_retry`; [`Origin::Default`] if no status besides 410 is final.
+    pub never_retry: Origin,
+    /// Of `accept_if`; [`Origin::Default`] if every 2xx means delivered.
+    pub accept_if: Origin,
+    /// Of `keep_refused`.
+    pub keep_refused: Origin,
 }
 
 /// Completes every scope, in the order of the ids. The problems say what is missing; the result is whole only if they hold no
@@ -253,6 +258,22 @@ impl Scope<'_> {
             self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
         let (max_in_flight, max_in_flight_origin) =
             self.choose(&own.max_in_flight, self.parent.map(|parent| &parent.max_in_flight), None);
+        let parents = self.parent.map(|parent| &parent.answers);
+        let (accept, accept_origin) =
+            self.choose(&own.answers.accept, parents.map(|up| &up.accept), Statuses::default());
+        let (never_retry, never_retry_origin) =
+            self.choose(&own.answers.never_retry, parents.map(|up| &up.never_retry), Statuses::default());
+        let (accept_if, accept_if_origin) = self.choose(&own.answers.accept_if, parents.map(|up| &up.accept_if), None);
+        let (keep_refused, keep_refused_origin) =
+            self.choose(&own.answers.keep_refused, parents.map(|up| &up.keep_refused), false);
+        let rules = Rules { accept, never_retry, accept_if, keep_refused };
+        if accept_origin != never_retry_origin {
+            self.require_distinct(own, &rules, problems);
+        }
+        if keep_refused && rules.accept_if.is_none() && own.answers.keep_refused.is_said() {
+            let text = "`keep_refused` has no effect without `accept_if`, because only that refuses deliveries";
+            problems.warning(&own.place, &own.path, text);
+        }
         let endpoint = self.endpoint(own);
         let unclear = matches!(own.enabled, Said::Unusable) || self.parent_is_unusable;
         if enabled && !unclear {
@@ -273,6 +294,7 @@ impl Scope<'_> {
                 retry_attempts,
                 timeout,
                 max_in_flight,
+                rules,
                 lane,
             })
         });
@@ -286,6 +308,10 @@ impl Scope<'_> {
             retry_attempts: retry_origin,
             timeout: timeout_origin,
             max_in_flight: max_in_flight_origin,
+            accept: accept_origin,
+            never_retry: never_retry_origin,
+            accept_if: accept_if_origin,
+            keep_refused: keep_refused_origin,
         };
         Webhook { key, enabled, events, target, origins }
     }
@@ -312,6 +338,17 @@ impl Scope<'_> {
         }
         endpoint.take(own, self.own_origin());
         endpoint
+    }
+
+    /// A status of one list that is inherited must not be in the other list. Two lists of one block were compared when it was read.
+    fn require_distinct(&self, own: &DeclaredWebhook, rules: &Rules, problems: &mut Problems) {
+        if let Some(status) = rules.accept.shared_with(&rules.never_retry) {
+            let text = format!(
+                "has {status} in `accept` and in `never_retry`, one of them from the organization; \
+                 it means delivered or failed, not both: write both lists here"
+            );
+            problems.error(&own.place, &own.path, text);
+        }
     }
 
     fn require(&self, own: &DeclaredWebhook, key: &str, there: bool, problems: &mut Problems) {

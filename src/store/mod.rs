@@ -10,6 +10,7 @@
 //! half of a change. What is read from outside (variables, secret files) is resolved while loading: a running worker
 //! never finds out at an attempt that a secret is missing.
 
+mod answers;
 mod declared;
 mod document;
 mod effective;

@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 use super::identity::Identity;
-use crate::delivery::signature::SigningSecret;
+use crate::delivery::{rules::Rules, signature::SigningSecret};
 
 /// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +58,12 @@ impl fmt::Display for TargetKey {
     }
 }
 
+/// Retries where neither campaign nor organization says anything.
+pub(super) const DEFAULT_RETRY_ATTEMPTS: u32 = 5;
+
+/// Timeout where neither campaign nor organization says anything.
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Where a webhook goes: effective values, everything inherited already.
 pub struct Target {
     /// Stable name of this target.
@@ -78,6 +84,8 @@ pub struct Target {
     pub timeout: Duration,
     /// Most attempts in flight that it wants, if it says so, 1 to 1000. The service's own limit applies as well.
     pub max_in_flight: Option<u32>,
+    /// What its answers mean.
+    pub rules: Rules,
     /// The name under which attempts in flight are limited together, `<organization> <origin>`.
     pub lane: Arc<str>,
 }
@@ -88,6 +96,23 @@ pub fn lane_name(organization: &str, url: &Url) -> Arc<str> {
 }
 
 impl Target {
+    /// A target without headers and secrets, and with the defaults of everything else.
+    pub fn plain(key: TargetKey, organization: &str, url: Url) -> Target {
+        Target {
+            key,
+            organization: organization.into(),
+            lane: lane_name(organization, &url),
+            url,
+            headers: HeaderMap::new(),
+            signing_secrets: Vec::new(),
+            client_certificate: None,
+            retry_attempts: DEFAULT_RETRY_ATTEMPTS,
+            timeout: DEFAULT_TIMEOUT,
+            max_in_flight: None,
+            rules: Rules::default(),
+        }
+    }
+
     /// Scheme, host and port: all of the URL that a table may show, since tokens travel in paths and queries.
     pub fn origin(&self) -> String {
         self.url.origin().ascii_serialization()

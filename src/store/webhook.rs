@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use url::Url;
 
 use super::{
+    answers,
     declared::{DeclaredWebhook, DeclaredWebhooks},
     document::{Entry, Node, Value},
     event_set::EventSet,
@@ -25,7 +26,7 @@ const TIMEOUT: RangeInclusive<u32> = 1..=120;
 const MAX_IN_FLIGHT: RangeInclusive<u32> = 1..=1000;
 
 /// The keys of a webhook.
-pub(super) const KEYS: [&str; 9] = [
+pub(super) const KEYS: [&str; 13] = [
     "enabled",
     "url",
     "events",
@@ -33,6 +34,10 @@ pub(super) const KEYS: [&str; 9] = [
     "retry_attempts",
     "timeout",
     "max_in_flight",
+    "accept",
+    "never_retry",
+    "accept_if",
+    "keep_refused",
     "signing_secrets",
     "client_certificate",
 ];
@@ -166,6 +171,7 @@ fn block(
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
         timeout: fields.seconds("timeout", TIMEOUT, problems),
         max_in_flight,
+        answers: answers::read(fields, problems),
     }
 }
 

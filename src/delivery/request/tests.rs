@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 use crate::{delivery::signature::SigningSecret, store::TargetKey};
 
@@ -7,17 +5,11 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn target(headers: &[(&'static str, &'static str)], secrets: &[&str]) -> Target {
     let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let url = "https://crm.acme.example/hooks".parse().unwrap();
     Target {
-        key: TargetKey::new("acme", None, None),
-        organization: "acme".into(),
-        url: "https://crm.acme.example/hooks".parse().unwrap(),
         headers: headers.collect(),
         signing_secrets: secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect(),
-        retry_attempts: 5,
-        timeout: Duration::from_secs(30),
-        max_in_flight: None,
-        client_certificate: None,
-        lane: "acme https://abc.example".into(),
+        ..Target::plain(TargetKey::new("acme", None, None), "acme", url)
     }
 }
 

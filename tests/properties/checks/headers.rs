@@ -126,18 +126,9 @@ fn target(attempt: &Attempt<'_>) -> Target {
         }
     }
     let secrets = SECRETS.iter().take(attempt.secrets).map(|secret| SigningSecret::parse(secret).expect("a secret"));
-    Target {
-        key: TargetKey::new("acme", None, None),
-        organization: "acme".into(),
-        url: "https://crm.acme.example/hooks".parse().expect("a URL"),
-        headers,
-        signing_secrets: secrets.collect(),
-        retry_attempts: 5,
-        timeout: Duration::from_secs(30),
-        max_in_flight: None,
-        client_certificate: None,
-        lane: "acme https://crm.acme.example".into(),
-    }
+    let url = "https://crm.acme.example/hooks".parse().expect("a URL");
+    let plain = Target::plain(TargetKey::new("acme", None, None), "acme", url);
+    Target { headers, signing_secrets: secrets.collect(), ..plain }
 }
 
 fn only(headers: &HeaderMap, name: &str) -> String {
