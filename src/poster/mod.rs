@@ -35,7 +35,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, RETRY_AFTER},
+    header::{ACCEPT, LOCATION, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -104,6 +104,8 @@ pub struct Post<'a> {
     pub identity: Option<&'a Identity>,
     /// For the whole exchange.
     pub timeout: Duration,
+    /// Whether the answer's body is handed over, up to [`BODY_LIMIT`].
+    pub whole_body: bool,
 }
 
 /// Makes POSTs. Cheap to clone; clones share their connections.
@@ -188,8 +190,13 @@ impl Poster {
         let response = client.request(request).await;
         let response = response.map_err(|error| fault::of_request(&error, over_tls))?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
-        let snippet = snippet(&read_start(response.into_body()).await.map_err(|error| fault::of_body(&error))?);
-        Ok(Answer { status, retry_after, snippet })
+        let (challenge, location) = (is_challenge(&response), location(&response, post.url));
+        let kept = if post.whole_body { BODY_LIMIT } else { SNIPPET_LIMIT };
+        let read = read_start(response.into_body(), kept).await;
+        let (start, incomplete) = read.map_err(|error| fault::of_body(&error))?;
+        let snippet = snippet(&start[..start.len().min(SNIPPET_LIMIT)]);
+        let body = post.whole_body.then(|| start.into());
+        Ok(Answer { status, retry_after, snippet, challenge, location, body, incomplete })
     }
 }
 
@@ -221,18 +228,34 @@ fn retry_after(response: &Response<Incoming>) -> Option<String> {
     response.headers().get(RETRY_AFTER)?.to_str().ok().map(str::to_owned)
 }
 
-/// Reads to the end or to the limit, whichever comes first, and keeps what a snippet needs. Beyond the limit the
-/// body is dropped, which closes the connection.
-async fn read_start(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+/// Whether a bot protection has answered instead of the receiver.
+fn is_challenge(response: &Response<Incoming>) -> bool {
+    let said = response.headers().get("cf-mitigated").and_then(|value| value.to_str().ok());
+    said.is_some_and(|value| value.trim().eq_ignore_ascii_case("challenge"))
+}
+
+/// Longest origin that is handed over: `https://`, a host name, a port.
+const ORIGIN_LIMIT: usize = 8 + 253 + 6;
+
+/// Scheme, host and port of the `Location`, if it leads to an HTTP server.
+fn location(response: &Response<Incoming>, from: &Url) -> Option<String> {
+    let to = from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()?;
+    let origin = to.origin().ascii_serialization();
+    (matches!(to.scheme(), "http" | "https") && origin.len() <= ORIGIN_LIMIT).then_some(origin)
+}
+
+/// Reads to the end or beyond the limit, whichever comes first, and keeps the first bytes. Also says whether the body is longer than
+/// the limit. The rest of such a body is dropped, which closes the connection.
+async fn read_start(mut body: Incoming, kept: usize) -> Result<(Vec<u8>, bool), hyper::Error> {
     let (mut start, mut read) = (Vec::new(), 0);
-    while read < BODY_LIMIT {
-        let Some(frame) = body.frame().await else { break };
+    while read <= BODY_LIMIT {
+        let Some(frame) = body.frame().await else { return Ok((start, false)) };
         let Ok(chunk) = frame?.into_data() else { continue };
         read += chunk.len();
-        let wanted = SNIPPET_LIMIT.saturating_sub(start.len()).min(chunk.len());
+        let wanted = kept.saturating_sub(start.len()).min(chunk.len());
         start.extend_from_slice(&chunk[..wanted]);
     }
-    Ok(start)
+    Ok((start, true))
 }
 
 /// The first bytes as text that a terminal can show: at most [`SNIPPET_LIMIT`] bytes, cut between characters, with

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     delivery::{
-        outcome::{self, Exchange, Fault, Outcome},
+        outcome::{self, Exchange, FailReason, Fault, Outcome, RetryReason},
         request,
         verdict::{Verdict, verdict},
     },
@@ -40,9 +40,9 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
         error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
         Exchange { result: Err(Fault::Panic), elapsed: started.elapsed() }
     });
-    context.metrics.attempt(&exchange);
     let policy = &context.settings.backoff;
-    let outcome = outcome::judge(&exchange, SystemTime::now(), policy.retry_after_maximum);
+    let outcome = outcome::judge(&exchange, &target.rules, SystemTime::now(), policy.retry_after_maximum);
+    context.metrics.attempt(&exchange, outcome.label());
     pass.give_back(fairness::signal(&exchange, &outcome), cause(&exchange, &outcome));
     let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
     log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
@@ -50,15 +50,21 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {
         Verdict::Delivered => Step::Delivered,
+        Verdict::Refused => Step::Refuse {
+            entry: entry("refused", "refused"),
+            keep: target.rules.keep_refused,
+            detail: refusal_detail(number, target),
+        },
         Verdict::Again => Step::Park { reason: Parking::Proxy, wait: after_proxy(fastrand::f64()) },
         Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
         Verdict::Failed { reason, last: Some(last) } => Step::Fail {
             entry: Some(entry("failed", last.label())),
             reason,
-            detail: format!("all {number} attempts were made; the last one: {}", last.label()),
+            detail: exhausted_detail(number, last, &exchange),
         },
         Verdict::Failed { reason, last: None } => {
-            Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail: final_detail(number, &exchange) }
+            let detail = final_detail(number, reason, &exchange);
+            Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail }
         }
     }
 }
@@ -66,7 +72,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
 /// Why the attempt did not deliver, if that is the target's doing.
 fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     let reason = match outcome {
-        Outcome::Delivered | Outcome::NotMade => return None,
+        Outcome::Delivered | Outcome::Refused | Outcome::NotMade => return None,
         Outcome::Retry { reason, .. } => reason.label(),
         Outcome::Never(reason) => reason.label(),
     };
@@ -78,12 +84,28 @@ fn after_proxy(draw: f64) -> Duration {
     Duration::from_secs(5) + Duration::from_secs(10).mul_f64(draw)
 }
 
-fn final_detail(number: u32, exchange: &Exchange) -> String {
-    match exchange.result {
-        Err(Fault::ForbiddenAddress(refusal)) => {
+fn final_detail(number: u32, reason: FailReason, exchange: &Exchange) -> String {
+    match (&exchange.result, reason) {
+        (Err(Fault::ForbiddenAddress(refusal)), _) => {
             format!("final at attempt {number}: the URL leads to {}", refusal.name())
         }
+        (Ok(answer), FailReason::NeverRetry) => {
+            format!("final at attempt {number}: never_retry lists status {}", answer.status)
+        }
         _ => format!("final at attempt {number}"),
+    }
+}
+
+fn exhausted_detail(number: u32, last: RetryReason, exchange: &Exchange) -> String {
+    let last = exchange.detail().unwrap_or_else(|| last.label().to_owned());
+    format!("all {number} attempts were made; the last one: {last}")
+}
+
+/// Names the condition, which is from the store, and nothing of the answer.
+fn refusal_detail(number: u32, target: &Target) -> String {
+    match &target.rules.accept_if {
+        Some(condition) => format!("refused at attempt {number}: the answer does not say {condition}"),
+        None => format!("refused at attempt {number}"),
     }
 }
 
@@ -105,6 +127,7 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
                 url: &target.url,
                 identity: target.client_certificate.as_deref(),
                 timeout: target.timeout,
+                whole_body: target.rules.accept_if.is_some(),
             };
             let exchange = context.poster.post(post, headers, job.body.clone()).await;
             failpoint::hit("job.posted", target.key.as_str());

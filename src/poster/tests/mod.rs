@@ -31,7 +31,7 @@ async fn receiver(script: &str) -> Receiver {
 }
 
 fn to<'a>(organization: &'a str, url: &'a Url, timeout: Duration) -> Post<'a> {
-    Post { organization, url, identity: None, timeout }
+    Post { organization, url, identity: None, timeout, whole_body: false }
 }
 
 fn this_machine() -> Vec<egress::Rule> {
