@@ -154,6 +154,10 @@ pub(crate) struct TargetAnswer {
     pub(crate) signing_secrets: Sourced<usize>,
     /// Whether there is one.
     pub(crate) client_certificate: Sourced<bool>,
+    /// The number of certificates.
+    pub(crate) ca_certificate: Sourced<usize>,
+    /// The URL that gives tokens, without its query.
+    pub(crate) oauth2: Sourced<Option<String>>,
     /// Their names and origins; never the values.
     pub(crate) headers: BTreeMap<String, &'static str>,
     pub(crate) schedule: Schedule,
@@ -244,6 +248,11 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
         keep_refused: sourced(target.rules.keep_refused, origins.keep_refused),
         signing_secrets: sourced(target.signing_secrets.len(), origins.signing_secrets),
         client_certificate: sourced(target.client_certificate.is_some(), origins.client_certificate),
+        ca_certificate: sourced(
+            target.ca_certificate.as_ref().map_or(0, |authority| authority.certificates().len()),
+            origins.ca_certificate,
+        ),
+        oauth2: sourced(target.oauth2.as_ref().map(|oauth2| shown_url(&oauth2.token_url)), origins.oauth2),
         headers: origins.headers.iter().map(|(name, origin)| (name.to_string(), origin.name())).collect(),
         schedule: Schedule::new(service.backoff, target.retry_attempts, target.timeout),
         jitter: service.backoff.jitter,
@@ -320,7 +329,7 @@ fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     for webhook in own.filter(|webhook| used.iter().any(|key| key == webhook.key.as_str())) {
         if webhook.origins.url == Origin::Campaign && lends_credentials(placed, webhook) {
             notes.push(format!(
-                "{} has its own URL, so it inherits none of the organization's headers and signing secrets",
+                "{} has its own URL, so it inherits none of the organization's headers, secrets and certificates",
                 webhook.key
             ));
         }
@@ -334,7 +343,11 @@ fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     let lender = placed.organization.webhooks.iter().find(|other| name(other) == name(webhook));
     let target = lender.and_then(|lender| lender.target.as_ref());
     target.is_some_and(|target| {
-        !target.headers.is_empty() || !target.signing_secrets.is_empty() || target.client_certificate.is_some()
+        !target.headers.is_empty()
+            || !target.signing_secrets.is_empty()
+            || target.client_certificate.is_some()
+            || target.ca_certificate.is_some()
+            || target.oauth2.is_some()
     })
 }
 
@@ -417,6 +430,8 @@ impl TargetAnswer {
             ("accept_if", or_none(self.accept_if.value.as_ref()), self.accept_if.origin),
             ("keep_refused", self.keep_refused.value.to_string(), self.keep_refused.origin),
             ("client cert", "yes".to_owned(), self.client_certificate.origin),
+            ("ca_certificate", self.ca_certificate.value.to_string(), self.ca_certificate.origin),
+            ("oauth2", or_none(self.oauth2.value.as_ref()), self.oauth2.origin),
         ];
         rows.extend(rules.into_iter().filter(|(.., origin)| *origin != default));
         rows.extend(self.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));

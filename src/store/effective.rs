@@ -1,19 +1,20 @@
 //! From what a store says to what holds: inheritance field by field, with the origin of every value.
 //!
-//! One rule is about safety. URL, headers and signing secrets go together: a campaign with a URL of its own gets
-//! nothing of the organization's headers and secrets, because that would hand its credentials to another host. The
-//! test is `credentials_never_follow_to_another_url`.
+//! One rule is about safety. URL, headers, secrets, certificates and `oauth2` go together: a campaign with a URL of its own
+//! gets none of the organization's, because that would hand its credentials to another host. The test is `credentials_never_follow_to_another_url`.
 
 use std::{collections::HashSet, sync::Arc};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
+    authority::Authority,
     declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
     event_set::EventSet,
     fields::Said,
     identity::Identity,
+    oauth2::Oauth2,
     problem::Problems,
     secrets::SecretText,
     target::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_TIMEOUT, Target, TargetKey, lane_name},
@@ -109,6 +110,10 @@ pub struct Origins {
     pub signing_secrets: Origin,
     /// Of `client_certificate`; [`Origin::Default`] if there is none.
     pub client_certificate: Origin,
+    /// Of `ca_certificate`; [`Origin::Default`] if there is none.
+    pub ca_certificate: Origin,
+    /// Of `oauth2`; [`Origin::Default`] if there is none.
+    pub oauth2: Origin,
     /// Of `retry_attempts`.
     pub retry_attempts: Origin,
     /// Of `timeout`.
@@ -275,6 +280,12 @@ impl Scope<'_> {
             problems.warning(&own.place, &own.path, text);
         }
         let endpoint = self.endpoint(own);
+        let authorization = |(name, _): &(HeaderName, HeaderValue)| *name == AUTHORIZATION;
+        let is_own = own.oauth2.is_said() || own.headers.iter().any(authorization);
+        if is_own && endpoint.oauth2.is_some() && endpoint.headers.contains_key(AUTHORIZATION) {
+            let text = "has `oauth2` and an `Authorization` header, which would hold the token; keep one of them";
+            problems.error(&own.place, &own.path, text);
+        }
         let unclear = matches!(own.enabled, Said::Unusable) || self.parent_is_unusable;
         if enabled && !unclear {
             self.require(own, "url", own.url.is_said() || self.parent.is_some_and(|up| up.url.is_said()), problems);
@@ -291,6 +302,8 @@ impl Scope<'_> {
                 headers: endpoint.headers,
                 signing_secrets: endpoint.secrets.iter().filter_map(parse).collect(),
                 client_certificate: endpoint.identity,
+                ca_certificate: endpoint.authority,
+                oauth2: endpoint.oauth2,
                 retry_attempts,
                 timeout,
                 max_in_flight,
@@ -305,6 +318,8 @@ impl Scope<'_> {
             headers: endpoint.header_origins.into(),
             signing_secrets: endpoint.secrets_origin,
             client_certificate: endpoint.identity_origin,
+            ca_certificate: endpoint.authority_origin,
+            oauth2: endpoint.oauth2_origin,
             retry_attempts: retry_origin,
             timeout: timeout_origin,
             max_in_flight: max_in_flight_origin,
@@ -329,7 +344,7 @@ impl Scope<'_> {
         }
     }
 
-    /// URL, headers, signing secrets and the client certificate: together or not at all.
+    /// URL, headers, secrets, certificates and `oauth2`: together or not at all.
     fn endpoint(&self, own: &DeclaredWebhook) -> Endpoint {
         let mut endpoint = Endpoint::default();
         let lender = if own.url.is_said() { None } else { self.parent };
@@ -379,6 +394,10 @@ struct Endpoint {
     secrets_origin: Origin,
     identity: Option<Arc<Identity>>,
     identity_origin: Origin,
+    authority: Option<Arc<Authority>>,
+    authority_origin: Origin,
+    oauth2: Option<Arc<Oauth2>>,
+    oauth2_origin: Origin,
 }
 
 impl Default for Endpoint {
@@ -392,6 +411,10 @@ impl Default for Endpoint {
             secrets_origin: Origin::Default,
             identity: None,
             identity_origin: Origin::Default,
+            authority: None,
+            authority_origin: Origin::Default,
+            oauth2: None,
+            oauth2_origin: Origin::Default,
         }
     }
 }
@@ -407,6 +430,12 @@ impl Endpoint {
         }
         if let Said::Value(identity) = &block.client_certificate {
             (self.identity, self.identity_origin) = (Some(identity.clone()), origin);
+        }
+        if let Said::Value(authority) = &block.ca_certificate {
+            (self.authority, self.authority_origin) = (Some(authority.clone()), origin);
+        }
+        if let Said::Value(oauth2) = &block.oauth2 {
+            (self.oauth2, self.oauth2_origin) = (Some(oauth2.clone()), origin);
         }
         for (name, value) in &block.headers {
             self.header(name, value, origin);

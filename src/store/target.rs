@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use reqwest::header::HeaderMap;
 use url::Url;
 
-use super::identity::Identity;
+use super::{authority::Authority, identity::Identity, oauth2::Oauth2};
 use crate::delivery::{rules::Rules, signature::SigningSecret};
 
 /// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets. Cheap to clone.
@@ -78,6 +78,10 @@ pub struct Target {
     pub signing_secrets: Vec<SigningSecret>,
     /// Who we are, if the receiver asks.
     pub client_certificate: Option<Arc<Identity>>,
+    /// Who vouches for the receiver; none: the authorities that the worker trusts.
+    pub ca_certificate: Option<Arc<Authority>>,
+    /// Where the worker gets the token for the `Authorization` header.
+    pub oauth2: Option<Arc<Oauth2>>,
     /// Retries after the first attempt, 1 to 10.
     pub retry_attempts: u32,
     /// Whole exchange, 1 to 120 s.
@@ -106,6 +110,8 @@ impl Target {
             headers: HeaderMap::new(),
             signing_secrets: Vec::new(),
             client_certificate: None,
+            ca_certificate: None,
+            oauth2: None,
             retry_attempts: DEFAULT_RETRY_ATTEMPTS,
             timeout: DEFAULT_TIMEOUT,
             max_in_flight: None,

@@ -7,15 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use leadhook::delivery::request::AGENT;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::harness::{World, event, eventually, receiver};
+use crate::harness::{PATIENCE, World, event, eventually, receiver};
 
-/// A receiver that gives these answers in turn, the last one for ever, each on a connection of its own.
+/// A receiver that gives these answers in turn and repeats the last one, each on its own connection.
 struct Canned {
     url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -240,4 +241,17 @@ async fn a_redirect_says_where_to_and_nothing_of_the_lead() {
     for text in [&log, &shown] {
         assert!(!text.contains("/hook") && !text.contains("john%40"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_target_adds_a_charset_and_a_suffix_to_the_headers_of_leadhook() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    let more = "headers: { Content-Type: application/json; charset=utf-8, User-Agent: acme-leads/1 }";
+    world.simple_store(&receiver.url(), more);
+    let _worker = world.worker(&[]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let received = receiver.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(received[0].header("content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(received[0].header("user-agent"), Some(format!("{AGENT} acme-leads/1").as_str()));
 }

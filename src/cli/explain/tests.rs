@@ -70,7 +70,7 @@ target acme/own
 note: beside the override of campaign own, the organization's target acme still applies for lead.failed; \
 `unselected_events: drop` in the campaign turns that off
 
-note: acme/own has its own URL, so it inherits none of the organization's headers and signing secrets";
+note: acme/own has its own URL, so it inherits none of the organization's headers, secrets and certificates";
     assert_eq!(ask("own", None, Some(EventKind::Delivered)), (expected.to_owned(), Exit::Ok));
 }
 

@@ -70,7 +70,6 @@ fn a_target_cannot_overwrite_what_is_ours() {
             ("webhook-timestamp", "0"),
             ("webhook-signature", "v1,forged"),
             ("leadhook-attempt", "9"),
-            ("user-agent", "forged"),
             ("content-type", "text/plain"),
             ("traceparent", "forged"),
         ],
@@ -82,6 +81,36 @@ fn a_target_cannot_overwrite_what_is_ours() {
     assert_eq!(headers[CONTENT_TYPE], "application/json");
     assert!(!headers.contains_key(WEBHOOK_SIGNATURE));
     assert!(!texts(&headers).iter().any(|(_, value)| value.contains("forged")));
+}
+
+#[test]
+fn a_target_adds_a_charset_and_a_suffix_to_what_is_ours() {
+    let target = target(&[("content-type", "application/json; charset=UTF-8"), ("user-agent", "acme-leads/1")], &[]);
+    let headers = headers(&request(&target)).unwrap();
+    assert_eq!(headers[CONTENT_TYPE], "application/json; charset=UTF-8");
+    assert_eq!(headers[USER_AGENT], format!("{AGENT} acme-leads/1"));
+}
+
+#[test]
+fn a_content_type_is_json_in_utf8() {
+    let is = |text| is_json_in_utf8(&HeaderValue::from_static(text));
+    for right in
+        ["application/json; charset=utf-8", "application/json;charset=UTF-8", "Application/JSON ; Charset=\"utf-8\""]
+    {
+        assert!(is(right), "{right}");
+    }
+    for wrong in [
+        "application/json",
+        "application/json;",
+        "application/json; charset=iso-8859-1",
+        "application/json; charset=utf-8; profile=x",
+        "application/vnd.api+json; charset=utf-8",
+        "text/plain; charset=utf-8",
+        "application/json, text/plain; charset=utf-8",
+        "application/json; version=1",
+    ] {
+        assert!(!is(wrong), "{wrong}");
+    }
 }
 
 #[test]
