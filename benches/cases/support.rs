@@ -167,6 +167,7 @@ fn job(n: u64, target: &TargetKey, reason: &str) -> Job {
         reason: reason.into(),
         status: None,
         ms: 30_000,
+        detail: None,
         snippet: None,
     })
 }

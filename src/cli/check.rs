@@ -1,7 +1,13 @@
 //! `leadhook check`: all problems of both configurations, and a summary of them.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write,
+    path::Path,
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -46,7 +52,7 @@ pub fn run(args: &Args, config: Option<&Path>, store: Option<&Path>) -> Result<E
     };
     let store = place.map(|(path, secrets)| store::load(&path, &secrets));
     let store = store.as_ref().map(Result::as_ref);
-    let report = report(settings.as_ref(), store, args.strict);
+    let report = report(settings.as_ref(), store, args.strict, Timestamp::now());
     let told = match args.output.json {
         true => output::print_json(&report),
         false => output::print(report.text(args.output.terminal())),
@@ -124,6 +130,7 @@ fn report(
     settings: Result<&Settings, &settings::Problems>,
     store: Option<Result<&Store, &Problems>>,
     strict: bool,
+    now: Timestamp,
 ) -> Report {
     let mut errors: Vec<String> = match settings {
         Ok(_) => Vec::new(),
@@ -144,9 +151,10 @@ fn report(
     let good = store.and_then(Result::ok);
     let before = warnings.len();
     if let (Ok(settings), Some(store)) = (settings, good) {
-        warnings.extend(objections(settings, store).map(|(key, text)| format!("target {key}: the URL {text}")));
+        warnings.extend(objections(settings, store).map(|(key, text)| format!("target {key}: {text}")));
     }
     let failing_targets = warnings.len() - before;
+    warnings.extend(good.into_iter().flat_map(|store| expiring(store, now)));
     if let (Ok(settings), Some(longest)) = (settings, good.and_then(Store::longest_timeout)) {
         // Each is good by itself, but together they are not.
         errors.extend(settings::check_against_store(settings, longest).map(|problem| problem.to_string()));
@@ -206,8 +214,38 @@ pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator
     let in_use = store.webhooks().filter(|webhook| webhook.enabled);
     in_use.filter_map(|webhook| {
         let target = webhook.target.as_deref()?;
-        egress::objection(&settings.egress, &target.organization, &target.url).map(|text| (&webhook.key, text))
+        let object = |name: &str, url| {
+            egress::objection(&settings.egress, &target.organization, url).map(|text| format!("{name} {text}"))
+        };
+        let of_token = || object("oauth2.token_url", &target.oauth2.as_ref()?.token_url);
+        object("the URL", &target.url).or_else(of_token).map(|text| (&webhook.key, text))
     })
+}
+
+/// How long before its end a certificate is warned of.
+const SOON: Duration = Duration::from_secs(30 * 86_400);
+
+/// Certificates of enabled targets that are no longer valid, or soon will not be. One that several targets have in common is named
+/// once.
+fn expiring(store: &Store, now: Timestamp) -> Vec<String> {
+    let (mut seen, mut warnings) = (HashSet::new(), Vec::new());
+    for webhook in store.webhooks().filter(|webhook| webhook.enabled) {
+        let Some(target) = webhook.target.as_deref() else { continue };
+        let client = target.client_certificate.as_ref().map(|it| ("client_certificate", it.print(), it.expiry()));
+        let authority = target.ca_certificate.as_ref().map(|it| ("ca_certificate", it.print(), it.expiry()));
+        for (name, print, expiry) in client.into_iter().chain(authority) {
+            let Some(at) = expiry.filter(|_| seen.insert(print)) else { continue };
+            let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            let day = at.strftime("%F");
+            if at <= now {
+                warnings.push(format!("target {}: {name} expired on {day}; replace it", webhook.key));
+            } else if left <= SOON {
+                let days = counted(left.as_secs() / 86_400, "day", "days");
+                warnings.push(format!("target {}: {name} expires on {day}, in {days}; replace it", webhook.key));
+            }
+        }
+    }
+    warnings
 }
 
 /// Notes about organizations' targets that still apply beside an override.

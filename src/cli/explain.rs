@@ -16,6 +16,7 @@ use super::{
     schedule::{Schedule, human},
 };
 use crate::{
+    delivery::rules::{Condition, Statuses},
     event::EventKind,
     settings::{Backoff, Settings},
     store::{
@@ -145,10 +146,18 @@ pub(crate) struct TargetAnswer {
     pub(crate) timeout_seconds: Sourced<u64>,
     /// The lower limit: the target's or the service's (`delivery.max_in_flight`).
     pub(crate) max_in_flight: Sourced<usize>,
+    pub(crate) accept: Sourced<Statuses>,
+    pub(crate) never_retry: Sourced<Statuses>,
+    pub(crate) accept_if: Sourced<Option<Condition>>,
+    pub(crate) keep_refused: Sourced<bool>,
     /// Their number; never the secrets.
     pub(crate) signing_secrets: Sourced<usize>,
     /// Whether there is one.
     pub(crate) client_certificate: Sourced<bool>,
+    /// The number of certificates.
+    pub(crate) ca_certificate: Sourced<usize>,
+    /// The URL that gives tokens, without its query.
+    pub(crate) oauth2: Sourced<Option<String>>,
     /// Their names and origins; never the values.
     pub(crate) headers: BTreeMap<String, &'static str>,
     pub(crate) schedule: Schedule,
@@ -233,8 +242,17 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
         retry_attempts: sourced(target.retry_attempts, origins.retry_attempts),
         timeout_seconds: sourced(target.timeout.as_secs(), origins.timeout),
         max_in_flight: max_in_flight(webhook, target, service),
+        accept: sourced(target.rules.accept.clone(), origins.accept),
+        never_retry: sourced(target.rules.never_retry.clone(), origins.never_retry),
+        accept_if: sourced(target.rules.accept_if.as_deref().cloned(), origins.accept_if),
+        keep_refused: sourced(target.rules.keep_refused, origins.keep_refused),
         signing_secrets: sourced(target.signing_secrets.len(), origins.signing_secrets),
         client_certificate: sourced(target.client_certificate.is_some(), origins.client_certificate),
+        ca_certificate: sourced(
+            target.ca_certificate.as_ref().map_or(0, |authority| authority.certificates().len()),
+            origins.ca_certificate,
+        ),
+        oauth2: sourced(target.oauth2.as_ref().map(|oauth2| shown_url(&oauth2.token_url)), origins.oauth2),
         headers: origins.headers.iter().map(|(name, origin)| (name.to_string(), origin.name())).collect(),
         schedule: Schedule::new(service.backoff, target.retry_attempts, target.timeout),
         jitter: service.backoff.jitter,
@@ -311,7 +329,7 @@ fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     for webhook in own.filter(|webhook| used.iter().any(|key| key == webhook.key.as_str())) {
         if webhook.origins.url == Origin::Campaign && lends_credentials(placed, webhook) {
             notes.push(format!(
-                "{} has its own URL, so it inherits none of the organization's headers and signing secrets",
+                "{} has its own URL, so it inherits none of the organization's headers, secrets and certificates",
                 webhook.key
             ));
         }
@@ -325,7 +343,11 @@ fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     let lender = placed.organization.webhooks.iter().find(|other| name(other) == name(webhook));
     let target = lender.and_then(|lender| lender.target.as_ref());
     target.is_some_and(|target| {
-        !target.headers.is_empty() || !target.signing_secrets.is_empty() || target.client_certificate.is_some()
+        !target.headers.is_empty()
+            || !target.signing_secrets.is_empty()
+            || target.client_certificate.is_some()
+            || target.ca_certificate.is_some()
+            || target.oauth2.is_some()
     })
 }
 
@@ -373,22 +395,14 @@ impl fmt::Display for Answer {
     }
 }
 
+fn or_none(value: Option<&impl fmt::Display>) -> String {
+    value.map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
 impl fmt::Display for TargetAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "target {}", self.key)?;
-        let timeout = format!("{} s", self.timeout_seconds.value);
-        let mut rows = vec![
-            ("url", self.url.value.clone(), self.url.origin),
-            ("events", self.events.value.join(", "), self.events.origin),
-            ("retry_attempts", self.retry_attempts.value.to_string(), self.retry_attempts.origin),
-            ("timeout", timeout, self.timeout_seconds.origin),
-            ("max_in_flight", self.max_in_flight.value.to_string(), self.max_in_flight.origin),
-            ("signing_secrets", self.signing_secrets.value.to_string(), self.signing_secrets.origin),
-        ];
-        if self.client_certificate.value {
-            rows.push(("client cert", "yes".to_owned(), self.client_certificate.origin));
-        }
-        rows.extend(self.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));
+        let rows = self.rows();
         let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
         for (key, value, origin) in rows {
             let from = if origin == Origin::Default.name() { "" } else { "from the " };
@@ -399,6 +413,31 @@ impl fmt::Display for TargetAnswer {
 }
 
 impl TargetAnswer {
+    /// Name, value and origin of each setting. Rules about answers, certificates and headers only if there are any.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut rows = vec![
+            ("url", self.url.value.clone(), self.url.origin),
+            ("events", self.events.value.join(", "), self.events.origin),
+            ("retry_attempts", self.retry_attempts.value.to_string(), self.retry_attempts.origin),
+            ("timeout", format!("{} s", self.timeout_seconds.value), self.timeout_seconds.origin),
+            ("max_in_flight", self.max_in_flight.value.to_string(), self.max_in_flight.origin),
+            ("signing_secrets", self.signing_secrets.value.to_string(), self.signing_secrets.origin),
+        ];
+        let default = Origin::Default.name();
+        let rules = [
+            ("accept", self.accept.value.to_string(), self.accept.origin),
+            ("never_retry", self.never_retry.value.to_string(), self.never_retry.origin),
+            ("accept_if", or_none(self.accept_if.value.as_ref()), self.accept_if.origin),
+            ("keep_refused", self.keep_refused.value.to_string(), self.keep_refused.origin),
+            ("client cert", "yes".to_owned(), self.client_certificate.origin),
+            ("ca_certificate", self.ca_certificate.value.to_string(), self.ca_certificate.origin),
+            ("oauth2", or_none(self.oauth2.value.as_ref()), self.oauth2.origin),
+        ];
+        rows.extend(rules.into_iter().filter(|(.., origin)| *origin != default));
+        rows.extend(self.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));
+        rows
+    }
+
     fn write_schedule(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let join = |part: fn(&super::schedule::Wait) -> String| {
             let parts: Vec<_> = self.schedule.waits.iter().map(part).collect();

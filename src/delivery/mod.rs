@@ -10,6 +10,8 @@ pub mod request;
 
 pub mod retry_after;
 
+pub mod rules;
+
 pub mod signature;
 
 pub mod trace_context;

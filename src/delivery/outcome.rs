@@ -5,7 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::retry_after;
+use bytes::Bytes;
+
+use super::{
+    retry_after,
+    rules::{Met, Rules},
+};
 use crate::egress::Refusal;
 
 /// What one POST came to, as seen on the wire. Made by [`crate::poster`], judged by [`judge`].
@@ -19,8 +24,8 @@ pub struct Exchange {
     pub replaced: bool,
 }
 
-/// An answer: status line and headers, and as much of the body as came in time.
-#[derive(Clone, Debug, PartialEq)]
+/// An answer: status line and headers, and of the body at most the first 64 KiB.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     /// HTTP status code.
     pub status: u16,
@@ -28,7 +33,13 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// First bytes of the body, lossily decoded, at most 256 bytes. May echo lead data: never logged.
     pub snippet: Option<String>,
-    /// The body broke, did not end in 2 s, or is longer than 64 KiB. The status counts all the same.
+    /// A bot protection in front of the receiver has answered, and not the receiver (`cf-mitigated: challenge`).
+    pub challenge: bool,
+    /// Where the header `Location` leads: scheme, host and port only, because paths and queries may hold lead data.
+    pub location: Option<String>,
+    /// The body as far as it was read, if [`crate::poster::Post::whole_body`] asked for it. May echo lead data: never logged.
+    pub body: Option<Bytes>,
+    /// The body broke, did not end in time, or is longer than 64 KiB. The status counts all the same.
     pub incomplete: bool,
 }
 
@@ -179,8 +190,10 @@ impl HttpFault {
 /// What an attempt means for its job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// 2xx: the job is done.
+    /// 2xx, or a status in `accept`: the job is done.
     Delivered,
+    /// A 2xx whose body denies `accept_if`: the job is done, and the receiver has not taken the lead.
+    Refused,
     /// The attempt never left our own network: it does not count.
     NotMade,
     /// Try again, not before `not_before` (from `Retry-After`, capped) when that is given.
@@ -197,12 +210,16 @@ pub enum Outcome {
 /// Why an attempt is to be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryReason {
-    /// A status that is neither 2xx, 3xx, 410, 429 nor 503.
+    /// A status that is neither 2xx, 3xx, 410, 429 nor 503, and in no list of the target.
     Status,
     /// 3xx: never followed.
     Redirect,
     /// 429 or 503.
     Pushback,
+    /// 403 or 503 from a bot protection in front of the receiver, which wants to see a browser.
+    BotChallenge,
+    /// A 2xx whose body `accept_if` cannot judge: it is cut, or not JSON.
+    AnswerUnreadable,
     /// A [`Fault`] that another attempt may not meet.
     Fault(Fault),
 }
@@ -214,6 +231,10 @@ pub enum FailReason {
     Exhausted,
     /// 410 Gone (customer).
     Gone,
+    /// A status that the target lists in `never_retry` (customer).
+    NeverRetry,
+    /// A 2xx whose body denies `accept_if`, on a target with `keep_refused` (customer).
+    Refused,
     /// The URL leads to an address that may not be called (customer, operator).
     ForbiddenAddress,
     /// The URL is `http://`, which the operator has not allowed (customer, operator).
@@ -245,26 +266,43 @@ pub enum Owner {
     Us,
 }
 
-/// What an exchange means for its job (docs/explanation/retry-ladder.md). `now` is needed for a `Retry-After` that is a date;
-/// `retry_after_maximum` caps it. How many attempts are left is not looked at here.
-pub fn judge(exchange: &Exchange, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
+/// What an exchange means for its job (docs/explanation/retry-ladder.md), by the rules of its target. `now` is needed for a
+/// `Retry-After` that is a date; `retry_after_maximum` caps it. How many attempts are left is not looked at here.
+pub fn judge(exchange: &Exchange, rules: &Rules, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
     match &exchange.result {
-        Ok(answer) => judge_answer(answer, now, retry_after_maximum),
+        Ok(answer) => match judge_answer(answer, rules) {
+            Outcome::Retry { reason, .. } => {
+                let asked = answer.retry_after.as_deref();
+                let not_before = asked.and_then(|value| retry_after::parse(value, now, retry_after_maximum));
+                Outcome::Retry { reason, not_before }
+            }
+            other => other,
+        },
         Err(fault) => judge_fault(*fault),
     }
 }
 
-fn judge_answer(answer: &Answer, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
+fn judge_answer(answer: &Answer, rules: &Rules) -> Outcome {
     match answer.status {
-        200..=299 => Outcome::Delivered,
-        300..=399 => retry(RetryReason::Redirect),
+        // Before the lists: the receiver has not seen the lead, so its rules do not apply.
+        403 | 503 if answer.challenge => retry(RetryReason::BotChallenge),
+        status if rules.accept.contains(status) => Outcome::Delivered,
+        200..=299 => judge_body(answer, rules),
         410 => Outcome::Never(FailReason::Gone),
-        429 | 503 => {
-            let asked = answer.retry_after.as_deref();
-            let not_before = asked.and_then(|value| retry_after::parse(value, now, retry_after_maximum));
-            Outcome::Retry { reason: RetryReason::Pushback, not_before }
-        }
+        status if rules.never_retry.contains(status) => Outcome::Never(FailReason::NeverRetry),
+        300..=399 => retry(RetryReason::Redirect),
+        429 | 503 => retry(RetryReason::Pushback),
         _ => retry(RetryReason::Status),
+    }
+}
+
+fn judge_body(answer: &Answer, rules: &Rules) -> Outcome {
+    let Some(condition) = &rules.accept_if else { return Outcome::Delivered };
+    let whole = answer.body.as_deref().filter(|_| !answer.incomplete);
+    match whole.map_or(Met::Unreadable, |body| condition.check(body)) {
+        Met::Yes => Outcome::Delivered,
+        Met::No => Outcome::Refused,
+        Met::Unreadable => retry(RetryReason::AnswerUnreadable),
     }
 }
 
@@ -289,9 +327,9 @@ fn retry(reason: RetryReason) -> Outcome {
 }
 
 impl Exchange {
-    /// One that came to no answer.
-    pub fn without_answer(fault: Fault, elapsed: Duration) -> Exchange {
-        Exchange { result: Err(fault), elapsed, replaced: false }
+    /// One over a connection that was not replaced.
+    pub fn new(result: Result<Answer, Fault>, elapsed: Duration) -> Exchange {
+        Exchange { result, elapsed, replaced: false }
     }
 
     /// The status class for metrics and the history: `2xx`, `3xx`, `4xx`, `5xx`, the [`Fault::label`], or `other` for a
@@ -309,9 +347,30 @@ impl Exchange {
         }
     }
 
+    /// More about the answer to an attempt that did not deliver, in words that hold nothing of the lead.
+    pub fn detail(&self) -> Option<String> {
+        match &self.result {
+            Ok(Answer { status: 300..=399, location: Some(origin), .. }) => Some(format!("redirect to {origin}")),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     /// The status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         self.result.as_ref().ok().map(|answer| answer.status)
+    }
+}
+
+impl Outcome {
+    /// The name in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Outcome::Delivered => "delivered",
+            Outcome::Refused => "refused",
+            Outcome::NotMade => "deferred",
+            Outcome::Retry { .. } => "retry",
+            Outcome::Never(_) => "failed",
+        }
     }
 }
 
@@ -353,10 +412,16 @@ impl RetryReason {
     pub fn all() -> Vec<RetryReason> {
         let of_fault = |fault| match judge_fault(fault) {
             Outcome::Retry { reason, .. } => Some(reason),
-            Outcome::Delivered | Outcome::NotMade | Outcome::Never(_) => None,
+            Outcome::Delivered | Outcome::Refused | Outcome::NotMade | Outcome::Never(_) => None,
         };
-        let of_status = [RetryReason::Status, RetryReason::Redirect, RetryReason::Pushback];
-        of_status.into_iter().chain(Fault::all().into_iter().filter_map(of_fault)).collect()
+        let of_answers = [
+            RetryReason::Status,
+            RetryReason::Redirect,
+            RetryReason::Pushback,
+            RetryReason::BotChallenge,
+            RetryReason::AnswerUnreadable,
+        ];
+        of_answers.into_iter().chain(Fault::all().into_iter().filter_map(of_fault)).collect()
     }
 
     /// The name in metrics, logs and the history.
@@ -365,6 +430,8 @@ impl RetryReason {
             RetryReason::Status => "status",
             RetryReason::Redirect => "redirect",
             RetryReason::Pushback => "pushback",
+            RetryReason::BotChallenge => "bot_challenge",
+            RetryReason::AnswerUnreadable => "answer_unreadable",
             RetryReason::Fault(fault) => fault.label(),
         }
     }
@@ -372,9 +439,11 @@ impl RetryReason {
 
 impl FailReason {
     /// Every reason, in the order of the definition.
-    pub const ALL: [FailReason; 11] = [
+    pub const ALL: [FailReason; 13] = [
         FailReason::Exhausted,
         FailReason::Gone,
+        FailReason::NeverRetry,
+        FailReason::Refused,
         FailReason::ForbiddenAddress,
         FailReason::PlainHttp,
         FailReason::UnusableTarget,
@@ -391,6 +460,8 @@ impl FailReason {
         match self {
             FailReason::Exhausted => "exhausted",
             FailReason::Gone => "gone",
+            FailReason::NeverRetry => "never_retry",
+            FailReason::Refused => "refused",
             FailReason::ForbiddenAddress => "forbidden_address",
             FailReason::PlainHttp => "plain_http",
             FailReason::UnusableTarget => "unusable_target",
@@ -413,6 +484,8 @@ impl FailReason {
         match self {
             FailReason::Exhausted
             | FailReason::Gone
+            | FailReason::NeverRetry
+            | FailReason::Refused
             | FailReason::ForbiddenAddress
             | FailReason::PlainHttp
             | FailReason::Expired => Owner::Customer,
@@ -433,6 +506,14 @@ impl FailReason {
             FailReason::Gone => {
                 "The receiver answered 410 Gone, which asks for no more calls; \
                  get the new URL from the customer, put it into the store, then replay."
+            }
+            FailReason::NeverRetry => {
+                "The receiver answered with a status that the store lists in never_retry; \
+                 have the customer say why, then replay, or discard the job if the receiver is right."
+            }
+            FailReason::Refused => {
+                "The receiver answered 2xx, but its body says that it does not take the lead; \
+                 discard the job, or replay it once the customer will take the lead."
             }
             FailReason::ForbiddenAddress => {
                 "The URL leads to an address that must not be called, such as one inside our own network; \

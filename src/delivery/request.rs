@@ -51,7 +51,8 @@ pub struct UnusableWebhookId;
 /// All headers of the request but those that HTTP itself needs (host, length): ours, then the target's.
 ///
 /// Ours win should a target carry one of their names: the store reserves these when it is loaded, and a signature or
-/// an id that a tenant can overwrite would be worth nothing.
+/// an id that a tenant can overwrite would be worth nothing. A target can only add to two of them: a charset to `Content-Type`, and a
+/// suffix to `User-Agent`.
 ///
 /// # Errors
 /// [`UnusableWebhookId`] when the id is empty or holds anything but visible ASCII.
@@ -63,8 +64,9 @@ pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebh
     if let Some(trace) = delivery.traceparent.and_then(traceparent) {
         headers.insert(TRACEPARENT, trace);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let content_type = targets.get(CONTENT_TYPE).filter(|value| is_json_in_utf8(value)).cloned();
+    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
+    headers.insert(USER_AGENT, targets.get(USER_AGENT).and_then(agent).unwrap_or(HeaderValue::from_static(AGENT)));
     headers.insert(WEBHOOK_ID, webhook_id(delivery.webhook_id)?);
     headers.insert(WEBHOOK_TIMESTAMP, delivery.timestamp.into());
     headers.insert(ATTEMPT, delivery.attempt.into());
@@ -73,6 +75,27 @@ pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebh
         headers.insert(WEBHOOK_SIGNATURE, signature_of(delivery)?);
     }
     Ok(headers)
+}
+
+/// Whether a `Content-Type` says no more than that the body is JSON, and in which charset: the only one that JSON has.
+pub fn is_json_in_utf8(content_type: &HeaderValue) -> bool {
+    let Ok(text) = content_type.to_str() else { return false };
+    let Some((media_type, parameter)) = text.split_once(';') else { return false };
+    let Some((name, charset)) = parameter.trim_matches([' ', '\t']).split_once('=') else { return false };
+    let charset = charset.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(charset);
+    media_type.trim_end_matches([' ', '\t']).eq_ignore_ascii_case("application/json")
+        && name.eq_ignore_ascii_case("charset")
+        && charset.eq_ignore_ascii_case("utf-8")
+}
+
+/// Our name, and the suffix that a target wants behind it.
+fn agent(suffix: &HeaderValue) -> Option<HeaderValue> {
+    if suffix.is_empty() {
+        return None;
+    }
+    let mut agent = HeaderValue::from_bytes(&[AGENT.as_bytes(), b" ", suffix.as_bytes()].concat()).ok()?;
+    agent.set_sensitive(suffix.is_sensitive());
+    Some(agent)
 }
 
 fn webhook_id(id: &str) -> Result<HeaderValue, UnusableWebhookId> {

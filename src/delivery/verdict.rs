@@ -13,6 +13,8 @@ use crate::settings::Backoff;
 pub enum Verdict {
     /// Done.
     Delivered,
+    /// Done, and the receiver has not taken the lead.
+    Refused,
     /// Again, and it costs no attempt.
     Again,
     /// Again, after at least this long.
@@ -35,6 +37,7 @@ pub enum Verdict {
 pub fn verdict(outcome: &Outcome, attempt: u32, retry_attempts: u32, policy: &Backoff, draw: f64) -> Verdict {
     match *outcome {
         Outcome::Delivered => Verdict::Delivered,
+        Outcome::Refused => Verdict::Refused,
         Outcome::NotMade => Verdict::Again,
         Outcome::Never(reason) => Verdict::Failed { reason, last: None },
         Outcome::Retry { reason, .. } if attempt > retry_attempts => {
@@ -88,6 +91,7 @@ mod tests {
         let gone = Verdict::Failed { reason: FailReason::Gone, last: None };
         assert_eq!(verdict(&Outcome::Never(FailReason::Gone), 1, 5, &POLICY, 0.5), gone);
         assert_eq!(verdict(&Outcome::Delivered, 1, 5, &POLICY, 0.5), Verdict::Delivered);
+        assert_eq!(verdict(&Outcome::Refused, 1, 5, &POLICY, 0.5), Verdict::Refused);
         assert_eq!(verdict(&Outcome::NotMade, 6, 5, &POLICY, 0.5), Verdict::Again);
     }
 }

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// An attempt was answered with 2xx.
+    /// The receiver has taken the lead.
     Delivered,
+    /// The receiver has answered 2xx, and its body says that it does not take the lead.
+    Refused,
     /// An attempt came to nothing, another follows.
     Retry,
     /// The job is over without delivery; with the attempt that decided it, if there was one.
@@ -35,8 +37,9 @@ pub enum What {
 
 impl What {
     /// All that this version writes.
-    pub const ALL: [What; 10] = [
+    pub const ALL: [What; 11] = [
         What::Delivered,
+        What::Refused,
         What::Retry,
         What::Failed,
         What::Parked,
@@ -52,6 +55,7 @@ impl What {
     pub fn name(self) -> &'static str {
         match self {
             What::Delivered => "delivered",
+            What::Refused => "refused",
             What::Retry => "retry",
             What::Failed => "failed",
             What::Parked => "parked",

@@ -76,7 +76,14 @@ pub fn reasons() -> Vec<&'static str> {
 
 /// Results of an attempt that did not deliver.
 pub fn errors() -> Vec<&'static str> {
-    let ends = [FailReason::Gone, FailReason::ForbiddenAddress, FailReason::PlainHttp, FailReason::UnusableTarget];
+    let ends = [
+        FailReason::Gone,
+        FailReason::NeverRetry,
+        FailReason::Refused,
+        FailReason::ForbiddenAddress,
+        FailReason::PlainHttp,
+        FailReason::UnusableTarget,
+    ];
     RetryReason::all().into_iter().map(RetryReason::label).chain(ends.map(FailReason::label)).collect()
 }
 

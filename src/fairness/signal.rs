@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::outcome::{Exchange, Fault, Outcome, RetryReason};
+use crate::delivery::outcome::{Exchange, Fault, Outcome};
 
 /// What an attempt says of its target's capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +22,11 @@ pub enum Signal {
 pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
     match &exchange.result {
         Ok(answer) => match (answer.status, outcome) {
+            // Whatever the status: the target's rules say what it means.
+            (_, Outcome::Delivered | Outcome::Refused) => Signal::Answered,
             (429, Outcome::Retry { not_before, .. }) => Signal::PushedBack(*not_before),
-            (_, Outcome::Retry { reason: RetryReason::Pushback, not_before: Some(wish) }) => {
-                Signal::PushedBack(Some(*wish))
-            }
+            // On other statuses `Retry-After` delays its own delivery only.
+            (503, Outcome::Retry { not_before: Some(wish), .. }) => Signal::PushedBack(Some(*wish)),
             (500..=599, _) => Signal::Failing,
             _ => Signal::Answered,
         },
@@ -48,17 +49,24 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::delivery::outcome::{Answer, judge};
+    use crate::delivery::{
+        outcome::{Answer, judge},
+        rules::{Condition, Rules},
+    };
 
     fn of(result: Result<(u16, Option<&str>), Fault>) -> Signal {
+        ruled(result, &Rules::default())
+    }
+
+    fn ruled(result: Result<(u16, Option<&str>), Fault>, rules: &Rules) -> Signal {
         let answer = |(status, wish): (u16, Option<&str>)| Answer {
             status,
             retry_after: wish.map(str::to_owned),
-            snippet: None,
-            incomplete: false,
+            body: Some("{}".into()),
+            ..Answer::default()
         };
-        let exchange = Exchange { result: result.map(answer), elapsed: Duration::ZERO, replaced: false };
-        signal(&exchange, &judge(&exchange, SystemTime::now(), Duration::from_secs(60)))
+        let exchange = Exchange::new(result.map(answer), Duration::ZERO);
+        signal(&exchange, &judge(&exchange, rules, SystemTime::now(), Duration::from_secs(60)))
     }
 
     #[test]
@@ -83,5 +91,28 @@ mod tests {
         assert_eq!(of(Ok((429, None))), Signal::PushedBack(None));
         assert_eq!(of(Ok((429, Some("7")))), Signal::PushedBack(Some(Duration::from_secs(7))));
         assert_eq!(of(Ok((503, Some("7000")))), Signal::PushedBack(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn a_wish_beside_another_status_closes_no_lane() {
+        assert_eq!(of(Ok((502, Some("7")))), Signal::Failing);
+        assert_eq!(of(Ok((404, Some("7")))), Signal::Answered);
+    }
+
+    #[test]
+    fn the_rules_of_a_target_tell_answers_from_trouble() {
+        let condition = Condition { pointer: "/success".into(), equals: true.into() };
+        let rules = Rules {
+            accept: [429, 500].into_iter().collect(),
+            never_retry: [404, 502].into_iter().collect(),
+            accept_if: Some(condition.into()),
+            ..Rules::default()
+        };
+        // A refusal (200), accepted statuses, and one that is final.
+        for status in [200, 429, 500, 404] {
+            assert_eq!(ruled(Ok((status, Some("7"))), &rules), Signal::Answered, "{status}");
+        }
+        // While it fails for good, fewer leads should be lost.
+        assert_eq!(ruled(Ok((502, None)), &rules), Signal::Failing);
     }
 }

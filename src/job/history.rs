@@ -15,7 +15,7 @@ pub struct HistoryEntry {
     pub at: Timestamp,
     /// Its number, from 1; it starts anew with a replay.
     pub attempt: u32,
-    /// What it meant: `retry` or `failed`.
+    /// What it meant: `retry`, `refused` or `failed`.
     pub outcome: String,
     /// Why: a label of [`crate::delivery::outcome::RetryReason`] or [`crate::delivery::outcome::FailReason`].
     pub reason: String,
@@ -24,6 +24,9 @@ pub struct HistoryEntry {
     pub status: Option<u16>,
     /// Length of the exchange in milliseconds.
     pub ms: u64,
+    /// More about the answer, such as where a redirect leads; holds nothing of the lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// First bytes of the answer's body, at most 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snippet: Option<String>,
@@ -40,6 +43,7 @@ impl HistoryEntry {
             reason: reason.to_owned(),
             status: answer.map(|answer| answer.status),
             ms: u64::try_from(exchange.elapsed.as_millis()).unwrap_or(u64::MAX),
+            detail: exchange.detail(),
             snippet: answer.and_then(|answer| answer.snippet.clone()),
         }
     }

@@ -31,8 +31,8 @@ fn job() -> Job {
 }
 
 fn entry(attempt: u32) -> HistoryEntry {
-    let answer = Answer { status: 500, retry_after: None, snippet: Some("oops".into()), incomplete: false };
-    let exchange = Exchange { result: Ok(answer), elapsed: Duration::from_millis(12), replaced: false };
+    let answer = Answer { status: 500, snippet: Some("oops".into()), ..Answer::default() };
+    let exchange = Exchange::new(Ok(answer), Duration::from_millis(12));
     HistoryEntry::new(at(1_700_000_002), attempt, "retry", "status", &exchange)
 }
 
@@ -238,8 +238,8 @@ fn what_is_nested_thousands_deep_is_kept_as_far_as_json_can_be_read() {
 fn the_longest_headers_of_a_job_fit_a_frame() {
     let mut longest = Job { upstream: Some("u".repeat(32 * 1024)), campaign: "c".repeat(255), ..job() };
     for attempt in 1..100 {
-        let answer = Answer { status: 500, retry_after: None, snippet: Some("\u{1}".repeat(256)), incomplete: false };
-        let exchange = Exchange { result: Ok(answer), elapsed: Duration::from_secs(300), replaced: false };
+        let answer = Answer { status: 500, snippet: Some("\u{1}".repeat(256)), ..Answer::default() };
+        let exchange = Exchange::new(Ok(answer), Duration::from_secs(300));
         longest =
             longest.attempted(HistoryEntry::new(at(1_700_000_002), attempt, "failed", "forbidden_address", &exchange));
     }

@@ -72,9 +72,9 @@ entries! {
     JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
         "Jobs made from events and confirmed by the broker";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
-        "Jobs settled: delivered, failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
-    ATTEMPTS = Counter "leadhook_attempts_total" ["class"]
-        "HTTP attempts, by status class or by the fault that prevented an answer";
+        "Jobs settled: delivered, refused (reason: kept on the failed queue, or empty), failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
+    ATTEMPTS = Counter "leadhook_attempts_total" ["class", "outcome"]
+        "HTTP attempts, by status class or the fault that prevented an answer, and by outcome: delivered, refused, retry, failed, deferred (not counted against the job)";
     ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []
         "Duration of attempts, from start to the last byte read or the fault";
     EVENT_LAG = Histogram "leadhook_event_lag_seconds" []

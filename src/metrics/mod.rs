@@ -46,7 +46,7 @@ pub struct Metrics {
     events_rejected: Labelled,
     jobs_published: Counter,
     jobs: Family<[(&'static str, &'static str); 2], Counter>,
-    attempts: Labelled,
+    attempts: Family<[(&'static str, &'static str); 2], Counter>,
     attempt_seconds: Histogram,
     event_lag: Histogram,
     due_lag: Histogram,
@@ -170,6 +170,11 @@ impl Metrics {
         self.job("delivered", "");
     }
 
+    /// A job was refused by its receiver and acked; `kept`: it went to the failed queue, confirmed.
+    pub fn job_refused(&self, kept: bool) {
+        self.job("refused", if kept { "kept" } else { "" });
+    }
+
     /// A job went to the failed queue, confirmed.
     pub fn job_failed(&self, reason: &'static str) {
         self.job("failed", reason);
@@ -185,9 +190,9 @@ impl Metrics {
         self.job("parked", reason);
     }
 
-    /// One POST ended: counted by class, timed, and a panic counted as such.
-    pub fn attempt(&self, exchange: &Exchange) {
-        count(&self.attempts, "class", attempt_class(exchange));
+    /// One POST ended, and this is the label of its outcome: counted by class, timed, and a panic counted as such.
+    pub fn attempt(&self, exchange: &Exchange, outcome: &'static str) {
+        self.attempts.get_or_create(&[("class", attempt_class(exchange)), ("outcome", outcome)]).inc();
         self.attempt_seconds.observe(exchange.elapsed.as_secs_f64());
         if exchange.result == Err(Fault::Panic) {
             self.panics.inc();
@@ -330,7 +335,9 @@ impl Metrics {
             }
         }
         self.set_lanes(Standing::ALL.map(|standing| (standing.label(), 0)));
-        drop(self.jobs.get_or_create(&[("outcome", "delivered"), ("reason", "")]));
+        for outcome in ["delivered", "refused"] {
+            drop(self.jobs.get_or_create(&[("outcome", outcome), ("reason", "")]));
+        }
     }
 }
 

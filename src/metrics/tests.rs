@@ -4,15 +4,11 @@ use super::{Kind, Metrics, attempt_class, catalogue};
 use crate::delivery::outcome::{Answer, Exchange, Fault, TlsFault};
 
 fn answered(status: u16) -> Exchange {
-    Exchange {
-        result: Ok(Answer { status, retry_after: None, snippet: None, incomplete: false }),
-        elapsed: Duration::from_millis(30),
-        replaced: false,
-    }
+    Exchange::new(Ok(Answer { status, ..Answer::default() }), Duration::from_millis(30))
 }
 
 fn fault(fault: Fault) -> Exchange {
-    Exchange::without_answer(fault, Duration::from_millis(30))
+    Exchange::new(Err(fault), Duration::from_millis(30))
 }
 
 /// Lets everything happen once, so that every family has a sample.
@@ -25,8 +21,9 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics.job_failed("gone");
     metrics.job_retry("status");
     metrics.job_parked("saturated");
-    metrics.attempt(&answered(204));
-    metrics.attempt(&fault(Fault::Panic));
+    metrics.attempt(&answered(204), "delivered");
+    metrics.attempt(&fault(Fault::Panic), "retry");
+    metrics.job_refused(true);
     metrics.event_lag(Duration::from_millis(20));
     metrics.due_lag(Duration::from_secs(2));
     drop(metrics.attempting());
@@ -81,8 +78,8 @@ fn what_happened_is_what_is_counted() {
         "leadhook_jobs_total{outcome=\"failed\",reason=\"gone\"} 1",
         "leadhook_jobs_total{outcome=\"retry\",reason=\"status\"} 1",
         "leadhook_jobs_total{outcome=\"parked\",reason=\"saturated\"} 1",
-        "leadhook_attempts_total{class=\"2xx\"} 1",
-        "leadhook_attempts_total{class=\"panic\"} 1",
+        "leadhook_attempts_total{class=\"2xx\",outcome=\"delivered\"} 1",
+        "leadhook_attempts_total{class=\"panic\",outcome=\"retry\"} 1",
         "leadhook_attempt_seconds_count 2",
         "leadhook_panics_total 1",
         "leadhook_attempts_in_flight 3",

@@ -35,7 +35,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, HOST, RETRY_AFTER},
+    header::{ACCEPT, HOST, LOCATION, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -89,6 +89,8 @@ pub struct Post<'a> {
     pub identity: Option<&'a Identity>,
     /// For the whole exchange.
     pub timeout: Duration,
+    /// Whether the answer's body is handed over, up to [`BODY_LIMIT`].
+    pub whole_body: bool,
 }
 
 /// Makes POSTs. Cheap to clone; clones share their connections.
@@ -208,15 +210,21 @@ impl Inner {
     ) -> Answer {
         let (head, body) = response.into_parts();
         let mut start = Vec::new();
-        let until = deadline.min(Instant::now() + BODY_PATIENCE);
-        let end = tokio::time::timeout_at(until.into(), read_start(body, &mut start)).await;
+        let (kept, until) = match post.whole_body {
+            true => (BODY_LIMIT, deadline),
+            false => (SNIPPET_LIMIT, deadline.min(Instant::now() + BODY_PATIENCE)),
+        };
+        let end = tokio::time::timeout_at(until.into(), read_start(body, kept, &mut start)).await;
         if let Ok(End::Whole) = end {
             self.pool.keep(key(post), connection, &head.headers);
         }
         Answer {
             status: head.status.as_u16(),
             retry_after: head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
-            snippet: snippet(&start),
+            challenge: is_challenge(&head.headers),
+            location: location(&head.headers, post.url),
+            snippet: snippet(&start[..start.len().min(SNIPPET_LIMIT)]),
+            body: post.whole_body.then(|| start.into()),
             incomplete: !matches!(end, Ok(End::Whole)),
         }
     }
@@ -249,15 +257,31 @@ enum End {
     Cut,
 }
 
-/// Reads to the end or to the limit, whichever comes first, and keeps what a snippet needs.
-async fn read_start(mut body: Incoming, start: &mut Vec<u8>) -> End {
+/// Whether a bot protection has answered instead of the receiver.
+fn is_challenge(answer: &HeaderMap) -> bool {
+    let said = answer.get("cf-mitigated").and_then(|value| value.to_str().ok());
+    said.is_some_and(|value| value.trim().eq_ignore_ascii_case("challenge"))
+}
+
+/// Longest origin that is handed over: `https://`, a host name, a port.
+const ORIGIN_LIMIT: usize = 8 + 253 + 6;
+
+/// Scheme, host and port of the `Location`, if it leads to an HTTP server.
+fn location(answer: &HeaderMap, from: &Url) -> Option<String> {
+    let to = from.join(answer.get(LOCATION)?.to_str().ok()?).ok()?;
+    let origin = to.origin().ascii_serialization();
+    (matches!(to.scheme(), "http" | "https") && origin.len() <= ORIGIN_LIMIT).then_some(origin)
+}
+
+/// Reads to the end or beyond the limit, whichever comes first, and keeps the first bytes.
+async fn read_start(mut body: Incoming, kept: usize, start: &mut Vec<u8>) -> End {
     let mut read = 0;
-    while read < BODY_LIMIT {
+    while read <= BODY_LIMIT {
         let Some(frame) = body.frame().await else { return End::Whole };
         let Ok(frame) = frame else { return End::Cut };
         let Ok(chunk) = frame.into_data() else { continue };
         read += chunk.len();
-        let wanted = SNIPPET_LIMIT.saturating_sub(start.len()).min(chunk.len());
+        let wanted = kept.saturating_sub(start.len()).min(chunk.len());
         start.extend_from_slice(&chunk[..wanted]);
     }
     End::Cut

@@ -170,18 +170,9 @@ async fn signatures_are_verified_missing_or_bad() {
     for (signing_secrets, wanted) in
         [(vec![ours], Signature::Verified), (vec![theirs], Signature::Bad), (vec![], Signature::Missing)]
     {
-        let target = crate::store::Target {
-            key: crate::store::TargetKey::new("acme", None, None),
-            organization: "acme".into(),
-            url: receiver.url().parse().unwrap(),
-            headers: HeaderMap::new(),
-            signing_secrets,
-            retry_attempts: 1,
-            timeout: SOON,
-            max_in_flight: None,
-            client_certificate: None,
-            lane: "acme https://abc.example".into(),
-        };
+        let key = crate::store::TargetKey::new("acme", None, None);
+        let plain = crate::store::Target::plain(key, "acme", receiver.url().parse().unwrap());
+        let target = crate::store::Target { signing_secrets, ..plain };
         let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let (webhook_id, attempt, traceparent, body) = ("w1", 1, None, b"{}".as_slice());
         let request = DeliveryRequest { webhook_id, attempt, timestamp, traceparent, body, target: &target };

@@ -6,7 +6,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    document::KeyPath, event_set::EventSet, fields::Said, identity::Identity, problem::Place, secrets::SecretText,
+    answers::DeclaredAnswers, authority::Authority, document::KeyPath, event_set::EventSet, fields::Said,
+    identity::Identity, oauth2::Oauth2, problem::Place, secrets::SecretText,
 };
 
 /// All files together.
@@ -90,9 +91,12 @@ pub(super) struct DeclaredWebhook {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub signing_secrets: Said<Vec<SecretText>>,
     pub client_certificate: Said<Arc<Identity>>,
+    pub ca_certificate: Said<Arc<Authority>>,
+    pub oauth2: Said<Arc<Oauth2>>,
     pub retry_attempts: Said<u32>,
     pub timeout: Said<Duration>,
     pub max_in_flight: Said<Option<u32>>,
+    pub answers: DeclaredAnswers,
 }
 
 impl DeclaredWebhook {
@@ -108,9 +112,12 @@ impl DeclaredWebhook {
             headers: Vec::new(),
             signing_secrets: Said::Nothing,
             client_certificate: Said::Nothing,
+            ca_certificate: Said::Nothing,
+            oauth2: Said::Nothing,
             retry_attempts: Said::Nothing,
             timeout: Said::Nothing,
             max_in_flight: Said::Nothing,
+            answers: DeclaredAnswers::NOTHING,
         }
     }
 }

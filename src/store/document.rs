@@ -12,16 +12,22 @@ pub(super) struct Node {
     pub value: Value,
 }
 
-/// What a document can hold. Kinds that the schema never accepts (fractions, dates) keep their name only.
+/// What a document can hold. Kinds that the schema never accepts (dates, huge numbers) keep their name only.
 #[derive(Clone)]
 pub(super) enum Value {
     Nothing,
     Bool(bool),
     Integer(i64),
+    Fraction(f64),
     Text(String),
     Other(&'static str),
     List(Vec<Node>),
     Map(Vec<Entry>),
+}
+
+/// A number with a fraction or an exponent, if it is one that can be calculated with.
+pub(super) fn fraction(number: f64) -> Value {
+    if number.is_finite() { Value::Fraction(number) } else { Value::Other("a huge number") }
 }
 
 /// A key, where it stands, and its value.
@@ -39,6 +45,7 @@ impl Value {
             Value::Nothing => "nothing",
             Value::Bool(_) => "true or false",
             Value::Integer(_) => "a number",
+            Value::Fraction(_) => "a number with a fraction",
             Value::Text(_) => "text",
             Value::Other(kind) => kind,
             Value::List(_) => "a list",

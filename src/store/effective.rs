@@ -1,30 +1,28 @@
 //! From what a store says to what holds: inheritance field by field, with the origin of every value.
 //!
-//! One rule is about safety. URL, headers and signing secrets go together: a campaign with a URL of its own gets
-//! nothing of the organization's headers and secrets, because that would hand its credentials to another host. The
-//! test is `credentials_never_follow_to_another_url`.
+//! One rule is about safety. URL, headers, secrets, certificates and `oauth2` go together: a campaign with a URL of its own
+//! gets none of the organization's, because that would hand its credentials to another host. The test is `credentials_never_follow_to_another_url`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
+    authority::Authority,
     declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
     event_set::EventSet,
     fields::Said,
     identity::Identity,
+    oauth2::Oauth2,
     problem::Problems,
     secrets::SecretText,
-    target::{Target, TargetKey, lane_name},
+    target::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_TIMEOUT, Target, TargetKey, lane_name},
 };
-use crate::delivery::signature::SigningSecret;
-
-/// Retries where neither campaign nor organization says anything.
-const DEFAULT_RETRY_ATTEMPTS: u32 = 5;
-
-/// Timeout where neither campaign nor organization says anything.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::delivery::{
+    rules::{Rules, Statuses},
+    signature::SigningSecret,
+};
 
 /// Where an effective value was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +110,24 @@ pub struct Origins {
     pub signing_secrets: Origin,
     /// Of `client_certificate`; [`Origin::Default`] if there is none.
     pub client_certificate: Origin,
+    /// Of `ca_certificate`; [`Origin::Default`] if there is none.
+    pub ca_certificate: Origin,
+    /// Of `oauth2`; [`Origin::Default`] if there is none.
+    pub oauth2: Origin,
     /// Of `retry_attempts`.
     pub retry_attempts: Origin,
     /// Of `timeout`.
     pub timeout: Origin,
     /// Of `max_in_flight`; [`Origin::Default`] where the service's own limit is all.
     pub max_in_flight: Origin,
+    /// Of `accept`; [`Origin::Default`] if only 2xx means delivered.
+    pub accept: Origin,
+    /// Of `never_retry`; [`Origin::Default`] if no status besides 410 is final.
+    pub never_retry: Origin,
+    /// Of `accept_if`; [`Origin::Default`] if every 2xx means delivered.
+    pub accept_if: Origin,
+    /// Of `keep_refused`.
+    pub keep_refused: Origin,
 }
 
 /// Completes every scope, in the order of the ids. The problems say what is missing; the result is whole only if they hold no
@@ -253,7 +263,29 @@ impl Scope<'_> {
             self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
         let (max_in_flight, max_in_flight_origin) =
             self.choose(&own.max_in_flight, self.parent.map(|parent| &parent.max_in_flight), None);
+        let parents = self.parent.map(|parent| &parent.answers);
+        let (accept, accept_origin) =
+            self.choose(&own.answers.accept, parents.map(|up| &up.accept), Statuses::default());
+        let (never_retry, never_retry_origin) =
+            self.choose(&own.answers.never_retry, parents.map(|up| &up.never_retry), Statuses::default());
+        let (accept_if, accept_if_origin) = self.choose(&own.answers.accept_if, parents.map(|up| &up.accept_if), None);
+        let (keep_refused, keep_refused_origin) =
+            self.choose(&own.answers.keep_refused, parents.map(|up| &up.keep_refused), false);
+        let rules = Rules { accept, never_retry, accept_if, keep_refused };
+        if accept_origin != never_retry_origin {
+            self.require_distinct(own, &rules, problems);
+        }
+        if keep_refused && rules.accept_if.is_none() && own.answers.keep_refused.is_said() {
+            let text = "`keep_refused` has no effect without `accept_if`, because only that refuses deliveries";
+            problems.warning(&own.place, &own.path, text);
+        }
         let endpoint = self.endpoint(own);
+        let authorization = |(name, _): &(HeaderName, HeaderValue)| *name == AUTHORIZATION;
+        let is_own = own.oauth2.is_said() || own.headers.iter().any(authorization);
+        if is_own && endpoint.oauth2.is_some() && endpoint.headers.contains_key(AUTHORIZATION) {
+            let text = "has `oauth2` and an `Authorization` header, which would hold the token; keep one of them";
+            problems.error(&own.place, &own.path, text);
+        }
         let unclear = matches!(own.enabled, Said::Unusable) || self.parent_is_unusable;
         if enabled && !unclear {
             self.require(own, "url", own.url.is_said() || self.parent.is_some_and(|up| up.url.is_said()), problems);
@@ -270,9 +302,12 @@ impl Scope<'_> {
                 headers: endpoint.headers,
                 signing_secrets: endpoint.secrets.iter().filter_map(parse).collect(),
                 client_certificate: endpoint.identity,
+                ca_certificate: endpoint.authority,
+                oauth2: endpoint.oauth2,
                 retry_attempts,
                 timeout,
                 max_in_flight,
+                rules,
                 lane,
             })
         });
@@ -283,9 +318,15 @@ impl Scope<'_> {
             headers: endpoint.header_origins.into(),
             signing_secrets: endpoint.secrets_origin,
             client_certificate: endpoint.identity_origin,
+            ca_certificate: endpoint.authority_origin,
+            oauth2: endpoint.oauth2_origin,
             retry_attempts: retry_origin,
             timeout: timeout_origin,
             max_in_flight: max_in_flight_origin,
+            accept: accept_origin,
+            never_retry: never_retry_origin,
+            accept_if: accept_if_origin,
+            keep_refused: keep_refused_origin,
         };
         Webhook { key, enabled, events, target, origins }
     }
@@ -303,7 +344,7 @@ impl Scope<'_> {
         }
     }
 
-    /// URL, headers, signing secrets and the client certificate: together or not at all.
+    /// URL, headers, secrets, certificates and `oauth2`: together or not at all.
     fn endpoint(&self, own: &DeclaredWebhook) -> Endpoint {
         let mut endpoint = Endpoint::default();
         let lender = if own.url.is_said() { None } else { self.parent };
@@ -312,6 +353,17 @@ impl Scope<'_> {
         }
         endpoint.take(own, self.own_origin());
         endpoint
+    }
+
+    /// A status of one list that is inherited must not be in the other list. Two lists of one block were compared when it was read.
+    fn require_distinct(&self, own: &DeclaredWebhook, rules: &Rules, problems: &mut Problems) {
+        if let Some(status) = rules.accept.shared_with(&rules.never_retry) {
+            let text = format!(
+                "has {status} in `accept` and in `never_retry`, one of them from the organization; \
+                 it means delivered or failed, not both: write both lists here"
+            );
+            problems.error(&own.place, &own.path, text);
+        }
     }
 
     fn require(&self, own: &DeclaredWebhook, key: &str, there: bool, problems: &mut Problems) {
@@ -342,6 +394,10 @@ struct Endpoint {
     secrets_origin: Origin,
     identity: Option<Arc<Identity>>,
     identity_origin: Origin,
+    authority: Option<Arc<Authority>>,
+    authority_origin: Origin,
+    oauth2: Option<Arc<Oauth2>>,
+    oauth2_origin: Origin,
 }
 
 impl Default for Endpoint {
@@ -355,6 +411,10 @@ impl Default for Endpoint {
             secrets_origin: Origin::Default,
             identity: None,
             identity_origin: Origin::Default,
+            authority: None,
+            authority_origin: Origin::Default,
+            oauth2: None,
+            oauth2_origin: Origin::Default,
         }
     }
 }
@@ -370,6 +430,12 @@ impl Endpoint {
         }
         if let Said::Value(identity) = &block.client_certificate {
             (self.identity, self.identity_origin) = (Some(identity.clone()), origin);
+        }
+        if let Said::Value(authority) = &block.ca_certificate {
+            (self.authority, self.authority_origin) = (Some(authority.clone()), origin);
+        }
+        if let Said::Value(oauth2) = &block.oauth2 {
+            (self.oauth2, self.oauth2_origin) = (Some(oauth2.clone()), origin);
         }
         for (name, value) in &block.headers {
             self.header(name, value, origin);

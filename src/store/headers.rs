@@ -1,6 +1,6 @@
 //! The headers of a webhook: which names a store may set, and what a value may be.
 
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use super::{
     document::{KeyPath, Node, Value},
@@ -8,9 +8,11 @@ use super::{
     problem::Problems,
     secrets::{SecretText, Vault},
 };
+use crate::delivery::request;
 
-/// Names that belong to HTTP or to the delivery itself (docs/how-to/receive.md).
-const RESERVED: [&str; 11] = [
+/// Names that belong to HTTP or to the delivery itself (docs/how-to/receive.md). `Content-Type` and `User-Agent` may say more than
+/// Leadhook does by itself, see [`addition`].
+const RESERVED: [&str; 10] = [
     "connection",
     "expect",
     "host",
@@ -21,7 +23,6 @@ const RESERVED: [&str; 11] = [
     "trailers",
     "transfer-encoding",
     "upgrade",
-    "user-agent",
 ];
 
 /// Families of such names.
@@ -67,7 +68,7 @@ pub(super) fn read(
             note_in_clear(&entry.node, &path, vault);
         }
         let Some(secret) = secret(&entry.node, &path, vault, problems) else { continue };
-        match value(&secret) {
+        match value(&secret).and_then(|value| addition(&name, value)) {
             Ok(value) => headers.push((name, value)),
             Err(text) => problems.error(&entry.node.place, &path, text),
         }
@@ -128,10 +129,25 @@ fn name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| "is no header name; letters, digits and - _ . are usual".to_owned())?;
     let reserved = name.as_str();
+    if name == CONTENT_TYPE {
+        return Ok(name);
+    }
     if RESERVED.contains(&reserved) || RESERVED_FAMILIES.iter().any(|family| reserved.starts_with(family)) {
         return Err("is a reserved header: HTTP or Leadhook sets it itself; use a name of your own".to_owned());
     }
     Ok(name)
+}
+
+/// Checks the values of two headers that Leadhook sets itself: some receivers want a charset, and some tell senders apart by a
+/// suffix to `User-Agent`.
+fn addition(name: &HeaderName, value: HeaderValue) -> Result<HeaderValue, String> {
+    if *name == CONTENT_TYPE && !request::is_json_in_utf8(&value) {
+        return Err("must be `application/json; charset=utf-8` or left out: a body is JSON in UTF-8".to_owned());
+    }
+    if *name == USER_AGENT && value.is_empty() {
+        return Err("is empty; write what is to stand behind `leadhook/<version>`, or leave it out".to_owned());
+    }
+    Ok(value)
 }
 
 /// Printable ASCII and tabs: what every HTTP server takes. The value itself is never part of the message.

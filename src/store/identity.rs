@@ -3,18 +3,22 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use jiff::Timestamp;
 use rustls::{
     crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
 
-use super::{document::KeyPath, document::Node, fields::Fields, headers, problem::Problems, secrets::Vault};
+use super::{
+    certificate, document::KeyPath, document::Node, fields::Fields, headers, problem::Problems, secrets::Vault,
+};
 
 /// A certificate with its chain, and its key. Cannot print.
 pub struct Identity {
     key: Arc<CertifiedKey>,
     print: [u8; 32],
+    expiry: Option<Timestamp>,
 }
 
 impl Identity {
@@ -23,11 +27,13 @@ impl Identity {
     /// # Errors
     /// What is wrong with them, without anything of what they hold.
     pub fn parse(certificate: &str, key: &str) -> Result<Identity, &'static str> {
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| "holds a certificate that is no PEM")?;
-        if chain.is_empty() {
-            return Err("holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)");
+        let chain = certificate::read_pem(certificate)?;
+        if chain.first().is_some_and(certificate::excludes_clients) {
+            return Err(
+                "holds a certificate that is not for clients: its extended key usage lacks client authentication",
+            );
         }
+        let expiry = certificate::first_expiry(&chain);
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|_| "holds no private key in PEM, or an encrypted one (`-----BEGIN PRIVATE KEY-----`)")?;
         let mut whole: Vec<u8> = chain.iter().flat_map(|certificate| certificate.to_vec()).collect();
@@ -36,12 +42,17 @@ impl Identity {
         zeroize::Zeroize::zeroize(&mut whole);
         let key = CertifiedKey::from_der(chain, key, &default_provider())
             .map_err(|_| "holds a key of another certificate, or of a kind that is not known")?;
-        Ok(Identity { key: Arc::new(key), print })
+        Ok(Identity { key: Arc::new(key), print, expiry })
     }
 
     /// For TLS.
     pub fn key(&self) -> Arc<CertifiedKey> {
         self.key.clone()
+    }
+
+    /// When the first certificate of the chain is no longer valid.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        self.expiry
     }
 
     /// The same for the same certificate and key, and for no others.

@@ -10,6 +10,9 @@
 //! half of a change. What is read from outside (variables, secret files) is resolved while loading: a running worker
 //! never finds out at an attempt that a secret is missing.
 
+mod answers;
+mod authority;
+mod certificate;
 mod declared;
 mod document;
 mod effective;
@@ -20,6 +23,7 @@ mod headers;
 mod identity;
 mod live;
 mod load;
+mod oauth2;
 mod problem;
 mod resolve;
 mod schema;
@@ -33,6 +37,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use authority::Authority;
 pub use declared::UnselectedEvents;
 pub use effective::{Campaign, CampaignRule, Organization, Origin, Origins, Webhook};
 pub use event_set::EventSet;
@@ -40,6 +45,7 @@ pub use fields::{is_id, nearest};
 pub use identity::Identity;
 pub use live::{LiveStore, ReloadReport, StoreStatus};
 pub use load::load;
+pub use oauth2::Oauth2;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use resolve::{Misplaced, NoTarget, Placed, Resolution, Store, TargetState};
 pub use target::{Target, TargetKey};

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use reqwest::header::HeaderMap;
 use url::Url;
 
-use super::identity::Identity;
-use crate::delivery::signature::SigningSecret;
+use super::{authority::Authority, identity::Identity, oauth2::Oauth2};
+use crate::delivery::{rules::Rules, signature::SigningSecret};
 
 /// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +58,12 @@ impl fmt::Display for TargetKey {
     }
 }
 
+/// Retries where neither campaign nor organization says anything.
+pub(super) const DEFAULT_RETRY_ATTEMPTS: u32 = 5;
+
+/// Timeout where neither campaign nor organization says anything.
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Where a webhook goes: effective values, everything inherited already.
 pub struct Target {
     /// Stable name of this target.
@@ -72,12 +78,18 @@ pub struct Target {
     pub signing_secrets: Vec<SigningSecret>,
     /// Who we are, if the receiver asks.
     pub client_certificate: Option<Arc<Identity>>,
+    /// Who vouches for the receiver; none: the authorities that the worker trusts.
+    pub ca_certificate: Option<Arc<Authority>>,
+    /// Where the worker gets the token for the `Authorization` header.
+    pub oauth2: Option<Arc<Oauth2>>,
     /// Retries after the first attempt, 1 to 10.
     pub retry_attempts: u32,
     /// Whole exchange, 1 to 120 s.
     pub timeout: Duration,
     /// Most attempts in flight that it wants, if it says so, 1 to 1000. The service's own limit applies as well.
     pub max_in_flight: Option<u32>,
+    /// What its answers mean.
+    pub rules: Rules,
     /// The name under which attempts in flight are limited together, `<organization> <origin>`.
     pub lane: Arc<str>,
 }
@@ -88,6 +100,25 @@ pub fn lane_name(organization: &str, url: &Url) -> Arc<str> {
 }
 
 impl Target {
+    /// A target without headers and secrets, and with the defaults of everything else.
+    pub fn plain(key: TargetKey, organization: &str, url: Url) -> Target {
+        Target {
+            key,
+            organization: organization.into(),
+            lane: lane_name(organization, &url),
+            url,
+            headers: HeaderMap::new(),
+            signing_secrets: Vec::new(),
+            client_certificate: None,
+            ca_certificate: None,
+            oauth2: None,
+            retry_attempts: DEFAULT_RETRY_ATTEMPTS,
+            timeout: DEFAULT_TIMEOUT,
+            max_in_flight: None,
+            rules: Rules::default(),
+        }
+    }
+
     /// Scheme, host and port: all of the URL that a table may show, since tokens travel in paths and queries.
     pub fn origin(&self) -> String {
         self.url.origin().ascii_serialization()

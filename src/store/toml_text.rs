@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::{
-    document::{Entry, Node, Value},
+    document::{self, Entry, Node, Value},
     problem::{Place, Problems},
 };
 
@@ -74,7 +74,7 @@ impl<'t> Lines<'t> {
         let value = match value.into_inner() {
             DeValue::String(text) => Value::Text(text.into_owned()),
             DeValue::Integer(number) => integer(&number),
-            DeValue::Float(_) => Value::Other("a number with a fraction"),
+            DeValue::Float(number) => number.as_str().parse().map_or(Value::Other("a number"), document::fraction),
             DeValue::Boolean(truth) => Value::Bool(truth),
             DeValue::Datetime(_) => Value::Other("a date or time"),
             DeValue::Array(values) => Value::List(values.into_iter().map(|value| self.node(value)).collect()),

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use url::Url;
 
 use super::{
+    answers, authority,
     declared::{DeclaredWebhook, DeclaredWebhooks},
-    document::{Entry, Node, Value},
+    document::{Entry, KeyPath, Node, Value},
     event_set::EventSet,
     fields::{Fields, ID_RULE, Said, is_id, listed, nearest},
-    headers, identity,
+    headers, identity, oauth2,
     problem::{Place, Problems},
     secrets::{SecretText, Vault},
 };
@@ -25,7 +26,7 @@ const TIMEOUT: RangeInclusive<u32> = 1..=120;
 const MAX_IN_FLIGHT: RangeInclusive<u32> = 1..=1000;
 
 /// The keys of a webhook.
-pub(super) const KEYS: [&str; 9] = [
+pub(super) const KEYS: [&str; 15] = [
     "enabled",
     "url",
     "events",
@@ -33,8 +34,14 @@ pub(super) const KEYS: [&str; 9] = [
     "retry_attempts",
     "timeout",
     "max_in_flight",
+    "accept",
+    "never_retry",
+    "accept_if",
+    "keep_refused",
     "signing_secrets",
     "client_certificate",
+    "ca_certificate",
+    "oauth2",
 ];
 
 /// Reads the one of `webhook` and `webhooks` that a scope has.
@@ -148,35 +155,45 @@ fn block(
         place,
         path: fields.path.clone(),
         enabled: fields.truth("enabled", problems),
-        url: url(fields, problems),
+        url: url(fields, "url", "put them into an `Authorization` header instead", problems),
         events: events(fields, problems),
         headers: match fields.get("headers") {
             None => Vec::new(),
             Some(entry) => headers::read(&entry.node, &fields.path.key("headers"), vault, problems),
         },
         signing_secrets: signing_secrets(fields, vault, problems),
-        client_certificate: match fields.get("client_certificate") {
-            None => Said::Nothing,
-            Some(entry) => {
-                let path = fields.path.key("client_certificate");
-                let read = identity::read(&entry.node, &path, vault, problems);
-                read.map_or(Said::Unusable, |identity| Said::Value(Arc::new(identity)))
-            }
-        },
+        client_certificate: shared(fields, "client_certificate", identity::read, vault, problems),
+        ca_certificate: shared(fields, "ca_certificate", authority::read, vault, problems),
+        oauth2: shared(fields, "oauth2", oauth2::read, vault, problems),
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
         timeout: fields.seconds("timeout", TIMEOUT, problems),
         max_in_flight,
+        answers: answers::read(fields, problems),
     }
 }
 
-fn url(fields: &Fields<'_>, problems: &mut Problems) -> Said<Url> {
-    match fields.text("url", "an http or https URL", problems) {
+/// Reads a key whose value has parts, and which targets share that inherit it.
+fn shared<T>(
+    fields: &Fields<'_>,
+    key: &str,
+    read: fn(&Node, &KeyPath, &mut Vault<'_>, &mut Problems) -> Option<T>,
+    vault: &mut Vault<'_>,
+    problems: &mut Problems,
+) -> Said<Arc<T>> {
+    let Some(entry) = fields.get(key) else { return Said::Nothing };
+    let value = read(&entry.node, &fields.path.key(key), vault, problems);
+    value.map_or(Said::Unusable, |value| Said::Value(Arc::new(value)))
+}
+
+/// Reads a URL. `instead` says where its credentials belong.
+pub(super) fn url(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems) -> Said<Url> {
+    match fields.text(key, "an http or https URL", problems) {
         Said::Nothing => Said::Nothing,
         Said::Unusable => Said::Unusable,
-        Said::Value((text, place)) => match parse_url(text) {
+        Said::Value((text, place)) => match parse_url(text, instead) {
             Ok(url) => Said::Value(url),
             Err(text) => {
-                problems.error(place, fields.path.key("url"), text);
+                problems.error(place, fields.path.key(key), text);
                 Said::Unusable
             }
         },
@@ -184,11 +201,9 @@ fn url(fields: &Fields<'_>, problems: &mut Problems) -> Said<Url> {
 }
 
 /// What a target's URL may be. The messages never hold the URL: it may carry credentials.
-fn parse_url(text: &str) -> Result<Url, String> {
+fn parse_url(text: &str, instead: &str) -> Result<Url, String> {
     if text.contains("${") {
-        return Err(
-            "contains `${`; variables are allowed in header values and signing secrets only, never in URLs".into()
-        );
+        return Err("contains `${`; variables are allowed in header values and secrets only, never in URLs".into());
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("contains blanks or control characters; write them percent-encoded".into());
@@ -205,7 +220,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
         return Err("names no host; write `https://host/path`".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or password; put them into an `Authorization` header instead".into());
+        return Err(format!("holds a user name or password; {instead}"));
     }
     if url.fragment().is_some() {
         return Err("has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`".into());

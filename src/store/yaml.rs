@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{
-    document::{Entry, KeyPath, Node, Value},
+    document::{self, Entry, KeyPath, Node, Value},
     problem::{Place, Problems},
 };
 
@@ -124,7 +124,7 @@ fn number(text: &str) -> Option<Value> {
         return Some(text.parse().map_or(Value::Other("a huge number"), Value::Integer));
     }
     let fraction = digits.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
-    (fraction && text.parse::<f64>().is_ok()).then_some(Value::Other("a number with a fraction"))
+    if fraction { text.parse().ok().map(document::fraction) } else { None }
 }
 
 /// The tree while it grows.
@@ -250,7 +250,7 @@ fn size(node: &Node) -> usize {
             1 + entries.iter().map(|entry| size(&entry.node) + entry.key.len() / TEXT).sum::<usize>()
         }
         Value::Text(text) => 1 + text.len() / TEXT,
-        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Other(_) => 1,
+        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Fraction(_) | Value::Other(_) => 1,
     }
 }
 
@@ -258,6 +258,8 @@ fn depth(node: &Node) -> usize {
     match &node.value {
         Value::List(nodes) => 1 + nodes.iter().map(depth).max().unwrap_or(0),
         Value::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.node)).max().unwrap_or(0),
-        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Text(_) | Value::Other(_) => 0,
+        Value::Nothing | Value::Bool(_) | Value::Integer(_) | Value::Fraction(_) | Value::Text(_) | Value::Other(_) => {
+            0
+        }
     }
 }

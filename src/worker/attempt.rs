@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     delivery::{
-        outcome::{self, Exchange, Fault, Outcome},
+        outcome::{self, Exchange, FailReason, Fault, Outcome, RetryReason},
         request,
         verdict::{Verdict, verdict},
     },
@@ -38,11 +38,11 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let posting = AssertUnwindSafe(post(context, job, target, number));
     let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {
         error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
-        Exchange::without_answer(Fault::Panic, started.elapsed())
+        Exchange::new(Err(Fault::Panic), started.elapsed())
     });
-    context.metrics.attempt(&exchange);
     let policy = &context.settings.backoff;
-    let outcome = outcome::judge(&exchange, SystemTime::now(), policy.retry_after_maximum);
+    let outcome = outcome::judge(&exchange, &target.rules, SystemTime::now(), policy.retry_after_maximum);
+    context.metrics.attempt(&exchange, outcome.label());
     pass.give_back(fairness::signal(&exchange, &outcome), cause(&exchange, &outcome));
     let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
     log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
@@ -50,6 +50,11 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
     match verdict {
         Verdict::Delivered => Step::Delivered,
+        Verdict::Refused => Step::Refuse {
+            entry: entry("refused", "refused"),
+            keep: target.rules.keep_refused,
+            detail: refusal_detail(number, target),
+        },
         Verdict::Again if exchange.result == Err(Fault::Local) => {
             context.health.set_exhausted();
             Step::Park { reason: Parking::Local, wait: spread(AFTER_LOCAL, fastrand::f64()) }
@@ -59,10 +64,11 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
         Verdict::Failed { reason, last: Some(last) } => Step::Fail {
             entry: Some(entry("failed", last.label())),
             reason,
-            detail: format!("all {number} attempts were made; the last one: {}", last.label()),
+            detail: exhausted_detail(number, last, &exchange),
         },
         Verdict::Failed { reason, last: None } => {
-            Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail: final_detail(number, &exchange) }
+            let detail = final_detail(number, reason, &exchange);
+            Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail }
         }
     }
 }
@@ -70,7 +76,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
 /// Why the attempt did not deliver, if that is the target's doing.
 fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     let reason = match outcome {
-        Outcome::Delivered | Outcome::NotMade => return None,
+        Outcome::Delivered | Outcome::Refused | Outcome::NotMade => return None,
         Outcome::Retry { reason, .. } => reason.label(),
         Outcome::Never(reason) => reason.label(),
     };
@@ -88,12 +94,28 @@ fn spread(least: Duration, draw: f64) -> Duration {
     least.mul_f64(1.0 + 2.0 * draw)
 }
 
-fn final_detail(number: u32, exchange: &Exchange) -> String {
-    match exchange.result {
-        Err(Fault::ForbiddenAddress(refusal) | Fault::ForbiddenName(refusal)) => {
+fn final_detail(number: u32, reason: FailReason, exchange: &Exchange) -> String {
+    match (&exchange.result, reason) {
+        (Err(Fault::ForbiddenAddress(refusal)), _) => {
             format!("final at attempt {number}: the URL leads to {}", refusal.name())
         }
+        (Ok(answer), FailReason::NeverRetry) => {
+            format!("final at attempt {number}: never_retry lists status {}", answer.status)
+        }
         _ => format!("final at attempt {number}"),
+    }
+}
+
+fn exhausted_detail(number: u32, last: RetryReason, exchange: &Exchange) -> String {
+    let last = exchange.detail().unwrap_or_else(|| last.label().to_owned());
+    format!("all {number} attempts were made; the last one: {last}")
+}
+
+/// Names the condition, which is from the store, and nothing of the answer.
+fn refusal_detail(number: u32, target: &Target) -> String {
+    match &target.rules.accept_if {
+        Some(condition) => format!("refused at attempt {number}: the answer does not say {condition}"),
+        None => format!("refused at attempt {number}"),
     }
 }
 
@@ -116,12 +138,13 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
                 circuit: &target.lane,
                 identity: target.client_certificate.as_deref(),
                 timeout: target.timeout,
+                whole_body: target.rules.accept_if.is_some(),
             };
             let exchange = context.poster.post(post, headers, job.body.clone()).await;
             failpoint::hit("job.posted", target.key.as_str());
             exchange
         }
-        Err(_) => Exchange::without_answer(Fault::UnusableTarget, Duration::ZERO),
+        Err(_) => Exchange::new(Err(Fault::UnusableTarget), Duration::ZERO),
     }
 }
 

@@ -149,9 +149,13 @@ fn recheck(settle: Duration) -> Duration {
 /// Puts the successor on the broker, if there is one.
 async fn settle(context: &Context, receipt: &Receipt, job: &Job, step: &Step) -> Recorded {
     match step {
-        Step::Delivered => Recorded::Yes,
+        Step::Delivered | Step::Refuse { keep: false, .. } => Recorded::Yes,
         // Most are delivered: their tasks need no room for this.
-        Step::Retry { .. } | Step::Fail { .. } | Step::Park { .. } | Step::Wait { .. } => {
+        Step::Refuse { keep: true, .. }
+        | Step::Retry { .. }
+        | Step::Fail { .. }
+        | Step::Park { .. }
+        | Step::Wait { .. } => {
             let now = Timestamp::now();
             Box::pin(record(context, receipt, || step.message(context, job, now))).await
         }
@@ -164,6 +168,7 @@ fn report(context: &Context, job: &Job, step: &Step) {
     context.reports.settled(job, step);
     match step {
         Step::Delivered => context.metrics.job_delivered(),
+        Step::Refuse { keep, .. } => context.metrics.job_refused(*keep),
         Step::Retry { reason, .. } => context.metrics.job_retry(reason.label()),
         Step::Fail { reason, .. } => context.metrics.job_failed(reason.label()),
         Step::Park { reason, .. } => context.metrics.job_parked(reason.label()),

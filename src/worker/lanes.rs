@@ -267,18 +267,8 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target {
-            key: TargetKey::new("acme", None, None),
-            organization: "acme".into(),
-            url: "https://crm.acme.example/hooks".parse().unwrap(),
-            headers: Default::default(),
-            signing_secrets: Vec::new(),
-            retry_attempts: 5,
-            timeout: Duration::from_secs(30),
-            max_in_flight: None,
-            client_certificate: None,
-            lane: "acme https://crm.acme.example".into(),
-        }
+        let url = "https://crm.acme.example/hooks".parse().unwrap();
+        Target::plain(TargetKey::new("acme", None, None), "acme", url)
     }
 
     /// As many attempts as a young lane may begin.

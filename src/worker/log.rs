@@ -10,7 +10,10 @@ use super::{
     step::{Parking, Step},
 };
 use crate::{
-    delivery::{outcome::Exchange, verdict::Verdict},
+    delivery::{
+        outcome::{Exchange, FailReason},
+        verdict::Verdict,
+    },
     delivery_log::{Entry, What},
     event::Event,
     job::Job,
@@ -36,6 +39,7 @@ pub(super) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, ver
     }
     let (what, error, reason) = match verdict {
         Verdict::Delivered => (What::Delivered, None, None),
+        Verdict::Refused => (What::Refused, Some(FailReason::Refused.label()), None),
         Verdict::Retry { reason, .. } => (What::Retry, Some(reason.label()), None),
         Verdict::Failed { reason, last: Some(last) } => (What::Failed, Some(last.label()), Some(reason.label())),
         Verdict::Failed { reason, last: None } => (What::Failed, Some(reason.label()), Some(reason.label())),
@@ -49,7 +53,7 @@ pub(super) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, ver
             let wait = SignedDuration::try_from(elapsed + step.rung + step.remaining).unwrap_or(SignedDuration::MAX);
             attempt.at.saturating_add(wait).ok().map(|at| at.as_millisecond())
         }
-        Verdict::Delivered | Verdict::Again | Verdict::Failed { .. } => None,
+        Verdict::Delivered | Verdict::Refused | Verdict::Again | Verdict::Failed { .. } => None,
     };
     let millis = |wait: std::time::Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let store = context.store.current();
@@ -78,6 +82,7 @@ pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
         Step::Park { reason, .. } if job.parked == 0 => (What::Parked, Parking::label(*reason)),
         Step::Fail { entry: Some(_), .. }
         | Step::Delivered
+        | Step::Refuse { .. }
         | Step::Retry { .. }
         | Step::Park { .. }
         | Step::Wait { .. } => {

@@ -6,6 +6,7 @@
 //! | what happens | in the log |
 //! |---|---|
 //! | an attempt that delivered or will be retried, a job deferred, an event without target | a line at DEBUG |
+//! | a delivery was refused | a line at INFO, for one target at most three a minute, the rest at DEBUG |
 //! | a delivery failed | a line at WARN, for one target at most three a minute ([`Allowance`]), the rest at DEBUG |
 //! | a message was rejected | the same, for each reason |
 //! | a target is in trouble, or has recovered | one line each ([`Troubles`]) |
@@ -47,6 +48,7 @@ const LOOKS: u32 = 12;
 /// What was settled since the last summary, and how many lines may still be written.
 pub struct Reports {
     delivered: AtomicU64,
+    refused: AtomicU64,
     retry: AtomicU64,
     failed: AtomicU64,
     deferred: AtomicU64,
@@ -60,6 +62,8 @@ struct Lines {
     /// When the last summary was made.
     summarized: Instant,
     /// By target.
+    refused: Allowance,
+    /// By target.
     failed: Allowance,
     /// By reason.
     rejected: Allowance,
@@ -70,16 +74,17 @@ struct Lines {
 impl Default for Reports {
     fn default() -> Reports {
         let now = Instant::now();
-        let [failed, rejected, queues] = std::array::from_fn(|_| Allowance::new(now));
+        let [refused, failed, rejected, queues] = std::array::from_fn(|_| Allowance::new(now));
         Reports {
             delivered: AtomicU64::default(),
+            refused: AtomicU64::default(),
             retry: AtomicU64::default(),
             failed: AtomicU64::default(),
             deferred: AtomicU64::default(),
             rejected: AtomicU64::default(),
             no_target: AtomicU64::default(),
             in_trouble: AtomicUsize::default(),
-            lines: Mutex::new(Lines { summarized: now, failed, rejected, queues }),
+            lines: Mutex::new(Lines { summarized: now, refused, failed, rejected, queues }),
         }
     }
 }
@@ -105,6 +110,7 @@ pub(super) fn attempted(job: &Job, attempt: u32, exchange: &Exchange, verdict: &
         Verdict::Delivered => say!(debug, job, attempt, outcome = "delivered", status, duration_ms, "delivered"),
         Verdict::Retry { wait, reason } => {
             let (reason, wait_ms) = (reason.label(), millis(*wait));
+            let detail = exchange.detail();
             say!(
                 debug,
                 job,
@@ -112,12 +118,13 @@ pub(super) fn attempted(job: &Job, attempt: u32, exchange: &Exchange, verdict: &
                 outcome = "retry",
                 reason,
                 status,
+                detail,
                 duration_ms,
                 wait_ms,
                 "attempt failed, will retry"
             );
         }
-        Verdict::Failed { .. } | Verdict::Again => {}
+        Verdict::Refused | Verdict::Failed { .. } | Verdict::Again => {}
     }
 }
 
@@ -127,6 +134,35 @@ impl Reports {
         match step {
             Step::Delivered => count(&self.delivered),
             Step::Retry { .. } => count(&self.retry),
+            Step::Refuse { entry, keep, detail } => {
+                count(&self.refused);
+                let (attempt, status, duration_ms, kept) = (entry.attempt, entry.status, entry.ms, *keep);
+                let allowed = self.lines().refused.allows(job.target.as_str(), Instant::now());
+                match allowed {
+                    true => say!(
+                        info,
+                        job,
+                        attempt,
+                        outcome = "refused",
+                        status,
+                        duration_ms,
+                        kept,
+                        detail,
+                        "delivery refused"
+                    ),
+                    false => say!(
+                        debug,
+                        job,
+                        attempt,
+                        outcome = "refused",
+                        status,
+                        duration_ms,
+                        kept,
+                        detail,
+                        "delivery refused"
+                    ),
+                }
+            }
             Step::Fail { entry, reason, detail } => {
                 count(&self.failed);
                 let attempt = entry.as_ref().map_or(job.attempt, |entry| entry.attempt);
@@ -220,21 +256,30 @@ impl Reports {
 
     /// Says what was settled since the last summary, if anything was.
     pub(super) fn summarize(&self, now: Instant) {
-        let [delivered, retry, failed, deferred, rejected, no_target] =
-            [&self.delivered, &self.retry, &self.failed, &self.deferred, &self.rejected, &self.no_target]
-                .map(|counter| counter.swap(0, Relaxed));
+        let [delivered, refused, retry, failed, deferred, rejected, no_target] = [
+            &self.delivered,
+            &self.refused,
+            &self.retry,
+            &self.failed,
+            &self.deferred,
+            &self.rejected,
+            &self.no_target,
+        ]
+        .map(|counter| counter.swap(0, Relaxed));
         let mut lines = self.lines();
         let period_s = now.saturating_duration_since(lines.summarized).as_secs_f64().round() as u64;
         lines.summarized = now;
-        let lines_held_back = lines.failed.take_held_back() + lines.rejected.take_held_back();
+        let lines_held_back =
+            lines.refused.take_held_back() + lines.failed.take_held_back() + lines.rejected.take_held_back();
         drop(lines);
-        if [delivered, retry, failed, deferred, rejected, no_target] == [0; 6] {
+        if [delivered, refused, retry, failed, deferred, rejected, no_target] == [0; 7] {
             return;
         }
         let in_trouble = self.in_trouble.load(Relaxed);
         info!(
             period_s,
             delivered,
+            refused,
             retry,
             failed,
             deferred,

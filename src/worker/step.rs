@@ -18,8 +18,17 @@ use crate::{
 /// Decided once for a copy of a job; kept in memory until the broker has it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// 2xx: nothing more to do.
+    /// The receiver has the lead: nothing more to do.
     Delivered,
+    /// The receiver does not take the lead: nothing more to do, unless refused jobs are kept.
+    Refuse {
+        /// The attempt.
+        entry: HistoryEntry,
+        /// Whether it goes to the failed queue.
+        keep: bool,
+        /// In words, for support.
+        detail: String,
+    },
     /// One attempt spent, another after `wait`.
     Retry {
         /// The attempt.
@@ -85,6 +94,7 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::Delivered => "delivered",
+            Step::Refuse { .. } => "refuse",
             Step::Retry { .. } => "retry",
             Step::Fail { .. } => "fail",
             Step::Park { .. } => "park",
@@ -95,7 +105,11 @@ impl Step {
     /// The message to be confirmed before the input is acked; none when there is nothing more to do.
     pub fn message(&self, context: &Context, job: &Job, now: Timestamp) -> Option<Outgoing> {
         match self {
-            Step::Delivered => None,
+            Step::Delivered | Step::Refuse { keep: false, .. } => None,
+            Step::Refuse { entry, keep: true, detail } => {
+                let job = job.attempted(entry.clone());
+                Some(job.to_failed(&context.plan.names().failed, FailReason::Refused, detail, now))
+            }
             Step::Retry { entry, wait, .. } => Some(delayed(context, job.attempted(entry.clone()), *wait, None, now)),
             Step::Park { reason, wait } => Some(parked(context, job, *reason, *wait, now)),
             Step::Wait { remaining } => Some(delayed(context, job.clone(), *remaining, job.due, now)),

@@ -14,6 +14,7 @@ mod hostile; // receivers that mean harm
 mod logging; // what the worker says in its log, and how often
 mod marked; // secrets and lead data in everything that comes out
 mod messages; // bad input, invocation by invocation
+mod outcome_rules; // what an answer means is the target's to say
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver

@@ -26,17 +26,23 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 fn entry() -> impl Strategy<Value = HistoryEntry> {
-    (time(), any::<(u32, u64)>(), ".{0,12}", prop::option::of(any::<u16>()), prop::option::of(".{0,40}")).prop_map(
-        |(at, (attempt, ms), reason, status, snippet)| HistoryEntry {
+    (
+        time(),
+        any::<(u32, u64)>(),
+        ".{0,12}",
+        prop::option::of(any::<u16>()),
+        [(); 2].map(|()| prop::option::of(".{0,40}")),
+    )
+        .prop_map(|(at, (attempt, ms), reason, status, [detail, snippet])| HistoryEntry {
             at,
             attempt,
             outcome: "retry".to_owned(),
             reason,
             status,
             ms,
+            detail,
             snippet,
-        },
-    )
+        })
 }
 
 fn job() -> impl Strategy<Value = Job> {

@@ -1,4 +1,4 @@
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use super::*;
 use crate::store;
@@ -42,7 +42,7 @@ fn check(
     store: Option<Result<&Store, &Problems>>,
     json: bool,
 ) -> (String, Exit) {
-    let report = report(settings, store, false);
+    let report = report(settings, store, false, Timestamp::now());
     let text = if json { serde_json::to_string(&report).unwrap() } else { report.text(Terminal::plain()) };
     (text, report.exit())
 }
@@ -81,7 +81,11 @@ notes
     let warnings: Vec<_> = text.lines().skip(1).take_while(is_warning).collect();
     let listed = "store.yaml:11:17: organizations.acme.campaigns.listed: the campaign's webhook settings have";
     assert!(warnings.iter().any(|warning| warning.contains(listed)), "{text}");
-    assert_eq!(report(Ok(&defaults()), Some(Ok(&store)), true).exit(), Exit::Findings, "with --strict");
+    assert_eq!(
+        report(Ok(&defaults()), Some(Ok(&store)), true, Timestamp::now()).exit(),
+        Exit::Findings,
+        "with --strict"
+    );
 }
 
 #[test]
@@ -153,4 +157,44 @@ fn settings_and_store_must_fit() {
     let (text, exit) = check(Ok(&settings), Some(Ok(&store)), false);
     assert_eq!(exit, Exit::Usage);
     assert!(text.contains("shutdown.grace"), "{text}");
+}
+
+/// A certificate and its key in PEM, as text of a store, valid to the end of that day of December 2026.
+fn pem(day: u8) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2026, 12, day);
+    let quoted = |text: String| serde_json::to_string(&text).unwrap();
+    (quoted(parameters.self_signed(&key).unwrap().pem()), quoted(key.serialize_pem()))
+}
+
+#[test]
+fn certificates_that_end_soon_are_warned_of_once_each() {
+    let ((ours, key), (soon, _), (later, _)) = (pem(1), pem(31), pem(31));
+    let yaml = format!(
+        "organizations:\n  acme:\n    webhook:\n      url: https://a.example\n      events: \"*\"\n      client_certificate: {{ certificate: \
+         {ours}, key: {key} }}\n      ca_certificate: {soon}\n    campaigns:\n      same: {{ override: true, webhook: {{ timeout: 5 }} }}\n      \
+         off: {{ override: true, webhook: {{ enabled: false, url: https://b.example, ca_certificate: {later} }} }}\n"
+    );
+    let store = load(&yaml).unwrap_or_else(|problems| panic!("{problems}"));
+    let warned = |now: &str| expiring(&store, now.parse().unwrap());
+    assert!(warned("2026-10-30T00:00:00Z").is_empty());
+    assert_eq!(
+        warned("2026-12-06T12:00:00Z"),
+        [
+            "target acme: client_certificate expired on 2026-12-01; replace it",
+            "target acme: ca_certificate expires on 2026-12-31, in 24 days; replace it"
+        ]
+    );
+    let report = report(Ok(&defaults()), Some(Ok(&store)), true, "2026-12-06T12:00:00Z".parse().unwrap());
+    assert_eq!((report.exit(), report.failing_targets), (Exit::Findings, 0));
+}
+
+#[test]
+fn the_url_that_gives_tokens_is_judged_as_the_other_is() {
+    let yaml = "organizations: { acme: { webhook: { url: 'https://a.example', events: '*', oauth2: { token_url: \
+                'http://b.example/token', client_id: leads, client_secret: s3cret } } } }";
+    let store = load(yaml).unwrap();
+    let text = check(Ok(&defaults()), Some(Ok(&store)), false).0;
+    assert!(text.contains("target acme: oauth2.token_url begins with http://, and egress.plain_http is off"), "{text}");
 }

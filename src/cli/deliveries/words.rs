@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use crate::{
     cli::{output::Tone, readable},
     delivery_log::{Entry, What},
+    job::HistoryEntry,
 };
 
 /// The state of a delivery.
 pub(crate) fn state(what: What) -> &'static str {
     match what {
         What::Delivered => "delivered",
+        What::Refused => "refused",
         What::Retry => "retrying",
         What::Failed => "failed",
         What::Parked => "parked",
@@ -29,7 +31,7 @@ pub(crate) fn tone(what: What) -> Tone {
     match what {
         What::Delivered => Tone::Good,
         What::Failed | What::Rejected => Tone::Bad,
-        What::Retry | What::Parked | What::Discarded => Tone::Warning,
+        What::Refused | What::Retry | What::Parked | What::Discarded => Tone::Warning,
         What::NoTarget | What::Replayed | What::Requeued | What::Revealed | What::Unknown => Tone::Quiet,
     }
 }
@@ -51,6 +53,11 @@ pub(crate) fn result(status: Option<u16>, error: Option<&str>) -> String {
         (None, Some(error)) => error.to_owned(),
         (None, None) => "-".to_owned(),
     }
+}
+
+/// The same for an attempt of a job's history, with its detail: `301 redirect to https://www.example.com`.
+pub(crate) fn result_of(attempt: &HistoryEntry) -> String {
+    result(attempt.status, Some(attempt.detail.as_deref().unwrap_or(&attempt.reason)))
 }
 
 /// More about a record: when the next attempt is due, why it ended, who did it.

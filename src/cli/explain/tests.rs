@@ -17,6 +17,7 @@ organizations:
       own: { override: true, webhook: { url: "https://own.example/in", events: [lead.delivered], timeout: 10 } }
       more: { override: true, webhook: { headers: { X-Source: campaign } } }
       drop: { override: true, unselected_events: drop, webhook: { url: "https://own.example/in", events: [lead.queued] } }
+      ruled: { override: true, webhook: { accept: [409], never_retry: [422, 400], accept_if: { json: /success, equals: true } } }
       silent: { override: true, webhook: { enabled: false } }
   quiet:
     webhook: { enabled: false, events: [lead.delivered] }
@@ -69,8 +70,21 @@ target acme/own
 note: beside the override of campaign own, the organization's target acme still applies for lead.failed; \
 `unselected_events: drop` in the campaign turns that off
 
-note: acme/own has its own URL, so it inherits none of the organization's headers and signing secrets";
+note: acme/own has its own URL, so it inherits none of the organization's headers, secrets and certificates";
     assert_eq!(ask("own", None, Some(EventKind::Delivered)), (expected.to_owned(), Exit::Ok));
+}
+
+#[test]
+fn rules_about_answers_are_shown_with_their_origin() {
+    let text = ask("ruled", None, Some(EventKind::Delivered)).0;
+    for row in [
+        "  accept           409                                   from the campaign",
+        "  never_retry      400, 422                              from the campaign",
+        "  accept_if        /success = true                       from the campaign",
+    ] {
+        assert!(text.contains(row), "{text}");
+    }
+    assert!(!text.contains("keep_refused"), "{text}");
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn history(job: &Job, terminal: Terminal) -> String {
             Cell::text(clock(entry.at)),
             Cell::number(entry.attempt),
             Cell::number(human_duration(std::time::Duration::from_millis(entry.ms))),
-            Cell::text(words::result(entry.status, Some(&entry.reason))),
+            Cell::text(words::result_of(entry)),
             Cell::text(&entry.outcome),
             Cell::text(entry.snippet.as_deref().unwrap_or("-")),
         ]);

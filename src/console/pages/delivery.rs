@@ -56,7 +56,8 @@ fn timeline(story: &Story) -> Markup {
 }
 
 fn entry_of_timeline(writer: &str, entry: &Entry<'static>) -> Markup {
-    let tried = matches!(entry.what, What::Delivered | What::Retry | What::Failed) && entry.attempt.is_some();
+    let tried =
+        matches!(entry.what, What::Delivered | What::Refused | What::Retry | What::Failed) && entry.attempt.is_some();
     let note = words::note_of(entry);
     html! {
         li {

@@ -80,7 +80,7 @@ fn attempts(job: &Job, revealed: bool) -> Markup {
                         @for entry in entries {
                             tr {
                                 td.nowrap { (clock(entry.at)) } td.number { (entry.attempt) }
-                                td.nowrap { (words::result(entry.status, Some(&entry.reason))) }
+                                td.nowrap { (words::result_of(entry)) }
                                 td.number.nowrap { (human_duration(Duration::from_millis(entry.ms))) }
                                 td {
                                     @match &entry.snippet {

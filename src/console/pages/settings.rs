@@ -71,18 +71,7 @@ fn goes(event: &EventAnswer) -> Markup {
 }
 
 fn one(target: &TargetAnswer) -> Markup {
-    let mut rows = vec![
-        ("url", target.url.value.clone(), target.url.origin),
-        ("events", target.events.value.join(", "), target.events.origin),
-        ("retry_attempts", target.retry_attempts.value.to_string(), target.retry_attempts.origin),
-        ("timeout", format!("{} s", target.timeout_seconds.value), target.timeout_seconds.origin),
-        ("max_in_flight", target.max_in_flight.value.to_string(), target.max_in_flight.origin),
-        ("signing_secrets", target.signing_secrets.value.to_string(), target.signing_secrets.origin),
-    ];
-    if target.client_certificate.value {
-        rows.push(("client certificate", "yes".to_owned(), target.client_certificate.origin));
-    }
-    rows.extend(target.headers.iter().map(|(name, origin)| ("header", format!("{name}: (hidden)"), *origin)));
+    let rows = target.rows();
     let waits: Vec<_> = target.schedule.waits.iter().map(|wait| human(wait.nominal)).collect();
     html! {
         h2 { "Target " (target.key) }

@@ -50,6 +50,7 @@ fn evil_job() -> Job {
         reason: own(),
         status: Some(500),
         ms: 12,
+        detail: None,
         snippet: Some(own()),
     });
     let body = serde_json::json!({ "event": EVIL, "leadId": EVIL, "data": { EVIL: EVIL } }).to_string();
@@ -179,6 +180,7 @@ fn the_data_of_a_lead_is_masked_until_asked_for() {
         reason,
         status: Some(500),
         ms: 1,
+        detail: None,
         snippet,
     });
     let record =

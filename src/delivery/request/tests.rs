@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 use crate::{delivery::signature::SigningSecret, store::TargetKey};
 
@@ -7,17 +5,11 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn target(headers: &[(&'static str, &'static str)], secrets: &[&str]) -> Target {
     let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let url = "https://crm.acme.example/hooks".parse().unwrap();
     Target {
-        key: TargetKey::new("acme", None, None),
-        organization: "acme".into(),
-        url: "https://crm.acme.example/hooks".parse().unwrap(),
         headers: headers.collect(),
         signing_secrets: secrets.iter().map(|secret| SigningSecret::parse(secret).unwrap()).collect(),
-        retry_attempts: 5,
-        timeout: Duration::from_secs(30),
-        max_in_flight: None,
-        client_certificate: None,
-        lane: "acme https://abc.example".into(),
+        ..Target::plain(TargetKey::new("acme", None, None), "acme", url)
     }
 }
 
@@ -78,7 +70,6 @@ fn a_target_cannot_overwrite_what_is_ours() {
             ("webhook-timestamp", "0"),
             ("webhook-signature", "v1,forged"),
             ("leadhook-attempt", "9"),
-            ("user-agent", "forged"),
             ("content-type", "text/plain"),
             ("traceparent", "forged"),
         ],
@@ -90,6 +81,36 @@ fn a_target_cannot_overwrite_what_is_ours() {
     assert_eq!(headers[CONTENT_TYPE], "application/json");
     assert!(!headers.contains_key(WEBHOOK_SIGNATURE));
     assert!(!texts(&headers).iter().any(|(_, value)| value.contains("forged")));
+}
+
+#[test]
+fn a_target_adds_a_charset_and_a_suffix_to_what_is_ours() {
+    let target = target(&[("content-type", "application/json; charset=UTF-8"), ("user-agent", "acme-leads/1")], &[]);
+    let headers = headers(&request(&target)).unwrap();
+    assert_eq!(headers[CONTENT_TYPE], "application/json; charset=UTF-8");
+    assert_eq!(headers[USER_AGENT], format!("{AGENT} acme-leads/1"));
+}
+
+#[test]
+fn a_content_type_is_json_in_utf8() {
+    let is = |text| is_json_in_utf8(&HeaderValue::from_static(text));
+    for right in
+        ["application/json; charset=utf-8", "application/json;charset=UTF-8", "Application/JSON ; Charset=\"utf-8\""]
+    {
+        assert!(is(right), "{right}");
+    }
+    for wrong in [
+        "application/json",
+        "application/json;",
+        "application/json; charset=iso-8859-1",
+        "application/json; charset=utf-8; profile=x",
+        "application/vnd.api+json; charset=utf-8",
+        "text/plain; charset=utf-8",
+        "application/json, text/plain; charset=utf-8",
+        "application/json; version=1",
+    ] {
+        assert!(!is(wrong), "{wrong}");
+    }
 }
 
 #[test]

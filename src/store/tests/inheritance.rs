@@ -193,6 +193,65 @@ fn every_value_remembers_where_it_was_said() {
 }
 
 #[test]
+fn rules_about_answers_are_inherited_one_by_one_whatever_the_url() {
+    let yaml = r#"
+organizations:
+  acme:
+    webhook:
+      url: https://acme.example/in
+      events: "*"
+      accept: [409, 302]
+      never_retry: [422]
+      accept_if: { json: /success, equals: true }
+    campaigns:
+      all: { override: true, webhook: { url: "https://b.example" } }
+      own: { override: true, webhook: { accept: [], never_retry: [404, 400], accept_if: { json: "", equals: 0.5 }, keep_refused: true } }
+      off: { override: true, webhook: { accept_if: false } }
+  bare:
+    webhook: { url: "https://bare.example/in", events: "*", accept_if: { json: /error, equals: null } }
+"#;
+    let toml = r#"
+[organizations.acme.webhook]
+url = "https://acme.example/in"
+events = "*"
+accept = [409, 302]
+never_retry = [422]
+accept_if = { json = "/success", equals = true }
+[organizations.acme.campaigns]
+all = { override = true, webhook = { url = "https://b.example" } }
+off = { override = true, webhook = { accept_if = false } }
+[organizations.acme.campaigns.own]
+override = true
+webhook = { accept = [], never_retry = [404, 400], accept_if = { json = "", equals = 0.5 }, keep_refused = true }
+[organizations.bare.webhook]
+url = "https://bare.example/in"
+events = "*"
+accept_if = { json = "/error", equals = "none" }
+"#;
+    for (format, store) in both(yaml, toml) {
+        let rules = |campaign: &str| {
+            let target = target(&store, campaign, "acme");
+            let accept_if = target.rules.accept_if.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!(
+                "{} | {} | {accept_if} | {}",
+                target.rules.accept, target.rules.never_retry, target.rules.keep_refused
+            )
+        };
+        assert_eq!(rules("unlisted"), "302, 409 | 422 | /success = true | false", "{format}");
+        assert_eq!(rules("all"), "302, 409 | 422 | /success = true | false", "{format}");
+        assert_eq!(rules("own"), "none | 400, 404 |  = 0.5 | true", "{format}");
+        assert_eq!(rules("off"), "302, 409 | 422 |  | false", "{format}");
+        let bare = target(&store, "unlisted", "bare").rules.accept_if.clone().unwrap();
+        assert_eq!(bare.equals, if format == "YAML" { serde_json::Value::Null } else { "none".into() });
+        let own = &store.webhooks().find(|webhook| webhook.key.as_str() == "acme/own").unwrap().origins;
+        assert_eq!([own.accept, own.never_retry, own.accept_if, own.keep_refused], [Origin::Campaign; 4], "{format}");
+        let all = &store.webhooks().find(|webhook| webhook.key.as_str() == "acme/all").unwrap().origins;
+        let inherited = [Origin::Organization, Origin::Organization, Origin::Organization, Origin::Default];
+        assert_eq!([all.accept, all.never_retry, all.accept_if, all.keep_refused], inherited, "{format}");
+    }
+}
+
+#[test]
 fn nothing_prints_secrets() {
     let store = load_files(&[("store.yaml", YAML)]).unwrap();
     let printed = format!("{store:?} {:?} {:?}", store.organizations().collect::<Vec<_>>(), store.warnings());

@@ -21,14 +21,32 @@ const OTHER_KEYS: &[Line] = &[
     ("max_in_flight: 0", "max_in_flight = 0", "6:22", "4:17", "max_in_flight: is 0, but must be a whole number of attempts from 1 to 1000"),
     ("max_in_flight: 1001", "max_in_flight = 1001", "6:22", "4:17", "max_in_flight: is 1001, but must be a whole number of attempts from 1 to 1000"),
     ("max_in_flight: few", r#"max_in_flight = "few""#, "6:22", "4:17", "max_in_flight: is text, but must be a whole number of attempts from 1 to 1000"),
+    ("accept: 409", "accept = 409", "6:15", "4:10", "accept: is a number, but must be a list of statuses such as [409, 422]"),
+    ("accept: [conflict]", r#"accept = ["conflict"]"#, "6:16", "4:11", "accept[0]: is text, but must be a status from 300 to 599"),
+    ("accept: [100]", "accept = [100]", "6:16", "4:11", "accept[0]: is 100, but must be a status from 300 to 599"),
+    ("accept: [600]", "accept = [600]", "6:16", "4:11", "accept[0]: is 600, but must be a status from 300 to 599"),
+    ("accept: [409, 201]", "accept = [409, 201]", "6:21", "4:16", "accept[1]: is 201, but every 2xx means delivered anyway; leave it out"),
+    ("accept: [409, 409]", "accept = [409, 409]", "6:21", "4:16", "accept[1]: lists 409 a second time"),
+    ("never_retry: 404", "never_retry = 404", "6:20", "4:15", "never_retry: is a number, but must be a list of statuses such as [409, 422]"),
+    ("never_retry: [404, 200]", "never_retry = [404, 200]", "6:26", "4:21", "never_retry[1]: is 200, but a 2xx is never retried; `accept_if` judges a 2xx by its body"),
+    ("accept_if: true", "accept_if = true", "6:18", "4:13", "accept_if: is true or false, but must be a map such as { json: /success, equals: true }, or `false` for no condition"),
+    ("accept_if: { json: /success }", r#"accept_if = { json = "/success" }"#, "6:18", "4:13", "accept_if: lacks `equals`, the value that means delivered"),
+    ("accept_if: { equals: true }", "accept_if = { equals = true }", "6:18", "4:13", "accept_if: lacks `json`, a JSON Pointer such as /success"),
+    ("accept_if: { json: $.success, equals: true }", r#"accept_if = { json = "$.success", equals = true }"#, "6:26", "4:22", "accept_if.json: is not a JSON Pointer (RFC 6901); write /success, or /results/0/status for a value deeper down"),
+    ("accept_if: { json: /success, equals: [true] }", r#"accept_if = { json = "/success", equals = [true] }"#, "6:44", "4:43", "accept_if.equals: is a list, but must be text, a number, `true`, `false` or `null`"),
+    ("accept_if: { json: /a, equals: 1e999 }", r#"accept_if = { json = "/a", equals = 1e999 }"#, "6:38", "4:37", "accept_if.equals: is a huge number, but must be text, a number, `true`, `false` or `null`"),
+    ("accept_if: { json: /success, equal: true, equals: true }", r#"accept_if = { json = "/success", equal = true, equals = true }"#, "6:36", "4:34", "accept_if.equal: is an unknown key; did you mean `equals`?"),
+    ("keep_refused: yes", r#"keep_refused = "yes""#, "6:21", "4:16", "keep_refused: is text, but must be `true` or `false` (without quotes)"),
     ("max_inflight: 3", "max_inflight = 3", "6:7", "4:1", "max_inflight: is an unknown key; did you mean `max_in_flight`?"),
     ("retryAttempts: 3", "retryAttempts = 3", "6:7", "4:1", "retryAttempts: is an unknown key; did you mean `retry_attempts`?"),
     ("time_out: 3", "time_out = 3", "6:7", "4:1", "time_out: is an unknown key; did you mean `timeout`?"),
-    ("zzz: 3", "zzz = 3", "6:7", "4:1", "zzz: is an unknown key; known keys here are `enabled`, `url`, `events`, `headers`, `retry_attempts`, `timeout`, `max_in_flight`, `signing_secrets` and `client_certificate`"),
+    ("zzz: 3", "zzz = 3", "6:7", "4:1", "zzz: is an unknown key; known keys here are `enabled`, `url`, `events`, `headers`, `retry_attempts`, `timeout`, `max_in_flight`, `accept`, `never_retry`, `accept_if`, `keep_refused`, `signing_secrets`, `client_certificate`, `ca_certificate` and `oauth2`"),
     ("name: crm", r#"name = "crm""#, "6:7", "4:1", "name: is an unknown key; only the targets of a `webhooks` list have names"),
     ("headers: [a]", r#"headers = ["a"]"#, "6:16", "4:11", "headers: is a list, but must be a map of keys"),
     ("headers: { Host: x }", r#"headers = { Host = "x" }"#, "6:18", "4:13", "headers.Host: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
-    ("headers: { Content-Type: x }", r#"headers = { Content-Type = "x" }"#, "6:18", "4:13", "headers.Content-Type: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    ("headers: { Content-Type: x }", r#"headers = { Content-Type = "x" }"#, "6:32", "4:28", "headers.Content-Type: must be `application/json; charset=utf-8` or left out: a body is JSON in UTF-8"),
+    ("headers: { Content-Length: x }", r#"headers = { Content-Length = "x" }"#, "6:18", "4:13", "headers.Content-Length: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
+    (r#"headers: { User-Agent: "" }"#, r#"headers = { User-Agent = "" }"#, "6:30", "4:26", "headers.User-Agent: is empty; write what is to stand behind `leadhook/<version>`, or leave it out"),
     ("headers: { webhook-id: x }", r#"headers = { webhook-id = "x" }"#, "6:18", "4:13", "headers.webhook-id: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
     ("headers: { Leadhook-Attempt: x }", r#"headers = { Leadhook-Attempt = "x" }"#, "6:18", "4:13", "headers.Leadhook-Attempt: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
     ("headers: { Proxy-Authorization: x }", r#"headers = { Proxy-Authorization = "x" }"#, "6:18", "4:13", "headers.Proxy-Authorization: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
@@ -55,7 +73,7 @@ const URL_OR_EVENTS: &[Line] = &[
     (r#"url: "https://""#, r#"url = "https://""#, "5:12", "3:7", "url: is no URL: empty host; write `https://host/path`"),
     (r#"url: "https://user:pw@a.example""#, r#"url = "https://user:pw@a.example""#, "5:12", "3:7", "url: holds a user name or password; put them into an `Authorization` header instead"),
     (r#"url: "https://a.example/in#top""#, r#"url = "https://a.example/in#top""#, "5:12", "3:7", "url: has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`"),
-    (r#"url: "https://a.example/${WEBHOOK_TOKEN}""#, r#"url = "https://a.example/${WEBHOOK_TOKEN}""#, "5:12", "3:7", "url: contains `${`; variables are allowed in header values and signing secrets only, never in URLs"),
+    (r#"url: "https://a.example/${WEBHOOK_TOKEN}""#, r#"url = "https://a.example/${WEBHOOK_TOKEN}""#, "5:12", "3:7", "url: contains `${`; variables are allowed in header values and secrets only, never in URLs"),
     (r#"url: "https://a.example/a b""#, r#"url = "https://a.example/a b""#, "5:12", "3:7", "url: contains blanks or control characters; write them percent-encoded"),
     (r#"url: "https://a.example:99999/""#, r#"url = "https://a.example:99999/""#, "5:12", "3:7", "url: is no URL: invalid port number; write `https://host/path`"),
     (r#"url: "mailto:a@b.example""#, r#"url = "mailto:a@b.example""#, "5:12", "3:7", "url: has another scheme, but must begin with `https://` or `http://`"),
@@ -99,6 +117,20 @@ fn check((yaml, toml, yaml_place, toml_place, problem): &Line, good: &[&str]) {
         let expected = format!("s.toml:{toml_place}: organizations.acme.webhook.{problem}");
         assert_eq!(broken(&[("s.toml", &text)]), [expected], "{text}");
     }
+}
+
+#[test]
+fn a_status_means_delivered_or_failed_and_not_both() {
+    let text = "organizations:\n  acme:\n    webhook:\n      url: https://a.example\n      events: \"*\"\n      accept: [409]\n";
+    let [problem] = broken(&[("s.yaml", &format!("{text}      never_retry: [404, 409]\n"))]).try_into().unwrap();
+    let of_one = "s.yaml:7:26: organizations.acme.webhook.never_retry[1]: is 409, which `accept` lists too; \
+                  it means delivered or failed, not both";
+    assert_eq!(problem, of_one);
+    let campaign = "    campaigns:\n      ABC: { override: true, webhook: { never_retry: [404, 409] } }\n";
+    let [problem] = broken(&[("s.yaml", &format!("{text}{campaign}"))]).try_into().unwrap();
+    let of_two = "s.yaml:8:30: organizations.acme.campaigns.ABC.webhook: has 409 in `accept` and in `never_retry`, one of them \
+                  from the organization; it means delivered or failed, not both: write both lists here";
+    assert_eq!(problem, of_two);
 }
 
 #[test]
@@ -204,6 +236,7 @@ organizations:
       ABC: { webhook: { timeout: 5 } }
       DEF: { override: false, unselected_events: drop }
       GHI: { override: true }
+      JKL: { override: true, webhook: { keep_refused: true } }
 "#;
     let store = load_files(&[("s.yaml", yaml)]).unwrap();
     assert!(!store.warnings().has_errors());
@@ -216,6 +249,8 @@ organizations:
              `override: true`",
             "s.yaml:8:7: organizations.acme.campaigns.GHI: `override: true` without a `webhook` takes every \
              value from the organization, but counts as enabled by itself",
+            "s.yaml:9:30: organizations.acme.campaigns.JKL.webhook: `keep_refused` has no effect without `accept_if`, \
+             because only that refuses deliveries",
         ]
     );
 }

@@ -176,6 +176,145 @@ fn client_certificates_are_checked_when_the_store_is_loaded_and_stay_with_their_
 }
 
 #[test]
+fn a_client_certificate_that_is_for_servers_only_is_refused() {
+    use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+    for (purposes, refused) in
+        [(vec![], false), (vec![ServerAuth], true), (vec![ServerAuth, ClientAuth], false), (vec![Any], false)]
+    {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.extended_key_usages = purposes.clone();
+        let certificate = parameters.self_signed(&key).unwrap().pem();
+        let identity = crate::store::Identity::parse(&certificate, &key.serialize_pem());
+        let expected =
+            "holds a certificate that is not for clients: its extended key usage lacks client authentication";
+        assert_eq!(identity.err(), refused.then_some(expected), "{purposes:?}");
+    }
+}
+
+/// A store whose organization says `more`, with a campaign of the same URL and one of another.
+fn load_with(more: &str, campaign: &str, secrets: &Path) -> Result<Store, String> {
+    let yaml = format!(
+        "organizations:\n  acme:\n    webhook:\n      url: https://a.example\n      events: \"*\"\n      {more}\n    campaigns:\n      \
+         same: {{ override: true, webhook: {{ {campaign} }} }}\n      other: {{ override: true, webhook: {{ url: https://b.example }} }}\n"
+    );
+    let directory = directory(&[("s.yaml", yaml.as_str())]);
+    let loaded = load::attempt(directory.path(), &settings(Some(secrets.to_owned())), ENVIRONMENT).result;
+    loaded.map_err(|problems| lines(&problems).join("\n"))
+}
+
+fn target(store: &Store, campaign: &str) -> std::sync::Arc<crate::store::Target> {
+    match store.resolve(campaign, Some("acme"), EventKind::Delivered) {
+        Resolution::Targets(targets) => targets[0].clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_authority_of_a_target_is_checked_and_stays_with_its_url() {
+    let ((one, key, _), (other, ..)) = (pems(), pems());
+    let secrets = tempfile::tempdir().unwrap();
+    let not_x509 = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+    let files = [
+        ("one.pem", one.clone()),
+        ("two.pem", format!("{one}{other}")),
+        ("key.pem", key.clone()),
+        ("odd.pem", not_x509),
+    ];
+    for (name, text) in &files {
+        fs::write(secrets.path().join(name), text).unwrap();
+    }
+    let load = |ca: &str| load_with(&format!("ca_certificate: {ca}"), "timeout: 5", secrets.path());
+    let print = |store: &Store, campaign| target(store, campaign).ca_certificate.as_ref().map(|it| it.print());
+    let (by_file, two) = (load("{ file: one.pem }").unwrap(), load("{ file: two.pem }").unwrap());
+    let by_text = load(&serde_json::to_string(&one).unwrap()).unwrap();
+    assert_eq!(target(&two, "unlisted").ca_certificate.as_ref().unwrap().certificates().len(), 2);
+    assert_eq!(print(&by_file, "unlisted"), print(&by_text, "unlisted"));
+    assert_ne!(print(&by_file, "unlisted"), print(&two, "unlisted"));
+    assert_eq!(print(&by_file, "same"), print(&by_file, "unlisted"));
+    assert_eq!(print(&by_file, "other"), None, "it must not follow to another URL");
+    for (wrong, said) in [
+        ("{ file: key.pem }", "holds a private key; only certificates belong here"),
+        ("{ file: odd.pem }", "holds a certificate that is not X.509"),
+        ("one.pem", "holds no certificate in PEM"),
+        ("{ file: ../one.pem }", "without `..`"),
+        ("[one.pem]", "is a list, but must be a text (in quotes) or `{ file: NAME }`"),
+    ] {
+        let problem = load(wrong).err().unwrap();
+        assert!(problem.starts_with("s.yaml:6:") && problem.contains("webhook.ca_certificate"), "{problem}");
+        assert!(problem.contains(said), "{wrong}: {problem}");
+        assert!(!problem.contains(key.lines().nth(1).unwrap()), "{problem}");
+    }
+}
+
+#[test]
+fn oauth2_is_checked_and_stays_with_its_url() {
+    let secrets = directory(&[("client-secret", "f1le\n")]);
+    let good = "token_url: https://login.a.example/token?k=qu3ry, client_id: leads, client_secret: '${WEBHOOK_TOKEN}'";
+    let load = |oauth2: &str, campaign: &str| load_with(&format!("oauth2: {{ {oauth2} }}"), campaign, secrets.path());
+    let store = load(&format!("{good}, scope: 'leads.write leads.read'"), "timeout: 5").unwrap();
+    let target = |campaign| target(&store, campaign).oauth2.clone();
+    let own = target("unlisted").unwrap();
+    assert_eq!((own.client_id.as_str(), own.client_secret()), ("leads", "t0p-s3cret"));
+    assert_eq!(
+        (own.token_url.host_str(), own.scope.as_deref()),
+        (Some("login.a.example"), Some("leads.write leads.read"))
+    );
+    assert_eq!(target("same").unwrap().print(), own.print());
+    assert!(target("other").is_none(), "it must not follow to another URL");
+    let printed = format!("{own:?}");
+    assert!(!printed.contains("s3cret") && !printed.contains("qu3ry"), "{printed}");
+    let by_file = "token_url: https://login.a.example, client_id: leads, client_secret: { file: client-secret }";
+    assert!(load(by_file, "headers: { X-Key: a }").is_ok());
+    for (wrong, said) in [
+        ("client_id: leads, client_secret: x", "oauth2: lacks `token_url`, the URL that gives tokens"),
+        ("token_url: https://l.example, client_secret: x", "oauth2: lacks `client_id`"),
+        ("token_url: https://l.example, client_id: leads", "oauth2: lacks `client_secret`"),
+        ("token_url: l.example, client_id: leads, client_secret: x", "oauth2.token_url: is no full URL"),
+        (
+            "token_url: 'https://v4lue:x@l.example', client_id: leads, client_secret: x",
+            "write them as `client_id` and `client_secret`",
+        ),
+        ("token_url: 'https://l.example/${WEBHOOK_TOKEN}', client_id: leads, client_secret: x", "never in URLs"),
+        (
+            "token_url: https://l.example, client_id: '${WEBHOOK_TOKEN}', client_secret: x",
+            "oauth2.client_id: must be printable ASCII, and no variable",
+        ),
+        (
+            "token_url: https://l.example, client_id: leads, client_secret: 'v4lüe'",
+            "oauth2.client_secret: must be printable ASCII and not empty",
+        ),
+        ("token_url: https://l.example, client_id: leads, client_secret: '${WEBHOOK_ABSENT}'", "which is not set"),
+        (
+            "token_url: https://l.example, client_id: leads, client_secret: x, scope: 'a  b'",
+            "oauth2.scope: must be printable ASCII without",
+        ),
+        ("token_url: https://l.example, client_id: leads, client_secret: x, scopes: a", "did you mean `scope`?"),
+    ] {
+        let problem = load(wrong, "timeout: 5").err().unwrap();
+        assert!(problem.starts_with("s.yaml:6:") && problem.contains(said), "{wrong}: {problem}");
+        assert!(!problem.contains("v4l"), "{problem}");
+    }
+    for (oauth2, more, campaign, place) in [
+        (
+            good,
+            "\n      headers: { authorization: Bearer x }",
+            "timeout: 5",
+            "s.yaml:3:5: organizations.acme.webhook: has `oauth2`",
+        ),
+        (
+            good,
+            "",
+            "headers: { Authorization: Bearer x }",
+            "s.yaml:8:31: organizations.acme.campaigns.same.webhook: has `oauth2`",
+        ),
+    ] {
+        let problem = load_with(&format!("oauth2: {{ {oauth2} }}{more}"), campaign, secrets.path()).err().unwrap();
+        assert!(problem.starts_with(place) && problem.lines().count() == 1, "{problem}");
+    }
+}
+
+#[test]
 fn header_values_are_bounded() {
     let value = |bytes: usize| header(&format!("'{}'", "x".repeat(bytes)), None);
     assert!(value(8192).is_ok());

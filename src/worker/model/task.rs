@@ -12,6 +12,7 @@ use crate::{
     broker::publisher::PublishError,
     delivery::{
         outcome::{Answer, Exchange, judge},
+        rules::Rules,
         verdict::{Verdict, verdict},
     },
     settings::Backoff,
@@ -352,14 +353,14 @@ fn keep_publishing(copy: &mut Copy, at: At) {
 
 /// The real decisions about an answer.
 fn fate(status: u16, attempt: u8) -> Fate {
-    let answer = Answer { status, retry_after: None, snippet: None, incomplete: false };
-    let exchange = Exchange { result: Ok(answer), elapsed: Duration::ZERO, replaced: false };
-    let outcome = judge(&exchange, SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
+    let answer = Answer { status, ..Answer::default() };
+    let exchange = Exchange::new(Ok(answer), Duration::ZERO);
+    let outcome = judge(&exchange, &Rules::default(), SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
     match verdict(&outcome, u32::from(attempt) + 1, RETRY_ATTEMPTS, &POLICY, 0.5) {
         Verdict::Delivered => Fate::Delivered,
         Verdict::Retry { .. } => Fate::Retry,
         Verdict::Failed { .. } => Fate::Fail,
-        Verdict::Again => unreachable!("an answer is an attempt"),
+        Verdict::Again | Verdict::Refused => unreachable!("an answer is an attempt, and no rule refuses it"),
     }
 }
 

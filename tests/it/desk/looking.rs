@@ -137,6 +137,7 @@ async fn answers_of_receivers_cannot_steer_the_terminal() {
         reason: "status".into(),
         status: Some(500),
         ms: 3,
+        detail: None,
         snippet: Some("\u{1b}[2Jgone\u{7}".into()),
     });
     let id = fail(&world, [evil]).await.remove(0);

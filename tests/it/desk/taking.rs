@@ -21,6 +21,7 @@ fn attempted(n: u32, reason: &str) -> Job {
         reason: reason.into(),
         status: None,
         ms: 5,
+        detail: None,
         snippet: None,
     };
     job(n).attempted(entry)

@@ -59,9 +59,16 @@ fn with_store(sample: &str, kind: &str, arguments: &[&str]) -> Output {
     for reference in sample.split("${").skip(1).filter_map(|rest| rest.split('}').next()) {
         command.env(reference, SECRET);
     }
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
     for file in sample.split("{ file: ").skip(1) {
         let name = file.split([',', ' ', '}']).next().unwrap_or_default();
-        std::fs::write(secrets.join(name), SECRET).expect("a secret");
+        let contents = match name.rsplit_once('.') {
+            Some((_, "pem")) => certificate.pem(),
+            Some((_, "key")) => key.serialize_pem(),
+            _ => SECRET.to_owned(),
+        };
+        std::fs::write(secrets.join(name), contents).expect("a secret");
     }
     command.output().expect("leadhook")
 }

@@ -63,7 +63,9 @@ fn every_reason_is_explained() {
 /// Four tables of the same reasons differed from each other once.
 #[test]
 fn reasons_are_explained_in_one_place() {
-    let failed = FailReason::ALL.map(FailReason::label);
+    // The first is a state of a delivery as well, the second a key of the webhook store.
+    let other_things = [FailReason::Refused, FailReason::NeverRetry];
+    let failed = FailReason::ALL.into_iter().filter(|reason| !other_things.contains(reason)).map(FailReason::label);
     let words: BTreeSet<_> = failed.into_iter().chain(RejectReason::ALL.map(RejectReason::label)).collect();
     for document in documents().iter().filter(|document| document.path != REASONS) {
         let again: Vec<_> = table(&document.text).into_iter().filter(|row| words.contains(row[0].as_str())).collect();

@@ -145,6 +145,7 @@ fn every_successor_is_a_job(job: &Job) {
         reason: "status".to_owned(),
         status: Some(500),
         ms: 12,
+        detail: Some("redirect to https://b.example".to_owned()),
         snippet: Some("\u{0} \" \u{1F980}".to_owned()),
     };
     for next in [job.attempted(entry.clone()), job.parked_unknown(Duration::from_secs(9), now), job.replayed(now)] {

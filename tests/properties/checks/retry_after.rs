@@ -11,6 +11,7 @@ use leadhook::{
         ladder::Ladder,
         outcome::{Answer, Exchange, Outcome, judge},
         retry_after::parse,
+        rules::Rules,
         verdict::{Verdict, verdict},
     },
     settings::Backoff,
@@ -84,12 +85,11 @@ fn plain_seconds(value: &str) -> Option<Duration> {
 
 /// What becomes of it on the way to a rung.
 fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked: Option<Duration>, draw: f64) {
-    let answer = Answer { status, retry_after: Some(value.to_owned()), snippet: None, incomplete: false };
-    let exchange = Exchange { result: Ok(answer), elapsed: Duration::ZERO, replaced: false };
-    let outcome = judge(&exchange, now, policy.retry_after_maximum);
-    let heeded = asked.filter(|_| matches!(status, 429 | 503));
+    let answer = Answer { status, retry_after: Some(value.to_owned()), ..Answer::default() };
+    let exchange = Exchange::new(Ok(answer), Duration::ZERO);
+    let outcome = judge(&exchange, &Rules::default(), now, policy.retry_after_maximum);
     if let Outcome::Retry { not_before, .. } = &outcome {
-        assert_eq!(*not_before, heeded, "status {status}");
+        assert_eq!(*not_before, asked, "status {status}");
     }
     for attempt in [1, 4, 10] {
         let Verdict::Retry { wait, .. } = verdict(&outcome, attempt, 10, policy, draw) else {
@@ -98,7 +98,7 @@ fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked:
         };
         let schedule = backoff::wait(policy, attempt, draw);
         assert!(wait >= schedule, "{wait:?} is earlier than the schedule, {schedule:?}");
-        assert_eq!(wait, schedule.max(heeded.unwrap_or_default()), "status {status}");
+        assert_eq!(wait, schedule.max(asked.unwrap_or_default()), "status {status}");
         assert!(wait <= schedule.max(policy.retry_after_maximum), "{wait:?} is beyond the maximum");
         waited_out(wait, &LADDER);
     }

@@ -1,0 +1,181 @@
+//! The rules of a target about answers: which statuses mean delivered, which are final, and what the body of a 2xx must say.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// The rules of one target. By default a 2xx is delivered, and every other status but 410 is retried.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// Statuses besides 2xx that mean delivered.
+    pub accept: Statuses,
+    /// Statuses that fail a delivery at once.
+    pub never_retry: Statuses,
+    /// What the body of a 2xx must say to mean delivered. A status in `accept` needs no body that says so: it was listed because it
+    /// means delivered by itself, and the page of such a status is rarely JSON.
+    pub accept_if: Option<Arc<Condition>>,
+    /// Whether refused deliveries go to the failed queue.
+    pub keep_refused: bool,
+}
+
+/// Some HTTP statuses, in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Statuses(Box<[u16]>);
+
+impl Statuses {
+    /// Whether `status` is one of them.
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.contains(&status)
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lowest status that is in both.
+    pub fn shared_with(&self, other: &Statuses) -> Option<u16> {
+        self.0.iter().copied().find(|status| other.contains(*status))
+    }
+}
+
+impl FromIterator<u16> for Statuses {
+    fn from_iter<I: IntoIterator<Item = u16>>(statuses: I) -> Statuses {
+        let mut statuses: Vec<u16> = statuses.into_iter().collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        Statuses(statuses.into())
+    }
+}
+
+/// `409, 422`, or `none`.
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join(", "))
+    }
+}
+
+/// The value that the JSON body of a 2xx must have in one place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Condition {
+    /// Where: a JSON Pointer (RFC 6901).
+    #[serde(rename = "json")]
+    pub pointer: String,
+    /// Which: text, a number, true or false, or null.
+    pub equals: Value,
+}
+
+/// What a body says to a [`Condition`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// It has that value there.
+    Yes,
+    /// It has another value there, or none.
+    No,
+    /// It is not JSON.
+    Unreadable,
+}
+
+impl Condition {
+    /// Looks at a whole body. A byte order mark in front of it is ignored: pages of some languages begin with one.
+    pub fn check(&self, body: &[u8]) -> Met {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return Met::Unreadable };
+        match body.pointer(&self.pointer).is_some_and(|found| is_same(&self.equals, found)) {
+            true => Met::Yes,
+            false => Met::No,
+        }
+    }
+}
+
+/// `/success = true`
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.pointer, self.equals)
+    }
+}
+
+/// JSON has one type of numbers: 1 and 1.0 are the same.
+fn is_same(wanted: &Value, found: &Value) -> bool {
+    match (wanted, found) {
+        (Value::Number(wanted), Value::Number(found)) => wanted == found || wanted.as_f64() == found.as_f64(),
+        _ => wanted == found,
+    }
+}
+
+/// Whether a text is a JSON Pointer: empty, or begins with `/`, and `~` only as `~0` or `~1`.
+pub fn is_pointer(text: &str) -> bool {
+    (text.is_empty() || text.starts_with('/')) && text.split('~').skip(1).all(|after| after.starts_with(['0', '1']))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(pointer: &str, equals: Value, body: &str) -> Met {
+        Condition { pointer: pointer.to_owned(), equals }.check(body.as_bytes())
+    }
+
+    #[test]
+    fn a_body_says_yes_no_or_nothing() {
+        #[rustfmt::skip]
+        let table = [
+            ("/success", json!(true), r#"{"success": true}"#, Met::Yes),
+            ("/success", json!(true), "\u{feff}{\"success\": true}", Met::Yes),
+            ("/success", json!(true), r#"{"success": false}"#, Met::No),
+            ("/success", json!(true), r#"{"success": "true"}"#, Met::No),
+            ("/success", json!(true), r#"{"Success": true}"#, Met::No),
+            ("/success", json!(true), "[]", Met::No),
+            ("/success", json!(true), "true", Met::No),
+            ("", json!(true), "true", Met::Yes),
+            ("", json!("ok"), r#""ok""#, Met::Yes),
+            ("/results/0/status", json!("ok"), r#"{"results": [{"status": "ok"}]}"#, Met::Yes),
+            ("/a~1b/~0", json!(1), r#"{"a/b": {"~": 1.0}}"#, Met::Yes),
+            ("/code", json!(0), r#"{"code": 0.0}"#, Met::Yes),
+            ("/code", json!(0.5), r#"{"code": 5e-1}"#, Met::Yes),
+            ("/code", json!(0), r#"{"code": 1}"#, Met::No),
+            ("/code", json!(0), r#"{"code": "0"}"#, Met::No),
+            ("/error", json!(null), r#"{"error": null}"#, Met::Yes),
+            ("/error", json!(null), "{}", Met::No),
+            ("/success", json!(true), "", Met::Unreadable),
+            ("/success", json!(true), "ok", Met::Unreadable),
+            ("/success", json!(true), r#"{"success": true"#, Met::Unreadable),
+            ("/success", json!(true), r#"{"success": true} x"#, Met::Unreadable),
+        ];
+        for (pointer, equals, body, met) in table {
+            assert_eq!(check(pointer, equals, body), met, "{pointer} {body}");
+        }
+    }
+
+    #[test]
+    fn no_depth_of_a_body_is_a_danger() {
+        assert_eq!(check("/0", json!(1), &"[".repeat(60_000)), Met::Unreadable);
+    }
+
+    #[test]
+    fn pointers() {
+        for right in ["", "/", "/a", "/a/0/b c", "/~0", "/~1x", "/ü"] {
+            assert!(is_pointer(right), "{right}");
+        }
+        for wrong in ["a", "$.a", "#/a", "/~", "/~2", "/a~"] {
+            assert!(!is_pointer(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn statuses_in_order() {
+        let [few, none] = [vec![422, 409, 422], Vec::new()].map(Statuses::from_iter);
+        assert_eq!((few.to_string(), none.to_string()), ("409, 422".into(), "none".into()));
+        assert!(few.contains(409) && !few.contains(410) && !none.contains(409));
+        assert_eq!(few.shared_with(&Statuses::from_iter([500, 422])), Some(422));
+        assert_eq!(few.shared_with(&none), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! Who vouches for a receiver: `ca_certificate` of a webhook.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+
+use super::{
+    certificate,
+    document::{KeyPath, Node},
+    headers,
+    problem::Problems,
+    secrets::Vault,
+};
+
+/// The only authorities, or self-signed certificates, that are trusted for a target.
+pub struct Authority {
+    certificates: Vec<CertificateDer<'static>>,
+    print: [u8; 32],
+}
+
+impl Authority {
+    /// Reads one or several certificates from PEM.
+    ///
+    /// # Errors
+    /// What is wrong with them, without anything of what they hold.
+    pub fn parse(pem: &str) -> Result<Authority, &'static str> {
+        if pem.contains("PRIVATE KEY-----") {
+            return Err("holds a private key; only certificates belong here");
+        }
+        let certificates = certificate::read_pem(pem)?;
+        let whole: Vec<u8> = certificates.iter().flat_map(|certificate| certificate.to_vec()).collect();
+        let print = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
+        Ok(Authority { certificates, print })
+    }
+
+    /// The certificates, in DER, in the order of the text.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+
+    /// The same for the same certificates in the same order, and for no others.
+    pub fn print(&self) -> [u8; 32] {
+        self.print
+    }
+
+    /// When the first of them is no longer valid.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        certificate::first_expiry(&self.certificates)
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authority({} certificates)", self.certificates.len())
+    }
+}
+
+/// Reads `ca_certificate`: PEM as a text, or a file as secrets are.
+pub(super) fn read(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<Authority> {
+    let text = headers::secret(node, path, vault, problems)?;
+    Authority::parse(text.expose()).map_err(|text| problems.error(&node.place, path, text)).ok()
+}

@@ -1,0 +1,40 @@
+//! What a certificate says of itself, as far as it matters before it is used.
+
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+/// All certificates of a text in PEM, at least one.
+///
+/// # Errors
+/// What is wrong with them, without anything of what they hold.
+pub(super) fn read_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|_| "holds a certificate that is not PEM")?;
+    if certificates.is_empty() {
+        return Err("holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)");
+    }
+    match certificates.iter().all(|certificate| parsed(certificate).is_some()) {
+        true => Ok(certificates),
+        false => Err("holds a certificate that is not X.509"),
+    }
+}
+
+/// When the first of these certificates is no longer valid.
+pub(super) fn first_expiry(certificates: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let expiry = |certificate| Timestamp::from_second(parsed(certificate)?.validity().not_after.timestamp()).ok();
+    certificates.iter().filter_map(expiry).min()
+}
+
+/// Whether a certificate says that it is for other purposes than to identify a client. One that names no purpose is for all.
+pub(super) fn excludes_clients(certificate: &CertificateDer<'_>) -> bool {
+    let usage = |certificate: X509Certificate<'_>| {
+        let usage = certificate.extended_key_usage().ok()??.value;
+        Some(!usage.client_auth && !usage.any)
+    };
+    parsed(certificate).and_then(usage).unwrap_or(false)
+}
+
+fn parsed<'c>(certificate: &'c CertificateDer<'_>) -> Option<X509Certificate<'c>> {
+    X509Certificate::from_der(certificate).ok().map(|(_, certificate)| certificate)
+}
