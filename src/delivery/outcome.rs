@@ -56,6 +56,8 @@ pub enum Fault {
     Tls(TlsFault),
     /// What came was no answer in HTTP.
     Http(HttpFault),
+    /// The endpoint that gives tokens gave none; its status, if it answered.
+    Oauth(Option<u16>),
     /// The egress proxy could not be used: none of the target's doing, so it costs no attempt.
     Proxy,
     /// This machine lacks files, memory or ports: none of the target's doing, so it costs no attempt.
@@ -313,6 +315,7 @@ fn judge_fault(fault: Fault) -> Outcome {
         | Fault::Connect
         | Fault::Tls(_)
         | Fault::Http(_)
+        | Fault::Oauth(_)
         | Fault::ForbiddenName(_)
         | Fault::Panic => retry(RetryReason::Fault(fault)),
         Fault::Proxy | Fault::Local => Outcome::NotMade,
@@ -351,6 +354,9 @@ impl Exchange {
     pub fn detail(&self) -> Option<String> {
         match &self.result {
             Ok(Answer { status: 300..=399, location: Some(origin), .. }) => Some(format!("redirect to {origin}")),
+            Err(Fault::Oauth(Some(status))) => {
+                Some(format!("oauth: the token endpoint answered {status}, and gave no token"))
+            }
             Ok(_) | Err(_) => None,
         }
     }
@@ -382,7 +388,7 @@ impl Fault {
         all.push(Fault::Connect);
         all.extend(TlsFault::ALL.map(Fault::Tls));
         all.extend(HttpFault::ALL.map(Fault::Http));
-        all.extend([Fault::Proxy, Fault::Local]);
+        all.extend([Fault::Oauth(None), Fault::Proxy, Fault::Local]);
         all.extend([Fault::ForbiddenAddress, Fault::ForbiddenName].map(|fault| fault(Refusal::Denied)));
         all.extend([Fault::PlainHttp, Fault::UnusableTarget, Fault::Panic]);
         all
@@ -396,6 +402,7 @@ impl Fault {
             Fault::Connect => "connect",
             Fault::Tls(fault) => fault.label(),
             Fault::Http(fault) => fault.label(),
+            Fault::Oauth(_) => "oauth",
             Fault::Proxy => "proxy",
             Fault::Local => "local",
             Fault::ForbiddenAddress(_) => "forbidden_address",

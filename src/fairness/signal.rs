@@ -31,7 +31,13 @@ pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
             _ => Signal::Answered,
         },
         Err(
-            Fault::Timeout | Fault::Dns(_) | Fault::Connect | Fault::Tls(_) | Fault::Http(_) | Fault::ForbiddenName(_),
+            Fault::Timeout
+            | Fault::Dns(_)
+            | Fault::Connect
+            | Fault::Tls(_)
+            | Fault::Http(_)
+            | Fault::Oauth(_)
+            | Fault::ForbiddenName(_),
         ) => Signal::Failing,
         Err(
             Fault::Proxy

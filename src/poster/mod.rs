@@ -21,6 +21,7 @@
 mod connection;
 mod dial;
 mod fault;
+mod oauth;
 mod pool;
 mod proxy;
 mod resolver;
@@ -35,7 +36,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, HOST, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -44,6 +45,7 @@ use url::{Position, Url};
 use self::{
     connection::Connection,
     dial::{Dial, Route},
+    oauth::Tokens,
     pool::{Key, Pool},
     proxy::Proxy,
     resolver::Resolver,
@@ -52,7 +54,7 @@ use crate::{
     delivery::outcome::{Answer, Exchange, Fault},
     egress::{self, Guard},
     settings::{Egress, Tls},
-    store::Identity,
+    store::{Authority, Identity, Oauth2},
 };
 
 /// Most bytes of an answer's body that are read.
@@ -87,6 +89,10 @@ pub struct Post<'a> {
     pub circuit: &'a Arc<str>,
     /// Who we are, if the receiver asks.
     pub identity: Option<&'a Identity>,
+    /// Who vouches for the receiver, if not the authorities that the worker trusts.
+    pub authority: Option<&'a Authority>,
+    /// Where the token for the `Authorization` header comes from, if the receiver wants one.
+    pub oauth2: Option<&'a Oauth2>,
     /// For the whole exchange.
     pub timeout: Duration,
     /// Whether the answer's body is handed over, up to [`BODY_LIMIT`].
@@ -104,6 +110,7 @@ struct Inner {
     own: HashMap<String, Dial>,
     tls: tls::Configs,
     pool: Arc<Pool>,
+    tokens: Tokens,
     plain_http: bool,
     connect_deadline: Duration,
 }
@@ -133,6 +140,7 @@ impl Poster {
             own: organizations.into_iter().map(|id| (id.to_owned(), dial(Some(id)))).collect(),
             tls: tls::Configs::new(tls)?,
             pool: Pool::start(),
+            tokens: Tokens::default(),
             plain_http: egress.plain_http,
             connect_deadline,
         })))
@@ -140,16 +148,27 @@ impl Poster {
 
     /// Makes one POST as [`Post`] says and returns what came of it, at the latest after `timeout`. Dropping the future
     /// abandons the exchange and closes its connection.
-    pub async fn post(&self, post: Post<'_>, headers: HeaderMap, body: Bytes) -> Exchange {
+    pub async fn post(&self, post: Post<'_>, mut headers: HeaderMap, body: Bytes) -> Exchange {
         let started = Instant::now();
         let deadline = started + post.timeout;
         let mut replaced = false;
+        if let Some(credentials) = post.oauth2 {
+            let fetching = tokio::time::timeout_at(deadline.into(), self.0.token(post, credentials));
+            match fetching.await.unwrap_or(Err(Fault::Oauth(None))) {
+                Ok(token) => headers.insert(AUTHORIZATION, token),
+                Err(fault) => return Exchange::new(Err(fault), started.elapsed()),
+            };
+        }
+        let token = headers.get(AUTHORIZATION).cloned();
         let answering = self.0.answer(post, headers, body, &mut replaced);
         let result = match tokio::time::timeout_at(deadline.into(), answering).await {
             Ok(Ok((connection, response))) => Ok(self.0.read(post, connection, response, deadline).await),
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::Timeout),
         };
+        if let (Some(credentials), Some(token), Ok(Answer { status: 401, .. })) = (post.oauth2, &token, &result) {
+            self.0.tokens.refused(post.organization, credentials, token).await;
+        }
         Exchange { result, elapsed: started.elapsed(), replaced }
     }
 }
@@ -194,7 +213,7 @@ impl Inner {
         let dial = self.own.get(post.organization).unwrap_or(&self.common);
         let connecting = async {
             let stream = dial.connect(post.url).await?;
-            let tls = (post.url.scheme() == "https").then(|| self.tls.of(post.identity));
+            let tls = (post.url.scheme() == "https").then(|| self.tls.of(post.identity, post.authority)).transpose()?;
             Connection::open(stream, tls, post.url.host_str().unwrap_or_default(), post.identity.is_some()).await
         };
         tokio::time::timeout(self.connect_deadline, connecting).await.unwrap_or(Err(Fault::Timeout))
@@ -231,7 +250,11 @@ impl Inner {
 }
 
 fn key(post: Post<'_>) -> Key {
-    Key { circuit: post.circuit.clone(), identity: post.identity.map(Identity::print) }
+    Key {
+        circuit: post.circuit.clone(),
+        identity: post.identity.map(Identity::print),
+        authority: post.authority.map(Authority::print),
+    }
 }
 
 fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {

@@ -32,6 +32,8 @@ pub(super) struct Key {
     pub(super) circuit: Arc<str>,
     /// The print of our certificate, if there is one.
     pub(super) identity: Option<[u8; 32]>,
+    /// The print of the receiver's own authority, if there is one.
+    pub(super) authority: Option<[u8; 32]>,
 }
 
 struct Waiting {

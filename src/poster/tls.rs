@@ -10,18 +10,20 @@ use anyhow::Context;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::{
-        Resumption,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
     sign::SingleCertAndKey,
 };
 use rustls_platform_verifier::Verifier;
 
 use crate::{
+    delivery::outcome::Fault,
     settings::{Tls, TlsVersion},
-    store::Identity,
+    store::{Authority, Identity},
 };
 
 /// The certificate is signed by itself.
@@ -34,13 +36,17 @@ pub(super) struct SelfSigned;
 #[error("the certificate comes without those of intermediate authorities")]
 pub(super) struct IncompleteChain;
 
-/// Certificates of ours whose configs are kept.
-const IDENTITIES: usize = 1000;
+/// Configs that are kept besides the common one.
+const OWN: usize = 1000;
 
-/// The configs of TLS: one for each certificate of ours, and one without.
+/// The prints of our certificate and of the receiver's own authority.
+type Prints = (Option<[u8; 32]>, Option<[u8; 32]>);
+
+/// The configs of TLS: one for each pair of a certificate of ours and an authority of the receiver's own.
 pub(super) struct Configs {
+    versions: &'static [&'static rustls::SupportedProtocolVersion],
     common: Arc<ClientConfig>,
-    identified: Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>,
+    own: Mutex<HashMap<Prints, Arc<ClientConfig>>>,
 }
 
 impl Configs {
@@ -49,40 +55,64 @@ impl Configs {
     /// # Errors
     /// When `tls.ca_file` cannot be read or holds no certificate, or no authority is trusted at all.
     pub(super) fn new(tls: &Tls) -> anyhow::Result<Configs> {
-        Ok(Configs { common: Arc::new(config(tls)?), identified: Mutex::default() })
+        let extra = tls.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default();
+        let platform = Verifier::new_with_extra_roots(extra, provider())
+            .context("cannot set up HTTPS: are the system's CA certificates installed?")?;
+        let versions: &[_] = match tls.minimum_version {
+            TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V1_3 => &[&rustls::version::TLS13],
+        };
+        Ok(Configs { versions, common: Arc::new(config(versions, Arc::new(platform))?), own: Mutex::default() })
     }
 
-    /// The config for who we are.
-    pub(super) fn of(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
-        let Some(identity) = identity else { return self.common.clone() };
-        let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
-        // Certificates are renewed, and the configs of old ones are in no use any more.
-        if identified.len() >= IDENTITIES && !identified.contains_key(&identity.print()) {
-            identified.clear();
+    /// The config for who we are, and for whom the receiver's certificate must be from.
+    ///
+    /// # Errors
+    /// [`Fault::UnusableTarget`] for an authority that cannot vouch for anything.
+    pub(super) fn of(
+        &self,
+        identity: Option<&Identity>,
+        authority: Option<&Authority>,
+    ) -> Result<Arc<ClientConfig>, Fault> {
+        if identity.is_none() && authority.is_none() {
+            return Ok(self.common.clone());
         }
-        identified.entry(identity.print()).or_insert_with(|| Arc::new(with_identity(&self.common, identity))).clone()
+        let prints = (identity.map(Identity::print), authority.map(Authority::print));
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = own.get(&prints) {
+            return Ok(config.clone());
+        }
+        // Certificates are renewed, and the configs of old ones are in no use any more.
+        if own.len() >= OWN {
+            own.clear();
+        }
+        let trusting = match authority {
+            None => Ok((*self.common).clone()),
+            Some(authority) => Pinned::new(authority).and_then(|pinned| config(self.versions, Arc::new(pinned))),
+        };
+        let mut config = trusting.map_err(|_| Fault::UnusableTarget)?;
+        if let Some(identity) = identity {
+            config = with_identity(config, identity);
+        }
+        Ok(own.entry(prints).or_insert(Arc::new(config)).clone())
     }
 }
 
-fn config(tls: &Tls) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let extra = tls.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default();
-    let platform = Verifier::new_with_extra_roots(extra, provider.clone())
-        .context("cannot set up HTTPS: are the system's CA certificates installed?")?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match tls.minimum_version {
-        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        TlsVersion::V1_3 => &[&rustls::version::TLS13],
-    };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Telling { platform }))
-        .with_no_client_auth();
-    Ok(config)
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
 
-fn with_identity(config: &ClientConfig, identity: &Identity) -> ClientConfig {
-    let mut config = config.clone();
+fn config(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> anyhow::Result<ClientConfig> {
+    // No protocol is offered (ALPN): without one, HTTP/1.1 is spoken.
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Telling { verifier })).with_no_client_auth())
+}
+
+/// The same as somebody.
+fn with_identity(mut config: ClientConfig, identity: &Identity) -> ClientConfig {
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.key()));
     // What was resumed was opened by somebody else.
     config.resumption = Resumption::default();
@@ -97,11 +127,79 @@ fn authorities(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// The platform's verifier, which also tells why the issuer of a certificate is unknown. It accepts and refuses just what that
-/// one does.
+/// Trusts the authorities or the certificates of one target, and no others.
+#[derive(Debug)]
+struct Pinned {
+    certificates: Vec<CertificateDer<'static>>,
+    by_chain: Arc<WebPkiServerVerifier>,
+}
+
+impl Pinned {
+    fn new(authority: &Authority) -> anyhow::Result<Pinned> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authority.certificates().iter().cloned());
+        let by_chain = WebPkiServerVerifier::builder_with_provider(roots.into(), provider()).build()?;
+        Ok(Pinned { certificates: authority.certificates().to_vec(), by_chain })
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.certificates.iter().any(|pinned| pinned == certificate) {
+            return self.by_chain.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        }
+        // A certificate that is trusted as such needs no chain, also where it calls itself an authority, as those do that OpenSSL
+        // signs with their own key. Name and time count.
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        valid_at(certificate, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_chain.supported_verify_schemes()
+    }
+}
+
+fn valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    let (_, parsed) = parsed.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let (validity, now) = (parsed.validity(), i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    match () {
+        () if now < validity.not_before.timestamp() => Err(CertificateError::NotValidYet.into()),
+        () if now > validity.not_after.timestamp() => Err(CertificateError::Expired.into()),
+        () => Ok(()),
+    }
+}
+
+/// A verifier that also tells why the issuer of a certificate is unknown. It accepts and refuses just what the one below does.
 #[derive(Debug)]
 struct Telling {
-    platform: Verifier,
+    verifier: Arc<dyn ServerCertVerifier>,
 }
 
 impl ServerCertVerifier for Telling {
@@ -113,7 +211,7 @@ impl ServerCertVerifier for Telling {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.platform.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        let verified = self.verifier.verify_server_cert(certificate, intermediates, name, ocsp, now);
         verified.map_err(|error| match error {
             error if !is_of_unknown_issuer(&error) => error,
             _ if signs_itself(certificate) => own(SelfSigned),
@@ -128,7 +226,7 @@ impl ServerCertVerifier for Telling {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.platform.verify_tls12_signature(message, certificate, signature)
+        self.verifier.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -137,11 +235,11 @@ impl ServerCertVerifier for Telling {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.platform.verify_tls13_signature(message, certificate, signature)
+        self.verifier.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.platform.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 

@@ -137,6 +137,8 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
                 url: &target.url,
                 circuit: &target.lane,
                 identity: target.client_certificate.as_deref(),
+                authority: target.ca_certificate.as_deref(),
+                oauth2: target.oauth2.as_deref(),
                 timeout: target.timeout,
                 whole_body: target.rules.accept_if.is_some(),
             };

@@ -33,7 +33,7 @@ async fn receiver(script: &str) -> Receiver {
 
 fn to<'a>(organization: &'a str, url: &'a Url, timeout: Duration) -> Post<'a> {
     let circuit = Box::leak(Box::new(lane_name(organization, url)));
-    Post { organization, url, circuit, identity: None, timeout, whole_body: false }
+    Post { organization, url, circuit, identity: None, authority: None, oauth2: None, timeout, whole_body: false }
 }
 
 fn this_machine() -> Vec<egress::Rule> {
