@@ -24,6 +24,9 @@ pub struct Exchange {
     pub replaced: bool,
 }
 
+/// The note of an attempt whose answer had no whole body.
+pub const ANSWER_INCOMPLETE: &str = "answer_incomplete";
+
 /// An answer: status line and headers, and of the body at most the first 64 KiB.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
@@ -348,6 +351,11 @@ impl Exchange {
             },
             Err(fault) => fault.label(),
         }
+    }
+
+    /// Whether there was an answer without a whole body.
+    pub fn is_incomplete(&self) -> bool {
+        self.result.as_ref().is_ok_and(|answer| answer.incomplete)
     }
 
     /// More about the answer to an attempt that did not deliver, in words that hold nothing of the lead.

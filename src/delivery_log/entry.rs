@@ -120,6 +120,9 @@ pub struct Entry<'a> {
     /// What an attempt that did not deliver came to: `status`, `timeout` ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
+    /// What else there is to an attempt that counts: [`crate::delivery::outcome::ANSWER_INCOMPLETE`].
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Cow<'a, str>>,
     /// How long the attempt took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
@@ -157,6 +160,7 @@ impl<'a> Entry<'a> {
             of: None,
             status: None,
             error: None,
+            note: None,
             ms: None,
             next: None,
             parked: None,
@@ -210,6 +214,7 @@ impl<'a> Entry<'a> {
             of: self.of,
             status: self.status,
             error: own(self.error),
+            note: own(self.note),
             ms: self.ms,
             next: self.next,
             parked: self.parked,

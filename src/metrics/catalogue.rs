@@ -75,6 +75,10 @@ entries! {
         "Jobs settled: delivered, refused (reason: kept on the failed queue, or empty), failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
     ATTEMPTS = Counter "leadhook_attempts_total" ["class", "outcome"]
         "HTTP attempts, by status class or the fault that prevented an answer, and by outcome: delivered, refused, retry, failed, deferred (not counted against the job)";
+    ANSWERS_INCOMPLETE = Counter "leadhook_answers_incomplete_total" []
+        "Answers whose body broke, did not end in 2 s or was longer than 64 KiB; their status counted all the same";
+    CONNECTIONS_REPLACED = Counter "leadhook_connections_replaced_total" []
+        "Connections that a receiver had closed as idle when a request met them; the request was sent again over a new one, within the same attempt";
     ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []
         "Duration of attempts, from start to the last byte read or the fault";
     EVENT_LAG = Histogram "leadhook_event_lag_seconds" []

@@ -47,6 +47,8 @@ pub struct Metrics {
     jobs_published: Counter,
     jobs: Family<[(&'static str, &'static str); 2], Counter>,
     attempts: Family<[(&'static str, &'static str); 2], Counter>,
+    answers_incomplete: Counter,
+    connections_replaced: Counter,
     attempt_seconds: Histogram,
     event_lag: Histogram,
     due_lag: Histogram,
@@ -109,6 +111,8 @@ impl Metrics {
             jobs_published: register(&mut registry, catalogue::JOBS_PUBLISHED, Counter::default()),
             jobs: register(&mut registry, catalogue::JOBS, Family::default()),
             attempts: register(&mut registry, catalogue::ATTEMPTS, Family::default()),
+            answers_incomplete: register(&mut registry, catalogue::ANSWERS_INCOMPLETE, Counter::default()),
+            connections_replaced: register(&mut registry, catalogue::CONNECTIONS_REPLACED, Counter::default()),
             attempt_seconds: register(&mut registry, catalogue::ATTEMPT_SECONDS, Histogram::new(ATTEMPT_BUCKETS)),
             event_lag: register(&mut registry, catalogue::EVENT_LAG, Histogram::new(LAG_BUCKETS)),
             due_lag: register(&mut registry, catalogue::DUE_LAG, Histogram::new(LAG_BUCKETS)),
@@ -194,6 +198,12 @@ impl Metrics {
     pub fn attempt(&self, exchange: &Exchange, outcome: &'static str) {
         self.attempts.get_or_create(&[("class", attempt_class(exchange)), ("outcome", outcome)]).inc();
         self.attempt_seconds.observe(exchange.elapsed.as_secs_f64());
+        if exchange.is_incomplete() {
+            self.answers_incomplete.inc();
+        }
+        if exchange.replaced {
+            self.connections_replaced.inc();
+        }
         if exchange.result == Err(Fault::Panic) {
             self.panics.inc();
         }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -39,12 +39,18 @@ pub(super) struct IncompleteChain;
 /// Configs that are kept besides the common one.
 const OWN: usize = 1000;
 
+type Versions = &'static [&'static rustls::SupportedProtocolVersion];
+
+static NEW: Versions = &[&rustls::version::TLS13];
+
+static NEW_AND_OLD: Versions = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
 /// The prints of our certificate and of the receiver's own authority.
 type Prints = (Option<[u8; 32]>, Option<[u8; 32]>);
 
 /// The configs of TLS: one for each pair of a certificate of ours and an authority of the receiver's own.
 pub(super) struct Configs {
-    versions: &'static [&'static rustls::SupportedProtocolVersion],
+    versions: Versions,
     common: Arc<ClientConfig>,
     own: Mutex<HashMap<Prints, Arc<ClientConfig>>>,
 }
@@ -58,9 +64,9 @@ impl Configs {
         let extra = tls.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default();
         let platform = Verifier::new_with_extra_roots(extra, provider())
             .context("cannot set up HTTPS: are the system's CA certificates installed?")?;
-        let versions: &[_] = match tls.minimum_version {
-            TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-            TlsVersion::V1_3 => &[&rustls::version::TLS13],
+        let versions = match tls.minimum_version {
+            TlsVersion::V1_2 => NEW_AND_OLD,
+            TlsVersion::V1_3 => NEW,
         };
         Ok(Configs { versions, common: Arc::new(config(versions, Arc::new(platform))?), own: Mutex::default() })
     }
@@ -102,10 +108,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn config(
-    versions: &[&'static rustls::SupportedProtocolVersion],
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> anyhow::Result<ClientConfig> {
+fn config(versions: Versions, verifier: Arc<dyn ServerCertVerifier>) -> anyhow::Result<ClientConfig> {
     // No protocol is offered (ALPN): without one, HTTP/1.1 is spoken.
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Telling { verifier })).with_no_client_auth())

@@ -26,6 +26,13 @@ pub struct Oauth2 {
 }
 
 impl Oauth2 {
+    /// One for tests.
+    #[cfg(test)]
+    pub(crate) fn new(token_url: Url, client_id: &str, client_secret: &str, scope: Option<&str>) -> Oauth2 {
+        let client_secret = SecretText::of(client_secret);
+        Oauth2 { token_url, client_id: client_id.to_owned(), client_secret, scope: scope.map(str::to_owned) }
+    }
+
     /// The client's secret: for the request of a token only.
     pub fn client_secret(&self) -> &str {
         self.client_secret.expose()

@@ -35,6 +35,12 @@ impl SecretText {
         &self.0
     }
 
+    /// One for tests.
+    #[cfg(test)]
+    pub(super) fn of(text: &str) -> SecretText {
+        SecretText(Zeroizing::new(text.to_owned()))
+    }
+
     /// This value and then the other.
     pub(super) fn followed_by(mut self, other: &SecretText) -> SecretText {
         self.0.push_str(&other.0);

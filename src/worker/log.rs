@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     delivery::{
-        outcome::{Exchange, FailReason},
+        outcome::{ANSWER_INCOMPLETE, Exchange, FailReason},
         verdict::Verdict,
     },
     delivery_log::{Entry, What},
@@ -62,6 +62,7 @@ pub(super) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, ver
         of: Some(attempt.of),
         status: attempt.exchange.status(),
         error: error.map(Into::into),
+        note: attempt.exchange.is_incomplete().then(|| ANSWER_INCOMPLETE.into()),
         ms: Some(millis(elapsed)),
         next,
         parked: (!job.waited.is_zero()).then(|| millis(job.waited)),

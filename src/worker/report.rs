@@ -33,7 +33,10 @@ use super::{
     trouble::{Change, Troubles},
 };
 use crate::{
-    delivery::{outcome::Exchange, verdict::Verdict},
+    delivery::{
+        outcome::{ANSWER_INCOMPLETE, Exchange},
+        verdict::Verdict,
+    },
     event::Event,
     job::Job,
     rejection::Rejection,
@@ -107,7 +110,10 @@ macro_rules! say {
 pub(super) fn attempted(job: &Job, attempt: u32, exchange: &Exchange, verdict: &Verdict) {
     let (status, duration_ms) = (exchange.status(), millis(exchange.elapsed));
     match verdict {
-        Verdict::Delivered => say!(debug, job, attempt, outcome = "delivered", status, duration_ms, "delivered"),
+        Verdict::Delivered => {
+            let note = exchange.is_incomplete().then_some(ANSWER_INCOMPLETE);
+            say!(debug, job, attempt, outcome = "delivered", status, note, duration_ms, "delivered");
+        }
         Verdict::Retry { wait, reason } => {
             let (reason, wait_ms) = (reason.label(), millis(*wait));
             let detail = exchange.detail();

@@ -76,5 +76,10 @@ pub(crate) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by
 
 /// The same for a record.
 pub(crate) fn note_of(entry: &Entry<'_>) -> String {
-    note(entry.what, entry.next_time(), entry.reason.as_deref(), entry.by.as_deref())
+    let note = note(entry.what, entry.next_time(), entry.reason.as_deref(), entry.by.as_deref());
+    match entry.note.as_deref() {
+        None => note,
+        Some(more) if note.is_empty() => more.to_owned(),
+        Some(more) => format!("{note}; {more}"),
+    }
 }

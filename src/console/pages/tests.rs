@@ -115,6 +115,7 @@ fn hostile_content_stays_text_on_every_page() {
         target: evil(),
         attempt: Some(1),
         error: evil(),
+        note: evil(),
         reason: evil(),
         by: evil(),
         revision: evil(),

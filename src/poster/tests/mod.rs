@@ -20,6 +20,7 @@ use crate::{
 /// The address guard.
 mod guard;
 mod names;
+mod oauth;
 /// Proxies.
 mod proxy;
 /// Certificates and versions.

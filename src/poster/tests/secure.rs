@@ -245,6 +245,75 @@ async fn a_target_shows_its_own_certificate_and_shares_no_connection_with_others
     }
 }
 
+/// What a target trusts instead of the system's authorities is all that it trusts.
+#[tokio::test]
+async fn a_targets_own_authority_is_the_only_one() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let url = async |pair| format!("https://localhost:{}/", server(pair, BOTH, &[]).await.port()).parse().unwrap();
+    let poster = trusting(Some(&ours), TlsVersion::V1_2);
+    let post = async |url: &Url, pem: Option<&str>| {
+        let authority = pem.map(|pem| crate::store::Authority::parse(pem).unwrap());
+        let post = Post { authority: authority.as_ref(), ..to("acme", url, LONG) };
+        poster.post(post, HeaderMap::new(), Bytes::from_static(b"{}")).await.result.map(|answer| answer.status)
+    };
+    let (of_ours, of_theirs): (Url, Url) = (url(ours.signs(|_| {})).await, url(theirs.signs(|_| {})).await);
+    let unknown = Err(Fault::Tls(TlsFault::UnknownAuthority));
+    let both = format!("{}{}", ours.issuer.pem(), theirs.issuer.pem());
+    for _ in 0..2 {
+        assert_eq!(post(&of_theirs, Some(&theirs.issuer.pem())).await, Ok(200));
+        assert_eq!(post(&of_theirs, None).await, unknown, "a connection of another trust served");
+        assert_eq!(post(&of_ours, None).await, Ok(200));
+        assert_eq!(post(&of_ours, Some(&theirs.issuer.pem())).await, unknown);
+        assert_eq!(post(&of_ours, Some(&both)).await, Ok(200));
+    }
+    // A self-signed certificate of its own, also one that calls itself an authority.
+    let leaf = self_signed(|_| {});
+    let authority_itself = self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    for pair in [leaf, authority_itself] {
+        let pem = pem(&pair.0);
+        let of_itself: Url = url(pair).await;
+        assert_eq!(post(&of_itself, Some(&pem)).await, Ok(200));
+        assert_eq!(post(&of_itself, None).await, Err(Fault::Tls(TlsFault::SelfSigned)));
+        assert_eq!(post(&of_itself, Some(&theirs.issuer.pem())).await, Err(Fault::Tls(TlsFault::SelfSigned)));
+    }
+    // Its name and its time count all the same.
+    let other = self_signed(|params| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];
+    });
+    let expired = self_signed(|params| {
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    });
+    let early = self_signed(|params| {
+        (params.not_before, params.not_after) = (date_time_ymd(2100, 1, 1), date_time_ymd(2101, 1, 1));
+    });
+    for (pair, fault) in [(other, TlsFault::WrongHost), (expired, TlsFault::Expired), (early, TlsFault::NotYetValid)] {
+        let pem = pem(&pair.0);
+        assert_eq!(post(&url(pair).await, Some(&pem)).await, Err(Fault::Tls(fault)));
+    }
+}
+
+fn pem(certificate: &rustls::pki_types::CertificateDer<'_>) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let body = BASE64_STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+}
+
+/// A certificate that says where its issuer's can be had comes from an intermediate authority, which has to be sent along.
+#[tokio::test]
+async fn a_chain_without_its_intermediate_authority_is_told_apart() {
+    let (root, intermediate) = (Authority::new(), Authority::new());
+    // AuthorityInfoAccess: caIssuers, http://a.example (RFC 5280, section 4.2.2.1).
+    let mut access = vec![0x30, 0x1e, 0x30, 0x1c, 0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 0x30, 2, 0x86, 0x10];
+    access.extend(b"http://a.example");
+    let pair = intermediate.signs(|params| {
+        params.custom_extensions =
+            vec![rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access.clone())];
+    });
+    let url = format!("https://localhost:{}/", server(pair, BOTH, &[]).await.port());
+    let result = said(&trusting(Some(&root), TlsVersion::V1_2), &url).await;
+    assert_eq!(result, Err(Fault::Tls(TlsFault::IncompleteChain)));
+}
+
 #[test]
 fn a_file_without_authorities_is_refused() {
     let directory = tempfile::tempdir().unwrap();
