@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use rustix::io::Errno;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::tls::{IncompleteChain, SelfSigned};
+use super::tls::{IncompleteChain, SelfSigned, WeakKey};
 use crate::delivery::outcome::{Fault, HttpFault, TlsFault};
 
 /// Whether this machine lacks something, and not the other side: files, memory, buffers or ports.
@@ -89,6 +89,7 @@ fn of_certificate(error: &CertificateError) -> TlsFault {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownAuthority,
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => TlsFault::Weak,
+        CertificateError::Other(OtherError(other)) if other.is::<WeakKey>() => TlsFault::Weak,
         CertificateError::Other(OtherError(other)) if other.is::<SelfSigned>() => TlsFault::SelfSigned,
         CertificateError::Other(OtherError(other)) if other.is::<IncompleteChain>() => TlsFault::IncompleteChain,
         _ => TlsFault::Other,

@@ -36,6 +36,11 @@ pub(super) struct SelfSigned;
 #[error("the certificate comes without those of intermediate authorities")]
 pub(super) struct IncompleteChain;
 
+/// The certificate has an RSA key of less than 2048 bits, which verifies nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the key of the certificate is too short")]
+pub(super) struct WeakKey;
+
 /// Configs that are kept besides the common one.
 const OWN: usize = 1000;
 
@@ -229,7 +234,8 @@ impl ServerCertVerifier for Telling {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
+        let verified = self.verifier.verify_tls12_signature(message, certificate, signature);
+        verified.map_err(|error| of_weak_key(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -238,7 +244,8 @@ impl ServerCertVerifier for Telling {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
+        let verified = self.verifier.verify_tls13_signature(message, certificate, signature);
+        verified.map_err(|error| of_weak_key(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -277,4 +284,52 @@ fn names_its_issuers_certificate(certificate: &CertificateDer<'_>) -> bool {
         }
         _ => false,
     })
+}
+
+/// A short key is found out when it has to verify something, and looks like a bad signature then.
+fn of_weak_key(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    let is_short = || {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let key = parsed.public_key().parsed().ok()?;
+        Some(matches!(key, x509_parser::public_key::PublicKey::RSA(_)) && key.key_size() < 2048)
+    };
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) if is_short().unwrap_or(false) => own(WeakKey),
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RSA of 1024 bits.
+    const SHORT: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIICiTCCAXGgAwIBAgIUZjZQg9h4IDBQuS1d2A/INnzxavwwDQYJKoZIhvcNAQEL\n\
+BQAwDTELMAkGA1UEAwwCY2EwHhcNMjYxMTMwMTM1OTA1WhcNMzYxMTI3MTM1OTA1\n\
+WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwgZ8wDQYJKoZIhvcNAQEBBQADgY0AMIGJ\n\
+AoGBANMJ+7sYUkGEZFjK04ACX6fUZFx/OpheKmD0vReCzIh/jxYVYXtfAFbimxjP\n\
+ksQwLxrCFZPZoC30JXfOPgkj6da/pWpcGRyB8TYKF9V5Soq5TiBqm1ZD2PSJUlPr\n\
+DqvTehJc0tWeHxQd7/GqZHgjrraUuYabsYNaft2mqcqkYmXVAgMBAAGjXjBcMBoG\n\
+A1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAdBgNVHQ4EFgQUL7xEB93jUp1xtJph\n\
+uRbbV37y9ZQwHwYDVR0jBBgwFoAUxRHAwlwUByXLLCRVNKBwFgk1IbwwDQYJKoZI\n\
+hvcNAQELBQADggEBAKM0EwNLrjBUJWupURhpCzUc4MaFTE5C+Dg1tqQjei59Sra9\n\
+jeCDYbOX/aMLUqQfPr1kK9StqgVcbE4jOJBRRWXKpfJ5CYlultpAl7bu2IaeAQ8M\n\
+7egrUz1dKSskpg6gmsSb+1dKRrrlOwnfKieJ4ugNvqKogjbtEcGRHP8cvpBxLq4E\n\
+zMzRoi5D0p96mq3ZwmQOuyBeLkPecAEPM7nJR0xCM9xEzPgLRmCZYOHUQTNp2ngq\n\
+Dyz8IyGywn/vwzStgx/dYKeCnyOgjuneWyM/XjJFfsRvvWjlI0Gjjy0ZZaQL2Ye0\n\
+JKglEw2koDOf+T3RiumnA7osh6isulNscXYrn2I=\n\
+-----END CERTIFICATE-----\n\
+";
+
+    #[test]
+    fn a_short_key_is_told_apart_from_a_bad_signature() {
+        let certificate = CertificateDer::from_pem_slice(SHORT.as_bytes()).unwrap();
+        let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
+        assert!(matches!(of_weak_key(bad(), &certificate), Error::InvalidCertificate(CertificateError::Other(_))));
+        let other = Error::InvalidCertificate(CertificateError::Revoked);
+        assert_eq!(of_weak_key(other.clone(), &certificate), other);
+        assert_eq!(of_weak_key(bad(), &CertificateDer::from(vec![1, 2])), bad());
+    }
 }
