@@ -51,6 +51,7 @@ pub async fn run(settings: Settings) -> Exit {
         Ok(store) => store,
         Err(exit) => return exit,
     };
+    raise_open_files();
     announce(&settings, &store);
     let metrics = Metrics::new();
     let health = Arc::new(Health::new(Thresholds::new(&settings)));
@@ -119,6 +120,17 @@ pub async fn run(settings: Settings) -> Exit {
             error!(%problem, "cannot start");
             Exit::CannotStart
         }
+    }
+}
+
+/// Each request in flight and each connection that waits needs a file. The soft limit is for programs that use select(2).
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        warn!(%error, "cannot raise the limit of open files");
     }
 }
 

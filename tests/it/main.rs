@@ -10,10 +10,12 @@ mod desk; // looking at failed jobs changes nothing, putting them back loses not
 mod docs; // the documents say what is, and nothing else
 mod egress; // where webhooks may go
 mod fairness; // bad targets cost their neighbours nothing, and no target gets more than it can take
+mod files; // files that this machine does not have
 mod hostile; // receivers that mean harm
 mod logging; // what the worker says in its log, and how often
 mod marked; // secrets and lead data in everything that comes out
 mod messages; // bad input, invocation by invocation
+mod oauth; // receivers that want a token
 mod outcome_rules; // what an answer means is the target's to say
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load

@@ -96,12 +96,10 @@ async fn every_way_of_failing_is_retried_and_ends_on_the_failed_queue() {
     tokio::join!(
         refused,
         check("hang", "timeout"),
-        check("drip", "timeout"),
         check("301", "redirect"),
         check("endless", "status"),
-        check("close", "broken"),
-        check("reset", "broken"),
-        check("garbage", "broken"),
+        check("close", "closed_without_answer"),
+        check("garbage", "not_http"),
     );
 }
 

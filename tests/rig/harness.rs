@@ -143,12 +143,31 @@ impl World {
 
     /// The same, not waited for.
     pub fn start_worker(&self, environment: &[(&str, &str)]) -> Worker {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let log = self.directory.path().join(format!("worker-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
+        Worker::spawn(self.run(environment), self.next_log())
+    }
+
+    /// A worker that may have so many files open at most; `limit` is `-Sn` for the soft limit or `-n` for both.
+    pub async fn worker_with_files(&self, limit: &str, files: u32, environment: &[(&str, &str)]) -> Worker {
+        let run = self.run(environment);
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(format!("ulimit {limit} {files}; exec \"$0\" \"$@\""));
+        command.arg(run.get_program()).args(run.get_args());
+        command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let worker = Worker::spawn(command, self.next_log());
+        worker.ready().await;
+        worker
+    }
+
+    fn run(&self, environment: &[(&str, &str)]) -> Command {
         let mut command = leadhook(&self.url);
         command.arg("run").arg("--store").arg(self.store_path());
         command.envs(environment.iter().copied());
-        Worker::spawn(command, log)
+        command
+    }
+
+    fn next_log(&self) -> std::path::PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        self.directory.path().join(format!("worker-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A command of the binary in this world.

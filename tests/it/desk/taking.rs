@@ -157,14 +157,14 @@ fn spawned(world: &World, arguments: &[&str]) -> std::process::Child {
 #[tokio::test]
 async fn counted_by_target_and_reason() {
     let world = quiet_world().await;
-    fail(&world, [attempted(1, "timeout"), attempted(2, "timeout"), attempted(1, "timeout"), attempted(3, "dns")])
+    fail(&world, [attempted(1, "timeout"), attempted(2, "timeout"), attempted(1, "timeout"), attempted(3, "connect")])
         .await;
     litter(&world, "not-ours").await;
     let stats = failed(&world, &["stats", "--json"]).await;
     assert_eq!(stats.code, Some(0), "{}", stats.err);
     let stats = stats.json();
     let rows: Vec<_> = stats["rows"].as_array().unwrap().iter().map(|row| (&row["jobs"], &row["error"])).collect();
-    assert_eq!(rows, [(&2.into(), &"timeout".into()), (&1.into(), &"dns".into())]);
+    assert_eq!(rows, [(&2.into(), &"timeout".into()), (&1.into(), &"connect".into())]);
     assert_eq!(stats["unreadable"], 1);
     let text = failed(&world, &["stats"]).await.out;
     assert!(text.contains("3 failed jobs (5 messages on the failed queue)"), "{text}");
@@ -199,13 +199,13 @@ async fn an_export_is_whole_private_and_leaves_everything_where_it_is() {
 #[tokio::test]
 async fn an_export_removes_only_by_a_filter_and_only_what_is_in_the_file() {
     let world = quiet_world().await;
-    let ids = fail(&world, (0..300).map(|n| attempted(n, if n % 3 == 0 { "dns" } else { "status" }))).await;
+    let ids = fail(&world, (0..300).map(|n| attempted(n, if n % 3 == 0 { "connect" } else { "status" }))).await;
     let path = world.directory.path().join("out.jsonl");
     let to = path.to_str().unwrap();
     let all = failed(&world, &["export", "--to", to, "--all", "--remove", "--yes"]).await;
     assert_eq!(all.code, Some(2), "{}", all.out);
     assert!(!path.exists());
-    let export = failed(&world, &["export", "--to", to, "--error", "dns", "--remove", "--yes", "--json"]).await;
+    let export = failed(&world, &["export", "--to", to, "--error", "connect", "--remove", "--yes", "--json"]).await;
     assert_eq!((export.code, &export.json()["removed"]), (Some(0), &100.into()), "{} {}", export.out, export.err);
     let gone: Vec<_> = lines(&path).iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();
     let rest = drain(&world, "failed").await;
