@@ -151,7 +151,7 @@ fn accepting() -> Vec<Case> {
     cases
 }
 
-/// 2xx that fails all the same: for these three kinds of heads hyper gives an error and no status. Its parser stops at a NUL even
+/// 2xx that fails nevertheless: for these three kinds of heads hyper gives an error and no status. Its parser stops at a NUL even
 /// where it skips other invalid lines.
 fn accepting_in_vain() -> Vec<Case> {
     let answers = |name, answer| case(name, [Act::Read, say(answer)], End::Failed(&["malformed_answer"]));
