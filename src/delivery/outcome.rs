@@ -362,6 +362,9 @@ impl Exchange {
     pub fn detail(&self) -> Option<String> {
         match &self.result {
             Ok(Answer { status: 300..=399, location: Some(origin), .. }) => Some(format!("redirect to {origin}")),
+            Err(fault @ (Fault::ForbiddenAddress(refusal) | Fault::ForbiddenName(refusal))) => {
+                Some(format!("{fault}: the URL leads to {}", refusal.name()))
+            }
             Err(Fault::Oauth(Some(status))) => {
                 Some(format!("oauth: the token endpoint answered {status}, and gave no token"))
             }
@@ -531,7 +534,7 @@ impl FailReason {
                  discard the job, or replay it once the customer will take the lead."
             }
             FailReason::ForbiddenAddress => {
-                "The URL leads to an address that must not be called, such as one inside our own network; \
+                "The URL holds an address that must not be called, such as one inside our own network; \
                  get a public URL from the customer, put it into the store, then replay."
             }
             FailReason::PlainHttp => {

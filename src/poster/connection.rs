@@ -4,16 +4,13 @@
 //! HTTP_1_1_REQUIRED spend attempts at receivers that are well.
 //!
 //! Answers are read as leniently as browsers read them: invalid header lines are skipped, blanks before the colon and folded
-//! lines are taken, and the number of headers is bounded by their bytes alone. Header names go out in title case, for receivers
-//! that compare them by case.
+//! lines are taken, and the number of headers is bounded by their bytes alone. Where hyper cannot make sense of a head, its status
+//! counts all the same. Header names go out in title case, for receivers that compare them by case.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Instant,
 };
@@ -37,20 +34,22 @@ use tokio_util::{either::Either, task::AbortOnDropHandle};
 use super::{HEADER_LIMIT, fault};
 use crate::delivery::outcome::{Fault, HttpFault};
 
-/// Most headers of an answer: the shortest has three bytes.
-const HEADERS: usize = HEADER_LIMIT / 3;
+/// Headers of an answer that are looked at. Of an answer with more, the status counts. hyper fills a list of as many for each answer.
+const HEADERS: usize = 256;
 
-/// The first bytes of an answer.
+/// The beginning of an answer, up to what stands behind the status.
+const BEGINNING: usize = "HTTP/1.1 200 ".len();
+
+/// What every answer begins with.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// No byte of an answer has come.
-const NOTHING: u8 = 0;
-
-/// An answer has begun as HTTP/1 does.
-const HTTP: u8 = 1;
-
-/// Something else has begun.
-const OTHER: u8 = 2;
+/// What came in answer to a request.
+pub(super) enum Head {
+    /// Status line and headers.
+    Whole(Response<Incoming>),
+    /// The status, before lines that contradict each other or HTTP.
+    Status(u16),
+}
 
 /// An exchange without an answer.
 pub(super) struct Broken {
@@ -113,17 +112,30 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Broken> {
-        self.answer.0.store(NOTHING, Relaxed);
-        let answered = self.sender.send_request(request).await;
-        answered.map_err(|error| {
-            let begun = self.answer.0.load(Relaxed);
-            let fault = match fault::of_answer(&error, self.identified) {
-                Fault::Http(HttpFault::Malformed) if begun == OTHER => Fault::Http(HttpFault::NotHttp),
-                fault => fault,
-            };
-            Broken { fault, closed_silently: begun == NOTHING && fault::is_closed(&error) }
-        })
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Head, Broken> {
+        let error = match self.sender.send_request(request).await {
+            Ok(response) => return Ok(Head::Whole(response)),
+            Err(error) => error,
+        };
+        let fault = match fault::of_answer(&error, self.identified) {
+            // hyper says the same of too many lines.
+            Fault::Http(HttpFault::HeaderTooLarge) if self.answer.size() < HEADER_LIMIT => {
+                Fault::Http(HttpFault::Malformed)
+            }
+            fault => fault,
+        };
+        match (self.answer.how_it_began(), fault) {
+            (Began::Http(Some(status)), Fault::Http(HttpFault::Malformed)) => Ok(Head::Status(status)),
+            (Began::Otherwise, Fault::Http(_)) => {
+                Err(Broken { fault: Fault::Http(HttpFault::NotHttp), closed_silently: false })
+            }
+            (began, fault) => Err(Broken { fault, closed_silently: began == Began::Not && fault::is_closed(&error) }),
+        }
+    }
+
+    /// Makes ready for the next request. What comes before it is no answer.
+    pub(super) fn rest(&self) {
+        self.answer.forget();
     }
 
     /// Closes a connection in good order, which nothing is under way on.
@@ -133,16 +145,57 @@ impl Connection {
     }
 }
 
-/// How the answer to the latest request began: [`NOTHING`], [`HTTP`] or [`OTHER`].
+/// How an answer began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Began {
+    Not,
+    /// As HTTP/1 does; the status, unless it is missing or announces another one (RFC 9110, section 15.2).
+    Http(Option<u16>),
+    Otherwise,
+}
+
+/// The first bytes since the connection was made or came to rest, and how many there were in all.
 #[derive(Default)]
-struct Beginning(AtomicU8);
+struct Beginning(Mutex<(Vec<u8>, usize)>);
 
 impl Beginning {
     fn saw(&self, bytes: &[u8]) {
-        if !bytes.is_empty() && self.0.load(Relaxed) == NOTHING {
-            let size = bytes.len().min(VERSION.len());
-            self.0.store(if bytes[..size] == VERSION[..size] { HTTP } else { OTHER }, Relaxed);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (beginning, size) = &mut *seen;
+        let wanted = (BEGINNING - beginning.len()).min(bytes.len());
+        beginning.extend_from_slice(&bytes[..wanted]);
+        *size += bytes.len();
+    }
+
+    fn forget(&self) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (beginning, size) = &mut *seen;
+        beginning.clear();
+        *size = 0;
+    }
+
+    fn size(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    fn how_it_began(&self) -> Began {
+        let (beginning, _) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = beginning.len().min(VERSION.len());
+        if beginning.is_empty() {
+            Began::Not
+        } else if beginning[..size] != VERSION[..size] {
+            Began::Otherwise
+        } else {
+            Began::Http(status_in(beginning).filter(|status| (200..600).contains(status)))
         }
+    }
+}
+
+/// Three digits between a blank and what is no digit.
+fn status_in(beginning: &[u8]) -> Option<u16> {
+    match *beginning.get(VERSION.len() + 1..)? {
+        [b' ', a, b, c, end] if !end.is_ascii_digit() => str::from_utf8(&[a, b, c]).ok()?.parse().ok(),
+        _ => None,
     }
 }
 

@@ -13,8 +13,8 @@
 //! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
 //!
 //! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used before, and is
-//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. A later close may mean
-//! that the lead was taken, and is a failed attempt.
+//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. So is one that says 408
+//! then. A later close may mean that the lead was taken, and is a failed attempt.
 //!
 //! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 
@@ -35,15 +35,15 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RETRY_AFTER},
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use url::{Position, Url};
 
 use self::{
-    connection::Connection,
+    connection::{Connection, Head},
     dial::{Dial, Route},
     oauth::Tokens,
     pool::{Key, Pool},
@@ -162,7 +162,7 @@ impl Poster {
         let token = headers.get(AUTHORIZATION).cloned();
         let answering = self.0.answer(post, headers, body, &mut replaced);
         let result = match tokio::time::timeout_at(deadline.into(), answering).await {
-            Ok(Ok((connection, response))) => Ok(self.0.read(post, connection, response, deadline).await),
+            Ok(Ok((connection, head))) => Ok(self.0.read(post, connection, head, deadline).await),
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::Timeout),
         };
@@ -181,7 +181,7 @@ impl Inner {
         headers: HeaderMap,
         body: Bytes,
         replaced: &mut bool,
-    ) -> Result<(Connection, Response<Incoming>), Fault> {
+    ) -> Result<(Connection, Head), Fault> {
         let request = request(post.url, headers, body).ok_or(Fault::UnusableTarget)?;
         if post.url.scheme() == "http" && !self.plain_http {
             return Err(Fault::PlainHttp);
@@ -192,21 +192,22 @@ impl Inner {
             }
             let sent = Instant::now();
             match connection.send(request.clone()).await {
-                Ok(response) => return Ok((connection, response)),
-                Err(broken) if broken.closed_silently && sent.elapsed() < CLOSED_WHILE_IDLE => {
-                    *replaced = true;
-                    break;
+                Ok(head) if !says_that_it_was_idle(&head) || sent.elapsed() >= CLOSED_WHILE_IDLE => {
+                    return Ok((connection, head));
                 }
+                Ok(_) => *replaced = true,
+                Err(broken) if broken.closed_silently && sent.elapsed() < CLOSED_WHILE_IDLE => *replaced = true,
                 Err(broken) => return Err(broken.fault),
             }
+            break;
         }
         let mut connection = match self.connect(post).await {
             // Connections that wait are the first to do without.
             Err(Fault::Local) if self.pool.clear() => self.connect(post).await?,
             connected => connected?,
         };
-        let response = connection.send(request).await.map_err(|broken| broken.fault)?;
-        Ok((connection, response))
+        let head = connection.send(request).await.map_err(|broken| broken.fault)?;
+        Ok((connection, head))
     }
 
     async fn connect(&self, post: Post<'_>) -> Result<Connection, Fault> {
@@ -220,14 +221,11 @@ impl Inner {
     }
 
     /// Reads what matters of the body, and keeps the connection if all of it came.
-    async fn read(
-        &self,
-        post: Post<'_>,
-        connection: Connection,
-        response: Response<Incoming>,
-        deadline: Instant,
-    ) -> Answer {
-        let (head, body) = response.into_parts();
+    async fn read(&self, post: Post<'_>, connection: Connection, head: Head, deadline: Instant) -> Answer {
+        let (head, body) = match head {
+            Head::Whole(response) => response.into_parts(),
+            Head::Status(status) => return Answer { status, incomplete: true, ..Answer::default() },
+        };
         let mut start = Vec::new();
         let (kept, until) = match post.whole_body {
             true => (BODY_LIMIT, deadline),
@@ -247,6 +245,16 @@ impl Inner {
             incomplete: !matches!(end, Ok(End::Whole)),
         }
     }
+}
+
+/// Some receivers say 408 when they close a connection that was idle for too long (RFC 9110, section 15.5.9), also to a request
+/// that meets it on the way.
+fn says_that_it_was_idle(head: &Head) -> bool {
+    let closes = |headers: &HeaderMap| {
+        let said = headers.get(CONNECTION).and_then(|value| value.to_str().ok());
+        said.is_some_and(|value| value.trim().eq_ignore_ascii_case("close"))
+    };
+    matches!(head, Head::Whole(response) if response.status() == StatusCode::REQUEST_TIMEOUT && closes(response.headers()))
 }
 
 fn key(post: Post<'_>) -> Key {

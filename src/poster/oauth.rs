@@ -98,12 +98,12 @@ impl Inner {
         let deadline = Instant::now() + post.timeout;
         let headers = headers(credentials).ok_or(Fault::UnusableTarget)?;
         let answering = self.answer(asking, headers, form(credentials), &mut false).await;
-        let (connection, response) = answering.map_err(|fault| match fault {
+        let (connection, head) = answering.map_err(|fault| match fault {
             Fault::Local | Fault::Proxy => fault,
             _ => Fault::Oauth(None),
         })?;
         let asked = Instant::now();
-        let answer = self.read(asking, connection, response, deadline).await;
+        let answer = self.read(asking, connection, head, deadline).await;
         granted(&answer, asked).ok_or(Fault::Oauth(Some(answer.status)))
     }
 }

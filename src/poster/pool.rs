@@ -74,6 +74,7 @@ impl Pool {
 
     /// Keeps a connection for the next exchange, for as long as the answer to the last one allows.
     pub(super) fn keep(&self, key: Key, connection: Connection, answer: &HeaderMap) {
+        connection.rest();
         let until = (Instant::now() + idle(answer)).min(connection.made + LIFETIME);
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let there = pool.entry(key).or_default();

@@ -313,8 +313,9 @@ async fn what_comes_in_place_of_an_answer_has_a_name() {
         ("220 mail.example ESMTP\r\n", HttpFault::NotHttp),
         ("<html>hello</html>", HttpFault::NotHttp),
         ("HTTP/1.1 OK\r\n\r\n", HttpFault::Malformed),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", HttpFault::Malformed),
-        ("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", HttpFault::Malformed),
+        ("HTTP/1.1 20 OK\r\n\r\n", HttpFault::Malformed),
+        ("HTTP/1.1 2000 OK\r\n\r\n", HttpFault::Malformed),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", HttpFault::Malformed),
         (&huge, HttpFault::HeaderTooLarge),
     ];
     for (answer, fault) in answers {
@@ -348,6 +349,83 @@ async fn a_status_counts_whatever_becomes_of_the_body() {
             assert_eq!((answer.status, answer.incomplete), expected, "{status} {body:?}");
         }
     }
+}
+
+/// hyper gives no status for these heads.
+#[tokio::test]
+async fn a_status_counts_before_lines_that_make_no_sense() {
+    let many = "X: y\r\n".repeat(2000);
+    let lines = [
+        "Content-Length: 1\r\nContent-Length: 2\r\n",
+        "Content-Length: many\r\n",
+        "X: a\0b\r\nContent-Length: 2\r\n",
+        &many,
+    ];
+    for status in [200, 410, 500] {
+        for lines in lines {
+            let address = canned(format!("HTTP/1.1 {status} Word\r\n{lines}\r\nok")).await;
+            let answer = answer_of(post(&format!("http://{address}/")).await);
+            assert_eq!((answer.status, answer.incomplete), (status, true), "{lines:.60?}");
+        }
+    }
+}
+
+/// A server that speaks first is none of HTTP.
+#[tokio::test]
+async fn a_banner_is_not_http() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                stream.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").await?;
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            });
+        }
+    });
+    for _ in 0..20 {
+        assert_eq!(fault_of(&url).await, Fault::Http(HttpFault::NotHttp));
+    }
+}
+
+/// An answer that comes before the whole request was sent counts.
+#[tokio::test]
+async fn an_early_answer_to_a_large_request_counts() {
+    let address = canned("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+    let url = format!("http://{address}/").parse().unwrap();
+    for _ in 0..5 {
+        let exchange = poster().post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from(vec![b'x'; 1 << 20])).await;
+        assert_eq!(answer_of(exchange).status, 200);
+    }
+}
+
+/// 408 on a connection that was used before says that it was idle for too long, and not that the request came slowly.
+#[tokio::test]
+async fn a_408_on_a_used_connection_is_no_answer() {
+    let late = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await?;
+        answer_one(&mut first).await?;
+        let mut request = Vec::new();
+        first.read_buf(&mut request).await?;
+        first.write_all(late.as_bytes()).await?;
+        let (mut second, _) = listener.accept().await?;
+        answer_one(&mut second).await?;
+        // On a new connection it is an answer.
+        let (mut third, _) = listener.accept().await?;
+        third.read_buf(&mut request).await?;
+        third.write_all(late.as_bytes()).await
+    });
+    let poster = poster();
+    let call = async || poster.post(to("acme", &url, LONG), HeaderMap::new(), Bytes::from_static(b"{}")).await;
+    assert_eq!(answer_of(call().await).status, 200);
+    let second = call().await;
+    assert_eq!((second.replaced, answer_of(second).status), (true, 200));
+    poster.0.pool.clear();
+    let third = call().await;
+    assert_eq!((third.replaced, answer_of(third).status), (false, 408));
 }
 
 /// After the status the body has two seconds, or what is left of the timeout.

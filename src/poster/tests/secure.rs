@@ -103,7 +103,7 @@ async fn serve(config: ServerConfig) -> SocketAddr {
                     let (version, host) = (request.version(), request.uri().host().map(str::to_owned));
                     let body = request.into_body().collect().await?.to_bytes();
                     let said = format!("{version:?} {} {}", host.unwrap_or_default(), body.len());
-                    Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(said))))
+                    Ok::<_, hyper::Error>(http::Response::new(Full::new(Bytes::from(said))))
                 });
                 let serving = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
                 let _ = serving.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
