@@ -58,9 +58,9 @@ enum Action {
     Apply,
     /// Compare the plan with the broker, changing nothing
     ///
-    /// AMQP alone shows which queues exist. With amqp.management_url (a user with the tag "management") the type of the
-    /// exchange, bindings, arguments and policies are compared as well, and delay queues that no setting uses any more
-    /// are listed. A policy shows up some seconds after it was set.
+    /// AMQP alone shows which queues exist. With amqp.management_url (a user with the tag "management"), the type of the
+    /// exchange, bindings, arguments and policies are compared too. Delay queues that no setting uses any more are listed.
+    /// A policy shows up some seconds after it was set.
     #[command(after_help = after_help("leadhook topology check", "something is missing or differs"))]
     Check,
 }

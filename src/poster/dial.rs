@@ -5,6 +5,7 @@
 //! organizations, so a connection that is used again was dialled under the same rules.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -82,22 +83,29 @@ impl Dial {
 async fn first_of(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Fault> {
     let mut waiting = addresses.iter();
     let mut dialling = FuturesUnordered::new();
-    let mut problem = Fault::Connect;
+    // Ours alone, unless one of the addresses is at fault.
+    let mut problem = Fault::Local;
     loop {
-        dialling.extend(waiting.next().map(|address| TcpStream::connect(SocketAddr::new(*address, port))));
-        let connected = match tokio::time::timeout(NEXT_ADDRESS, dialling.next()).await {
-            Ok(Some(connected)) => connected,
+        dialling.extend(waiting.next().map(|address| dial(SocketAddr::new(*address, port))));
+        match tokio::time::timeout(NEXT_ADDRESS, dialling.next()).await {
+            Ok(Some(Ok(stream))) => return Ok(stream),
+            Ok(Some(Err(Fault::Local))) | Err(_) => {}
+            Ok(Some(Err(fault))) => problem = fault,
             Ok(None) => return Err(problem),
-            Err(_) => continue,
-        };
-        match connected {
-            Ok(stream) => {
-                tune(&stream);
-                return Ok(stream);
-            }
-            Err(error) if fault::is_ours(&error) => problem = Fault::Local,
-            Err(_) => {}
         }
+    }
+}
+
+async fn dial(address: SocketAddr) -> Result<TcpStream, Fault> {
+    match TcpStream::connect(address).await {
+        Ok(stream) => {
+            tune(&stream);
+            Ok(stream)
+        }
+        // A machine without IPv6 may say so of each such address, in the words that stand for a lack of ports.
+        Err(error) if address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable => Err(Fault::Connect),
+        Err(error) if fault::is_ours(&error) => Err(Fault::Local),
+        Err(_) => Err(Fault::Connect),
     }
 }
 

@@ -155,7 +155,7 @@ fn accepting() -> Vec<Case> {
         // HTTP/1.0 has no Transfer-Encoding (RFC 9112, section 6.1: a client treats the framing as faulty).
         all("http-1.0-and-chunked", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
         lines("nul-in-a-value", "X: a\0b\r\n"),
-        accepts("short-headers-for-ever", vec![say(OK), repeat(&"X: y\r\n".repeat(50))]),
+        accepts("short-headers-for-ever", vec![say(OK), repeat("X: y\r\n".repeat(50))]),
     ]);
     cases.extend([unread("answer-before-reading", &[Act::Read]), unread("close-without-reading", &[Act::Close])]);
     cases
