@@ -219,7 +219,9 @@ fn is_usable(
     if campaign.is_some() && webhook.origins.url == Origin::Campaign {
         // URL, headers and secrets go together: nothing of the organization's goes to another host.
         let of_headers = webhook.origins.headers.iter().map(|(_, origin)| *origin);
-        let mut origins = of_headers.chain([webhook.origins.signing_secrets]);
+        let own = &webhook.origins;
+        let mut origins =
+            of_headers.chain([own.signing_secrets, own.client_certificate, own.ca_certificate, own.oauth2]);
         assert!(origins.all(|origin| origin != Origin::Organization), "{} lends credentials", webhook.key);
     }
     let Some(target) = &webhook.target else { return };
@@ -236,8 +238,9 @@ fn is_safe(target: &Target) {
     for (name, value) in &target.headers {
         let name = name.as_str();
         let family = ["content-", "leadhook-", "proxy-", "webhook-"].iter().any(|family| name.starts_with(family));
+        let family = family && !(name == "content-type" && leadhook::delivery::request::is_json_in_utf8(value));
         let hop = ["connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
-        assert!(!family && !hop.contains(&name) && name != "user-agent" && name != "traceparent", "{name} is reserved");
+        assert!(!family && !hop.contains(&name) && name != "traceparent", "{name} is reserved");
         assert!(value.is_sensitive(), "{name} may be logged");
         assert!(value.to_str().is_ok_and(|text| text.trim() == text), "{name} is no plain text");
     }
