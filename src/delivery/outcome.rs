@@ -59,8 +59,8 @@ pub enum Fault {
     Tls(TlsFault),
     /// What came was no answer in HTTP.
     Http(HttpFault),
-    /// The endpoint that gives tokens gave none; its status, if it answered.
-    Oauth(Option<u16>),
+    /// The endpoint that gives tokens gave none.
+    Oauth(TokenFault),
     /// The egress proxy could not be used: none of the target's doing, so it costs no attempt.
     Proxy,
     /// This machine lacks files, memory or ports: none of the target's doing, so it costs no attempt.
@@ -113,6 +113,15 @@ pub enum TlsFault {
     ClientCertificateRefused,
     /// Anything else: it speaks no TLS, breaks off, or breaks the rules.
     Other,
+}
+
+/// Why there is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// The endpoint answered with this status, and without a token.
+    Answered(u16),
+    /// The endpoint did not answer; the [`Fault::label`] of the reason.
+    Failed(&'static str),
 }
 
 /// What came in place of an answer.
@@ -291,6 +300,8 @@ fn judge_answer(answer: &Answer, rules: &Rules) -> Outcome {
     match answer.status {
         // Before the lists: the receiver has not seen the lead, so its rules do not apply.
         403 | 503 if answer.challenge => retry(RetryReason::BotChallenge),
+        // The receiver has refused the token, and the next attempt has another one.
+        401 if rules.token => retry(RetryReason::Status),
         status if rules.accept.contains(status) => Outcome::Delivered,
         200..=299 => judge_body(answer, rules),
         410 => Outcome::Never(FailReason::Gone),
@@ -365,9 +376,10 @@ impl Exchange {
             Err(fault @ (Fault::ForbiddenAddress(refusal) | Fault::ForbiddenName(refusal))) => {
                 Some(format!("{fault}: the URL leads to {}", refusal.name()))
             }
-            Err(Fault::Oauth(Some(status))) => {
+            Err(Fault::Oauth(TokenFault::Answered(status))) => {
                 Some(format!("oauth: the token endpoint answered {status}, and gave no token"))
             }
+            Err(Fault::Oauth(TokenFault::Failed(label))) => Some(format!("oauth: {label} at the token endpoint")),
             Ok(_) | Err(_) => None,
         }
     }
@@ -399,7 +411,7 @@ impl Fault {
         all.push(Fault::Connect);
         all.extend(TlsFault::ALL.map(Fault::Tls));
         all.extend(HttpFault::ALL.map(Fault::Http));
-        all.extend([Fault::Oauth(None), Fault::Proxy, Fault::Local]);
+        all.extend([Fault::Oauth(TokenFault::Failed("")), Fault::Proxy, Fault::Local]);
         all.extend([Fault::ForbiddenAddress, Fault::ForbiddenName].map(|fault| fault(Refusal::Denied)));
         all.extend([Fault::PlainHttp, Fault::UnusableTarget, Fault::Panic]);
         all
@@ -538,7 +550,7 @@ impl FailReason {
                  get a public URL from the customer, put it into the store, then replay."
             }
             FailReason::PlainHttp => {
-                "The URL begins with http://, which sends leads in clear and is not allowed here; \
+                "The URL begins with http://, which sends leads unencrypted and is not allowed here; \
                  get an https:// URL from the customer, put it into the store, then replay."
             }
             FailReason::UnusableTarget => {

@@ -1,9 +1,9 @@
 //! The rules of a target about answers: which statuses mean delivered, which are final, and what the body of a 2xx must say.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 /// The rules of one target. By default a 2xx is delivered, and every other status but 410 is retried.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Rules {
     pub accept_if: Option<Arc<Condition>>,
     /// Whether refused deliveries go to the failed queue.
     pub keep_refused: bool,
+    /// Whether attempts carry a token that the receiver may refuse (`oauth2`).
+    pub token: bool,
 }
 
 /// Some HTTP statuses, in ascending order.
@@ -86,11 +88,31 @@ impl Condition {
     /// Looks at a whole body. A byte order mark in front of it is ignored: pages of some languages begin with one.
     pub fn check(&self, body: &[u8]) -> Met {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let Ok(body) = serde_json::from_slice::<Value>(body) else { return Met::Unreadable };
-        match body.pointer(&self.pointer).is_some_and(|found| is_same(&self.equals, found)) {
+        let Ok(body) = serde_json::from_slice::<&RawValue>(body) else { return Met::Unreadable };
+        // What cannot be decoded is another value: a number of 400 digits, half a surrogate pair, or something nested deeply.
+        let found = self.find(body).and_then(|found| serde_json::from_str(found.get()).ok());
+        match found.is_some_and(|found| is_same(&self.equals, &found)) {
             true => Met::Yes,
             false => Met::No,
         }
+    }
+
+    /// The value that the pointer leads to. Only what lies on the way is decoded: the rest may hold anything that is JSON.
+    fn find<'b>(&self, mut value: &'b RawValue) -> Option<&'b RawValue> {
+        for token in self.pointer.split('/').skip(1) {
+            let token = token.replace("~1", "/").replace("~0", "~");
+            value = match value.get().as_bytes().first()? {
+                b'{' => {
+                    *serde_json::from_str::<HashMap<String, &'b RawValue>>(value.get()).ok()?.get(token.as_str())?
+                }
+                b'[' => {
+                    let index = token.parse().ok().filter(|index: &usize| index.to_string() == token)?;
+                    *serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.get(index)?
+                }
+                _ => return None,
+            };
+        }
+        Some(value)
     }
 }
 

@@ -4,15 +4,15 @@
 //! HTTP_1_1_REQUIRED spend attempts at receivers that are well.
 //!
 //! Answers are read as leniently as browsers read them: invalid header lines are skipped, blanks before the colon and folded
-//! lines are taken, and the number of headers is bounded by their bytes alone. Where hyper cannot make sense of a head, its status
-//! counts all the same. Header names go out in title case, for receivers that compare them by case.
+//! lines are taken. Once the status line has come, the status counts, whatever becomes of the headers. Header names go out in title
+//! case, for receivers that compare them by case.
 
 use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -34,20 +34,25 @@ use tokio_util::{either::Either, task::AbortOnDropHandle};
 use super::{HEADER_LIMIT, fault};
 use crate::delivery::outcome::{Fault, HttpFault};
 
-/// Headers of an answer that are looked at. Of an answer with more, the status counts. hyper fills a list of as many for each answer.
+/// Header lines of an answer that are read. Of an answer with more, only the status counts: hyper fills a list of this length for
+/// each answer, and one for all that fit into [`HEADER_LIMIT`] costs half as much as all else of a delivery.
 const HEADERS: usize = 256;
 
-/// The beginning of an answer, up to what stands behind the status.
-const BEGINNING: usize = "HTTP/1.1 200 ".len();
+/// How long the end of the exchange before is waited for. hyper needs a moment; a receiver that answers early and reads no more of
+/// the request would keep the next one waiting.
+const READY: Duration = Duration::from_millis(250);
 
 /// What every answer begins with.
 const VERSION: &[u8] = b"HTTP/1.";
+
+/// The beginning of a status line, up to the byte behind the status.
+const BEGINNING: usize = "HTTP/1.1 200 ".len();
 
 /// What came in answer to a request.
 pub(super) enum Head {
     /// Status line and headers.
     Whole(Response<Incoming>),
-    /// The status, before lines that contradict each other or HTTP.
+    /// The status: what followed was cut, too slow, too long, or contradicted itself or HTTP.
     Status(u16),
 }
 
@@ -64,9 +69,9 @@ pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: AbortOnDropHandle<()>,
     answer: Arc<Beginning>,
-    /// Whether the receiver was asked for who it is, and by whom.
+    /// Whether the config of TLS has a certificate of ours.
     identified: bool,
-    pub(super) made: Instant,
+    pub(super) opened: Instant,
 }
 
 impl Connection {
@@ -87,7 +92,7 @@ impl Connection {
                 let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
                 let name = name.map_err(|_| Fault::UnusableTarget)?;
                 let connecting = TlsConnector::from(config).connect(name, stream).await;
-                Either::Left(connecting.map_err(|error| fault::of_handshake(&error, identified))?)
+                Either::Left(connecting.map_err(|error| fault::classify_handshake(&error, identified))?)
             }
         };
         let answer = Arc::new(Beginning::default());
@@ -103,39 +108,43 @@ impl Connection {
             .max_buf_size(HEADER_LIMIT);
         let (sender, connection) = builder.handshake(stream).await.map_err(|_| Fault::Connect)?;
         let driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
-        Ok(Connection { sender, driver, answer, identified, made: Instant::now() })
+        Ok(Connection { sender, driver, answer, identified, opened: Instant::now() })
     }
 
-    /// Waits until the exchange before is over. `false`: the connection is closed, and nothing can be sent over it.
+    /// Whether nothing is under way and the connection is open, after [`READY`] at the most.
     pub(super) async fn is_ready(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+        matches!(tokio::time::timeout(READY, self.sender.ready()).await, Ok(Ok(())))
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Head, Broken> {
-        let error = match self.sender.send_request(request).await {
-            Ok(response) => return Ok(Head::Whole(response)),
-            Err(error) => error,
+    /// Sends a request and waits for the head of its answer until `deadline`.
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>, deadline: Instant) -> Result<Head, Broken> {
+        let answering = self.sender.send_request(request);
+        let error = match tokio::time::timeout_at(deadline.into(), answering).await {
+            Ok(Ok(response)) => return Ok(Head::Whole(response)),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
         };
-        let fault = match fault::of_answer(&error, self.identified) {
-            // hyper says the same of too many lines.
-            Fault::Http(HttpFault::HeaderTooLarge) if self.answer.size() < HEADER_LIMIT => {
-                Fault::Http(HttpFault::Malformed)
-            }
-            fault => fault,
-        };
-        match (self.answer.how_it_began(), fault) {
-            (Began::Http(Some(status)), Fault::Http(HttpFault::Malformed)) => Ok(Head::Status(status)),
-            (Began::Otherwise, Fault::Http(_)) => {
-                Err(Broken { fault: Fault::Http(HttpFault::NotHttp), closed_silently: false })
-            }
-            (began, fault) => Err(Broken { fault, closed_silently: began == Began::Not && fault::is_closed(&error) }),
+        let began = self.answer.how_it_began();
+        if let Began::Http(Some(status)) = began {
+            return Ok(Head::Status(status));
         }
+        let Some(error) = error else { return Err(Broken { fault: Fault::Timeout, closed_silently: false }) };
+        let fault = match (began, fault::classify_answer(&error, self.identified)) {
+            (Began::Otherwise, Fault::Http(_)) => Fault::Http(HttpFault::NotHttp),
+            (_, fault) => fault,
+        };
+        Err(Broken { fault, closed_silently: began == Began::Not && fault::is_closed(&error) })
     }
 
-    /// Makes ready for the next request. What comes before it is no answer.
-    pub(super) fn rest(&self) {
+    /// Makes ready for the next request: bytes that come before it belong to no answer.
+    pub(super) fn mark_idle(&self) {
         self.answer.forget();
+    }
+
+    /// Closes the connection, and returns when its file is free.
+    pub(super) async fn abort(self) {
+        self.driver.abort();
+        let _ = self.driver.await;
     }
 
     /// Closes a connection in good order, which nothing is under way on.
@@ -149,54 +158,100 @@ impl Connection {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Began {
     Not,
-    /// As HTTP/1 does; the status, unless it is missing or announces another one (RFC 9110, section 15.2).
+    /// As HTTP/1 does; the status, once its whole line has come. An interim status (1xx, RFC 9110, section 15.2) is not an answer.
     Http(Option<u16>),
     Otherwise,
 }
 
-/// The first bytes since the connection was made or came to rest, and how many there were in all.
+/// Follows the bytes since the connection was opened or marked idle, as far as the first status line.
 #[derive(Default)]
-struct Beginning(Mutex<(Vec<u8>, usize)>);
+struct Beginning(Mutex<Line>);
+
+#[derive(Default)]
+struct Line {
+    any: bool,
+    /// The first bytes of a status line, at most [`BEGINNING`].
+    first: Vec<u8>,
+    reading: Reading,
+}
+
+/// What the next byte belongs to.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Reading {
+    #[default]
+    Beginning,
+    /// The rest of a status line.
+    Rest(Option<u16>),
+    /// The headers of an interim answer; whether a line has just ended.
+    Interim(bool),
+    /// No more: the status line was there.
+    Status(Option<u16>),
+    /// No more: it is not HTTP.
+    Otherwise,
+}
 
 impl Beginning {
     fn saw(&self, bytes: &[u8]) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (beginning, size) = &mut *seen;
-        let wanted = (BEGINNING - beginning.len()).min(bytes.len());
-        beginning.extend_from_slice(&bytes[..wanted]);
-        *size += bytes.len();
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        line.any |= !bytes.is_empty();
+        for byte in bytes {
+            if matches!(line.reading, Reading::Status(_) | Reading::Otherwise) {
+                return;
+            }
+            line.take(*byte);
+        }
     }
 
     fn forget(&self) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (beginning, size) = &mut *seen;
-        beginning.clear();
-        *size = 0;
-    }
-
-    fn size(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Line::default();
     }
 
     fn how_it_began(&self) -> Began {
-        let (beginning, _) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let size = beginning.len().min(VERSION.len());
-        if beginning.is_empty() {
-            Began::Not
-        } else if beginning[..size] != VERSION[..size] {
-            Began::Otherwise
-        } else {
-            Began::Http(status_in(beginning).filter(|status| (200..600).contains(status)))
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match line.reading {
+            _ if !line.any => Began::Not,
+            Reading::Status(status) => Began::Http(status),
+            Reading::Otherwise => Began::Otherwise,
+            Reading::Beginning | Reading::Rest(_) | Reading::Interim(_) => Began::Http(None),
         }
     }
 }
 
-/// Three digits between a blank and what is no digit.
-fn status_in(beginning: &[u8]) -> Option<u16> {
-    match *beginning.get(VERSION.len() + 1..)? {
+impl Line {
+    fn take(&mut self, byte: u8) {
+        self.reading = match (self.reading, byte) {
+            (Reading::Beginning, b'\r' | b'\n') if self.first.is_empty() => Reading::Beginning,
+            (Reading::Beginning, _) => {
+                self.first.push(byte);
+                let begun = self.first.len().min(VERSION.len());
+                match () {
+                    () if self.first[..begun] != VERSION[..begun] => Reading::Otherwise,
+                    () if byte == b'\n' => Reading::Status(status_in(&self.first)),
+                    () if self.first.len() == BEGINNING => Reading::Rest(status_in(&self.first)),
+                    () => Reading::Beginning,
+                }
+            }
+            (Reading::Rest(Some(100 | 102..200)), b'\n') => Reading::Interim(true),
+            (Reading::Rest(status), b'\n') => Reading::Status(status),
+            (Reading::Interim(true), b'\n') => {
+                self.first.clear();
+                Reading::Beginning
+            }
+            (Reading::Interim(_), b'\n') => Reading::Interim(true),
+            (Reading::Interim(ended), b'\r') => Reading::Interim(ended),
+            (Reading::Interim(_), _) => Reading::Interim(false),
+            (reading, _) => reading,
+        };
+    }
+}
+
+/// Three digits between a blank and another byte than a digit.
+fn status_in(first: &[u8]) -> Option<u16> {
+    match *first.get(VERSION.len() + 1..)? {
         [b' ', a, b, c, end] if !end.is_ascii_digit() => str::from_utf8(&[a, b, c]).ok()?.parse().ok(),
         _ => None,
     }
+    .filter(|status| (100..600).contains(status))
 }
 
 /// A stream that notes how answers begin.

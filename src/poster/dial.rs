@@ -4,21 +4,16 @@
 //! neither a literal address nor another answer of the same name server passes by. Connections are not shared between
 //! organizations, so a connection that is used again was dialled under the same rules.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::FusedFuture, stream::FuturesUnordered};
 use tokio::net::TcpStream;
 use url::Url;
 
 use super::{
     fault,
     proxy::Proxy,
-    resolver::{Resolver, literal},
+    resolver::{Addresses, Resolver, literal},
 };
 use crate::{delivery::outcome::Fault, egress::Guard};
 
@@ -27,7 +22,7 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Connects under the rules of one organization.
 pub(super) struct Dial {
-    guard: Guard,
+    guard: Arc<Guard>,
     resolver: Resolver,
     route: Route,
 }
@@ -48,7 +43,7 @@ pub(super) enum Route {
 impl Dial {
     /// Dials under the rules of `guard`.
     pub(super) fn new(guard: Guard, resolver: Resolver, route: Route) -> Dial {
-        Dial { guard, resolver, route }
+        Dial { guard: Arc::new(guard), resolver, route }
     }
 
     /// A connection to the host of `url`, which has one.
@@ -59,14 +54,14 @@ impl Dial {
         let host = url.host_str().ok_or(Fault::UnusableTarget)?;
         let port = url.port_or_known_default().ok_or(Fault::UnusableTarget)?;
         match &self.route {
-            Route::Direct => first_of(&self.resolver.addresses(host, &self.guard).await?, port).await,
+            Route::Direct => first_of(self.resolver.addresses(host, &self.guard).await?, port).await,
             Route::Proxy { proxy, resolves: true } if literal(host).is_none() => {
                 self.guard.judge_name(host).map_err(Fault::ForbiddenName)?;
                 proxy.connect(host, None, port).await
             }
             Route::Proxy { proxy, .. } => {
                 let mut problem = Fault::Connect;
-                for address in self.resolver.addresses(host, &self.guard).await? {
+                for address in self.resolver.addresses(host, &self.guard).await?.all().await {
                     match proxy.connect(host, Some(address), port).await {
                         Err(Fault::Connect) => problem = Fault::Connect,
                         ended => return ended,
@@ -80,18 +75,21 @@ impl Dial {
 
 /// Dials one address after the other: the next one when the one before has failed, or says nothing for [`NEXT_ADDRESS`]. The first
 /// connection is used, and the others are given up.
-async fn first_of(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Fault> {
-    let mut waiting = addresses.iter();
+async fn first_of(addresses: Addresses, port: u16) -> Result<TcpStream, Fault> {
+    let Addresses { mut ready, mut late } = addresses;
     let mut dialling = FuturesUnordered::new();
-    // Ours alone, unless one of the addresses is at fault.
-    let mut problem = Fault::Local;
+    let mut problem = Fault::Connect;
     loop {
-        dialling.extend(waiting.next().map(|address| dial(SocketAddr::new(*address, port))));
-        match tokio::time::timeout(NEXT_ADDRESS, dialling.next()).await {
-            Ok(Some(Ok(stream))) => return Ok(stream),
-            Ok(Some(Err(Fault::Local))) | Err(_) => {}
-            Ok(Some(Err(fault))) => problem = fault,
-            Ok(None) => return Err(problem),
+        dialling.extend(ready.pop_front().map(|address| dial(SocketAddr::new(address, port))));
+        tokio::select! {
+            Some(dialled) = dialling.next() => match dialled {
+                Ok(stream) => return Ok(stream),
+                Err(Fault::Local) => problem = Fault::Local,
+                Err(_) => {}
+            },
+            more = &mut late, if !late.is_terminated() => ready.extend(more),
+            () = tokio::time::sleep(NEXT_ADDRESS), if !ready.is_empty() => {}
+            else => return Err(problem),
         }
     }
 }

@@ -15,16 +15,16 @@ pub(super) fn is_ours(error: &io::Error) -> bool {
 }
 
 /// Sorts an error of a TLS handshake. `identified`: we have shown a certificate of ours.
-pub(super) fn of_handshake(error: &io::Error, identified: bool) -> Fault {
+pub(super) fn classify_handshake(error: &io::Error, identified: bool) -> Fault {
     // Without an error of TLS the other side has left in the middle.
-    Fault::Tls(find::<rustls::Error>(error).map_or(TlsFault::Other, |error| of_tls(error, identified)))
+    Fault::Tls(find::<rustls::Error>(error).map_or(TlsFault::Other, |error| classify_tls(error, identified)))
 }
 
 /// Sorts an error of sending a request and of waiting for the head of its answer.
-pub(super) fn of_answer(error: &hyper::Error, identified: bool) -> Fault {
+pub(super) fn classify_answer(error: &hyper::Error, identified: bool) -> Fault {
     // With TLS 1.3 a receiver that misses a certificate of ours says so only where its answer would begin.
     if let Some(error) = find::<rustls::Error>(error) {
-        Fault::Tls(of_tls(error, identified))
+        Fault::Tls(classify_tls(error, identified))
     } else if error.is_parse_too_large() {
         Fault::Http(HttpFault::HeaderTooLarge)
     } else if error.is_parse() {
@@ -47,10 +47,10 @@ pub(super) fn is_closed(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || closed()
 }
 
-fn of_tls(error: &rustls::Error, identified: bool) -> TlsFault {
+fn classify_tls(error: &rustls::Error, identified: bool) -> TlsFault {
     use rustls::Error::{AlertReceived, InvalidCertificate, PeerIncompatible};
     match error {
-        InvalidCertificate(error) => of_certificate(error),
+        InvalidCertificate(error) => classify_certificate(error),
         PeerIncompatible(_)
         | AlertReceived(
             AlertDescription::HandshakeFailure
@@ -80,12 +80,12 @@ fn of_tls(error: &rustls::Error, identified: bool) -> TlsFault {
     }
 }
 
-fn of_certificate(error: &CertificateError) -> TlsFault {
+fn classify_certificate(error: &CertificateError) -> TlsFault {
     match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::WrongHost,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsFault::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
-        // A bad signature: somebody else than the authority whose name it bears has signed it.
+        // A bad signature: another key than that of the authority whose name it bears has signed it.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownAuthority,
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => TlsFault::Weak,
@@ -100,7 +100,7 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     causes(error).find_map(|cause| cause.downcast_ref::<E>())
 }
 
-/// The error and everything below it. An `io::Error` that wraps another error is no link of the source chain (its
+/// The error and everything below it. An `io::Error` that wraps another error hides it from the source chain (its
 /// `source` is the wrapped error's), so it is opened by hand.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {

@@ -4,7 +4,7 @@
 //! | rule | prevents |
 //! |---|---|
 //! | every address is judged right before it is dialled (`dial.rs`), the literal ones as well | webhooks into the worker's own network |
-//! | one deadline over all of it: name, proxy, connection, request, answer | a receiver that drips a byte now and then holds a slot for ever |
+//! | one deadline over all of it: name, proxy, connection, request, answer | a receiver that drips a byte now and then holds a slot without end |
 //! | a status decides; the body behind it has 2 s, and what is wrong with it changes nothing | a lead that was accepted is POSTed again |
 //! | no redirects | credentials and leads that travel to a host which the store does not name |
 //! | nothing below repeats a request; the one replacement is here | duplicates and attempts that are not counted |
@@ -13,8 +13,7 @@
 //! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
 //!
 //! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used before, and is
-//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. So is one that says 408
-//! then. A later close may mean that the lead was taken, and is a failed attempt.
+//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. A later close may mean that the lead was taken, and is a failed attempt.
 //!
 //! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 
@@ -35,8 +34,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, RETRY_AFTER},
+    HeaderMap, HeaderValue, Method, Request,
+    header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -51,7 +50,7 @@ use self::{
     resolver::Resolver,
 };
 use crate::{
-    delivery::outcome::{Answer, Exchange, Fault},
+    delivery::outcome::{Answer, Exchange, Fault, HttpFault},
     egress::{self, Guard},
     settings::{Egress, Tls},
     store::{Authority, Identity, Oauth2},
@@ -92,7 +91,7 @@ pub struct Post<'a> {
     /// Who vouches for the receiver, if not the authorities that the worker trusts.
     pub authority: Option<&'a Authority>,
     /// Where the token for the `Authorization` header comes from, if the receiver wants one.
-    pub oauth2: Option<&'a Oauth2>,
+    pub oauth2: Option<&'a Arc<Oauth2>>,
     /// For the whole exchange.
     pub timeout: Duration,
     /// Whether the answer's body is handed over, up to [`BODY_LIMIT`].
@@ -151,35 +150,34 @@ impl Poster {
     pub async fn post(&self, post: Post<'_>, mut headers: HeaderMap, body: Bytes) -> Exchange {
         let started = Instant::now();
         let deadline = started + post.timeout;
-        let mut replaced = false;
+        let mut token = None;
         if let Some(credentials) = post.oauth2 {
-            let fetching = tokio::time::timeout_at(deadline.into(), self.0.token(post, credentials));
-            match fetching.await.unwrap_or(Err(Fault::Oauth(None))) {
-                Ok(token) => headers.insert(AUTHORIZATION, token),
+            match self.token(post.organization, credentials, deadline).await {
+                Ok(header) => token = Some(header),
                 Err(fault) => return Exchange::new(Err(fault), started.elapsed()),
-            };
+            }
         }
-        let token = headers.get(AUTHORIZATION).cloned();
-        let answering = self.0.answer(post, headers, body, &mut replaced);
-        let result = match tokio::time::timeout_at(deadline.into(), answering).await {
-            Ok(Ok((connection, head))) => Ok(self.0.read(post, connection, head, deadline).await),
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => Err(Fault::Timeout),
+        headers.extend(token.clone().map(|header| (AUTHORIZATION, header)));
+        let mut replaced = false;
+        let result = match self.0.answer(post, headers, body, deadline, &mut replaced).await {
+            Ok((connection, head)) => Ok(self.0.read(post, connection, head, deadline).await),
+            Err(fault) => Err(fault),
         };
         if let (Some(credentials), Some(token), Ok(Answer { status: 401, .. })) = (post.oauth2, &token, &result) {
-            self.0.tokens.refused(post.organization, credentials, token).await;
+            self.0.tokens.refused(post.organization, credentials, token);
         }
         Exchange { result, elapsed: started.elapsed(), replaced }
     }
 }
 
 impl Inner {
-    /// Sends the request, over a connection that waits or a new one, and returns the head of the answer.
+    /// Sends the request, over a connection that waits or a new one, and returns the head of the answer, by `deadline`.
     async fn answer(
         &self,
         post: Post<'_>,
         headers: HeaderMap,
         body: Bytes,
+        deadline: Instant,
         replaced: &mut bool,
     ) -> Result<(Connection, Head), Fault> {
         let request = request(post.url, headers, body).ok_or(Fault::UnusableTarget)?;
@@ -191,22 +189,27 @@ impl Inner {
                 continue;
             }
             let sent = Instant::now();
-            match connection.send(request.clone()).await {
-                Ok(head) if !says_that_it_was_idle(&head) || sent.elapsed() >= CLOSED_WHILE_IDLE => {
-                    return Ok((connection, head));
-                }
-                Ok(_) => *replaced = true,
+            match connection.send(request.clone(), deadline).await {
+                Ok(head) => return Ok((connection, head)),
                 Err(broken) if broken.closed_silently && sent.elapsed() < CLOSED_WHILE_IDLE => *replaced = true,
                 Err(broken) => return Err(broken.fault),
             }
             break;
         }
-        let mut connection = match self.connect(post).await {
-            // Connections that wait are the first to do without.
-            Err(Fault::Local) if self.pool.clear() => self.connect(post).await?,
-            connected => connected?,
+        let connecting = async {
+            match self.connect(post).await {
+                // Connections that wait are the first to do without.
+                Err(Fault::Local) if self.pool.clear().await => self.connect(post).await,
+                connected => connected,
+            }
         };
-        let head = connection.send(request).await.map_err(|broken| broken.fault)?;
+        let connected = tokio::time::timeout_at(deadline.into(), connecting).await.unwrap_or(Err(Fault::Timeout));
+        let mut connection = connected.map_err(|fault| match fault {
+            // The first request went out, and the receiver may have read it: the attempt counts.
+            Fault::Local | Fault::Proxy if *replaced => Fault::Http(HttpFault::Closed),
+            fault => fault,
+        })?;
+        let head = connection.send(request, deadline).await.map_err(|broken| broken.fault)?;
         Ok((connection, head))
     }
 
@@ -227,7 +230,7 @@ impl Inner {
             Head::Status(status) => return Answer { status, incomplete: true, ..Answer::default() },
         };
         let mut start = Vec::new();
-        let (kept, until) = match post.whole_body {
+        let (kept, until) = match post.whole_body && head.status.is_success() {
             true => (BODY_LIMIT, deadline),
             false => (SNIPPET_LIMIT, deadline.min(Instant::now() + BODY_PATIENCE)),
         };
@@ -247,16 +250,6 @@ impl Inner {
     }
 }
 
-/// Some receivers say 408 when they close a connection that was idle for too long (RFC 9110, section 15.5.9), also to a request
-/// that meets it on the way.
-fn says_that_it_was_idle(head: &Head) -> bool {
-    let closes = |headers: &HeaderMap| {
-        let said = headers.get(CONNECTION).and_then(|value| value.to_str().ok());
-        said.is_some_and(|value| value.trim().eq_ignore_ascii_case("close"))
-    };
-    matches!(head, Head::Whole(response) if response.status() == StatusCode::REQUEST_TIMEOUT && closes(response.headers()))
-}
-
 fn key(post: Post<'_>) -> Key {
     Key {
         circuit: post.circuit.clone(),
@@ -266,7 +259,7 @@ fn key(post: Post<'_>) -> Key {
 }
 
 fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {
-    // Credentials do not belong into a URL (the store refuses them), and a client would put them into places of its own.
+    // Credentials do not belong in a URL (the store refuses them), and a client would put them into places of its own.
     let usable = url.username().is_empty() && url.password().is_none() && matches!(url.scheme(), "http" | "https");
     if !usable {
         return None;

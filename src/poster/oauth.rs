@@ -1,7 +1,8 @@
 //! Tokens of OAuth 2.0 for receivers that want them: client credentials (RFC 6749, section 4.4).
 //!
-//! A token belongs to one organization and its credentials, and serves until shortly before it expires, or until the receiver
-//! answers 401. One request at a time is made for it: other attempts wait for that one. Tokens live in memory only.
+//! A token belongs to one organization and its credentials. It serves until shortly before it expires, or until the receiver answers
+//! 401. One request at a time is made for it, with a deadline of its own: all attempts wait for the same one, each until its own
+//! deadline. Tokens live in memory only.
 
 use std::{
     collections::HashMap,
@@ -11,101 +12,156 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use http::{
     HeaderMap, HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use serde::Deserialize;
+use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::{Inner, Post};
+use super::{Post, Poster};
 use crate::{
     delivery::{
-        outcome::{Answer, Fault},
+        outcome::{Answer, Fault, TokenFault},
         request::AGENT,
     },
     store::{Oauth2, target::lane_name},
 };
 
+/// For one request for a token.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a token serves where the endpoint says nothing (RFC 6749 only recommends that it does).
 const UNSAID: Duration = Duration::from_secs(300);
 
-/// A token is fetched anew so long before it expires, or a tenth of its time if that is less.
+/// The longest time that a token serves.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// A token is fetched again so long before it expires, or a tenth of its time if that is less.
 const EARLY: Duration = Duration::from_secs(30);
 
-/// Tokens that are kept. When there are more, all are fetched anew.
+/// So long after a request that failed no other one is made.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Tokens that are kept. When there are more, all are fetched again.
 const MOST: usize = 4096;
 
-/// Whose token it is: an organization, and the credentials that it was got with.
+/// Whose token it is: an organization, and the credentials that it was fetched with.
 type Owner = (String, [u8; 32]);
 
-/// One token, fetched by whoever holds the lock.
-type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
+/// The `Authorization` header that a fetch comes to.
+type Fetched = Result<HeaderValue, Fault>;
 
 /// The tokens in use.
 #[derive(Default)]
 pub(super) struct Tokens(Mutex<HashMap<Owner, Slot>>);
 
-struct Token {
-    header: HeaderValue,
-    until: Instant,
-}
-
-/// What a token endpoint answers (RFC 6749, section 5.1).
-#[derive(Deserialize)]
-struct Granted {
-    access_token: String,
-    token_type: String,
-    expires_in: Option<u64>,
+enum Slot {
+    Fetching(Shared<BoxFuture<'static, Fetched>>),
+    Ready { header: HeaderValue, until: Instant },
+    Failed { fault: Fault, until: Instant },
 }
 
 impl Tokens {
-    fn slot(&self, organization: &str, credentials: &Oauth2) -> Slot {
+    fn put(&self, owner: Owner, slot: Slot) {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let owner = (organization.to_owned(), credentials.print());
         if slots.len() >= MOST && !slots.contains_key(&owner) {
             slots.clear();
         }
-        slots.entry(owner).or_default().clone()
+        slots.insert(owner, slot);
     }
 
     /// Forgets a token that the receiver refused, unless there is another one already.
-    pub(super) async fn refused(&self, organization: &str, credentials: &Oauth2, header: &HeaderValue) {
-        let slot = self.slot(organization, credentials);
-        slot.lock().await.take_if(|token| token.header == *header);
+    pub(super) fn refused(&self, organization: &str, credentials: &Oauth2, refused: &HeaderValue) {
+        let owner = (organization.to_owned(), credentials.print());
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(slots.get(&owner), Some(Slot::Ready { header, .. }) if header == refused) {
+            slots.remove(&owner);
+        }
     }
 }
 
-impl Inner {
+impl Poster {
     /// The `Authorization` header for an attempt.
     ///
     /// # Errors
-    /// [`Fault::Oauth`] when the endpoint gives no token; what is this machine's or the proxy's fault stays so.
-    pub(super) async fn token(&self, post: Post<'_>, credentials: &Oauth2) -> Result<HeaderValue, Fault> {
-        let slot = self.tokens.slot(post.organization, credentials);
-        let mut slot = slot.lock().await;
-        match &*slot {
-            Some(token) if token.until > Instant::now() => Ok(token.header.clone()),
-            _ => Ok(slot.insert(self.fetch(post, credentials).await?).header.clone()),
-        }
+    /// [`Fault::Oauth`] when there is no token by `deadline`; a fault of this machine or of the proxy stays what it is.
+    pub(super) async fn token(&self, organization: &str, credentials: &Arc<Oauth2>, deadline: Instant) -> Fetched {
+        let owner = (organization.to_owned(), credentials.print());
+        let fetching = {
+            let mut slots = self.0.tokens.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match slots.get(&owner) {
+                Some(Slot::Ready { header, until }) if *until > Instant::now() => return Ok(header.clone()),
+                Some(Slot::Failed { fault, until }) if *until > Instant::now() => return Err(*fault),
+                Some(Slot::Fetching(fetching)) => fetching.clone(),
+                Some(Slot::Ready { .. } | Slot::Failed { .. }) | None => {
+                    let fetching = self.clone().fetch(owner.clone(), credentials.clone());
+                    // A task of its own: it does not end with the attempt that began it.
+                    let fetching =
+                        tokio::spawn(fetching).map(|ended| ended.unwrap_or(Err(Fault::Panic))).boxed().shared();
+                    slots.insert(owner, Slot::Fetching(fetching.clone()));
+                    fetching
+                }
+            }
+        };
+        let late = Err(Fault::Oauth(TokenFault::Failed("timeout")));
+        tokio::time::timeout_at(deadline.into(), fetching).await.unwrap_or(late)
     }
 
-    async fn fetch(&self, post: Post<'_>, credentials: &Oauth2) -> Result<Token, Fault> {
-        let url = &credentials.token_url;
-        let circuit = lane_name(post.organization, url);
-        let asking =
-            Post { url, circuit: &circuit, identity: None, authority: None, oauth2: None, whole_body: true, ..post };
-        let deadline = Instant::now() + post.timeout;
-        let headers = headers(credentials).ok_or(Fault::UnusableTarget)?;
-        let answering = self.answer(asking, headers, form(credentials), &mut false).await;
-        let (connection, head) = answering.map_err(|fault| match fault {
-            Fault::Local | Fault::Proxy => fault,
-            _ => Fault::Oauth(None),
-        })?;
-        let asked = Instant::now();
-        let answer = self.read(asking, connection, head, deadline).await;
-        granted(&answer, asked).ok_or(Fault::Oauth(Some(answer.status)))
+    async fn fetch(self, owner: Owner, credentials: Arc<Oauth2>) -> Fetched {
+        let begun = Instant::now();
+        let fetched = self.ask(&owner.0, &credentials, begun).await;
+        let slot = match &fetched {
+            Ok((header, serves)) => {
+                Slot::Ready { header: header.clone(), until: begun + *serves - EARLY.min(*serves / 10) }
+            }
+            Err(fault) => Slot::Failed { fault: *fault, until: Instant::now() + AFTER_FAILURE },
+        };
+        self.0.tokens.put(owner, slot);
+        fetched.map(|(header, _)| header)
     }
+
+    async fn ask(
+        &self,
+        organization: &str,
+        credentials: &Oauth2,
+        begun: Instant,
+    ) -> Result<(HeaderValue, Duration), Fault> {
+        let url = &credentials.token_url;
+        let circuit = lane_name(organization, url);
+        let post = Post {
+            organization,
+            url,
+            circuit: &circuit,
+            identity: None,
+            authority: None,
+            oauth2: None,
+            timeout: PATIENCE,
+            whole_body: true,
+        };
+        let headers = headers(credentials).ok_or(Fault::UnusableTarget)?;
+        let deadline = begun + PATIENCE;
+        let answered = self.0.answer(post, headers, form(credentials), deadline, &mut false).await;
+        let (connection, head) = answered.map_err(|fault| match fault {
+            Fault::Local | Fault::Proxy => fault,
+            fault => Fault::Oauth(TokenFault::Failed(fault.label())),
+        })?;
+        let answer = self.0.read(post, connection, head, deadline).await;
+        granted(&answer).ok_or(Fault::Oauth(TokenFault::Answered(answer.status)))
+    }
+}
+
+/// What a token endpoint answers (RFC 6749, section 5.1). Some write the seconds as text, and some leave the type out.
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    token_type: Option<String>,
+    expires_in: Option<Value>,
 }
 
 /// Client and secret go into the header, which every endpoint must take (RFC 6749, section 2.3.1).
@@ -131,14 +187,20 @@ fn form(credentials: &Oauth2) -> Bytes {
     form.finish().into()
 }
 
-fn granted(answer: &Answer, asked: Instant) -> Option<Token> {
+/// The token, and how long it serves from when it was asked for.
+fn granted(answer: &Answer) -> Option<(HeaderValue, Duration)> {
     let body = answer.body.as_deref().filter(|_| answer.status == 200)?;
     let granted: Granted = serde_json::from_slice(body).ok()?;
-    if !granted.token_type.eq_ignore_ascii_case("bearer") {
+    if granted.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return None;
     }
     let mut header = HeaderValue::try_from(format!("Bearer {}", granted.access_token)).ok()?;
     header.set_sensitive(true);
-    let serves = granted.expires_in.map_or(UNSAID, |seconds| Duration::from_secs(seconds.min(86_400)));
-    Some(Token { header, until: asked + serves - EARLY.min(serves / 10) })
+    let seconds = granted.expires_in.as_ref().and_then(|value| match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    });
+    let serves = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+    Some((header, serves.unwrap_or(UNSAID).min(LONGEST)))
 }

@@ -60,22 +60,21 @@ impl Pool {
         (waiting.until > Instant::now()).then_some(waiting.connection)
     }
 
-    /// Closes all that wait. Whether there were any.
-    pub(super) fn clear(&self) -> bool {
+    /// Closes all that wait, and returns when their files are free. Whether there were any.
+    pub(super) async fn clear(&self) -> bool {
         let over = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut any = false;
         for waiting in over.into_values().flatten() {
             any = true;
-            // At once: what its files are needed for does not wait for a goodbye.
-            drop(waiting.connection);
+            waiting.connection.abort().await;
         }
         any
     }
 
     /// Keeps a connection for the next exchange, for as long as the answer to the last one allows.
     pub(super) fn keep(&self, key: Key, connection: Connection, answer: &HeaderMap) {
-        connection.rest();
-        let until = (Instant::now() + idle(answer)).min(connection.made + LIFETIME);
+        connection.mark_idle();
+        let until = (Instant::now() + idle(answer)).min(connection.opened + LIFETIME);
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let there = pool.entry(key).or_default();
         if there.len() < MOST && until > Instant::now() {

@@ -5,19 +5,24 @@
 //!   label uses the search list only if `egress.allow` names it.
 //! - Name servers are asked in their order. The next one is asked after 300 ms of silence or a failure; its "no such name" counts
 //!   only when all servers before it have failed.
-//! - A and AAAA are asked at once (RFC 8305, section 3). The first answer is used, 50 ms later at the most.
+//! - A and AAAA are asked at once (RFC 8305, section 3). The first answer is used, 50 ms later at the most; a later one is used
+//!   while no connection stands.
 //!
 //! `getaddrinfo` is not used: it cannot be given up, and a slow name server would hold a thread for each webhook. Other sources of
 //! the C library (NSS) are not asked.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{self, BoxFuture, Either, Fuse, FusedFuture, Shared},
+    stream::FuturesUnordered,
+};
 use hickory_resolver::{
     Hosts, Resolver as Hickory, TokioResolver,
     config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts},
@@ -33,10 +38,10 @@ use hickory_resolver::{
 use super::fault;
 use crate::{
     delivery::outcome::{DnsFault, Fault},
-    egress::Guard,
+    egress::{Guard, Refusal},
 };
 
-/// For each question to one server. The attempt's own deadline comes first where it is shorter.
+/// For each of two tries of a question to one server. The attempt's own deadline comes first where it is shorter.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// After so much silence the next server is asked as well.
@@ -47,6 +52,9 @@ const OTHER_FAMILY: Duration = Duration::from_millis(50);
 
 /// Answers remembered, for as long as they say.
 const REMEMBERED: usize = 4096;
+
+/// The same for names without addresses, at most: a customer who corrects one does not wait for an hour.
+const NONE_REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Most addresses of one name that are looked at. Real services have a dozen.
 const MOST: usize = 64;
@@ -68,8 +76,11 @@ struct Inner {
     hosts: Hosts,
     servers: Vec<TokioResolver>,
     search: Vec<Name>,
-    remembered: Mutex<HashMap<(Name, RecordType), Lookup>>,
+    remembered: Mutex<HashMap<(Name, RecordType), Remembered>>,
 }
+
+/// Addresses, or none where there surely are none, until then.
+type Remembered = (Vec<IpAddr>, Instant);
 
 impl Resolver {
     /// Asks `servers`, or those of the system where there are none.
@@ -110,43 +121,117 @@ impl Resolver {
     /// # Errors
     /// A literal address that may not be called is [`Fault::ForbiddenAddress`]; a name without any other address is
     /// [`Fault::ForbiddenName`]. A name without addresses is [`Fault::Dns`].
-    pub(super) async fn addresses(&self, host: &str, guard: &Guard) -> Result<Vec<IpAddr>, Fault> {
+    pub(super) async fn addresses(&self, host: &str, guard: &Arc<Guard>) -> Result<Addresses, Fault> {
         if let Some(address) = literal(host) {
-            return guard.judge(host, address).map(|()| vec![address]).map_err(Fault::ForbiddenAddress);
+            guard.judge(host, address).map_err(Fault::ForbiddenAddress)?;
+            return Ok(Addresses::of(vec![address]));
         }
-        let (mut allowed, mut refused) = (Vec::new(), None);
-        for address in self.0.lookup(host, guard).await?.into_iter().take(MOST) {
-            match guard.judge(host, address) {
-                Ok(()) => allowed.push(address),
-                Err(refusal) => refused = refused.or(Some(refusal)),
-            }
+        let (found, late) = self.lookup(host, guard).await?;
+        let (mut ready, mut refused) = judge(host, guard, found);
+        let judging = {
+            let (host, guard) = (host.to_owned(), guard.clone());
+            late.map(move |found| judge(&host, &guard, found.unwrap_or_default()))
+        };
+        let mut late = judging.boxed().fuse();
+        if ready.is_empty() {
+            let (more, also_refused) = (&mut late).await;
+            (ready, refused) = (more, refused.or(also_refused));
         }
-        match (allowed.is_empty(), refused) {
-            (false, _) => Ok(allowed),
+        match (ready.is_empty(), refused) {
+            (false, _) if late.is_terminated() => Ok(Addresses::of(ready)),
+            (false, _) => Ok(Addresses { ready: ready.into(), late: late.map(|(more, _)| more).boxed().fuse() }),
             (true, Some(refusal)) => Err(Fault::ForbiddenName(refusal)),
             (true, None) => Err(Fault::Dns(DnsFault::NoSuchName)),
         }
     }
+
+    /// The addresses of a name that came first, and those of the other family where they are late.
+    async fn lookup(&self, host: &str, guard: &Guard) -> Result<(Vec<IpAddr>, Question), Fault> {
+        let name = Name::from_ascii(host).map_err(|_| Fault::Dns(DnsFault::NoSuchName))?;
+        let known = self.0.in_hosts_file(&name);
+        if !known.is_empty() {
+            return Ok((known, answered(Ok(Vec::new()))));
+        }
+        let mut found = Err(Fault::Dns(DnsFault::NoSuchName));
+        for name in self.0.candidates(name, host, guard) {
+            found = self.both_families(&name).await;
+            // The next domain of the search list counts only where this one surely has no such name.
+            if !matches!(found, Err(Fault::Dns(DnsFault::NoSuchName))) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Asks for both families at once, and waits for the second answer no longer than [`OTHER_FAMILY`] once one has addresses.
+    async fn both_families(&self, name: &Name) -> Result<(Vec<IpAddr>, Question), Fault> {
+        let (first, other) = match future::select(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A)).await
+        {
+            Either::Left((first, other)) | Either::Right((first, other)) => (first, other),
+        };
+        match first {
+            Ok(found) => match tokio::time::timeout(OTHER_FAMILY, other.clone()).await {
+                Ok(more) => Ok((in_turn(found, more.unwrap_or_default()), answered(Ok(Vec::new())))),
+                Err(_) => Ok((found, other)),
+            },
+            Err(first) => match (other.await, first) {
+                (Ok(found), _) => Ok((found, answered(Ok(Vec::new())))),
+                (Err(Unanswered::Failed(fault)), _) | (_, Unanswered::Failed(fault)) => Err(fault),
+                (Err(Unanswered::Negative), Unanswered::Negative) => Err(Fault::Dns(DnsFault::NoSuchName)),
+            },
+        }
+    }
+
+    /// One question, which goes on being answered while others are waited for.
+    fn ask(&self, name: &Name, kind: RecordType) -> Question {
+        let (inner, name) = (self.0.clone(), name.clone());
+        async move { inner.ask(&name, kind).await }.boxed().shared()
+    }
+}
+
+/// The question about one family.
+type Question = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Unanswered>>>;
+
+fn answered(answer: Result<Vec<IpAddr>, Unanswered>) -> Question {
+    future::ready(answer).boxed().shared()
+}
+
+/// Addresses that may be called.
+pub(super) struct Addresses {
+    /// In the order in which they are dialled.
+    pub(super) ready: VecDeque<IpAddr>,
+    /// Those of the other family, whose answer is late.
+    pub(super) late: Fuse<BoxFuture<'static, Vec<IpAddr>>>,
+}
+
+impl Addresses {
+    fn of(ready: Vec<IpAddr>) -> Addresses {
+        Addresses { ready: ready.into(), late: Fuse::terminated() }
+    }
+
+    /// All of them.
+    pub(super) async fn all(self) -> Vec<IpAddr> {
+        let mut all = Vec::from(self.ready);
+        if !self.late.is_terminated() {
+            all.extend(self.late.await);
+        }
+        all
+    }
+}
+
+/// Those that may be called, and why the first of the others may not.
+fn judge(host: &str, guard: &Guard, found: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refusal>) {
+    let (mut allowed, mut refused) = (Vec::new(), None);
+    for address in found.into_iter().take(MOST) {
+        match guard.judge(host, address) {
+            Ok(()) => allowed.push(address),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    (allowed, refused)
 }
 
 impl Inner {
-    /// All addresses of a name, those of IPv6 and IPv4 in turn.
-    async fn lookup(&self, host: &str, guard: &Guard) -> Result<Vec<IpAddr>, Fault> {
-        let name = Name::from_ascii(host).map_err(|_| Fault::Dns(DnsFault::NoSuchName))?;
-        let known = self.in_hosts_file(&name);
-        if !known.is_empty() {
-            return Ok(known);
-        }
-        let mut problem = Fault::Dns(DnsFault::NoSuchName);
-        for name in self.candidates(name, host, guard) {
-            match self.both_families(&name).await {
-                Ok(addresses) => return Ok(addresses),
-                Err(fault) => problem = fault,
-            }
-        }
-        Err(problem)
-    }
-
     fn in_hosts_file(&self, name: &Name) -> Vec<IpAddr> {
         let of = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
         [RecordType::A, RecordType::AAAA].into_iter().filter_map(of).flat_map(|found| addresses(&found)).collect()
@@ -164,36 +249,15 @@ impl Inner {
         names
     }
 
-    /// Asks for both families at once, and waits for the second answer no longer than [`OTHER_FAMILY`].
-    async fn both_families(&self, name: &Name) -> Result<Vec<IpAddr>, Fault> {
-        let (v6, v4) = (self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A));
-        let (mut v6, mut v4) = (std::pin::pin!(v6.fuse()), std::pin::pin!(v4.fuse()));
-        let (first, second) = futures::select_biased! {
-            first = v6 => {
-                // Addresses of IPv6 are tried first anyhow, so theirs wait for nothing but a moment as well.
-                let second = or_soon(&first, v4).await;
-                (first, second)
-            }
-            first = v4 => {
-                let second = or_soon(&first, v6).await;
-                (second.unwrap_or(Err(Unanswered::Negative)), Some(first))
-            }
-        };
-        let second = second.unwrap_or(Err(Unanswered::Negative));
-        match (first, second) {
-            (Ok(six), Ok(four)) => Ok(in_turn(six, four)),
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
-            (Err(Unanswered::Failed(fault)), _) | (_, Err(Unanswered::Failed(fault))) => Err(fault),
-            (Err(Unanswered::Negative), Err(Unanswered::Negative)) => Err(Fault::Dns(DnsFault::NoSuchName)),
-        }
-    }
-
     /// One question, to one server after the other.
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Vec<IpAddr>, Unanswered> {
-        if let Some(found) = self.remembered(name, kind) {
-            return Ok(found);
+        match self.remembered(name, kind) {
+            Some(none) if none.is_empty() => return Err(Unanswered::Negative),
+            Some(found) => return Ok(found),
+            None => {}
         }
         let mut verdicts: Vec<Option<Unanswered>> = Vec::new();
+        let mut no_longer_than = NONE_REMEMBERED;
         let mut asked = FuturesUnordered::new();
         loop {
             if verdicts.len() < self.servers.len() {
@@ -214,13 +278,19 @@ impl Inner {
                 }
             };
             verdicts[nth] = Some(match answer {
-                Ok(found) if !addresses(&found).is_empty() => return Ok(self.remember(name, kind, found)),
+                Ok(found) if !addresses(&found).is_empty() => {
+                    return Ok(self.remember(name, kind, addresses(&found), found.valid_until()));
+                }
                 Ok(_) => Unanswered::Negative,
-                Err(error) => unanswered(&error),
+                Err(error) => {
+                    no_longer_than = no_longer_than.min(negative_ttl(&error));
+                    unanswered(&error)
+                }
             });
             // All that counts is the first server that has not failed.
             let first = verdicts.iter().find(|verdict| !matches!(verdict, Some(Unanswered::Failed(_))));
             if let Some(Some(negative)) = first {
+                self.remember(name, kind, Vec::new(), Instant::now() + no_longer_than);
                 return Err(*negative);
             }
         }
@@ -229,32 +299,26 @@ impl Inner {
 
     fn remembered(&self, name: &Name, kind: RecordType) -> Option<Vec<IpAddr>> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(&(name.clone(), kind)).filter(|found| found.valid_until() > Instant::now()).map(addresses)
+        let (found, until) = remembered.get(&(name.clone(), kind))?;
+        (*until > Instant::now()).then(|| found.clone())
     }
 
-    fn remember(&self, name: &Name, kind: RecordType, found: Lookup) -> Vec<IpAddr> {
-        let addresses = addresses(&found);
+    fn remember(&self, name: &Name, kind: RecordType, found: Vec<IpAddr>, until: Instant) -> Vec<IpAddr> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED {
             let now = Instant::now();
-            remembered.retain(|_, found| found.valid_until() > now);
+            remembered.retain(|_, (_, until)| *until > now);
         }
         if remembered.len() < REMEMBERED {
-            remembered.insert((name.clone(), kind), found);
+            remembered.insert((name.clone(), kind), (found.clone(), until));
         }
-        addresses
+        found
     }
 }
 
-/// The answer of the other family: at once needed where the first one has no address, and worth a moment where it has.
-async fn or_soon<T>(first: &Result<Vec<IpAddr>, Unanswered>, other: impl Future<Output = T>) -> Option<T> {
-    match first {
-        Ok(_) => tokio::time::timeout(OTHER_FAMILY, other).await.ok(),
-        Err(_) => Some(other.await),
-    }
-}
-
-fn in_turn(six: Vec<IpAddr>, four: Vec<IpAddr>) -> Vec<IpAddr> {
+/// Those of IPv6 and those of IPv4 in turn (RFC 8305, section 4).
+fn in_turn(one: Vec<IpAddr>, other: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = one.into_iter().chain(other).partition(IpAddr::is_ipv6);
     let (mut six, mut four) = (six.into_iter(), four.into_iter());
     let mut all = Vec::new();
     loop {
@@ -270,15 +334,31 @@ fn addresses(found: &Lookup) -> Vec<IpAddr> {
     found.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
 }
 
+/// For how long the server lets its "no such name" be remembered; not at all where it does not say (RFC 2308, section 5).
+fn negative_ttl(error: &NetError) -> Duration {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            Duration::from_secs(none.negative_ttl.unwrap_or_default().into())
+        }
+        _ => NONE_REMEMBERED,
+    }
+}
+
 fn unanswered(error: &NetError) -> Unanswered {
     if error.is_no_records_found() || error.is_nx_domain() {
         return Unanswered::Negative;
     }
     Unanswered::Failed(match error {
-        NetError::Io(error) if fault::is_ours(error) => Fault::Local,
+        // hickory says the same where no socket can be had.
+        NetError::NoConnections if lacks_sockets() => Fault::Local,
         NetError::Dns(DnsError::ResponseCode(_)) => Fault::Dns(DnsFault::ServerFailure),
         _ => Fault::Dns(DnsFault::NoAnswer),
     })
+}
+
+/// Whether this machine has no file or port for a socket.
+fn lacks_sockets() -> bool {
+    std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_err_and(|error| fault::is_ours(&error))
 }
 
 /// The address that the host of a URL is, if it is one. The parser of URLs has brought every notation (decimal, octal,

@@ -30,6 +30,9 @@ impl Authority {
             return Err("holds a private key; only certificates belong here");
         }
         let certificates = certificate::read_pem(pem)?;
+        if certificates.iter().any(|certificate| webpki::anchor_from_trusted_cert(certificate).is_err()) {
+            return Err("holds a certificate that cannot vouch for another one, such as one of X.509 version 1");
+        }
         let whole: Vec<u8> = certificates.iter().flat_map(|certificate| certificate.to_vec()).collect();
         let print = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
         Ok(Authority { certificates, print })

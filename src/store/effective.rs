@@ -271,7 +271,8 @@ impl Scope<'_> {
         let (accept_if, accept_if_origin) = self.choose(&own.answers.accept_if, parents.map(|up| &up.accept_if), None);
         let (keep_refused, keep_refused_origin) =
             self.choose(&own.answers.keep_refused, parents.map(|up| &up.keep_refused), false);
-        let rules = Rules { accept, never_retry, accept_if, keep_refused };
+        let endpoint = self.endpoint(own);
+        let rules = Rules { accept, never_retry, accept_if, keep_refused, token: endpoint.oauth2.is_some() };
         if accept_origin != never_retry_origin {
             self.require_distinct(own, &rules, problems);
         }
@@ -279,7 +280,6 @@ impl Scope<'_> {
             let text = "`keep_refused` has no effect without `accept_if`, because only that refuses deliveries";
             problems.warning(&own.place, &own.path, text);
         }
-        let endpoint = self.endpoint(own);
         let authorization = |(name, _): &(HeaderName, HeaderValue)| *name == AUTHORIZATION;
         let is_own = own.oauth2.is_said() || own.headers.iter().any(authorization);
         if is_own && endpoint.oauth2.is_some() && endpoint.headers.contains_key(AUTHORIZATION) {

@@ -138,7 +138,7 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
                 circuit: &target.lane,
                 identity: target.client_certificate.as_deref(),
                 authority: target.ca_certificate.as_deref(),
-                oauth2: target.oauth2.as_deref(),
+                oauth2: target.oauth2.as_ref(),
                 timeout: target.timeout,
                 whole_body: target.rules.accept_if.is_some(),
             };

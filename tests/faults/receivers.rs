@@ -54,9 +54,7 @@ macro_rules! receivers {
 }
 
 receivers! { bad_receiver:
-    a_receiver_resets_in_the_middle_of_its_answer => "reset";
     a_receiver_hangs => "hang";
-    a_receiver_drips => "drip";
     a_receiver_answers_after_the_timeout => "200@1500ms";
     a_receiver_answers_garbage => "garbage";
     a_receiver_answers_without_end => "endless";

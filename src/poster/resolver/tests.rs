@@ -75,15 +75,15 @@ impl NameServer {
 }
 
 /// All of this machine may be called.
-fn guard(more: &[&str]) -> Guard {
+fn guard(more: &[&str]) -> Arc<Guard> {
     let allow: Vec<Rule> = ["127.0.0.0/8", "::1"].iter().chain(more).map(|rule| rule.parse().unwrap()).collect();
-    Guard::new(&allow, &[], None)
+    Arc::new(Guard::new(&allow, &[], None))
 }
 
 async fn found(servers: &[&NameServer], host: &str) -> Result<Vec<String>, Fault> {
     let servers: Vec<_> = servers.iter().map(|server| server.address).collect();
     let found = Resolver::new(&servers).unwrap().addresses(host, &guard(&[])).await?;
-    Ok(found.iter().map(ToString::to_string).collect())
+    Ok(found.ready.iter().map(ToString::to_string).collect())
 }
 
 /// What was found, and the time that it took.
@@ -191,6 +191,45 @@ async fn only_a_single_label_that_is_allowed_by_name_uses_the_search_list() {
     assert_eq!(names(), ["crm"]);
 }
 
+/// A failure may not lead to the next domain, where another host may have the name.
+#[tokio::test]
+async fn a_search_list_is_left_at_a_failure() {
+    let server = NameServer::start(|name, _| match name {
+        "crm.second.example" => Addresses(&["127.0.0.1"]),
+        _ => Code(ResponseCode::ServFail),
+    })
+    .await;
+    let search = ["first.example.", "second.example."].map(|domain| Name::from_ascii(domain).unwrap());
+    let config = ResolverConfig::from_parts(None, search.into(), vec![super::server(&server.address)]);
+    let resolver = Resolver::with(&config, ResolverOpts::default(), Hosts::default()).unwrap();
+    let found = resolver.addresses("crm", &guard(&["crm"])).await;
+    assert_eq!(found.err(), Some(Fault::Dns(DnsFault::ServerFailure)));
+    assert!(server.asked().iter().all(|line| line.starts_with("crm.first.example")), "{:?}", server.asked());
+}
+
+/// The family that is late is not lost: it may be the only one that works.
+#[tokio::test]
+async fn addresses_that_come_late_are_used() {
+    let late = Duration::from_millis(400);
+    for first in ["AAAA", "A"] {
+        let server = NameServer::start(move |_, kind| match kind == first {
+            true => Addresses(&["127.0.0.1", "::1"]),
+            false => Late(late, &["127.0.0.1", "::1"]),
+        })
+        .await;
+        let found = Resolver::new(&[server.address]).unwrap().addresses("hooks.example", &guard(&[])).await.unwrap();
+        assert_eq!(found.ready.len(), 1, "{first}");
+        assert_eq!(found.all().await.len(), 2, "{first}");
+    }
+    // Where what came first may not be called, the other family is waited for.
+    let server = NameServer::start(move |_, kind| match kind {
+        "AAAA" => Addresses(&["::"]),
+        _ => Late(late, &["127.0.0.1"]),
+    })
+    .await;
+    assert_eq!(found(&[&server], "hooks.example").await.unwrap(), ["127.0.0.1"]);
+}
+
 #[tokio::test]
 async fn the_hosts_file_goes_first() {
     let server = NameServer::start(|_, _| Addresses(&["127.0.0.1"])).await;
@@ -202,7 +241,7 @@ async fn the_hosts_file_goes_first() {
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![super::server(&server.address)]);
     let resolver = Resolver::with(&config, ResolverOpts::default(), hosts).unwrap();
     let addresses = resolver.addresses("hooks.example", &guard(&[])).await.unwrap();
-    assert_eq!(addresses, [IpAddr::from([127, 0, 0, 9])]);
+    assert_eq!(addresses.ready, [IpAddr::from([127, 0, 0, 9])]);
     assert_eq!(server.asked(), [""; 0]);
 }
 
@@ -220,7 +259,7 @@ async fn answers_are_remembered_and_faults_are_not() {
     failing.store(false, Ordering::SeqCst);
     server.asked.lock().unwrap().clear();
     for _ in 0..3 {
-        assert_eq!(resolver.addresses("hooks.example", &guard(&[])).await.unwrap().len(), 2);
+        assert_eq!(resolver.addresses("hooks.example", &guard(&[])).await.unwrap().ready.len(), 2);
     }
     assert_eq!(server.asked().len(), 2, "{:?}", server.asked());
 }

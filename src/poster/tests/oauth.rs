@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::delivery::outcome::TokenFault;
 
 /// Reads requests with a body, and answers each as it is told: the whole request, and how many there were before.
 struct Server {
@@ -45,8 +46,8 @@ impl Server {
         self.requests.lock().unwrap().clone()
     }
 
-    fn credentials(&self) -> Oauth2 {
-        Oauth2::new(self.url.clone(), "our id", "s3cr%t:+", Some("leads.write leads.read"))
+    fn credentials(&self) -> Arc<Oauth2> {
+        Arc::new(Oauth2::new(self.url.clone(), "our id", "s3cr%t:+", Some("leads.write leads.read")))
     }
 }
 
@@ -78,7 +79,12 @@ async fn taking_all() -> Server {
     Server::start(|_, _| answer("200 OK", "{}")).await
 }
 
-async fn attempt(poster: &Poster, organization: &str, receiver: &Server, credentials: &Oauth2) -> Result<u16, Fault> {
+async fn attempt(
+    poster: &Poster,
+    organization: &str,
+    receiver: &Server,
+    credentials: &Arc<Oauth2>,
+) -> Result<u16, Fault> {
     let post = Post { oauth2: Some(credentials), ..to(organization, &receiver.url, Duration::from_secs(5)) };
     let exchange = poster.post(post, HeaderMap::new(), Bytes::from_static(b"{}")).await;
     exchange.result.map(|answer| answer.status)
@@ -124,7 +130,7 @@ async fn a_token_that_the_receiver_refuses_is_dropped_and_no_newer_one() {
     assert_eq!(attempt(&poster, "acme", &receiver, &credentials).await, Ok(200));
     // A late 401 of the first token says nothing about the second.
     let old = HeaderValue::from_static("Bearer token-0");
-    poster.0.tokens.refused("acme", &credentials, &old).await;
+    poster.0.tokens.refused("acme", &credentials, &old);
     assert_eq!(attempt(&poster, "acme", &receiver, &credentials).await, Ok(200));
     assert_eq!(endpoint.requests().len(), 2);
 }
@@ -132,7 +138,7 @@ async fn a_token_that_the_receiver_refuses_is_dropped_and_no_newer_one() {
 #[tokio::test]
 async fn tokens_are_not_shared_between_organizations_or_credentials() {
     let (endpoint, receiver, poster) = (endpoint().await, taking_all().await, poster());
-    let other = Oauth2::new(endpoint.url.clone(), "another", "s3cr%t:+", None);
+    let other = Arc::new(Oauth2::new(endpoint.url.clone(), "another", "s3cr%t:+", None));
     for (organization, credentials) in
         [("acme", &endpoint.credentials()), ("globex", &endpoint.credentials()), ("acme", &other)]
     {
@@ -145,20 +151,25 @@ async fn tokens_are_not_shared_between_organizations_or_credentials() {
 #[tokio::test]
 async fn an_endpoint_that_gives_no_token_is_a_fault_of_its_own() {
     let answers = [
-        (answer("500 Oops", ""), Some(500)),
-        (answer("401 Unauthorized", "{\"error\":\"invalid_client\"}"), Some(401)),
-        (answer("302 Found\r\nLocation: https://login.example/", ""), Some(302)),
-        (answer("200 OK", "<html>log in</html>"), Some(200)),
-        (answer("200 OK", "{\"token_type\":\"Bearer\"}"), Some(200)),
-        (answer("200 OK", "{\"access_token\":\"a\",\"token_type\":\"mac\"}"), Some(200)),
-        (answer("200 OK", "{\"access_token\":\"a\\nb\",\"token_type\":\"Bearer\"}"), Some(200)),
-        ("SSH-2.0-OpenSSH\r\n".to_owned(), None),
+        (answer("500 Oops", ""), TokenFault::Answered(500)),
+        (answer("401 Unauthorized", "{\"error\":\"invalid_client\"}"), TokenFault::Answered(401)),
+        (answer("302 Found\r\nLocation: https://login.example/", ""), TokenFault::Answered(302)),
+        (answer("200 OK", "<html>log in</html>"), TokenFault::Answered(200)),
+        (answer("200 OK", "{\"token_type\":\"Bearer\"}"), TokenFault::Answered(200)),
+        (answer("200 OK", "[]"), TokenFault::Answered(200)),
+        (answer("200 OK", "{\"access_token\":\"a\",\"token_type\":\"mac\"}"), TokenFault::Answered(200)),
+        (answer("200 OK", "{\"access_token\":\"a\\nb\",\"token_type\":\"Bearer\"}"), TokenFault::Answered(200)),
+        ("SSH-2.0-OpenSSH\r\n".to_owned(), TokenFault::Failed("not_http")),
     ];
     let (receiver, poster) = (taking_all().await, poster());
-    for (said, status) in answers {
+    for (said, fault) in answers {
         let endpoint = Server::start(move |_, _| said.clone()).await;
-        let result = attempt(&poster, "acme", &receiver, &endpoint.credentials()).await;
-        assert_eq!(result, Err(Fault::Oauth(status)));
+        // A failure is shared by those who come within a second.
+        for _ in 0..3 {
+            let result = attempt(&poster, "acme", &receiver, &endpoint.credentials()).await;
+            assert_eq!(result, Err(Fault::Oauth(fault)));
+        }
+        assert_eq!(endpoint.requests().len(), 1);
     }
     assert_eq!(receiver.requests().len(), 0, "an attempt without a token");
 }
@@ -167,7 +178,7 @@ async fn an_endpoint_that_gives_no_token_is_a_fault_of_its_own() {
 async fn a_slow_endpoint_costs_no_more_than_the_timeout() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url: Url = format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap();
-    let credentials = Oauth2::new(url, "id", "secret", None);
+    let credentials = Arc::new(Oauth2::new(url, "id", "secret", None));
     let (receiver, poster) = (taking_all().await, poster());
     let timeout = Duration::from_millis(300);
     let attempts = (0..3).map(async |_| {
@@ -175,7 +186,7 @@ async fn a_slow_endpoint_costs_no_more_than_the_timeout() {
         poster.post(post, HeaderMap::new(), Bytes::new()).await
     });
     for exchange in futures::future::join_all(attempts).await {
-        assert_eq!(exchange.result, Err(Fault::Oauth(None)));
+        assert_eq!(exchange.result, Err(Fault::Oauth(TokenFault::Failed("timeout"))));
         assert!(exchange.elapsed < timeout + LONG / 4, "{:?}", exchange.elapsed);
     }
 }
@@ -188,8 +199,52 @@ async fn the_guard_holds_for_token_endpoints() {
     let egress = Egress { allow: vec!["127.0.0.2".parse().unwrap()], plain_http: true, ..Egress::default() };
     let poster = Poster::new(&egress, &Tls::default()).unwrap();
     let result = attempt(&poster, "acme", &receiver, &endpoint.credentials()).await;
-    assert_eq!(result, Err(Fault::Oauth(None)));
+    assert_eq!(result, Err(Fault::Oauth(TokenFault::Failed("forbidden_address"))));
     assert_eq!(endpoint.requests().len(), 0);
+}
+
+/// An endpoint that takes longer than the attempts gives its token to those that come later.
+#[tokio::test]
+async fn a_token_is_fetched_to_its_end() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let (go, may_go) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        may_go.await.unwrap();
+        stream.write_all(granting(0).as_bytes()).await.unwrap();
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    });
+    let credentials = Arc::new(Oauth2::new(url, "id", "secret", None));
+    let (receiver, poster) = (taking_all().await, poster());
+    let post = Post { oauth2: Some(&credentials), ..to("acme", &receiver.url, Duration::from_millis(200)) };
+    let exchange = poster.post(post, HeaderMap::new(), Bytes::new()).await;
+    assert_eq!(exchange.result, Err(Fault::Oauth(TokenFault::Failed("timeout"))));
+    go.send(()).unwrap();
+    assert_eq!(attempt(&poster, "acme", &receiver, &credentials).await, Ok(200));
+    assert_eq!(token_of(&receiver.requests()[0]), "token-0");
+}
+
+/// As real endpoints answer.
+#[tokio::test]
+async fn tokens_are_read_leniently() {
+    let receiver = taking_all().await;
+    for rest in [
+        r#","token_type":"bearer","expires_in":"3599","scope":"x""#,
+        r#","token_type":"BEARER","expires_in":3599.5"#,
+        r#","expires_in":3599"#,
+        r#","token_type":"Bearer""#,
+        r#","token_type":"Bearer","expires_in":null"#,
+        r#","token_type":"Bearer","expires_in":1e300"#,
+    ] {
+        let body = format!("{{\"access_token\":\"token-0\"{rest}}}");
+        let endpoint = Server::start(move |_, _| answer("200 OK", &body)).await;
+        let poster = poster();
+        for _ in 0..2 {
+            assert_eq!(attempt(&poster, "acme", &receiver, &endpoint.credentials()).await, Ok(200), "{rest}");
+        }
+        assert_eq!(endpoint.requests().len(), 1, "{rest}");
+    }
 }
 
 #[test]
