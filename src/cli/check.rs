@@ -17,7 +17,7 @@ use super::{
     readable::counted,
 };
 use crate::{
-    egress,
+    egress::{self, Objection},
     event::EventKind,
     settings::{self, Settings},
     store::{self, CampaignRule, Placed, Problem, Problems, Severity, Store, TargetKey},
@@ -214,11 +214,13 @@ pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator
     let in_use = store.webhooks().filter(|webhook| webhook.enabled);
     in_use.filter_map(|webhook| {
         let target = webhook.target.as_deref()?;
-        let object = |name: &str, url| {
-            egress::objection(&settings.egress, &target.organization, url).map(|text| format!("{name} {text}"))
+        let object = |url| egress::objection(&settings.egress, &target.organization, url);
+        let of_url = object(&target.url).map(|objection| format!("the URL {objection}"));
+        let of_token = || {
+            let objection = object(&target.oauth2.as_ref()?.token_url)?;
+            Some(format!("oauth2.token_url {}", Objection { reason: "oauth", ..objection }))
         };
-        let of_token = || object("oauth2.token_url", &target.oauth2.as_ref()?.token_url);
-        object("the URL", &target.url).or_else(of_token).map(|text| (&webhook.key, text))
+        of_url.or_else(of_token).map(|text| (&webhook.key, text))
     })
 }
 

@@ -158,6 +158,13 @@ mod tests {
             ("/success", json!(true), "[]", Met::No),
             ("/success", json!(true), "true", Met::No),
             ("", json!(true), "true", Met::Yes),
+            // What lies beside the way may hold anything that is JSON.
+            ("/success", json!(true), r#"{"lead": {"name": "\ud83d", "n": 1e400}, "success": true}"#, Met::Yes),
+            ("/success", json!(true), r#"{"success": 1e400}"#, Met::No),
+            ("/success", json!("a"), r#"{"success": "\ud83d"}"#, Met::No),
+            ("/a~1b/m~0n/1", json!(7), r#"{"a/b": {"m~n": [0, 7.0]}}"#, Met::Yes),
+            ("/01", json!(7), "[0, 7]", Met::No),
+            ("/success", json!(true), r#"{"success": false, "success": true}"#, Met::Yes),
             ("", json!("ok"), r#""ok""#, Met::Yes),
             ("/results/0/status", json!("ok"), r#"{"results": [{"status": "ok"}]}"#, Met::Yes),
             ("/a~1b/~0", json!(1), r#"{"a/b": {"~": 1.0}}"#, Met::Yes),
@@ -199,5 +206,12 @@ mod tests {
         assert!(few.contains(409) && !few.contains(410) && !none.contains(409));
         assert_eq!(few.shared_with(&Statuses::from_iter([500, 422])), Some(422));
         assert_eq!(few.shared_with(&none), None);
+    }
+
+    #[test]
+    fn a_body_may_be_nested_deeply_beside_the_way() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(check("/success", json!(true), &format!("{{\"deep\": {deep}, \"success\": true}}")), Met::Yes);
+        assert_eq!(check("/deep", json!(true), &format!("{{\"deep\": {deep}}}")), Met::No);
     }
 }

@@ -6,7 +6,7 @@
 mod rule;
 mod special;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use url::{Host, Url};
 
@@ -87,10 +87,10 @@ impl Guard {
 
 /// What can be said against a URL of an organization before any name is resolved: that it is `http://`, or holds an address that
 /// may not be called. In words for whoever keeps the store; holds nothing of the URL.
-pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<String> {
+pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Objection> {
     if url.scheme() == "http" && !settings.plain_http {
-        let text = "begins with http://, and egress.plain_http is off: its jobs will fail as plain_http";
-        return Some(text.to_owned());
+        let what = "begins with http://, and egress.plain_http is off".to_owned();
+        return Some(Objection { what, reason: "plain_http", remedy: "" });
     }
     let address = match url.host()? {
         Host::Ipv4(address) => IpAddr::V4(address),
@@ -103,7 +103,25 @@ pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Str
         Refusal::Denied => "",
         Refusal::Special(_) => "; egress.allow could name it",
     };
-    Some(format!("leads to {}: its jobs will fail as forbidden_address{remedy}", refusal.name()))
+    Some(Objection { what: format!("leads to {}", refusal.name()), reason: "forbidden_address", remedy })
+}
+
+/// What can be said against a URL, and what its jobs will fail for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// What the URL does.
+    pub what: String,
+    /// A reason of docs/reference/reasons.md.
+    pub reason: &'static str,
+    /// What could be done about it; may be empty.
+    pub remedy: &'static str,
+}
+
+/// `leads to a private address: its jobs will fail as forbidden_address; egress.allow could name it`
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: its jobs will fail as {}{}", self.what, self.reason, self.remedy)
+    }
 }
 
 /// The organizations that have rules of their own.
@@ -175,7 +193,8 @@ mod tests {
     #[test]
     fn what_can_be_seen_of_a_url_is_said_beforehand() {
         let settings = |plain_http, allow: &[&str]| Egress { plain_http, allow: rules(allow), ..Egress::default() };
-        let said = |settings: &Egress, url: &str| objection(settings, "acme", &url.parse().unwrap());
+        let said =
+            |settings: &Egress, url: &str| objection(settings, "acme", &url.parse().unwrap()).map(|it| it.to_string());
         assert!(said(&settings(false, &[]), "http://a.example").unwrap().contains("plain_http"));
         assert_eq!(said(&settings(true, &[]), "http://a.example"), None);
         assert!(said(&settings(false, &[]), "https://0x7f.1/").unwrap().contains("a loopback address"));

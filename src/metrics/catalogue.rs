@@ -76,7 +76,7 @@ entries! {
     ATTEMPTS = Counter "leadhook_attempts_total" ["class", "outcome"]
         "HTTP attempts, by status class or the fault that prevented an answer, and by outcome: delivered, refused, retry, failed, deferred (not counted against the job)";
     ANSWERS_INCOMPLETE = Counter "leadhook_answers_incomplete_total" []
-        "Answers with a head that made no sense, or whose body broke, did not end in 2 s or was longer than 64 KiB; their status counted";
+        "Answers with invalid headers, or whose body broke, did not end in 2 s or was longer than 64 KiB; their status counted";
     CONNECTIONS_REPLACED = Counter "leadhook_connections_replaced_total" []
         "Connections that a receiver had closed as idle when a request met them; the request was sent again over a new one, within the same attempt";
     ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []

@@ -127,7 +127,7 @@ pub enum End {
     CannotStart(TopologyError),
 }
 
-/// Runs until `shutdown`, reconnecting for as long as it takes. Ends within `shutdown.grace` and [`GOODBYE`] of it, whatever
+/// Runs until `shutdown`, reconnecting for as long as it takes. Ends within `shutdown.grace` and 3 s of it, whatever
 /// the broker does.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let watching = [tokio::spawn(watch_links(context.clone())), tokio::spawn(report::watch(context.clone()))];

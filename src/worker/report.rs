@@ -12,7 +12,7 @@
 //! | a target is in trouble, or has recovered | one line each ([`Troubles`]) |
 //! | anything was settled | one line a minute that counts by outcome |
 //!
-//! Lines hold ids and closed words. No value of an event, no answer of a receiver, and of a URL only scheme, host and port.
+//! Lines hold ids and closed words. No value of an event, nothing of an answer but its status and where it redirects to, and of a URL only scheme, host and port.
 
 use std::{
     sync::{

@@ -215,3 +215,14 @@ fn every_meaning_is_one_sentence_that_says_what_to_do() {
         assert!(!meaning.contains("  "), "{meaning}");
     }
 }
+
+/// The receiver has refused the token, and not the lead.
+#[test]
+fn a_401_is_final_only_without_a_token() {
+    let judged = |token| {
+        let rules = Rules { never_retry: [401].into_iter().collect(), token, ..Rules::default() };
+        judge(&answered(401, None), &rules, SystemTime::now(), DAY)
+    };
+    assert_eq!(judged(false), Outcome::Never(FailReason::NeverRetry));
+    assert!(matches!(judged(true), Outcome::Retry { reason: RetryReason::Status, .. }));
+}
