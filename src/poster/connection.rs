@@ -4,8 +4,9 @@
 //! HTTP_1_1_REQUIRED spend attempts at receivers that are well.
 //!
 //! Answers are read as leniently as browsers read them: invalid header lines are skipped, blanks before the colon and folded
-//! lines are taken. Once the status line has come, the status counts, whatever becomes of the headers. Header names go out in title
-//! case, for receivers that compare them by case.
+//! lines are taken. Once the status line has come, the status counts, whatever becomes of the headers. Of an answer with more than 100
+//! of them it is all that counts: hyper fills a list for each answer, and one for all that fit into [`HEADER_LIMIT`] costs half as
+//! much as all else of a delivery. Header names go out in title case, for receivers that compare them by case.
 
 use std::{
     io,
@@ -33,10 +34,6 @@ use tokio_util::{either::Either, task::AbortOnDropHandle};
 
 use super::{HEADER_LIMIT, fault};
 use crate::delivery::outcome::{Fault, HttpFault};
-
-/// Header lines of an answer that are read. Of an answer with more, only the status counts: hyper fills a list of this length for
-/// each answer, and one for all that fit into [`HEADER_LIMIT`] costs half as much as all else of a delivery.
-const HEADERS: usize = 256;
 
 /// How long the end of the exchange before is waited for. hyper needs a moment; a receiver that answers early and reads no more of
 /// the request would keep the next one waiting.
@@ -103,7 +100,6 @@ impl Connection {
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
             .ignore_invalid_headers_in_responses(true)
-            .max_headers(HEADERS)
             .max_header_size(HEADER_LIMIT)
             .max_buf_size(HEADER_LIMIT);
         let (sender, connection) = builder.handshake(stream).await.map_err(|_| Fault::Connect)?;
@@ -113,7 +109,7 @@ impl Connection {
 
     /// Whether nothing is under way and the connection is open, after [`READY`] at the most.
     pub(super) async fn is_ready(&mut self) -> bool {
-        matches!(tokio::time::timeout(READY, self.sender.ready()).await, Ok(Ok(())))
+        self.sender.is_ready() || matches!(tokio::time::timeout(READY, self.sender.ready()).await, Ok(Ok(())))
     }
 
     /// Sends a request and waits for the head of its answer until `deadline`.

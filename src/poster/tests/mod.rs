@@ -436,7 +436,7 @@ async fn a_body_that_drips_does_not_outlast_its_patience() {
 /// As browsers do.
 #[tokio::test]
 async fn heads_are_read_leniently() {
-    let many = format!("{}Content-Length: 0\r\n", "X: y\r\n".repeat(200));
+    let many = format!("{}Content-Length: 0\r\n", "X: y\r\n".repeat(90));
     let heads = [
         "<br />\nWarning: Undefined variable $x in /srv/www/hook.php on line 3\r\nContent-Length: 0\r\n",
         "Content-Length : 0\r\n",
