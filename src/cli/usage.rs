@@ -57,8 +57,13 @@ pub(super) fn refusal(error: &Error, command: &Command, arguments: &[OsString]) 
             (format!("{option} does not take {value:?}"), if why.is_empty() { see } else { why })
         }
         ErrorKind::MissingRequiredArgument => {
-            let missing = context.all(ContextKind::InvalidArg).join(" and ");
-            (format!("{missing} is missing"), format!("add it; {see}"))
+            let missing = context.all(ContextKind::InvalidArg);
+            match missing.split_last() {
+                Some((last, before)) if !before.is_empty() => {
+                    (format!("{} and {last} are missing", before.join(", ")), format!("add them; {see}"))
+                }
+                _ => (format!("{} is missing", missing.concat()), format!("add it; {see}")),
+            }
         }
         ErrorKind::ArgumentConflict => {
             let other = context.all(ContextKind::PriorArg).iter().map(|other| name(other)).collect::<Vec<_>>();

@@ -74,13 +74,19 @@ impl Pool {
     /// Keeps a connection for the next exchange, for as long as the answer to the last one allows.
     pub(super) fn keep(&self, key: Key, connection: Connection, answer: &HeaderMap) {
         connection.mark_idle();
-        let until = (Instant::now() + idle(answer)).min(connection.opened + LIFETIME);
+        let now = Instant::now();
+        let until = until(now, connection.opened, answer);
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let there = pool.entry(key).or_default();
-        if there.len() < MOST && until > Instant::now() {
+        if there.len() < MOST && until > now {
             there.push(Waiting { connection, until });
         }
     }
+}
+
+/// Until when a connection may be used again that was `opened` then and got this answer `now`.
+fn until(now: Instant, opened: Instant, answer: &HeaderMap) -> Instant {
+    (now + idle(answer)).min(opened + LIFETIME)
 }
 
 /// For how long a connection may wait after this answer: `Keep-Alive: timeout=SECONDS` (RFC 2068, section 19.7.1.1).
@@ -111,6 +117,18 @@ async fn sweep(pool: Weak<Pool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_connection_outlives_a_minute() {
+        let opened = Instant::now();
+        let announced = HeaderMap::from_iter([("keep-alive".parse().unwrap(), "timeout=300".parse().unwrap())]);
+        for (age, left) in [(0, 60), (30, 30), (59, 1), (60, 0)] {
+            let now = opened + Duration::from_secs(age);
+            assert_eq!(until(now, opened, &announced), now + Duration::from_secs(left), "after {age} s");
+        }
+        let now = opened + Duration::from_secs(10);
+        assert_eq!(until(now, opened, &HeaderMap::new()), now + IDLE);
+    }
 
     #[test]
     fn a_connection_waits_for_less_than_the_receiver_announces() {

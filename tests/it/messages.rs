@@ -119,6 +119,11 @@ const CASES: &[Case] = &[
         &["cannot create the file: no/such/x.jsonl", "no such file or directory"],
     ),
     case("failed export --all --remove --to new.jsonl", 2, &["--remove does not take all", "--older-than"]),
+    case(
+        "failed discard --all",
+        2,
+        &["--because <TEXT> and --to <FILE> are missing: leadhook failed discard", "add them"],
+    ),
     case("failed discard --all --to new.jsonl", 2, &["--because <TEXT> is missing: leadhook failed discard"]),
     case(
         "failed discard --all --because '' --to new.jsonl",
