@@ -67,7 +67,7 @@ run_fast() {
     [ ${#names[@]} -gt 20 ] || die "$GUARANTEES names only ${#names[@]} tests"
     cargo test --locked --no-run &&
         beside "cargo test --locked --lib --test properties -- --skip simulation" \
-            cargo test --locked --test it -- --exact "${names[@]}"
+            on_brokers 4 --test it -- --exact "${names[@]}"
 }
 
 # All that `cargo test` runs. What needs the processors goes first and by itself; the tests on RabbitMQ mostly wait for a state,
@@ -76,14 +76,11 @@ run_tests() {
     cargo test --locked --no-run &&
         cargo test --locked --doc &&
         cargo test --locked --lib --bins --test properties &&
-        on_brokers
+        beside "on_brokers 2 --test it" on_brokers 2 --test faults
 }
 
-on_brokers() {
-    local RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
-    export RUST_TEST_THREADS
-    beside "cargo test --locked --test it" cargo test --locked --test faults
-}
+# on_brokers TESTS-FOR-EACH-CORE ARGS-OF-CARGO-TEST...
+on_brokers() { RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($1 * $(nproc)))} cargo test --locked "${@:2}"; }
 
 # beside "COMMAND" COMMAND ...: both at once. The second one speaks; what the first one said follows.
 beside() {

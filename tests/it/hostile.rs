@@ -20,7 +20,7 @@ use crate::harness::{Message, PATIENCE, World, event, eventually, receiver};
 const SHORT: u64 = 3;
 
 /// Timeout in seconds of the targets that accept. Their bodies have less, and a slow machine has enough for a head.
-const LONG: u64 = 30;
+const LONG: u64 = 12;
 
 /// Most that the resident memory may rise, in MiB.
 const MOST_MEMORY: f64 = 20.0;
