@@ -98,8 +98,9 @@ impl Poster {
             match slots.get(&owner) {
                 Some(Slot::Ready { header, until }) if *until > Instant::now() => return Ok(header.clone()),
                 Some(Slot::Failed { fault, until }) if *until > Instant::now() => return Err(*fault),
-                Some(Slot::Fetching(fetching)) => fetching.clone(),
-                Some(Slot::Ready { .. } | Slot::Failed { .. }) | None => {
+                Some(Slot::Fetching(fetching)) if fetching.peek().is_none() => fetching.clone(),
+                // Nothing, or nothing more: a fetch that has ended and left no other slot has panicked.
+                Some(_) | None => {
                     let fetching = self.clone().fetch(owner.clone(), credentials.clone());
                     // A task of its own: it does not end with the attempt that began it.
                     let fetching =
