@@ -106,7 +106,7 @@ pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Obj
     Some(Objection { what: format!("leads to {}", refusal.name()), reason: "forbidden_address", remedy })
 }
 
-/// What can be said against a URL, and what its jobs will fail for.
+/// A URL that the rules forbid, and the reason for which its jobs will fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objection {
     /// What the URL does.

@@ -30,23 +30,10 @@ pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
             (500..=599, _) => Signal::Failing,
             _ => Signal::Answered,
         },
-        Err(
-            Fault::Timeout
-            | Fault::Dns(_)
-            | Fault::Connect
-            | Fault::Tls(_)
-            | Fault::Http(_)
-            | Fault::Oauth(_)
-            | Fault::ForbiddenName(_),
-        ) => Signal::Failing,
-        Err(
-            Fault::Proxy
-            | Fault::Local
-            | Fault::ForbiddenAddress(_)
-            | Fault::PlainHttp
-            | Fault::UnusableTarget
-            | Fault::Panic,
-        ) => Signal::Nothing,
+        // A retried fault is the receiver's trouble, but for a bug of our own. All others never came to a request.
+        Err(Fault::Panic) => Signal::Nothing,
+        Err(_) if matches!(outcome, Outcome::Retry { .. }) => Signal::Failing,
+        Err(_) => Signal::Nothing,
     }
 }
 

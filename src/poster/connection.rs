@@ -66,14 +66,14 @@ pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: AbortOnDropHandle<()>,
     answer: Arc<Beginning>,
-    /// Whether the config of TLS has a certificate of ours.
+    /// Whether the config of TLS has a client certificate.
     identified: bool,
     pub(super) opened: Instant,
 }
 
 impl Connection {
-    /// Takes up HTTP on a stream, after TLS with `host` if there is a config for it. `identified`: the config has a certificate
-    /// of ours.
+    /// Takes up HTTP on a stream, after TLS with `host` if there is a config for it. `identified`: the config has a client
+    /// certificate.
     ///
     /// # Errors
     /// Those of TLS.

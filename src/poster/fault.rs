@@ -14,7 +14,7 @@ pub(super) fn is_ours(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Sorts an error of a TLS handshake. `identified`: we have shown a certificate of ours.
+/// Sorts an error of a TLS handshake. `identified`: the worker has a client certificate to show.
 pub(super) fn classify_handshake(error: &io::Error, identified: bool) -> Fault {
     // Without an error of TLS the other side has left in the middle.
     Fault::Tls(find::<rustls::Error>(error).map_or(TlsFault::Other, |error| classify_tls(error, identified)))
@@ -22,7 +22,7 @@ pub(super) fn classify_handshake(error: &io::Error, identified: bool) -> Fault {
 
 /// Sorts an error of sending a request and of waiting for the head of its answer.
 pub(super) fn classify_answer(error: &hyper::Error, identified: bool) -> Fault {
-    // With TLS 1.3 a receiver that misses a certificate of ours says so only where its answer would begin.
+    // With TLS 1.3 a receiver that misses a client certificate says so only where its answer would begin.
     if let Some(error) = find::<rustls::Error>(error) {
         Fault::Tls(classify_tls(error, identified))
     } else if error.is_parse_too_large() {

@@ -13,7 +13,8 @@
 //! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
 //!
 //! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used before, and is
-//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. A later close may mean that the lead was taken, and is a failed attempt.
+//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. A later close may mean
+//! that the lead was taken, and is a failed attempt.
 //!
 //! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 

@@ -50,10 +50,10 @@ static NEW: Versions = &[&rustls::version::TLS13];
 
 static NEW_AND_OLD: Versions = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-/// The prints of our certificate and of the receiver's own authority.
+/// The prints of the client certificate and of the target's own authority.
 type Prints = (Option<[u8; 32]>, Option<[u8; 32]>);
 
-/// The configs of TLS: one for each pair of a certificate of ours and an authority of the receiver's own.
+/// The configs of TLS: one for each pair of a client certificate and an authority of the target's own.
 pub(super) struct Configs {
     versions: Versions,
     common: Arc<ClientConfig>,
@@ -73,7 +73,11 @@ impl Configs {
             TlsVersion::V1_2 => NEW_AND_OLD,
             TlsVersion::V1_3 => NEW,
         };
-        Ok(Configs { versions, common: Arc::new(config(versions, Arc::new(platform))?), own: Mutex::default() })
+        Ok(Configs {
+            versions,
+            common: Arc::new(config(versions, Vec::new(), Arc::new(platform))?),
+            own: Mutex::default(),
+        })
     }
 
     /// The config for who we are, and for whom the receiver's certificate must be from.
@@ -99,7 +103,7 @@ impl Configs {
         }
         let trusting = match authority {
             None => Ok((*self.common).clone()),
-            Some(authority) => Pinned::new(authority).and_then(|pinned| config(self.versions, Arc::new(pinned))),
+            Some(authority) => trusting_only(self.versions, authority),
         };
         let mut config = trusting.map_err(|_| Fault::UnusableTarget)?;
         if let Some(identity) = identity {
@@ -113,16 +117,31 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn config(versions: Versions, verifier: Arc<dyn ServerCertVerifier>) -> anyhow::Result<ClientConfig> {
+fn config(
+    versions: Versions,
+    trusted: Vec<CertificateDer<'static>>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> anyhow::Result<ClientConfig> {
     // No protocol is offered (ALPN): without one, HTTP/1.1 is spoken.
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Telling { verifier })).with_no_client_auth())
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Explaining { trusted, verifier }))
+        .with_no_client_auth())
 }
 
-/// The same as somebody.
+/// Trusts the authorities and the certificates of one target, and no others.
+fn trusting_only(versions: Versions, authority: &Authority) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authority.certificates().iter().cloned());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider()).build()?;
+    config(versions, authority.certificates().to_vec(), verifier)
+}
+
+/// The same config with a client certificate.
 fn with_identity(mut config: ClientConfig, identity: &Identity) -> ClientConfig {
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.key()));
-    // What was resumed was opened by somebody else.
+    // Sessions that could be resumed were opened without it.
     config.resumption = Resumption::default();
     config
 }
@@ -133,64 +152,6 @@ fn authorities(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>).with_context(told)?;
     anyhow::ensure!(!found.is_empty(), "{}: holds no certificate in PEM", told());
     Ok(found)
-}
-
-/// Trusts the authorities or the certificates of one target, and no others.
-#[derive(Debug)]
-struct Pinned {
-    certificates: Vec<CertificateDer<'static>>,
-    by_chain: Arc<WebPkiServerVerifier>,
-}
-
-impl Pinned {
-    fn new(authority: &Authority) -> anyhow::Result<Pinned> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(authority.certificates().iter().cloned());
-        let by_chain = WebPkiServerVerifier::builder_with_provider(roots.into(), provider()).build()?;
-        Ok(Pinned { certificates: authority.certificates().to_vec(), by_chain })
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if !self.certificates.iter().any(|pinned| pinned == certificate) {
-            return self.by_chain.verify_server_cert(certificate, intermediates, name, ocsp, now);
-        }
-        // A certificate that is trusted as such needs no chain, also where it calls itself an authority, as those do that OpenSSL
-        // signs with their own key. Name and time count.
-        rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-        valid_at(certificate, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_chain.supported_verify_schemes()
-    }
 }
 
 fn valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
@@ -204,13 +165,15 @@ fn valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error
     }
 }
 
-/// A verifier that also tells why the issuer of a certificate is unknown. It accepts and refuses just what the one below does.
+/// Verifies as the verifier below does, and also says why the issuer of a certificate is unknown. A target's own certificates need no
+/// chain.
 #[derive(Debug)]
-struct Telling {
+struct Explaining {
+    trusted: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ServerCertVerifier>,
 }
 
-impl ServerCertVerifier for Telling {
+impl ServerCertVerifier for Explaining {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -219,6 +182,12 @@ impl ServerCertVerifier for Telling {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if self.trusted.iter().any(|trusted| trusted == certificate) {
+            // Also where it calls itself an authority, as self-signed certificates of OpenSSL do. Name and time count.
+            rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+            valid_at(certificate, now)?;
+            return Ok(ServerCertVerified::assertion());
+        }
         let verified = self.verifier.verify_server_cert(certificate, intermediates, name, ocsp, now);
         verified.map_err(|error| match error {
             error if !is_of_unknown_issuer(&error) => error,

@@ -86,7 +86,7 @@ async fn found(servers: &[&NameServer], host: &str) -> Result<Vec<String>, Fault
     Ok(found.ready.iter().map(ToString::to_string).collect())
 }
 
-/// What was found, and the time that it took.
+/// The addresses of a name, and how long the lookup took.
 async fn timed(servers: &[&NameServer], host: &str) -> (Result<Vec<String>, Fault>, Duration) {
     let begun = Instant::now();
     let found = found(servers, host).await;

@@ -276,7 +276,7 @@ async fn a_targets_own_authority_is_the_only_one() {
         assert_eq!(post(&of_itself, None).await, Err(Fault::Tls(TlsFault::SelfSigned)));
         assert_eq!(post(&of_itself, Some(&theirs.issuer.pem())).await, Err(Fault::Tls(TlsFault::SelfSigned)));
     }
-    // Its name and its time count all the same.
+    // Its name and its time count.
     let other = self_signed(|params| {
         params.subject_alt_names = vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];
     });
