@@ -455,6 +455,12 @@ async fn heads_are_read_leniently() {
         let answer = answer_of(post(&format!("http://{address}/")).await);
         assert_eq!((answer.retry_after.as_deref(), answer.incomplete), (Some("7"), false), "{head:.60?}");
     }
+    // And so is an odd line itself, where it can be read.
+    for line in ["Retry-After : 7", "Retry-After\t: 7", "Retry-After: \r\n 7"] {
+        let address = canned(format!("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n{line}\r\n\r\n")).await;
+        let answer = answer_of(post(&format!("http://{address}/")).await);
+        assert_eq!(answer.retry_after.as_deref().map(str::trim), Some("7"), "{line:?}");
+    }
     for line in ["HTTP/1.1 200\r\n", "HTTP/1.1 200 \r\n", "HTTP/1.0 200 OK\r\n", "\r\nHTTP/1.1 200 OK\r\n"] {
         let address = canned(format!("{line}Content-Length: 0\r\n\r\n")).await;
         let answer = answer_of(post(&format!("http://{address}/")).await);
