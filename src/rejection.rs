@@ -15,6 +15,8 @@ pub enum RejectReason {
     MissingField,
     /// `invalid_field`: a field is there with the wrong type or form.
     InvalidField,
+    /// `unreadable_properties`: AMQP properties or headers that lapin cannot read, so that they had to be repaired.
+    UnreadableProperties,
     /// `unknown_event`: `event` is not one of the six.
     UnknownEvent,
     /// `unknown_campaign`: not in the store, and nothing names its organization.
@@ -33,12 +35,13 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// Every reason.
-    pub const ALL: [RejectReason; 12] = [
+    pub const ALL: [RejectReason; 13] = [
         RejectReason::TooLarge,
         RejectReason::NotJson,
         RejectReason::DuplicateKey,
         RejectReason::MissingField,
         RejectReason::InvalidField,
+        RejectReason::UnreadableProperties,
         RejectReason::UnknownEvent,
         RejectReason::UnknownCampaign,
         RejectReason::UnknownOrganization,
@@ -56,6 +59,7 @@ impl RejectReason {
             RejectReason::DuplicateKey => "duplicate_key",
             RejectReason::MissingField => "missing_field",
             RejectReason::InvalidField => "invalid_field",
+            RejectReason::UnreadableProperties => "unreadable_properties",
             RejectReason::UnknownEvent => "unknown_event",
             RejectReason::UnknownCampaign => "unknown_campaign",
             RejectReason::UnknownOrganization => "unknown_organization",
@@ -83,6 +87,9 @@ impl RejectReason {
                 "A required field is missing. Mend the publisher, and publish the event anew."
             }
             RejectReason::InvalidField => "A field has the wrong form. Mend the publisher, and publish the event anew.",
+            RejectReason::UnreadableProperties => {
+                "An AMQP property or header is invalid, as the detail says. Fix the publisher. Requeue delivers the event with the repaired properties."
+            }
             RejectReason::UnknownEvent => "There is no such event. Mend the publisher, and publish the event anew.",
             RejectReason::UnknownCampaign => "The store does not know the campaign. Add it to the store, then requeue.",
             RejectReason::UnknownOrganization => {

@@ -2,8 +2,12 @@
 //! memory alarm stops reading from publishers, acks included.
 
 use std::{
+    ops::Deref,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,11 +16,12 @@ use deadpool::{
     managed::{self, Metrics, PoolError, RecycleError, RecycleResult},
 };
 use lapin::{
-    Channel, Connection, ConnectionProperties, DefaultConnectionBuilder, ErrorKind,
+    Channel, ConnectionProperties, ErrorKind,
     protocol::{AMQPError, AMQPErrorKind},
     tcp::{OwnedIdentity, OwnedTLSConfig},
 };
 
+use super::wire::{self, Marks};
 use crate::{
     os_error,
     settings::{Amqp, BrokerUrl},
@@ -96,7 +101,7 @@ pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection
     let mut last = ConnectError::Unconfigured;
     for url in in_turn(&amqp.urls, first) {
         let address = address(url, amqp);
-        let connecting = open(address, properties(role), tls(amqp)?);
+        let connecting = open(&address, properties(role), tls(amqp)?);
         match tokio::time::timeout(HANDSHAKE, connecting).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => last = ConnectError::Refused { url: url.to_string(), source: Box::new(error) },
@@ -106,9 +111,31 @@ pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection
     Err(last)
 }
 
-async fn open(address: String, properties: ConnectionProperties, tls: OwnedTLSConfig) -> lapin::Result<Connection> {
-    let builder = DefaultConnectionBuilder::new()?.with_uri_str(address).with_properties(properties);
-    builder.with_tls_config(tls).connect().await
+/// A connection whose messages cannot end it, whatever upstream wrote into them (see [`wire`]).
+pub struct Connection {
+    lapin: lapin::Connection,
+    marks: Arc<Marks>,
+}
+
+impl Connection {
+    /// Which of its messages were repaired.
+    pub fn marks(&self) -> &Arc<Marks> {
+        &self.marks
+    }
+}
+
+impl Deref for Connection {
+    type Target = lapin::Connection;
+
+    fn deref(&self) -> &lapin::Connection {
+        &self.lapin
+    }
+}
+
+/// All connections are made here.
+async fn open(address: &str, properties: ConnectionProperties, tls: OwnedTLSConfig) -> lapin::Result<Connection> {
+    let (lapin, marks) = wire::connect(address, properties, tls).await?;
+    Ok(Connection { lapin, marks })
 }
 
 /// Whom to trust and who we are, for `amqps://`. Read for each connection, so that renewed certificates are used by the next.
@@ -138,7 +165,7 @@ pub fn tls(amqp: &Amqp) -> Result<OwnedTLSConfig, ConnectError> {
 ///
 /// # Errors
 /// The connection is lost, or no number is left.
-pub async fn channel(connection: &Connection) -> lapin::Result<Channel> {
+pub async fn channel(connection: &lapin::Connection) -> lapin::Result<Channel> {
     let mut numbers = connection.configuration().channel_max();
     loop {
         match connection.create_channel().await {
@@ -176,7 +203,7 @@ impl managed::Manager for Opening {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Connection, ConnectError> {
-        let opened = open(self.address.clone(), properties(self.role), tls(&self.amqp)?).await;
+        let opened = open(&self.address, properties(self.role), tls(&self.amqp)?).await;
         opened.map_err(|error| ConnectError::Refused { url: String::new(), source: Box::new(error) })
     }
 

@@ -12,3 +12,5 @@ pub mod publisher;
 pub mod reply;
 
 pub mod topology;
+
+pub mod wire;

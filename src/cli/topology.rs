@@ -7,15 +7,13 @@ mod words;
 
 use std::time::Duration;
 
-use lapin::Connection;
-
 use super::{
     arguments::OUTPUT,
     output::{self, Colour, Exit, Refusal, Terminal, after_help},
 };
 use crate::{
     broker::{
-        connection,
+        connection::{self, Connection},
         topology::{Plan, Retention, TopologyError},
     },
     delivery::ladder::Ladder,

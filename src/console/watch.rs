@@ -4,13 +4,12 @@
 use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
-use lapin::Connection;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        connection,
+        connection::{self, Connection},
         topology::{self, Count, Plan},
     },
     cli::health::ask_worker,

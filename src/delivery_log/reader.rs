@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use lapin::{
-    Channel, Connection, Consumer,
+    Channel, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
@@ -18,7 +18,7 @@ use lapin::{
 use super::batch::{Batch, Seen};
 use crate::{
     broker::{
-        connection::{self, ConnectError},
+        connection::{self, ConnectError, Connection},
         reply::{self, ACCESS_REFUSED, NOT_FOUND},
     },
     settings::Amqp,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use lapin::{Acker, BasicProperties, message::Delivery, options::BasicAckOptions};
 
 use super::record::Record;
+use crate::broker::wire::Repairs;
 
 /// A message that is held.
 pub struct Held {
@@ -17,9 +18,10 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn new(delivery: Delivery) -> Held {
+    /// `repairs` says what of its properties is not as it lies on the queue.
+    pub(super) fn new(delivery: Delivery, repairs: Repairs) -> Held {
         let body = Bytes::from(delivery.data);
-        let record = Record::read(&delivery.properties, body.clone());
+        let record = Record::read(&delivery.properties, body.clone()).repaired(repairs);
         Held { record, properties: delivery.properties, body, receipt: delivery.acker }
     }
 

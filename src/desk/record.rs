@@ -9,6 +9,7 @@ use lapin::{
 };
 
 use crate::{
+    broker::wire::Repairs,
     delivery::outcome::{FailReason, Owner},
     job::{Job, Malformed, header},
     rejection::RejectReason,
@@ -135,6 +136,16 @@ impl Record {
             bytes,
         });
         Record { content, reason, detail, failed_at, deliveries: deliveries(headers) }
+    }
+
+    /// Says that its properties were repaired, if they were and nothing else is said.
+    pub(super) fn repaired(mut self, repairs: Repairs) -> Record {
+        if !repairs.is_empty() {
+            let detail = self.detail.get_or_insert_default();
+            let separator = if detail.is_empty() { "" } else { "; " };
+            *detail += &format!("{separator}shown with repaired properties: {}", repairs.words());
+        }
+        self
     }
 
     /// What people call it: the `webhook-id` of a job, else the property `message_id`, else `raw_` and part of a digest.

@@ -9,7 +9,7 @@ use std::{
 
 use futures::StreamExt;
 use lapin::{
-    Channel, Connection,
+    Channel,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     broker::{
-        connection::{self, ConnectError},
+        connection::{self, ConnectError, Connection},
         reply::{self, ACCESS_REFUSED, NOT_FOUND},
     },
     settings::Amqp,
@@ -227,7 +227,8 @@ impl Visit {
         while batch.len() < usize::from(prefetch) {
             match tokio::time::timeout(SILENCE, consumer.next()).await {
                 Ok(Some(Ok(delivery))) => {
-                    batch.push(Held::new(delivery));
+                    let repairs = self.connection.marks().take(self.channel.id(), delivery.delivery_tag);
+                    batch.push(Held::new(delivery, repairs));
                     heard = Instant::now();
                 }
                 Ok(Some(Err(error))) => return Err(lost(error)),

@@ -35,6 +35,10 @@ const CRASH_LOOP: u32 = 12;
 /// Message and job are boxed: a task has room for all that its functions hand on, once for each.
 pub async fn deliver(context: &Context, input: Box<Input>) {
     failpoint::hit("job.taken", "");
+    if !input.repairs.is_empty() {
+        let rejection = Rejection::new(RejectReason::MalformedJob, input.repairs.words());
+        return Box::pin(reject_job(context, input, rejection)).await;
+    }
     let job = match Job::decode(&input.properties, input.body.clone()) {
         Ok(job) => Box::new(Job { given_out: u32::try_from(input.given_out()).unwrap_or(u32::MAX), ..job }),
         Err(Malformed::Newer(version)) => return Box::pin(put_aside(context, input, version)).await,

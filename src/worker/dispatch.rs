@@ -44,6 +44,10 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
 }
 
 fn decode(context: &Context, input: &Input) -> Result<Event, Rejection> {
+    if !input.repairs.is_empty() {
+        // Its message_id may look like another's now, and the header that was lost may have been organization-id.
+        return Err(Rejection::new(RejectReason::UnreadableProperties, input.repairs.words()));
+    }
     let organization = input.text_header(event::ORGANIZATION_HEADER).map_err(|_| {
         Rejection::new(RejectReason::InvalidField, "AMQP header organization-id: expected a UTF-8 string")
     })?;

@@ -10,14 +10,16 @@ use lapin::{
 };
 
 use super::{acker::Acker, pulse::Holds};
-use crate::job::header;
+use crate::{broker::wire::Repairs, job::header};
 
 /// A delivery, its receipt kept outside whatever works on it: a panic there neither loses nor holds the message.
 pub struct Input {
     /// Settles the message.
     pub receipt: Receipt,
-    /// As they came.
+    /// As they came, but for what was repaired.
     pub properties: BasicProperties,
+    /// What of them, and of exchange and routing key, is not as upstream wrote it.
+    pub repairs: Repairs,
     /// As it came.
     pub body: Bytes,
     /// The exchange it was published to.
@@ -30,12 +32,13 @@ pub struct Input {
 
 impl Input {
     /// Takes a delivery apart.
-    pub(super) fn new(delivery: Delivery, holds: Holds, acks: Acker) -> Input {
+    pub(super) fn new(delivery: Delivery, repairs: Repairs, holds: Holds, acks: Acker) -> Input {
         acks.taken(delivery.delivery_tag);
         let held = Held { tag: delivery.delivery_tag, acker: delivery.acker, acks, holds };
         Input {
             receipt: Receipt(Arc::new(held)),
             properties: delivery.properties,
+            repairs,
             body: Bytes::from(delivery.data),
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,

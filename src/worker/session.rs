@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lapin::{Channel, Connection};
+use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     admin::{BrokerState, TopologyState},
     broker::{
-        connection,
+        connection::{self, Connection},
         topology::{self, TopologyError},
     },
 };

@@ -9,13 +9,17 @@ use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
 use lapin::{
-    Channel, Connection, Consumer,
+    Channel, Consumer,
+    message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
 
 use super::{acker::Acker, input::Input, pulse::Ward};
-use crate::broker::connection;
+use crate::broker::{
+    connection::{self, Connection},
+    wire::{Marks, Repairs},
+};
 
 /// The consumers of one queue. They share a channel: what one of two dying channels held would be charged once more by the
 /// other, to which the broker hands it first.
@@ -27,6 +31,7 @@ pub(super) struct Source {
     wide: Option<Consumer>,
     ward: Arc<Ward>,
     acks: Acker,
+    marks: Arc<Marks>,
     given_out: fn(&Input) -> u64,
 }
 
@@ -44,7 +49,8 @@ impl Source {
         let ward = Ward::new(queue);
         ward.widen(1);
         let acks = Acker::new(channel.clone());
-        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward, acks, given_out })
+        let marks = connection.marks().clone();
+        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward, acks, marks, given_out })
     }
 
     /// The next message. `None`: the broker has cancelled a consumer. The first message that was not given out `suspect`
@@ -60,7 +66,7 @@ impl Source {
         };
         drop(waits);
         let input = match delivery? {
-            Ok(delivery) => Input::new(delivery, self.ward.holds(), self.acks.clone()),
+            Ok(delivery) => self.input(delivery),
             Err(error) => return Some(Err(error)),
         };
         if self.wide.is_none() && self.prefetch > 1 && (self.given_out)(&input) < suspect {
@@ -79,8 +85,12 @@ impl Source {
     pub(super) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
         let wide = self.wide.as_mut()?;
         let delivery = self.narrow.next().now_or_never().or_else(|| wide.next().now_or_never())?;
-        let input = |delivery| Input::new(delivery, self.ward.holds(), self.acks.clone());
-        Some(delivery.map(|delivery| delivery.map(input)))
+        Some(delivery.map(|delivery| delivery.map(|delivery| self.input(delivery))))
+    }
+
+    fn input(&self, delivery: Delivery) -> Input {
+        let repairs = self.marks.take(self.channel.id(), delivery.delivery_tag);
+        Input::new(delivery, repairs, self.ward.holds(), self.acks.clone())
     }
 
     /// What the intake shows of itself.
@@ -95,14 +105,15 @@ impl Source {
 
     /// Stops consuming and gives back what was sent ahead: that costs no attempt.
     pub(super) async fn give_back(self) -> Result<(), lapin::Error> {
-        let consumers: Vec<_> = [Some(self.narrow), self.wide].into_iter().flatten().collect();
+        let Source { channel, narrow, wide, ward, acks, .. } = self;
+        let consumers: Vec<_> = [Some(narrow), wide].into_iter().flatten().collect();
         // All of them first, or what one gives back goes to the next.
         for consumer in &consumers {
-            self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+            channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
         }
         for mut consumer in consumers {
             while let Some(delivery) = consumer.next().await {
-                Input::new(delivery?, self.ward.holds(), self.acks.clone()).receipt.give_back();
+                Input::new(delivery?, Repairs::NONE, ward.holds(), acks.clone()).receipt.give_back();
             }
         }
         Ok(())

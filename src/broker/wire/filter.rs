@@ -1,0 +1,255 @@
+//! Bytes in, bytes out: finds the frames and has content headers and methods repaired.
+
+use std::{io, sync::Arc};
+
+use super::{
+    header,
+    marks::Marks,
+    method::{self, Said},
+    repairs::Repairs,
+};
+
+/// Bytes of a frame before its payload: type, channel, size.
+const HEAD: usize = 7;
+
+/// The last byte of a frame.
+const END: u8 = 0xCE;
+
+/// The size of RabbitMQ's frames, and what holds until the broker has said its own.
+const USUAL_FRAME: usize = 131_072;
+
+/// The size that AMQP allows in any case.
+const SMALLEST_FRAME: usize = 4_096;
+
+/// The largest frame that we agree to. lapin allocates 32 times as much, twice.
+const LARGEST_FRAME: usize = 1 << 20;
+
+/// How much larger than a frame a content header may be that is still repaired. RabbitMQ does not count what it adds by
+/// itself: `x-delivery-count`, `x-death`.
+const EXCESS: usize = 65_536;
+
+/// Bytes that are read at once.
+const BUFFER: usize = 65_536;
+
+/// A frame that no publisher can cause: the broker is at fault, or something between it and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Not one of the four types of AMQP 0-9-1.
+    #[error("the broker sent a frame of type {0}, which AMQP 0-9-1 does not have")]
+    Type(u8),
+    /// Larger than what was agreed.
+    #[error("the broker sent a frame of {0} bytes, which is more than was agreed")]
+    Size(usize),
+    /// The last byte is not the end mark.
+    #[error("the broker sent a frame without its end mark")]
+    End,
+    /// A content header without its fixed fields.
+    #[error("the broker sent a content header that is too short")]
+    Header,
+}
+
+impl From<Violation> for io::Error {
+    fn from(violation: Violation) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, violation)
+    }
+}
+
+/// The filter of one connection. Read into [`Filter::space`], say how much with [`Filter::filled`], and give away what
+/// [`Filter::take`] copies out.
+#[derive(Debug)]
+pub struct Filter {
+    buffer: Box<[u8]>,
+    /// Up to here it was given away.
+    start: usize,
+    /// Up to here it may be given away.
+    ready: usize,
+    /// Up to here it was read.
+    end: usize,
+    /// Bytes of the frame at `ready` that are passed on as they come.
+    passing: usize,
+    frame_max: usize,
+    /// The largest frame that we ask for, if we do.
+    asked: usize,
+    /// Deliveries whose content header has not come yet: mostly one, or none.
+    open: Vec<Open>,
+    marks: Arc<Marks>,
+}
+
+#[derive(Debug)]
+struct Open {
+    channel: u16,
+    /// None for a returned message.
+    tag: Option<u64>,
+    repairs: Repairs,
+}
+
+impl Filter {
+    /// A filter that marks what it repairs. `asked` is the largest frame that lapin asks the broker for, if it does.
+    pub fn new(marks: Arc<Marks>, asked: Option<u32>) -> Filter {
+        Filter {
+            buffer: vec![0; BUFFER].into(),
+            start: 0,
+            ready: 0,
+            end: 0,
+            passing: 0,
+            frame_max: USUAL_FRAME,
+            asked: asked.filter(|size| *size > 0).map_or(LARGEST_FRAME, |size| size as usize),
+            open: Vec::new(),
+            marks,
+        }
+    }
+
+    /// Whether there is nothing to give away.
+    pub fn is_drained(&self) -> bool {
+        self.start == self.ready
+    }
+
+    /// Copies as much as there is and as has room; says how much.
+    pub fn take(&mut self, out: &mut [u8]) -> usize {
+        let count = out.len().min(self.ready - self.start);
+        out[..count].copy_from_slice(&self.buffer[self.start..self.start + count]);
+        self.start += count;
+        count
+    }
+
+    /// Where to read into; never empty once all was given away.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.ready -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() {
+            // One content header does not fit: `filled` lets none pass that is larger than that.
+            let mut larger = vec![0; self.frame_max + EXCESS + HEAD + 1];
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = larger.into();
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// So many bytes were read into [`Filter::space`].
+    ///
+    /// # Errors
+    /// The broker broke the protocol; the connection is of no use.
+    pub fn filled(&mut self, count: usize) -> Result<(), Violation> {
+        self.end = self.buffer.len().min(self.end + count);
+        while self.ready < self.end {
+            let there = self.end - self.ready;
+            if self.passing > 0 {
+                let passing = self.passing.min(there);
+                self.passing -= passing;
+                self.ready += passing;
+            } else if !self.frame()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the frame at `ready`. Whether anything can be done with it yet.
+    fn frame(&mut self) -> Result<bool, Violation> {
+        let there = &self.buffer[self.ready..self.end];
+        let Some(head) = there.first_chunk::<HEAD>() else { return Ok(false) };
+        let [kind, c0, c1, s0, s1, s2, s3] = *head;
+        let channel = u16::from_be_bytes([c0, c1]);
+        let size = usize::try_from(u32::from_be_bytes([s0, s1, s2, s3])).unwrap_or(usize::MAX);
+        let frame = size.saturating_add(HEAD + 1);
+        match kind {
+            METHOD | HEADER | BODY | HEARTBEAT => {}
+            // The protocol header of a broker that speaks another version; lapin says so.
+            b'A' => {
+                self.passing = HEAD + 1;
+                return Ok(true);
+            }
+            other => return Err(Violation::Type(other)),
+        }
+        let excess = if kind == HEADER { EXCESS } else { 0 };
+        if frame > self.frame_max + excess {
+            return Err(Violation::Size(frame));
+        }
+        if kind == BODY || kind == HEARTBEAT {
+            self.passing = frame;
+            return Ok(true);
+        }
+        if there.len() < frame {
+            return Ok(false);
+        }
+        if there[frame - 1] != END {
+            return Err(Violation::End);
+        }
+        let payload = self.ready + HEAD..self.ready + HEAD + size;
+        let length = match kind {
+            HEADER => self.content_header(channel, payload)?,
+            _ => {
+                self.method(channel, payload);
+                size
+            }
+        };
+        if length != size {
+            self.shorten(size, length);
+        }
+        self.ready += HEAD + length + 1;
+        Ok(true)
+    }
+
+    fn method(&mut self, channel: u16, payload: std::ops::Range<usize>) {
+        let payload = &mut self.buffer[payload];
+        let (said, repairs) = method::read(payload);
+        let tag = match said {
+            Said::Delivery(tag) => Some(tag),
+            Said::Return => None,
+            Said::ChannelOpen => {
+                self.open.retain(|open| open.channel != channel);
+                return self.marks.forget(channel);
+            }
+            Said::FrameMax(proposed) => {
+                // 0: the broker knows no limit.
+                let proposed = if proposed == 0 { LARGEST_FRAME } else { proposed as usize };
+                self.frame_max = proposed.min(self.asked).clamp(SMALLEST_FRAME, LARGEST_FRAME);
+                return method::set_frame_max(payload, self.frame_max as u32);
+            }
+            Said::Other => return,
+        };
+        self.open.retain(|open| open.channel != channel);
+        self.open.push(Open { channel, tag, repairs });
+    }
+
+    /// Repairs a content header, and marks its message. How long the payload is now.
+    fn content_header(&mut self, channel: u16, payload: std::ops::Range<usize>) -> Result<usize, Violation> {
+        let payload = &mut self.buffer[payload];
+        let readable = match payload.len() + HEAD + 1 > self.frame_max {
+            true => header::make_smaller(payload),
+            false => header::make_readable(payload),
+        };
+        let readable = readable.ok_or(Violation::Header)?;
+        if readable.length + HEAD + 1 > self.frame_max {
+            return Err(Violation::Size(readable.length + HEAD + 1));
+        }
+        let mut repairs = readable.repairs;
+        if let Some(position) = self.open.iter().position(|open| open.channel == channel) {
+            let open = self.open.swap_remove(position);
+            repairs.add(open.repairs);
+            if let Some(tag) = open.tag.filter(|_| !repairs.is_empty()) {
+                self.marks.add(channel, tag, repairs);
+            }
+        }
+        Ok(readable.length)
+    }
+
+    /// Makes the payload of the frame at `ready` shorter, and moves up what comes behind it.
+    fn shorten(&mut self, before: usize, now: usize) {
+        let size = u32::try_from(now).unwrap_or(u32::MAX);
+        self.buffer[self.ready + 3..self.ready + HEAD].copy_from_slice(&size.to_be_bytes());
+        let payload = self.ready + HEAD;
+        self.buffer.copy_within(payload + before..self.end, payload + now);
+        self.end -= before - now;
+    }
+}
+
+const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+

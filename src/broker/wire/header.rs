@@ -1,0 +1,95 @@
+//! Content headers: class, weight, body size, flags, and the properties that the flags announce.
+
+use super::{repairs::Repairs, table::Walk, text::short};
+
+/// Bytes before the properties.
+const FIXED: usize = 14;
+
+/// Where the flags are.
+const FLAGS: usize = 12;
+
+/// The flag of the headers.
+const HEADERS: u16 = 1 << 13;
+
+/// Flags that announce a property. The other two announce more flags, and nothing.
+const KNOWN: u16 = !0b11;
+
+/// The payload of a content header as lapin can read it.
+pub(super) struct Readable {
+    /// How many bytes are left of it.
+    pub(super) length: usize,
+    /// What was repaired.
+    pub(super) repairs: Repairs,
+}
+
+/// Checks a content header and repairs it in place. None: it is too short to be one.
+pub(super) fn make_readable(payload: &mut [u8]) -> Option<Readable> {
+    let mut flags = flags(payload)?;
+    let mut walk = Walk::new();
+    let mut at = FIXED;
+    // More flags would come before the properties: then nothing can be read for sure.
+    let mut wanted = if flags & 1 == 0 { flags & KNOWN } else { 0 };
+    while wanted != 0 {
+        let flag = 1 << (15 - wanted.leading_zeros());
+        match property(payload, at, flag, &mut walk) {
+            Some(end) => at = end,
+            // This one, and all behind it, are cut off.
+            None => break,
+        }
+        wanted &= !flag;
+    }
+    if wanted != 0 || at != payload.len() || flags & !KNOWN != 0 {
+        walk.repairs.add(Repairs::CUT);
+        flags = match flags & 1 {
+            0 => flags & KNOWN & !wanted,
+            _ => 0,
+        };
+        payload[FLAGS..FIXED].copy_from_slice(&flags.to_be_bytes());
+    }
+    Some(Readable { length: at, repairs: walk.repairs })
+}
+
+/// The same for a content header that is larger than a frame may be: its headers are taken out.
+pub(super) fn make_smaller(payload: &mut [u8]) -> Option<Readable> {
+    let mut readable = make_readable(payload)?;
+    let flags = flags(payload)?;
+    if flags & HEADERS != 0 {
+        let mut begin = FIXED;
+        for flag in [1 << 15, 1 << 14] {
+            if flags & flag != 0 {
+                begin = short(payload, begin)?.0;
+            }
+        }
+        let end = Walk::new().outermost(payload, begin)?;
+        payload.copy_within(end..readable.length, begin);
+        payload[FLAGS..FIXED].copy_from_slice(&(flags & !HEADERS).to_be_bytes());
+        readable.length -= end - begin;
+    }
+    readable.repairs.add(Repairs::TOO_LARGE);
+    Some(readable)
+}
+
+fn flags(payload: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(payload.get(FLAGS..FIXED)?.try_into().ok()?))
+}
+
+/// The position behind the property at `at`; none if it does not fit.
+fn property(payload: &mut [u8], at: usize, flag: u16, walk: &mut Walk) -> Option<usize> {
+    const DELIVERY_MODE: u16 = 1 << 12;
+    const PRIORITY: u16 = 1 << 11;
+    const TIMESTAMP: u16 = 1 << 6;
+    let end = match flag {
+        HEADERS => walk.outermost(payload, at)?,
+        DELIVERY_MODE | PRIORITY => at + 1,
+        TIMESTAMP => at + 8,
+        _ => {
+            let (end, repaired) = short(payload, at)?;
+            if repaired {
+                walk.repairs.add(Repairs::of_property(flag));
+            }
+            end
+        }
+    };
+    (end <= payload.len()).then_some(end)
+}
+
