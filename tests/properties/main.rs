@@ -4,6 +4,7 @@
 mod checks; // what must hold, for any input
 mod corpus; // the committed seeds of the fuzz targets still come to what their names say
 mod event; // lead events, as upstream publishes them
+mod frames; // frames of the broker, with whatever upstream wrote into its messages
 mod generate; // inputs: seeds with edits, JSON of any shape
 mod headers; // the headers of an attempt
 mod job; // jobs in messages, and messages that are no jobs

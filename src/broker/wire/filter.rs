@@ -253,3 +253,5 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
+#[cfg(test)]
+mod tests;

@@ -92,4 +92,3 @@ fn property(payload: &mut [u8], at: usize, flag: u16, walk: &mut Walk) -> Option
     };
     (end <= payload.len()).then_some(end)
 }
-

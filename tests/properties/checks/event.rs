@@ -122,7 +122,8 @@ fn is_true(rejection: &Rejection, body: &[u8], organization: Option<&str>) {
         | RejectReason::UnknownOrganization
         | RejectReason::MalformedJob
         | RejectReason::NewerVersion
-        | RejectReason::DeliveryLimit => false,
+        | RejectReason::DeliveryLimit
+        | RejectReason::UnreadableProperties => false,
     };
     assert!(right, "rejected for a reason that is not true: {rejection}");
 }

@@ -6,6 +6,7 @@
 //! to: the files of the committed corpus are named after that word.
 
 pub mod event;
+pub mod frames;
 pub mod headers;
 pub mod job;
 pub mod retry_after;
@@ -16,8 +17,9 @@ pub mod store;
 pub type Input = fn(&[u8]) -> &'static str;
 
 /// Every reader, by the name of its fuzz target and corpus.
-pub const SUBJECTS: [(&str, Input); 6] = [
+pub const SUBJECTS: [(&str, Input); 7] = [
     ("event", event::input),
+    ("frames", frames::input),
     ("headers", headers::input),
     ("job", job::input),
     ("retry_after", retry_after::input),
