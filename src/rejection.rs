@@ -9,7 +9,7 @@ pub enum RejectReason {
     TooLarge,
     /// `not_json`: empty, cut, binary, or JSON that is not one object.
     NotJson,
-    /// `duplicate_key`: some object in it holds a key twice, so that readers may disagree about its meaning.
+    /// `duplicate_key`: one of the fields that Leadhook reads is there twice, so that readers may disagree about its meaning.
     DuplicateKey,
     /// `missing_field`: one of the seven required fields is not there.
     MissingField,
@@ -82,7 +82,7 @@ impl RejectReason {
                 "The body is too large. Publish less, or raise delivery.max_event_bytes, then requeue."
             }
             RejectReason::NotJson => "The body is no JSON object. Mend the publisher, and publish the event anew.",
-            RejectReason::DuplicateKey => "The body holds a key twice. Mend the publisher, and publish the event anew.",
+            RejectReason::DuplicateKey => "A field is there twice. Fix the publisher, and publish the event again.",
             RejectReason::MissingField => {
                 "A required field is missing. Mend the publisher, and publish the event anew."
             }

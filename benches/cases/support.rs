@@ -157,7 +157,8 @@ fn job(n: u64, target: &TargetKey, reason: &str) -> Job {
         organization: None,
         lead: format!("lead_{n}"),
         submission: format!("sub_{n}"),
-        timestamp: Timestamp::now(),
+        timestamp: String::new(),
+        time: Some(Timestamp::now()),
     };
     let job = Job::new(&read, "o0", target, &Envelope::default(), body.into(), Timestamp::now());
     job.attempted(leadhook::job::HistoryEntry {

@@ -20,8 +20,8 @@ pub struct JobFacts<'a> {
     pub lead: Option<String>,
     /// The event's `submissionId`.
     pub submission: Option<&'a str>,
-    /// When it happened, by upstream's clock.
-    pub event_time: Timestamp,
+    /// When it happened, by upstream's clock, if that can be read.
+    pub event_time: Option<Timestamp>,
     /// When a worker first saw the event.
     pub first_seen: Timestamp,
     /// Attempts made since it was first published or last replayed.

@@ -1,20 +1,27 @@
 //! One lead event, as published upstream: decoded just far enough to route it, its bytes kept as they came.
+//!
+//! Strict about presence, lenient about form: the seven fields must be there once, and the whole body must be JSON by its
+//! grammar. Values are decoded only where routing or the delivery log needs them, and never those of `data`.
 
 mod kind;
-mod strict;
+pub mod members;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use jiff::Timestamp;
 
 pub use self::kind::EventKind;
-use self::strict::{Fields, Shape};
 use crate::rejection::{RejectReason, Rejection};
 
 /// The AMQP header in which a publisher may name the organization.
 pub const ORGANIZATION_HEADER: &str = "organization-id";
 
-/// What routing needs of an event (docs/reference/events.md). Holds no personal data: nothing of `data` is kept.
+/// The seven fields of an event, and the one that it may have besides.
+pub const FIELDS: [&str; 8] =
+    ["event", "leadId", "submissionId", "campaignId", "status", "timestamp", "data", "organizationId"];
+
+/// What routing and the delivery log need of an event (docs/reference/events.md). Nothing of `data` is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// `event`
@@ -27,37 +34,102 @@ pub struct Event {
     pub lead: String,
     /// `submissionId`
     pub submission: String,
-    /// `timestamp`
-    pub timestamp: Timestamp,
+    /// `timestamp`, as it is written.
+    pub timestamp: String,
+    /// The same as a time; none if its form cannot be read.
+    pub time: Option<Timestamp>,
 }
 
 impl Event {
     /// Decodes a body. `organization` is the AMQP header `organization-id`, if it is there.
     ///
     /// # Errors
-    /// Every way in which a body is not a usable event, except where it goes: that is the store's to say.
+    /// Every reason why a body is not a usable event, except its target: the store resolves that.
     pub fn decode(body: &[u8], organization: Option<&str>, max_bytes: usize) -> Result<Event, Rejection> {
         if body.len() > max_bytes {
             let detail = format!("{} bytes, allowed are {max_bytes} (delivery.max_event_bytes)", body.len());
             return Err(Rejection::new(RejectReason::TooLarge, detail));
         }
-        let mut fields = strict::parse(body)?;
-        let kind = kind_of(&mut fields)?;
-        let lead = fields.string("leadId")?;
-        let submission = fields.string("submissionId")?;
-        let campaign = identifier("campaignId", fields.string("campaignId")?)?;
-        fields.string("status")?;
-        let timestamp = rfc3339(&fields.string("timestamp")?)?;
-        if fields.required("data")? != Shape::Object {
-            return Err(fields.wrong("data", "an object"));
+        let fields = Fields::of(body)?;
+        let kind = kind_of(&fields)?;
+        let lead = fields.id("leadId")?;
+        let submission = fields.id("submissionId")?;
+        let campaign = identifier("campaignId", fields.id("campaignId")?)?;
+        fields.required("status")?;
+        let timestamp = members::text_of(fields.required("timestamp")?).into_owned();
+        let data = fields.required("data")?;
+        if !data.starts_with('{') {
+            return Err(wrong("data", "an object", data));
         }
-        let organization = one_organization(fields.optional_string("organizationId")?, organization)?;
-        Ok(Event { kind, campaign, organization, lead, submission, timestamp })
+        let organization = one_organization(fields.optional_id("organizationId")?, organization)?;
+        let time = time::read(&timestamp);
+        Ok(Event { kind, campaign, organization, lead, submission, timestamp, time })
     }
 }
 
-fn kind_of(fields: &mut Fields) -> Result<EventKind, Rejection> {
-    EventKind::parse(&fields.string("event")?).ok_or_else(|| {
+/// The values of [`FIELDS`], as they are spelled.
+struct Fields<'a>([Option<&'a str>; FIELDS.len()]);
+
+impl<'a> Fields<'a> {
+    fn of(body: &'a [u8]) -> Result<Fields<'a>, Rejection> {
+        let mut values = [None; FIELDS.len()];
+        let mut twice = None;
+        members::members(body, |member| {
+            let name = member.name();
+            if let Some(at) = FIELDS.iter().position(|field| *field == name)
+                && values[at].replace(member.value).is_some()
+            {
+                twice.get_or_insert(FIELDS[at]);
+            }
+        })?;
+        match twice {
+            // Leadhook would route by one of them, and the receiver may read the other.
+            Some(name) => Err(Rejection::new(RejectReason::DuplicateKey, format!("field \"{name}\" is there twice"))),
+            None => Ok(Fields(values)),
+        }
+    }
+
+    fn optional(&self, name: &str) -> Option<&'a str> {
+        FIELDS.iter().position(|field| *field == name).and_then(|at| self.0[at])
+    }
+
+    fn required(&self, name: &str) -> Result<&'a str, Rejection> {
+        self.optional(name).ok_or_else(|| {
+            let detail = format!("field \"{name}\" is missing");
+            Rejection::new(RejectReason::MissingField, detail)
+        })
+    }
+
+    fn id(&self, name: &str) -> Result<String, Rejection> {
+        self.required(name).and_then(|value| id(name, value))
+    }
+
+    /// An id that may be left out (or null).
+    fn optional_id(&self, name: &str) -> Result<Option<String>, Rejection> {
+        self.optional(name).filter(|value| *value != "null").map(|value| id(name, value)).transpose()
+    }
+}
+
+/// A string, or the digits of an integer.
+fn id(name: &str, value: &str) -> Result<String, Rejection> {
+    let is_integer = value.strip_prefix('-').unwrap_or(value).bytes().all(|byte| byte.is_ascii_digit());
+    match value.starts_with('"') || is_integer {
+        true => Ok(members::text_of(value).into_owned()),
+        false => Err(wrong(name, "a string or an integer", value)),
+    }
+}
+
+fn wrong(name: &str, expected: &str, value: &str) -> Rejection {
+    let found = members::kind(value);
+    Rejection::new(RejectReason::InvalidField, format!("field \"{name}\": expected {expected}, it is {found}"))
+}
+
+fn kind_of(fields: &Fields<'_>) -> Result<EventKind, Rejection> {
+    let value = fields.required("event")?;
+    if !value.starts_with('"') {
+        return Err(wrong("event", "a string", value));
+    }
+    EventKind::parse(&members::string(value)).ok_or_else(|| {
         let names = EventKind::ALL.map(EventKind::name).join(", ");
         Rejection::new(RejectReason::UnknownEvent, format!("field \"event\": expected one of {names}"))
     })
@@ -83,29 +155,4 @@ fn identifier(field: &str, value: String) -> Result<String, Rejection> {
     }
     let detail = format!("field \"{field}\": expected 1 to 128 characters of A-Z a-z 0-9 . _ : -");
     Err(Rejection::new(RejectReason::InvalidField, detail))
-}
-
-/// RFC 3339 section 5.6: four-digit year, seconds, and an offset; stricter than what jiff reads (RFC 9557,
-/// ISO 8601, offsets of more than a day).
-///
-/// The RFC sets no limit to the digits of a fraction, jiff reads nine: what is finer is cut, and plays no part.
-fn rfc3339(text: &str) -> Result<Timestamp, Rejection> {
-    let bytes = text.as_bytes();
-    let digits = |from: usize, to: usize| bytes.get(from..to).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
-    let marks = |at: usize, marks: &[u8]| bytes.get(at).is_some_and(|byte| marks.contains(byte));
-    let date = digits(0, 4) && marks(4, b"-") && digits(5, 7) && marks(7, b"-") && digits(8, 10);
-    let time = marks(10, b"Tt ") && digits(11, 13) && marks(13, b":") && digits(14, 16) && marks(16, b":");
-    let end = |before: usize| bytes.len().wrapping_sub(before);
-    let less_than_a_day = bytes.get(end(5)..end(3)).is_some_and(|hours| hours < &b"24"[..]);
-    let offset = marks(end(1), b"Zz") || (marks(end(6), b"+-") && marks(end(3), b":") && less_than_a_day);
-    // jiff takes a comma for the point of a fraction, as ISO 8601 does.
-    let plain = date && time && digits(17, 19) && offset && !text.contains(['[', ',']);
-    let read = || match digits(20, 30) && marks(19, b".") {
-        true => format!("{}{}", &text[..29], text[30..].trim_start_matches(|c: char| c.is_ascii_digit())).parse().ok(),
-        false => text.parse().ok(),
-    };
-    plain.then(read).flatten().ok_or_else(|| {
-        let detail = "field \"timestamp\": expected an RFC 3339 time such as 2024-06-15T10:30:00Z";
-        Rejection::new(RejectReason::InvalidField, detail)
-    })
 }

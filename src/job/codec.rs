@@ -128,7 +128,7 @@ impl Job {
             organization: required(read.string(header::ORGANIZATION)?, header::ORGANIZATION)?,
             campaign: required(read.string(header::CAMPAIGN)?, header::CAMPAIGN)?,
             target: required(target, header::TARGET)?,
-            event_time: required(read.time(header::EVENT_TIME)?, header::EVENT_TIME)?,
+            event_time: read.time(header::EVENT_TIME)?,
             first_seen: required(read.time(header::FIRST_SEEN)?, header::FIRST_SEEN)?,
             attempt: required(read.count(header::ATTEMPT)?, header::ATTEMPT)?,
             parked: read.count(header::PARKED)?.unwrap_or_default(),
@@ -153,8 +153,10 @@ impl Job {
             .with_content_type("application/json".into())
             .with_message_id(self.webhook_id.as_str().into())
             .with_type(self.kind.name().into())
-            .with_timestamp(u64::try_from(self.event_time.as_second()).unwrap_or_default())
             .with_app_id("leadhook".into());
+        if let Some(seconds) = self.event_time.and_then(|time| u64::try_from(time.as_second()).ok()) {
+            properties = properties.with_timestamp(seconds);
+        }
         if let Some(id) = self.submission.as_deref().and_then(|id| ShortString::try_new(id).ok()) {
             properties = properties.with_correlation_id(id);
         }
@@ -167,12 +169,12 @@ impl Job {
         insert(&mut all, header::ORGANIZATION, text(&self.organization));
         insert(&mut all, header::CAMPAIGN, text(&self.campaign));
         insert(&mut all, header::TARGET, text(self.target.as_str()));
-        insert(&mut all, header::EVENT_TIME, millis(self.event_time));
         insert(&mut all, header::FIRST_SEEN, millis(self.first_seen));
         insert(&mut all, header::ATTEMPT, AMQPValue::LongLongInt(self.attempt.into()));
         insert(&mut all, header::COPY, text(&fresh_copy()));
         let optional = [
             (header::LEAD, self.lead.as_deref().map(text)),
+            (header::EVENT_TIME, self.event_time.map(millis)),
             (header::PARKED, (self.parked > 0).then(|| AMQPValue::LongLongInt(self.parked.into()))),
             (header::WAITED, (!self.waited.is_zero()).then(|| duration(self.waited))),
             (header::GIVEN_OUT, (self.given_out > 0).then(|| AMQPValue::LongLongInt(self.given_out.into()))),

@@ -2,22 +2,40 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::store::TargetKey;
+use crate::{event::Event, store::TargetKey};
 
-/// The `webhook-id` of an event for a target: the same for every attempt, crash, duplicate and replay.
+/// The `webhook-id` of an event for a target: the same for each attempt, crash, duplicate and replay.
 ///
-/// A digest over the upstream `message_id` (if any), the body and the target key, each length-prefixed so that no two
-/// inputs run together, and with absence told apart from emptiness. 128 bits in hex: no dots, because Standard Webhooks
-/// joins the signed parts with them.
-pub fn webhook_id(message_id: Option<&str>, body: &[u8], target: &TargetKey) -> String {
+/// With a `message_id` it is a digest of that and of the fields that identify the event. An event that upstream publishes
+/// again with other whitespace keeps its id, and a `message_id` that upstream uses for several events does not merge them.
+/// Without one only equal bytes mean the same event: it is a digest of the body. An empty `message_id` names nothing.
+///
+/// 128 bits in hex: no dots, because Standard Webhooks joins the signed parts with them.
+pub fn webhook_id(message_id: Option<&str>, event: &Event, body: &[u8], target: &TargetKey) -> String {
+    let target = target.as_str().as_bytes();
+    match message_id.filter(|id| !id.is_empty()) {
+        Some(id) => {
+            let Event { kind, lead, submission, campaign, timestamp, .. } = event;
+            let texts = [id, kind.name(), lead, submission, campaign, timestamp].map(str::as_bytes);
+            digest(texts.into_iter().chain([target]))
+        }
+        None => digest([body, target]),
+    }
+}
+
+/// The id of another delivery to this target, where all that is known of the first is its id.
+pub(super) fn derived_id(webhook_id: &str, target: &TargetKey) -> String {
+    digest([webhook_id.as_bytes(), b"", target.as_str().as_bytes()])
+}
+
+/// Each part follows its length, so that no two lists of parts are the same bytes.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Context::new(&SHA256);
-    digest.update(&[u8::from(message_id.is_some())]);
-    for part in [message_id.unwrap_or_default().as_bytes(), body, target.as_str().as_bytes()] {
+    for part in parts {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    let digest = digest.finish();
-    format!("wh_{}", hex(&digest.as_ref()[..16]))
+    format!("wh_{}", hex(&digest.finish().as_ref()[..16]))
 }
 
 /// A fresh id for one copy that is about to be published: 128 random bits in hex. It tells a redelivery of a copy that
@@ -40,24 +58,41 @@ pub fn is_beginning(said: &str, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventKind;
+
+    fn event(change: impl Fn(&mut Event)) -> Event {
+        let body = br#"{"event":"lead.queued","leadId":"l","submissionId":"s","campaignId":"ABC","status":"","timestamp":17,"data":{}}"#;
+        let mut event = Event::decode(body, None, body.len()).unwrap();
+        change(&mut event);
+        event
+    }
 
     #[test]
-    fn stable_without_dots_and_different_in_every_part() {
+    fn an_id_has_no_dots_and_differs_in_every_part() {
         let target = TargetKey::new("acme", Some("ABC"), None);
-        let id = webhook_id(Some("m1"), b"{}", &target);
-        assert_eq!(id, webhook_id(Some("m1"), b"{}", &target));
-        assert_eq!(id.len(), 35);
-        assert!(!id.contains('.'));
+        let id =
+            |message_id, change: fn(&mut Event), body: &[u8]| webhook_id(message_id, &event(change), body, &target);
+        let first = id(Some("m1"), |_| {}, b"{}");
+        assert_eq!(first.len(), 35);
+        assert!(!first.contains('.'));
+        assert_eq!(first, id(Some("m1"), |_| {}, b"{ }"), "whitespace plays no part");
+        assert_eq!(first, id(Some("m1"), |event| event.organization = Some("acme".into()), b"{}"));
+        assert_eq!(id(None, |_| {}, b"{}"), id(Some(""), |event| event.lead.push('x'), b"{}"), "only the body counts");
         let others = [
-            webhook_id(None, b"{}", &target),
-            webhook_id(Some(""), b"{}", &target),
-            webhook_id(Some("m"), b"1{}", &target),
-            webhook_id(Some("m1"), b"{} ", &target),
-            webhook_id(Some("m1"), b"{}", &TargetKey::new("acme", None, None)),
+            first,
+            id(None, |_| {}, b"{}"),
+            id(None, |_| {}, b"{} "),
+            id(Some("m"), |event| event.kind = EventKind::Failed, b"{}"),
+            id(Some("m1"), |event| event.kind = EventKind::Failed, b"{}"),
+            id(Some("m1"), |event| event.lead = "ls".into(), b"{}"),
+            id(Some("m1"), |event| (event.lead, event.submission) = (String::new(), "ls".into()), b"{}"),
+            id(Some("m1"), |event| event.campaign = "AB".into(), b"{}"),
+            id(Some("m1"), |event| event.timestamp = "18".into(), b"{}"),
+            webhook_id(Some("m1"), &event(|_| {}), b"{}", &TargetKey::new("acme", None, None)),
+            webhook_id(None, &event(|_| {}), b"{}", &TargetKey::new("acme", None, None)),
         ];
         for (n, other) in others.iter().enumerate() {
-            assert_ne!(&id, other);
-            assert!(!others[..n].contains(other));
+            assert!(!others[..n].contains(other), "{n}");
         }
     }
 

@@ -15,6 +15,7 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use self::id::derived_id;
 pub use self::{
     codec::{Malformed, header},
     history::{History, HistoryEntry},
@@ -45,8 +46,8 @@ pub struct Job {
     pub campaign: String,
     /// Where it goes.
     pub target: TargetKey,
-    /// When the event happened, by upstream's clock.
-    pub event_time: Timestamp,
+    /// When the event happened, by upstream's clock; none if its `timestamp` cannot be read.
+    pub event_time: Option<Timestamp>,
     /// When a worker first saw the event.
     pub first_seen: Timestamp,
     /// Attempts made since it was first published or last replayed.
@@ -102,14 +103,14 @@ impl Job {
         now: Timestamp,
     ) -> Job {
         Job {
-            webhook_id: webhook_id(envelope.message_id.as_deref(), &body, target),
+            webhook_id: webhook_id(envelope.message_id.as_deref(), event, &body, target),
             kind: event.kind,
             lead: Some(event.lead.clone()).filter(|text| text.len() <= 255),
             submission: Some(event.submission.clone()).filter(|text| text.len() <= 255),
             organization: organization.to_owned(),
             campaign: event.campaign.clone(),
             target: target.clone(),
-            event_time: event.timestamp,
+            event_time: event.time,
             first_seen: now,
             attempt: 0,
             parked: 0,
@@ -130,13 +131,11 @@ impl Job {
 
     /// The event's `leadId`: as it was noted, or as the body says.
     pub fn lead_id(&self) -> Option<Cow<'_, str>> {
-        #[derive(serde::Deserialize)]
-        struct Lead {
-            #[serde(rename = "leadId")]
-            id: String,
-        }
-        let read = || serde_json::from_slice::<Lead>(&self.body).ok().map(|lead| Cow::Owned(lead.id));
-        self.lead.as_deref().map(Cow::from).or_else(read)
+        self.lead.as_deref().map(Cow::from).or_else(|| self.event().map(|event| Cow::Owned(event.lead)))
+    }
+
+    fn event(&self) -> Option<Event> {
+        Event::decode(&self.body, None, usize::MAX).ok()
     }
 
     /// The job after one more attempt that did not deliver it.
@@ -178,11 +177,11 @@ impl Job {
         let mut next = self.clone();
         next.target = target.clone();
         let upstream = self.upstream.as_deref().and_then(upstream::message_id);
-        // What upstream said can have been dropped, and with it what the id was made of.
-        next.webhook_id = match webhook_id(upstream.as_deref(), &self.body, &self.target) == self.webhook_id {
-            true => webhook_id(upstream.as_deref(), &self.body, target),
-            false => webhook_id(Some(&self.webhook_id), &self.body, target),
-        };
+        let event = self.event();
+        let id = |target| Some(webhook_id(upstream.as_deref(), event.as_ref()?, &self.body, target));
+        // The parts of the id can have been lost on the way.
+        let known = id(&self.target).as_ref() == Some(&self.webhook_id);
+        next.webhook_id = known.then(|| id(target)).flatten().unwrap_or_else(|| derived_id(&self.webhook_id, target));
         next
     }
 

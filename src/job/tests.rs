@@ -12,6 +12,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+const BODY: &[u8] = br#"{"event":"lead.delivered","leadId":"lead_1","submissionId":"sub_1","campaignId":"ABC","status":"x","timestamp":1700000000,"data":{}}"#;
+
 fn job() -> Job {
     let event = Event {
         kind: EventKind::Delivered,
@@ -19,7 +21,8 @@ fn job() -> Job {
         organization: None,
         lead: "lead_1".into(),
         submission: "sub_1".into(),
-        timestamp: at(1_700_000_000),
+        timestamp: "1700000000".into(),
+        time: Some(at(1_700_000_000)),
     };
     let envelope = Envelope {
         message_id: Some("m1".into()),
@@ -27,7 +30,7 @@ fn job() -> Job {
         upstream: Some(r#"{"message_id":"m1"}"#.into()),
     };
     let target = TargetKey::new("acme", Some("ABC"), None);
-    Job::new(&event, "acme", &target, &envelope, Bytes::from_static(b"{}"), at(1_700_000_001))
+    Job::new(&event, "acme", &target, &envelope, Bytes::from_static(BODY), at(1_700_000_001))
 }
 
 fn entry(attempt: u32) -> HistoryEntry {
@@ -51,10 +54,11 @@ fn there_and_back(job: &Job) -> Job {
 fn a_redirected_job_has_the_id_that_its_event_has_there() {
     let (job, there) = (job(), TargetKey::new("acme", None, None));
     let redirected = job.redirected(&there);
-    assert_eq!(redirected.webhook_id, webhook_id(Some("m1"), b"{}", &there));
+    let event = Event::decode(BODY, None, BODY.len()).unwrap();
+    assert_eq!(redirected.webhook_id, webhook_id(Some("m1"), &event, BODY, &there));
     assert_eq!(redirected.redirected(&job.target), job, "and back again");
     let forgot = Job { upstream: None, ..job.clone() };
-    let id = webhook_id(Some(&job.webhook_id), b"{}", &there);
+    let id = derived_id(&job.webhook_id, &there);
     assert_eq!(
         forgot.redirected(&there).webhook_id,
         id,

@@ -69,6 +69,8 @@ entries! {
         "Events without a target, by reason";
     EVENTS_REJECTED = Counter "leadhook_events_rejected_total" ["reason"]
         "Messages put on the rejected queue, by reason";
+    EVENTS_IRREGULAR = Counter "leadhook_events_irregular_total" ["field"]
+        "Events delivered although a field of them cannot be read: timestamp, which costs only the measurement of their lag";
     JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
         "Jobs made from events and confirmed by the broker";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]

@@ -44,6 +44,7 @@ pub struct Metrics {
     events: Labelled,
     no_target: Labelled,
     events_rejected: Labelled,
+    events_irregular: Labelled,
     jobs_published: Counter,
     jobs: Family<[(&'static str, &'static str); 2], Counter>,
     attempts: Family<[(&'static str, &'static str); 2], Counter>,
@@ -108,6 +109,7 @@ impl Metrics {
             events: register(&mut registry, catalogue::EVENTS, Family::default()),
             no_target: register(&mut registry, catalogue::NO_TARGET, Family::default()),
             events_rejected: register(&mut registry, catalogue::EVENTS_REJECTED, Family::default()),
+            events_irregular: register(&mut registry, catalogue::EVENTS_IRREGULAR, Family::default()),
             jobs_published: register(&mut registry, catalogue::JOBS_PUBLISHED, Counter::default()),
             jobs: register(&mut registry, catalogue::JOBS, Family::default()),
             attempts: register(&mut registry, catalogue::ATTEMPTS, Family::default()),
@@ -161,6 +163,11 @@ impl Metrics {
     pub fn event_without_target(&self, reason: &'static str) {
         count(&self.events, "result", "no_target");
         count(&self.no_target, "reason", reason);
+    }
+
+    /// A field of an event cannot be read, and the event is delivered.
+    pub fn event_irregular(&self, field: &'static str) {
+        count(&self.events_irregular, "field", field);
     }
 
     /// An event went to the rejected queue, confirmed.
@@ -333,8 +340,9 @@ impl Metrics {
     /// Series whose labels are known beforehand start at 0: a rate over a series that appears with its first count
     /// misses that count.
     fn begin_at_zero(&self) {
-        let known: [(&Labelled, &'static str, &[&'static str]); 4] = [
+        let known: [(&Labelled, &'static str, &[&'static str]); 5] = [
             (&self.events, "result", &EVENT_RESULTS),
+            (&self.events_irregular, "field", &["timestamp"]),
             (&self.publish_failures, "reason", &PUBLISH_FAILURES),
             (&self.store_reloads, "result", &RELOAD_RESULTS),
             (&self.delivery_log, "result", &LOG_RESULTS),

@@ -17,6 +17,7 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics.event_dispatched(2);
     metrics.event_without_target("disabled");
     metrics.event_rejected("not_json");
+    metrics.event_irregular("timestamp");
     metrics.job_delivered();
     metrics.job_failed("gone");
     metrics.job_retry("status");

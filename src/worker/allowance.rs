@@ -31,13 +31,22 @@ impl Allowance {
 
     /// Whether a line about `subject` may be written now.
     pub(super) fn allows(&mut self, subject: &str, now: Instant) -> bool {
+        self.allows_up_to(EACH, subject, now)
+    }
+
+    /// The same for one line a minute.
+    pub(super) fn allows_first(&mut self, subject: &str, now: Instant) -> bool {
+        self.allows_up_to(1, subject, now)
+    }
+
+    fn allows_up_to(&mut self, each: u32, subject: &str, now: Instant) -> bool {
         if now.saturating_duration_since(self.begun) >= MINUTE {
             self.begun = now;
             self.lines.clear();
         }
         let all: u32 = self.lines.values().sum();
         let lines = self.lines.get(subject).copied().unwrap_or_default();
-        if lines >= EACH || all >= ALL {
+        if lines >= each || all >= ALL {
             self.held_back += 1;
             return false;
         }
@@ -65,6 +74,15 @@ mod tests {
         assert!(lines.allows("globex", second(59)), "one subject takes nothing from another");
         assert!(!lines.allows("acme", second(59)));
         assert!(lines.allows("acme", second(60)), "the next minute");
+    }
+
+    #[test]
+    fn one_line_a_minute_is_the_first() {
+        let begun = Instant::now();
+        let mut lines = Allowance::new(begun);
+        let allowed: Vec<u64> =
+            (0..120).filter(|n| lines.allows_first("timestamp", begun + Duration::from_secs(*n))).collect();
+        assert_eq!(allowed, [0, 60]);
     }
 
     #[test]

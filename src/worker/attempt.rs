@@ -152,8 +152,8 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
 
 fn measure_lag(context: &Context, job: &Job, now: Timestamp) {
     let since = |then: Timestamp| Duration::try_from(now.duration_since(then)).unwrap_or_default();
-    if job.attempt == 0 && job.replays == 0 {
-        context.metrics.event_lag(since(job.event_time));
+    if let Some(happened) = job.event_time.filter(|_| job.attempt == 0 && job.replays == 0) {
+        context.metrics.event_lag(since(happened));
     }
     if let Some(due) = job.due {
         context.metrics.due_lag(since(due));

@@ -30,6 +30,10 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
         Ok(event) => event,
         Err(rejection) => return Box::pin(reject_event(context, input, None, &rejection)).await,
     };
+    if event.time.is_none() {
+        context.metrics.event_irregular("timestamp");
+        context.reports.irregular("timestamp");
+    }
     match resolve(context, &event) {
         Ok(Ok(targets)) => publish_jobs(context, input, &event, &targets).await,
         Ok(Err(reason)) => {

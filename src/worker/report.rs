@@ -70,6 +70,8 @@ struct Lines {
     failed: Allowance,
     /// By reason.
     rejected: Allowance,
+    /// By field.
+    irregular: Allowance,
     /// By queue, and about what our own network does.
     queues: Allowance,
 }
@@ -77,7 +79,7 @@ struct Lines {
 impl Default for Reports {
     fn default() -> Reports {
         let now = Instant::now();
-        let [refused, failed, rejected, queues] = std::array::from_fn(|_| Allowance::new(now));
+        let [refused, failed, rejected, irregular, queues] = std::array::from_fn(|_| Allowance::new(now));
         Reports {
             delivered: AtomicU64::default(),
             refused: AtomicU64::default(),
@@ -87,7 +89,7 @@ impl Default for Reports {
             rejected: AtomicU64::default(),
             no_target: AtomicU64::default(),
             in_trouble: AtomicUsize::default(),
-            lines: Mutex::new(Lines { summarized: now, refused, failed, rejected, queues }),
+            lines: Mutex::new(Lines { summarized: now, refused, failed, rejected, irregular, queues }),
         }
     }
 }
@@ -225,6 +227,13 @@ impl Reports {
         match allowed {
             true => warn!(message_id, reason, detail, bytes, "event rejected"),
             false => debug!(message_id, reason, detail, bytes, "event rejected"),
+        }
+    }
+
+    /// An event is delivered although a field of it cannot be read.
+    pub(super) fn irregular(&self, field: &'static str) {
+        if self.lines().irregular.allows_first(field, Instant::now()) {
+            warn!(field, "a field of an event cannot be read; the event is delivered (logged once a minute)");
         }
     }
 

@@ -9,6 +9,7 @@ mod delivery_log; // what happened to each delivery is kept, told, and loses nob
 mod desk; // looking at failed jobs changes nothing, putting them back loses nothing
 mod docs; // the documents say what is, and nothing else
 mod egress; // where webhooks may go
+mod event_forms; // what upstream systems write that many readers refuse
 mod fairness; // bad targets cost their neighbours nothing, and no target gets more than it can take
 mod files; // files that this machine does not have
 mod hostile; // receivers that mean harm

@@ -26,7 +26,7 @@ async fn unusable_messages_rest_on_the_rejected_queue_and_the_rest_flows_on() {
         ("not_json", b"".to_vec()),
         ("too_large", huge),
         ("missing_field", with("\"leadId\":\"lead_1\",", "")),
-        ("invalid_field", with("\"sub_1\"", "17")),
+        ("invalid_field", with("\"sub_1\"", "[17]")),
         ("unknown_event", with("lead.delivered", "lead.exploded")),
         ("unknown_campaign", with("\"ABC\"", "\"NOPE\"")),
         ("organization_mismatch", with("\"status\"", "\"organizationId\":\"other\",\"status\"")),

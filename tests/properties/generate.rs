@@ -87,7 +87,7 @@ impl Edit {
     }
 }
 
-/// A text of JSON of any shape; keys from a small alphabet, so that some come twice.
+/// A text of JSON of any shape, also such that many readers refuse; keys from a small alphabet, so that some come twice.
 pub fn json() -> impl Strategy<Value = String> {
     let text = || "[a-c\u{e9}\u{1F980}]{0,3}".prop_map(|text| format!("{text:?}"));
     let leaf = prop_oneof![
@@ -98,6 +98,7 @@ pub fn json() -> impl Strategy<Value = String> {
             .prop_filter("JSON has no such number", |number| number.is_finite())
             .prop_map(|number| format!("{number:e}")),
         text(),
+        select(&["1e400", "-0", "-1.5E+9999", r#""\ud83d""#, r#""\udead\ud83d\n""#][..]).prop_map(str::to_owned),
         select(&[r#""\u00e9""#, r#""\ud83e\udd80""#, r#""\"\\\/\b\f\n\r\t:""#][..]).prop_map(str::to_owned),
     ];
     leaf.prop_recursive(4, 24, 4, move |inner| {

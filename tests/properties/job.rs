@@ -47,14 +47,15 @@ fn entry() -> impl Strategy<Value = HistoryEntry> {
 
 fn job() -> impl Strategy<Value = Job> {
     let id = || "[A-Za-z0-9._:-]{1,128}";
-    let event = (select(&EventKind::ALL[..]), id(), ".{0,300}", ".{0,120}", time()).prop_map(
-        |(kind, campaign, lead, submission, timestamp)| Event {
+    let event = (select(&EventKind::ALL[..]), id(), ".{0,300}", ".{0,120}", prop::option::of(time())).prop_map(
+        |(kind, campaign, lead, submission, time)| Event {
             kind,
             campaign,
             organization: None,
             lead,
             submission,
-            timestamp,
+            timestamp: time.map_or_else(|| "half past ten".to_owned(), |time| time.to_string()),
+            time,
         },
     );
     let envelope = (prop::option::of(".{0,40}"), prop::option::of(".{0,60}"), prop::option::of(".{0,60}"))

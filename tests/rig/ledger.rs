@@ -137,7 +137,9 @@ impl Account {
             match &event.due {
                 Due::Targets(keys) => {
                     for key in keys {
-                        let id = webhook_id(Some(&event.message_id), event.body.as_bytes(), key);
+                        let body = event.body.as_bytes();
+                        let read = leadhook::event::Event::decode(body, None, body.len()).expect("an event");
+                        let id = webhook_id(Some(&event.message_id), &read, body, key);
                         jobs.insert(id, Traces { body: &event.body, ..Traces::default() });
                     }
                 }

@@ -226,7 +226,7 @@ impl Facts {
         self.add("target", job.target.as_str());
         self.add("lead", job.lead_id().as_deref().unwrap_or("-"));
         self.add("submission", job.submission.as_deref().unwrap_or("-"));
-        self.add("happened", &clock(job.event_time));
+        self.add("happened", &job.event_time.map_or_else(|| "-".to_owned(), clock));
         self.add("first seen", &clock(job.first_seen));
         self.add("attempts", &job.attempt.to_string());
         if !job.waited.is_zero() {

@@ -2,9 +2,12 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::receiver::{Received, Signature};
+use crate::{
+    event::members::members,
+    receiver::{Received, Signature},
+};
 
 /// One request, as it is printed.
 #[derive(Debug, Serialize)]
@@ -30,19 +33,33 @@ pub(super) struct Line {
 }
 
 /// The parts of the body that a line shows.
-#[derive(Default, Deserialize)]
+#[derive(Default)]
 struct Glance {
     event: Option<String>,
-    #[serde(rename = "submissionId")]
-    submission_id: Option<String>,
-    #[serde(rename = "campaignId")]
-    campaign_id: Option<String>,
+    submission: Option<String>,
+    campaign: Option<String>,
+}
+
+impl Glance {
+    fn of(body: &[u8]) -> Glance {
+        let mut glance = Glance::default();
+        let read = members(body, |member| {
+            let part = match member.name().as_ref() {
+                "event" => &mut glance.event,
+                "submissionId" => &mut glance.submission,
+                "campaignId" => &mut glance.campaign,
+                _ => return,
+            };
+            *part = Some(member.text().into_owned()).filter(|_| member.value != "null");
+        });
+        if read.is_ok() { glance } else { Glance::default() }
+    }
 }
 
 impl Line {
     /// The line of a request to the receiver of that name, with the body only if `show_body` says so.
     pub(super) fn new(receiver: Option<&str>, received: &Received, duplicate: bool, show_body: bool) -> Line {
-        let glance: Glance = serde_json::from_slice(&received.body).unwrap_or_default();
+        let glance: Glance = Glance::of(&received.body);
         Line {
             kind: "request",
             receiver: receiver.map(str::to_owned),
@@ -50,8 +67,8 @@ impl Line {
             method: received.method.clone(),
             path: received.path.clone(),
             event: glance.event,
-            submission: glance.submission_id,
-            campaign: glance.campaign_id,
+            submission: glance.submission,
+            campaign: glance.campaign,
             webhook_id: received.webhook_id().map(str::to_owned),
             attempt: received.attempt(),
             signature: match received.signature() {

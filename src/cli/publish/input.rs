@@ -1,16 +1,14 @@
 //! Reads events from files: cuts the bytes at the ends of JSON documents, and never changes them.
 
 use std::{
-    borrow::Cow,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{cli::output::Refusal, os_error};
+use crate::{cli::output::Refusal, event::members::members, os_error};
 
 /// One event as it goes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,12 +114,13 @@ fn checked(place: &str, body: Bytes, rules: Rules<'_>) -> Result<Event, Refusal>
 }
 
 fn event_of(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow)]
-        event: Cow<'a, str>,
-    }
-    serde_json::from_slice::<Head<'_>>(body).ok().map(|head| head.event.into_owned())
+    let mut event = None;
+    let read = members(body, |member| {
+        if member.name() == "event" && member.value.starts_with('"') {
+            event = Some(member.text().into_owned());
+        }
+    });
+    read.ok().and(event)
 }
 
 fn fitting(place: &str, routing_key: Option<String>) -> Result<String, Refusal> {

@@ -56,7 +56,7 @@ fn facts(frame: &Frame, found: &Found, job: &Job) -> Markup {
             dt { "campaign" } dd { a href={ "/settings?campaign=" (segment(&job.campaign)) "&organization=" (segment(&job.organization)) } { (job.campaign) } }
             dt { "organization" } dd { (job.organization) }
             dt { "target" } dd { (job.target) }
-            dt { "happened" } dd { (when(Some(job.event_time), frame.now)) }
+            dt { "happened" } dd { (when(job.event_time, frame.now)) }
             dt { "first seen" } dd { (when(Some(job.first_seen), frame.now)) }
             dt { "attempts" } dd { (job.attempt) }
             dt { "replays" } dd { (job.replays) }

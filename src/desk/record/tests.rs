@@ -15,7 +15,8 @@ pub(crate) fn job() -> Job {
         organization: None,
         lead: "lead_1".into(),
         submission: "sub_1".into(),
-        timestamp: Timestamp::from_second(1_700_000_000).unwrap(),
+        timestamp: "1700000000".into(),
+        time: Timestamp::from_second(1_700_000_000).ok(),
     };
     let target = TargetKey::new("acme", Some("ABC"), None);
     let first_seen = Timestamp::from_second(1_700_000_001).unwrap();

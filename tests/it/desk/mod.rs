@@ -94,7 +94,8 @@ pub fn job(n: u32) -> Job {
         organization: None,
         lead: format!("lead_{n}"),
         submission: format!("sub_{n}"),
-        timestamp: "2024-06-15T10:30:00Z".parse().unwrap(),
+        timestamp: "2024-06-15T10:30:00Z".into(),
+        time: "2024-06-15T10:30:00Z".parse().ok(),
     };
     let target = TargetKey::new("acme", None, None);
     Job::new(&read, "acme", &target, &Envelope::default(), Bytes::from(body), Timestamp::now())

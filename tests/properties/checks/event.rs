@@ -1,16 +1,15 @@
-//! Events: what is accepted is what a second reader (`serde_json::Value`, and two small ones of this file) finds in the
-//! same bytes, and what is rejected is rejected for a reason that is true.
+//! Events: what is accepted is what a second reader (`super::json`, and a small one of times) finds in the same bytes, and
+//! what is rejected is rejected for a reason that is true.
 
 use leadhook::{
-    event::{Event, EventKind},
+    event::{Event, EventKind, FIELDS},
     rejection::{RejectReason, Rejection},
 };
-use serde_json::Value;
+
+use super::json::{Member, all, get, object, text};
 
 /// Larger than any generated body, so that size is checked on its own.
 const LARGEST: usize = 1 << 20;
-
-const TEXTS: [&str; 6] = ["event", "leadId", "submissionId", "campaignId", "status", "timestamp"];
 
 /// A body; its first line may be `organization-id: ID`, which stands for the AMQP header.
 pub fn input(input: &[u8]) -> &'static str {
@@ -30,16 +29,16 @@ pub fn input(input: &[u8]) -> &'static str {
 /// Every rule of decoding. Gives back what was decoded.
 pub fn check(body: &[u8], organization: Option<&str>) -> Result<Event, Rejection> {
     let decoded = Event::decode(body, organization, LARGEST);
+    let members = object(body);
     match &decoded {
         Ok(event) => {
-            let value = is_what_it_says(event, body, organization);
-            same_meaning_in_other_bytes(event, body, &value, organization);
+            let members = members.expect("accepted, but no object");
+            is_what_it_says(event, &members, organization);
+            same_meaning_in_other_bytes(event, body, &members, organization);
         }
         Err(rejection) => {
             is_said_safely(rejection);
-            if !is_private(body) {
-                is_true(rejection, body, organization);
-            }
+            is_true(rejection, body, members.as_deref(), organization);
         }
     }
     assert_eq!(Event::decode(body, organization, body.len()), decoded, "the size limit is inclusive");
@@ -50,48 +49,41 @@ pub fn check(body: &[u8], organization: Option<&str>) -> Result<Event, Rejection
     decoded
 }
 
-/// `serde_json::Value` gives one key a meaning of its own, as it is built here; [`Event::decode`] does not.
-fn is_private(body: &[u8]) -> bool {
-    body.windows(20).any(|part| part == b"$serde_json::private")
-}
-
-fn is_what_it_says(event: &Event, body: &[u8], organization: Option<&str>) -> Value {
-    let value: Value = match serde_json::from_slice(body) {
-        Ok(value) => value,
-        Err(_) if is_private(body) => return Value::Null,
-        Err(error) => panic!("accepted, but no JSON: {error}"),
-    };
-    if is_private(body) {
-        return Value::Null;
+fn is_what_it_says(event: &Event, members: &[Member<'_>], organization: Option<&str>) {
+    for (at, name) in FIELDS.iter().enumerate() {
+        let count = all(members, name).count();
+        assert!(count == 1 || (at == 7 && count == 0), "accepted with {count} {name}");
     }
-    assert_eq!(colons_outside_strings(body), members(&value), "accepted with a key twice");
-    for name in TEXTS {
-        assert!(value[name].is_string(), "accepted with {name} {:?}", value[name]);
+    let read = |name| get(members, name).map(text).unwrap_or_default();
+    for name in ["leadId", "submissionId", "campaignId"] {
+        assert!(get(members, name).is_some_and(is_text_or_integer), "accepted with {name} of another type");
     }
-    assert!(value["data"].is_object(), "accepted with data that is no object");
-    assert_eq!(value["event"], event.kind.name());
-    assert_eq!(value["campaignId"], event.campaign.as_str());
-    assert_eq!(value["submissionId"], event.submission.as_str());
+    assert!(get(members, "data").is_some_and(|data| data.starts_with('{')), "accepted with data that is not an object");
+    assert_eq!(read("event"), event.kind.name());
+    assert_eq!(read("leadId"), event.lead);
+    assert_eq!(read("submissionId"), event.submission);
+    assert_eq!(read("campaignId"), event.campaign);
+    assert_eq!(read("timestamp"), event.timestamp);
     assert!(is_id(&event.campaign), "campaign {:?}", event.campaign);
-    let said = value["organizationId"].as_str().or(organization);
-    assert_eq!(event.organization.as_deref(), said);
+    let said = get(members, "organizationId").filter(|value| *value != "null").map(text);
+    assert_eq!(event.organization.as_deref(), said.as_deref().or(organization));
     assert!(event.organization.as_deref().is_none_or(is_id), "organization {:?}", event.organization);
-    if let (Some(body), Some(header)) = (value["organizationId"].as_str(), organization) {
+    if let (Some(body), Some(header)) = (said, organization) {
         assert_eq!(body, header, "accepted for two organizations");
     }
-    let time = value["timestamp"].as_str().and_then(rfc3339);
-    assert_eq!(time, Some(event.timestamp.as_nanosecond()), "timestamp {}", value["timestamp"]);
-    value
+    // Other forms are read as well, so that this holds in one direction only.
+    if let Some(time) = rfc3339(&event.timestamp).filter(|time| fits_a_timestamp(*time)) {
+        assert_eq!(event.time.map(jiff::Timestamp::as_nanosecond), Some(time), "timestamp {:?}", event.timestamp);
+    }
 }
 
-/// Blanks around it and another order of its keys (the second reader sorts them) change nothing.
-fn same_meaning_in_other_bytes(event: &Event, body: &[u8], value: &Value, organization: Option<&str>) {
+/// Blanks around it and another order of its members change nothing.
+fn same_meaning_in_other_bytes(event: &Event, body: &[u8], members: &[Member<'_>], organization: Option<&str>) {
     let blanks = [b" \r\n\t".as_slice(), body, b"\n "].concat();
     assert_eq!(Event::decode(&blanks, organization, LARGEST + 6).as_ref(), Ok(event));
-    if !value.is_null() {
-        let sorted = value.to_string();
-        assert_eq!(Event::decode(sorted.as_bytes(), organization, usize::MAX).as_ref(), Ok(event));
-    }
+    let backwards: Vec<_> = members.iter().rev().map(|member| format!("{}:{}", member.key, member.value)).collect();
+    let backwards = format!("{{{}}}", backwards.join(","));
+    assert_eq!(Event::decode(backwards.as_bytes(), organization, usize::MAX).as_ref(), Ok(event));
 }
 
 /// Reason and detail go to headers and logs.
@@ -100,24 +92,21 @@ fn is_said_safely(rejection: &Rejection) {
     assert!(text.is_ascii() && super::is_one_plain_line(&text) && text.len() < 300, "{text:?}");
 }
 
-fn is_true(rejection: &Rejection, body: &[u8], organization: Option<&str>) {
-    let value: Option<Value> = serde_json::from_slice(body).ok();
+fn is_true(rejection: &Rejection, body: &[u8], members: Option<&[Member<'_>]>, organization: Option<&str>) {
     let field = rejection.detail.split('"').nth(1).unwrap_or_default();
-    let found = value.as_ref().and_then(|value| value.get(field));
+    let count = all(members.unwrap_or_default(), field).count();
+    let found = get(members.unwrap_or_default(), field);
     let right = match rejection.reason {
         RejectReason::TooLarge => body.len() > LARGEST,
-        RejectReason::NotJson => !value.is_some_and(|value| value.is_object()),
-        // The first problem is told: what is broken further on may be no JSON.
-        RejectReason::DuplicateKey => value.is_none_or(|value| colons_outside_strings(body) > members(&value)),
-        RejectReason::MissingField => found.is_none() && (TEXTS.contains(&field) || field == "data"),
+        RejectReason::NotJson => members.is_none(),
+        RejectReason::DuplicateKey => count > 1 && FIELDS.contains(&field),
+        RejectReason::MissingField => members.is_some() && count == 0 && FIELDS[..7].contains(&field),
         RejectReason::InvalidField if field == "organization-id" => !organization.is_some_and(is_id),
         RejectReason::InvalidField => found.is_some_and(|found| is_wrong(field, found)),
         RejectReason::UnknownEvent => {
-            found.and_then(Value::as_str).is_some_and(|name| EventKind::ALL.iter().all(|kind| kind.name() != name))
+            found.is_some_and(|name| EventKind::ALL.iter().all(|kind| kind.name() != text(name)))
         }
-        RejectReason::OrganizationMismatch => {
-            found.is_some_and(|found| Some(found) != organization.map(Value::from).as_ref())
-        }
+        RejectReason::OrganizationMismatch => found.map(text).as_deref() != organization,
         RejectReason::UnknownCampaign
         | RejectReason::UnknownOrganization
         | RejectReason::MalformedJob
@@ -128,42 +117,24 @@ fn is_true(rejection: &Rejection, body: &[u8], organization: Option<&str>) {
     assert!(right, "rejected for a reason that is not true: {rejection}");
 }
 
-fn is_wrong(field: &str, found: &Value) -> bool {
+fn is_wrong(field: &str, found: &str) -> bool {
     match field {
-        "data" => !found.is_object(),
-        "campaignId" | "organizationId" => !found.as_str().is_some_and(is_id),
-        "timestamp" => !found.as_str().is_some_and(|text| rfc3339(text).is_some_and(fits_a_timestamp)),
-        other => TEXTS.contains(&other) && !found.is_string(),
+        "event" => !found.starts_with('"'),
+        "data" => !found.starts_with('{'),
+        "campaignId" | "organizationId" => !is_text_or_integer(found) || !is_id(&text(found)),
+        "leadId" | "submissionId" => !is_text_or_integer(found),
+        // They only have to be there.
+        _ => false,
     }
+}
+
+fn is_text_or_integer(value: &str) -> bool {
+    value.starts_with('"') || value.trim_start_matches('-').chars().all(|c| c.is_ascii_digit())
 }
 
 /// docs/reference/webhook-store.md: the same ids everywhere.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c))
-}
-
-/// Each member of a JSON object has one colon of its own. Only for what is known to be JSON.
-fn colons_outside_strings(json: &[u8]) -> usize {
-    let (mut colons, mut inside, mut escaped) = (0, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if inside => escaped = true,
-            b'"' => inside = !inside,
-            b':' if !inside => colons += 1,
-            _ => {}
-        }
-    }
-    colons
-}
-
-/// How many members all objects in it hold; of equal keys, only one has survived the reading.
-fn members(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => values.iter().map(members).sum(),
-        Value::Object(map) => map.len() + map.values().map(members).sum::<usize>(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
 }
 
 /// Nanoseconds since 1970 of a time by the grammar of RFC 3339, section 5.6, read digit by digit. A leap second counts

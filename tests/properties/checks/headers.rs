@@ -8,6 +8,7 @@ use leadhook::{
         request::{AGENT, DeliveryRequest, headers},
         signature::{SigningSecret, verify},
     },
+    event::{Event, EventKind},
     job::webhook_id,
     store::{Target, TargetKey},
 };
@@ -109,14 +110,25 @@ pub fn check(attempt: &Attempt<'_>) -> &'static str {
 /// The id that a job of this body gets: a fixed form, whatever the body and the upstream id are.
 fn ids_are_plain(attempt: &Attempt<'_>) {
     let key = TargetKey::new("acme", Some("ABC"), None);
-    let id = webhook_id(Some(attempt.id), attempt.body, &key);
+    let event = |lead: &str| Event {
+        kind: EventKind::Queued,
+        campaign: "ABC".to_owned(),
+        organization: None,
+        lead: lead.to_owned(),
+        submission: attempt.id.to_owned(),
+        timestamp: String::new(),
+        time: None,
+    };
+    let id = webhook_id(Some(attempt.id), &event("l"), attempt.body, &key);
     assert!(
         id.starts_with("wh_") && id.len() == 35 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     );
-    assert_eq!(id, webhook_id(Some(attempt.id), attempt.body, &key));
-    assert_ne!(id, webhook_id(None, attempt.body, &key));
-    assert_ne!(id, webhook_id(Some(attempt.id), &[attempt.body, b" "].concat(), &key));
-    assert_ne!(id, webhook_id(Some(attempt.id), attempt.body, &TargetKey::new("acme", None, None)));
+    let blank = [attempt.body, b" "].concat();
+    let named = !attempt.id.is_empty();
+    assert_eq!(webhook_id(Some(attempt.id), &event("l"), &blank, &key) == id, named);
+    assert_eq!(webhook_id(Some(attempt.id), &event("m"), attempt.body, &key) != id, named);
+    assert_eq!(webhook_id(None, &event("l"), attempt.body, &key) != id, named);
+    assert_ne!(id, webhook_id(Some(attempt.id), &event("l"), attempt.body, &TargetKey::new("acme", None, None)));
 }
 
 fn target(attempt: &Attempt<'_>) -> Target {

@@ -9,6 +9,7 @@ pub mod event;
 pub mod frames;
 pub mod headers;
 pub mod job;
+pub mod json;
 pub mod retry_after;
 pub mod signature;
 pub mod store;
