@@ -106,7 +106,7 @@ fn line(held: &Held) -> Line<'_> {
         failed_at: *failed_at,
         job: content.as_ref().ok().map(JobFacts::of),
         problem: content.as_ref().err().map(|unreadable| unreadable.problem.as_str()),
-        properties: upstream::encode(&held.properties, |_| false).and_then(|text| serde_json::from_str(&text).ok()),
+        properties: upstream::to_json(&held.properties, |_| false),
         body_base64: text.is_none().then(|| BASE64_STANDARD.encode(&held.body)),
         body: text,
         taken_by: None,

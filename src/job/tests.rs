@@ -198,6 +198,25 @@ fn what_upstream_said_is_kept_as_text_and_what_the_broker_said_is_not() {
     assert_eq!(upstream::message_id(&dropped).as_deref(), Some("m1"), "ids are made of it");
 }
 
+/// Quotes double in JSON, control characters take six bytes, and what is written into a file has been encoded twice.
+#[test]
+fn the_headers_of_a_rejected_message_are_kept_up_to_the_size_of_a_frame() {
+    for (letter, count) in [("x", 90_000), ("\"", 45_000), ("\u{1}", 15_000)] {
+        let headers = BTreeMap::from([(ShortString::from("a"), AMQPValue::LongString(letter.repeat(count).into()))]);
+        let properties = BasicProperties::default().with_headers(FieldTable::from(headers));
+        let text = upstream::encode_rejected(&properties).unwrap();
+        let kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(kept["headers"]["a"], letter.repeat(count));
+        let stored =
+            BTreeMap::from([(ShortString::from(header::UPSTREAM), AMQPValue::LongString(text.clone().into()))]);
+        let stored = BasicProperties::default().with_headers(FieldTable::from(stored));
+        assert_eq!(upstream::to_json(&stored, |_| false).unwrap()["headers"][header::UPSTREAM], text);
+    }
+    let headers = BTreeMap::from([(ShortString::from("a"), AMQPValue::LongString("x".repeat(100_000).into()))]);
+    let text = upstream::encode_rejected(&BasicProperties::default().with_headers(FieldTable::from(headers))).unwrap();
+    assert!(text.contains("dropped") && text.len() < 200, "{text}");
+}
+
 #[test]
 fn inert_properties_are_those_that_no_broker_acts_on() {
     let inert = BasicProperties::default()

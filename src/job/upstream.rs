@@ -8,8 +8,13 @@ use lapin::{
 };
 use serde_json::{Map, Value, json};
 
-/// Longest encoding kept, in bytes: all headers of a message must fit one frame (128 KiB by default).
+/// Longest encoding in a job, in bytes: all headers of a message must fit one frame (128 KiB by default), and those of a job
+/// hold its history as well.
 const MAXIMUM: usize = 32 * 1024;
+
+/// Longest encoding in a rejected message, whose other headers are short. Escapes can make the encoding longer than what
+/// upstream sent.
+const MAXIMUM_REJECTED: usize = 96 * 1024;
 
 /// Tables and lists inside each other that are kept. Readers of JSON have limits (serde_json's is 128), and a few KiB of a
 /// header can nest thousands deep.
@@ -67,9 +72,30 @@ pub fn inert(from: &BasicProperties) -> BasicProperties {
     to
 }
 
-/// Everything outside the allow-list, as JSON text; nothing if there is nothing. `keep` says which headers are ours to
-/// carry elsewhere and thus left out here.
+/// Everything outside the allow-list, as JSON text for one header of a job; nothing if there is nothing. `keep` says which
+/// headers are ours to carry elsewhere and thus left out here.
 pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Option<String> {
+    bounded(properties, to_json(properties, keep)?, MAXIMUM)
+}
+
+/// The same for a rejected message: all headers.
+pub fn encode_rejected(properties: &BasicProperties) -> Option<String> {
+    bounded(properties, to_json(properties, |_| false)?, MAXIMUM_REJECTED)
+}
+
+fn bounded(properties: &BasicProperties, all: Value, maximum: usize) -> Option<String> {
+    let text = all.to_string();
+    if text.len() <= maximum {
+        return Some(text);
+    }
+    // The id is kept: ids of ours are made of it.
+    let dropped = format!("{} bytes of upstream headers, kept are {maximum}", text.len());
+    let id = properties.message_id().as_ref().map(ShortString::as_str);
+    Some(json!({ "dropped": dropped, "message_id": id }).to_string())
+}
+
+/// The same as JSON of any length, for files.
+pub fn to_json(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Option<Value> {
     let headers: Map<String, Value> = properties
         .headers()
         .iter()
@@ -94,19 +120,7 @@ pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opti
     if !headers.is_empty() {
         all.insert("headers".into(), Value::Object(headers));
     }
-    if all.is_empty() {
-        return None;
-    }
-    let text = Value::Object(all).to_string();
-    match text.len() <= MAXIMUM {
-        true => Some(text),
-        // The id is kept: ids of ours are made of it.
-        false => {
-            let dropped = format!("{} bytes of upstream headers, kept are {MAXIMUM}", text.len());
-            let id = properties.message_id().as_ref().map(ShortString::as_str);
-            Some(json!({ "dropped": dropped, "message_id": id }).to_string())
-        }
-    }
+    (!all.is_empty()).then_some(Value::Object(all))
 }
 
 /// The upstream `message_id` in what [`encode`] made.

@@ -29,7 +29,7 @@ pub fn message(
         (header::EXCHANGE.into(), text(input.exchange.as_str())),
         (header::ROUTING_KEY.into(), text(input.routing_key.as_str())),
     ]);
-    if let Some(all) = upstream::encode(&input.properties, |_| false) {
+    if let Some(all) = upstream::encode_rejected(&input.properties) {
         headers.insert(header::UPSTREAM.into(), text(&all));
     }
     Outgoing {

@@ -111,6 +111,41 @@ async fn looking_at_rejected_messages_changes_nothing() {
     assert_eq!(drain(&world, "rejected").await, before);
 }
 
+/// They were lost where they came near 32 KiB, and sooner where they hold characters that JSON escapes.
+#[tokio::test]
+async fn long_headers_are_in_the_files_of_export_and_discard() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    let cases = [("x", 32_600), ("x", 90_000), ("\"", 16_300), ("\"", 45_000), ("\u{1}", 15_000), ("\u{e9}", 20_000)];
+    for (n, (letter, count)) in cases.into_iter().enumerate() {
+        let mut headers = FieldTable::default();
+        headers.insert("long".into(), AMQPValue::LongString(letter.repeat(count).into()));
+        headers.insert("tenant".into(), AMQPValue::LongString("shop-7".into()));
+        let properties = BasicProperties::default().with_message_id(format!("long-{n}").into()).with_headers(headers);
+        let bad = event("ABC", 1).replace("\"leadId\"", "\"lead\"");
+        world.publish_with(bad.as_bytes(), properties).await;
+    }
+    eventually("all are rejected", async || (world.ready("rejected").await == 6).then_some(())).await;
+    worker.stop().await;
+    for what in [&["export"][..], &["discard", "--because", "a test", "--yes"]] {
+        let to = world.directory.path().join(format!("{}.jsonl", what[0]));
+        let path = to.display().to_string();
+        let (code, answer, err) = rejected(&world, &[what, &["--all", "--to", &path]].concat()).await;
+        assert_eq!((code, &answer["written"]), (Some(0), &6.into()), "{err}");
+        let file = std::fs::read_to_string(&to).unwrap();
+        for (n, (letter, count)) in cases.into_iter().enumerate() {
+            let line = file.lines().find(|line| line.contains(&format!("long-{n}"))).unwrap();
+            let line: Value = serde_json::from_str(line).unwrap();
+            let kept = line["properties"]["headers"]["leadhook-upstream"].as_str().unwrap();
+            let kept: Value = serde_json::from_str(kept).unwrap();
+            assert!(kept["headers"]["tenant"] == "shop-7" && kept["headers"]["long"] == letter.repeat(count), "{n}");
+        }
+    }
+    assert_eq!(world.ready("rejected").await, 0);
+}
+
 #[tokio::test]
 async fn a_job_is_never_requeued_as_an_event() {
     let world = super::quiet_world().await;

@@ -163,6 +163,8 @@ fn every_successor_is_a_job(job: &Job) {
 
 /// The rest of an upstream message, inside one header: JSON, bounded, nothing of the broker's.
 pub fn what_upstream_said_is_bounded(properties: &BasicProperties) {
+    let rejected = upstream::encode_rejected(properties).unwrap_or_default();
+    assert!(rejected.len() <= 96 * 1024, "{} bytes", rejected.len());
     let Some(text) = upstream::encode(properties, |name| name == "traceparent") else { return };
     assert!(text.len() <= 32 * 1024, "{} bytes", text.len());
     let value: Value = serde_json::from_str(&text).expect("JSON");
