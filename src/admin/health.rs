@@ -78,6 +78,7 @@ struct Facts {
     store_error: Option<String>,
     waiting: BTreeMap<String, usize>,
     delivery_log: Option<String>,
+    files: Vec<String>,
     exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
@@ -130,6 +131,7 @@ impl Health {
             store_error: None,
             waiting: BTreeMap::new(),
             delivery_log: None,
+            files: Vec::new(),
             exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
@@ -171,6 +173,12 @@ impl Health {
     /// Why the delivery log cannot be written, if so. A warning: deliveries go on without it.
     pub fn set_delivery_log(&self, problem: Option<String>) {
         self.change(|facts| facts.delivery_log = problem);
+    }
+
+    /// Files with credentials that cannot be used, in whole sentences. Warnings: their last good content stays in use.
+    /// Replaces what was said before.
+    pub fn set_files(&self, problems: Vec<String>) {
+        self.change(|facts| facts.files = problems);
     }
 
     /// This machine had no file, memory or port left for a connection just now.
@@ -267,6 +275,7 @@ impl Facts {
         if let Some(problem) = &self.delivery_log {
             warnings.push(format!("the delivery log cannot be written, its records will be lost: {problem}"));
         }
+        warnings.extend(self.files.iter().map(|problem| format!("{problem}; its last good content stays in use")));
         for (queue, threshold) in [("failed", thresholds.failed), ("rejected", thresholds.rejected)] {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {
                 continue;

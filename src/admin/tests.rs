@@ -71,6 +71,7 @@ fn what_needs_a_person_is_a_warning_and_keeps_the_worker_in_service() {
     assert_eq!(health.report().warnings, [""; 0]);
 
     health.set_store("r1", Some("acme.yaml:3:5: unknown key".into()));
+    health.set_files(vec!["cannot use the file of amqp.urls_file: /run/urls:2: is not a URL".into()]);
     health.set_queue_counts(counts(&[("failed", 10), ("rejected", 5), ("jobs", 1_000_000)]));
     let report = health.report();
     assert!(report.ready, "{report:?}");
@@ -78,6 +79,7 @@ fn what_needs_a_person_is_a_warning_and_keeps_the_worker_in_service() {
         report.warnings,
         [
             "the last reload of the webhook store was refused, the one before it stays: acme.yaml:3:5: unknown key",
+            "cannot use the file of amqp.urls_file: /run/urls:2: is not a URL; its last good content stays in use",
             "the failed queue holds 10 messages (warned from 10), not empty for 0 s",
             "the rejected queue holds 5 messages (warned from 5), not empty for 0 s",
         ]

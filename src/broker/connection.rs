@@ -21,7 +21,10 @@ use lapin::{
     tcp::{OwnedIdentity, OwnedTLSConfig},
 };
 
-use super::wire::{self, Marks};
+use super::{
+    reply::ACCESS_REFUSED,
+    wire::{self, Marks},
+};
 use crate::{
     os_error,
     settings::{Amqp, BrokerUrl},
@@ -40,6 +43,16 @@ pub enum ConnectError {
         url: String,
         /// What lapin says.
         source: Box<lapin::Error>,
+    },
+    /// The broker knows the user or the password no more, or not yet.
+    #[error("user {user} is refused by broker {broker}: {text}")]
+    Login {
+        /// The name alone.
+        user: String,
+        /// Host and port.
+        broker: String,
+        /// The broker's words, which begin with `ACCESS_REFUSED`.
+        text: String,
     },
     /// No answer in time.
     #[error("{url}: no answer within {} s", HANDSHAKE.as_secs())]
@@ -68,16 +81,36 @@ impl ConnectError {
         match self {
             ConnectError::Refused { source, .. } => match source.kind() {
                 ErrorKind::ProtocolError(_) => {
-                    "correct the user, the password or the vhost in amqp.urls (LEADHOOK__AMQP__URLS)"
+                    "correct the user, the password or the vhost in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file"
                 }
                 _ => "start the broker, or correct amqp.urls (LEADHOOK__AMQP__URLS)",
             },
+            ConnectError::Login { .. } => {
+                "correct the user or the password in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file"
+            }
             ConnectError::Silent { .. } => {
                 "look at the broker and the network, or correct amqp.urls (LEADHOOK__AMQP__URLS)"
             }
             ConnectError::Unreadable { .. } => "correct that setting, or make the file readable for this user",
             ConnectError::Unconfigured => "write at least one URL into amqp.urls (LEADHOOK__AMQP__URLS)",
         }
+    }
+
+    /// An error of `connect`. Its reply code, 403, marks a refused login.
+    fn refused(url: &BrokerUrl, error: lapin::Error) -> ConnectError {
+        match (error.kind(), url.parts()) {
+            (ErrorKind::ProtocolError(cause), Some(parts)) if cause.get_id() == ACCESS_REFUSED => ConnectError::Login {
+                user: parts.authority.userinfo.username,
+                broker: format!("{}:{}", parts.authority.host, parts.authority.port),
+                text: cause.get_message().to_string(),
+            },
+            _ => ConnectError::Refused { url: url.to_string(), source: Box::new(error) },
+        }
+    }
+
+    /// Of two brokers' errors the one that calls for an operator: a broker that is away comes back by itself.
+    fn or(self, later: ConnectError) -> ConnectError {
+        if matches!(self, ConnectError::Login { .. }) { self } else { later }
     }
 }
 
@@ -96,17 +129,17 @@ pub fn words(error: &lapin::Error) -> String {
 /// connections and can do nothing. `role` is shown in the management UI (`leadhook/<role>/<host>/<pid>`).
 ///
 /// # Errors
-/// The last broker's error, if none answers.
+/// If none answers: a refused login, else the last broker's error.
 pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection, ConnectError> {
     let mut last = ConnectError::Unconfigured;
-    for url in in_turn(&amqp.urls, first) {
+    for url in in_turn(&amqp.urls.now(), first) {
         let address = address(url, amqp);
         let connecting = open(&address, properties(role), tls(amqp)?);
-        match tokio::time::timeout(HANDSHAKE, connecting).await {
+        last = last.or(match tokio::time::timeout(HANDSHAKE, connecting).await {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => last = ConnectError::Refused { url: url.to_string(), source: Box::new(error) },
-            Err(_) => last = ConnectError::Silent { url: url.to_string() },
-        }
+            Ok(Err(error)) => ConnectError::refused(url, error),
+            Err(_) => ConnectError::Silent { url: url.to_string() },
+        });
     }
     Err(last)
 }
@@ -194,8 +227,11 @@ fn in_turn<T>(all: &[T], first: usize) -> impl Iterator<Item = &T> {
 /// Makes the connections of a pool. (The manager of deadpool-lapin cannot be given certificates.)
 pub struct Opening {
     amqp: Amqp,
-    address: String,
     role: &'static str,
+    /// The broker that is tried first.
+    first: Arc<AtomicUsize>,
+    /// What that was when the connection was made.
+    made_with: AtomicUsize,
 }
 
 impl managed::Manager for Opening {
@@ -203,12 +239,20 @@ impl managed::Manager for Opening {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Connection, ConnectError> {
-        let opened = open(&self.address, properties(self.role), tls(&self.amqp)?).await;
-        opened.map_err(|error| ConnectError::Refused { url: String::new(), source: Box::new(error) })
+        let first = self.first.load(Ordering::Relaxed);
+        self.made_with.store(first, Ordering::Relaxed);
+        connect(&self.amqp, self.role, first).await
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
-        if connection.status().connected() { Ok(()) } else { Err(RecycleError::message("the connection is lost")) }
+        let first = self.first.load(Ordering::Relaxed);
+        if !connection.status().connected() {
+            Err(RecycleError::message("the connection is lost"))
+        } else if first != self.made_with.load(Ordering::Relaxed) && self.amqp.urls.last().len() > 1 {
+            Err(RecycleError::message("another broker is to be tried"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -217,68 +261,48 @@ pub type Lent = managed::Object<Opening>;
 
 /// One connection that several users share, made when it is first asked for and again when it is lost.
 pub struct Shared {
-    pools: Vec<(String, managed::Pool<Opening>)>,
-    /// The broker that is tried first.
-    first: AtomicUsize,
+    /// None without a runtime for its timeouts.
+    pool: Option<managed::Pool<Opening>>,
+    first: Arc<AtomicUsize>,
 }
 
 impl Shared {
-    /// Prepares the pools, one connection each. Needs a tokio runtime; connects nothing yet.
+    /// Prepares a pool of one connection. Needs a tokio runtime; connects nothing yet.
     pub fn new(amqp: &Amqp, role: &'static str) -> Shared {
-        let pool = |url: &BrokerUrl| {
-            let opening = Opening { amqp: amqp.clone(), address: address(url, amqp), role };
-            let pool = managed::Pool::builder(opening)
-                .max_size(1)
-                .create_timeout(Some(HANDSHAKE))
-                .wait_timeout(Some(HANDSHAKE))
-                .runtime(Runtime::Tokio1)
-                .build();
-            // Fails only without a runtime for the timeouts, which is there.
-            pool.ok().map(|pool| (url.to_string(), pool))
-        };
-        Shared { pools: amqp.urls.iter().filter_map(pool).collect(), first: AtomicUsize::new(0) }
+        let first = Arc::new(AtomicUsize::new(0));
+        let opening = Opening { amqp: amqp.clone(), role, first: first.clone(), made_with: AtomicUsize::new(0) };
+        let pool =
+            managed::Pool::builder(opening).max_size(1).wait_timeout(Some(HANDSHAKE)).runtime(Runtime::Tokio1).build();
+        Shared { pool: pool.ok(), first }
     }
 
     /// The connection, for as long as the guard is held. Open what is needed on it and let it go.
     ///
     /// # Errors
-    /// The last broker's error, if none answers.
+    /// As [`connect`]; or another user holds it for too long.
     pub async fn get(&self) -> Result<Lent, ConnectError> {
-        let mut last = ConnectError::Unconfigured;
-        let first = self.first.load(Ordering::Relaxed);
-        for (tried, (url, pool)) in in_turn(&self.pools, first).enumerate() {
-            match pool.get().await {
-                Ok(connection) => {
-                    // Stays with it, so that all users share one connection.
-                    let _ = self.first.compare_exchange(first, first + tried, Ordering::Relaxed, Ordering::Relaxed);
-                    return Ok(connection);
-                }
-                Err(PoolError::Backend(ConnectError::Refused { source, .. })) => {
-                    last = ConnectError::Refused { url: url.clone(), source };
-                }
-                Err(PoolError::Backend(error)) => last = error,
-                Err(_) => last = ConnectError::Silent { url: url.clone() },
-            }
-        }
-        Err(last)
+        let pool = self.pool.as_ref().ok_or(ConnectError::Unconfigured)?;
+        pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            _ => ConnectError::Silent { url: "the shared connection".to_owned() },
+        })
     }
 
-    /// The broker at hand was of no use: the next one is tried first.
+    /// The connection was of no use: it is given up, and the next broker is tried first.
     pub fn move_on(&self) {
         self.first.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says goodbye to the broker, if there is a connection. Bounded; failing is harmless, the socket goes anyway.
     pub async fn close(&self) {
-        for (_, pool) in &self.pools {
-            if pool.status().size > 0
-                && let Ok(connection) = pool.get().await
-            {
-                let goodbye = connection.close(200, "goodbye".into());
-                let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
-            }
-            pool.close();
+        let Some(pool) = &self.pool else { return };
+        if pool.status().size > 0
+            && let Ok(connection) = pool.get().await
+        {
+            let goodbye = connection.close(200, "goodbye".into());
+            let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
         }
+        pool.close();
     }
 }
 

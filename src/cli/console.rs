@@ -28,7 +28,7 @@ pub async fn run(settings: Settings) -> Exit {
         }
     };
     info!(version = failpoint::VERSION, address = %console.address(), "console listening");
-    if settings.console.credentials.is_empty() {
+    if settings.console.credentials.last().is_empty() {
         warn!("console.credentials is not set: every user of this machine can read, and no user can act");
     }
     let shutdown = CancellationToken::new();

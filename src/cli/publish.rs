@@ -156,7 +156,7 @@ impl Batch {
 /// Waits for the connection. The first refusal ends the waiting, because a person waits here.
 pub(super) async fn wait_for_connection(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), Refusal> {
     const HELP: &str = "start the broker, or correct amqp.urls (LEADHOOK__AMQP__URLS)";
-    let brokers = || amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let brokers = || amqp.urls.last().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // A state that was set before counts too: this receiver has not seen it yet.
     let first_state = async {
         match link.changed().await {

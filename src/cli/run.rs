@@ -64,7 +64,7 @@ pub async fn run(settings: Settings) -> Exit {
         }
     };
     info!(address = %admin.address(), "admin listening");
-    let brokers = settings.amqp.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let brokers = settings.amqp.urls.last().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     info!(brokers, prefix = settings.amqp.prefix, exchange = settings.amqp.exchange, "connecting to the broker");
     let ladder = Ladder::for_backoff(&settings.backoff);
     let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight);

@@ -15,7 +15,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use crate::settings::{Console, Credential, Role};
+use crate::settings::{Console, Credential, Role, Rotating};
 
 /// A person who may use the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Refused {
 
 /// Judges requests.
 pub struct Door {
-    credentials: Vec<Credential>,
+    credentials: Rotating<Vec<Credential>>,
     hosts: Vec<String>,
     loopback: bool,
     /// The key of this process: tokens of an earlier one are not valid. None on a system without randomness, and then every
@@ -77,7 +77,7 @@ impl Door {
     /// The name that a request claims, for counting wrong secrets; empty if it is not a known one.
     pub fn claims(&self, headers: &HeaderMap) -> String {
         let claimed = credentials(headers).and_then(|(name, _)| name).unwrap_or_default();
-        if self.credentials.iter().any(|one| one.name == claimed) { claimed } else { String::new() }
+        if self.credentials.now().iter().any(|one| one.name == claimed) { claimed } else { String::new() }
     }
 
     /// Identifies the person.
@@ -85,7 +85,8 @@ impl Door {
     /// # Errors
     /// The credentials are missing or wrong.
     pub fn visitor(&self, headers: &HeaderMap) -> Result<Visitor, Refused> {
-        if self.credentials.is_empty() {
+        let known = self.credentials.now();
+        if known.is_empty() {
             return Ok(Visitor { name: "this machine".to_owned(), role: Role::Read });
         }
         if !headers.contains_key(header::AUTHORIZATION) {
@@ -95,7 +96,7 @@ impl Door {
         let (name, secret) = credentials(headers).ok_or_else(wrong)?;
         let digest = digest::digest(&digest::SHA256, secret.as_bytes());
         let mut found = None;
-        for known in &self.credentials {
+        for known in known.iter() {
             let same = constant_time::verify_slices_are_equal(digest.as_ref(), &known.digest).is_ok();
             if same && name.as_ref().is_none_or(|name| *name == known.name) {
                 found = Some(Visitor { name: known.name.clone(), role: known.role });
@@ -206,7 +207,7 @@ mod tests {
         });
         Door::new(&Console {
             listen: listen.parse().unwrap(),
-            credentials: credentials.collect(),
+            credentials: Rotating::said(credentials.collect()),
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
             discard_directory: None,
         })

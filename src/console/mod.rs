@@ -121,7 +121,7 @@ impl Console {
     /// The address cannot be used; or it is beyond loopback without credentials. The settings refuse that too, and this is the
     /// second check.
     pub async fn bind(settings: &ConsoleSettings) -> io::Result<Console> {
-        if !settings.listen.ip().is_loopback() && settings.credentials.is_empty() {
+        if !settings.listen.ip().is_loopback() && settings.credentials.last().is_empty() {
             return Err(io::Error::other("an address beyond loopback needs console.credentials"));
         }
         let listener = TcpListener::bind(settings.listen).await?;

@@ -128,7 +128,7 @@ impl Poster {
         let resolver = Resolver::new(&egress.name_servers)?;
         let route = match &egress.proxy {
             None => Route::Direct,
-            Some(url) => Route::Proxy { proxy: Arc::new(Proxy::new(url)?), resolves: egress.proxy_resolves },
+            Some(url) => Route::Proxy { proxy: Arc::new(Proxy::new(url)), resolves: egress.proxy_resolves },
         };
         let dial = |organization| {
             let guard = Guard::new(&egress.allow, &egress.deny, organization);

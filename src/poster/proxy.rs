@@ -14,10 +14,16 @@ use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{dial, fault};
-use crate::{delivery::outcome::Fault, settings::ProxyUrl};
+use crate::{
+    delivery::outcome::Fault,
+    settings::{ProxyUrl, Rotating},
+};
+
+/// The egress proxy.
+pub(super) struct Proxy(Rotating<ProxyUrl>);
 
 /// Where the proxy is, and what it wants to see.
-pub(super) struct Proxy {
+struct Place {
     host: String,
     port: u16,
     kind: Kind,
@@ -30,9 +36,8 @@ enum Kind {
     Socks(Option<(String, String)>),
 }
 
-impl Proxy {
-    /// From a checked setting.
-    pub(super) fn new(url: &ProxyUrl) -> anyhow::Result<Proxy> {
+impl Place {
+    fn new(url: &ProxyUrl) -> anyhow::Result<Place> {
         let url = url.expose();
         let decoded = |text: &str| percent_decoded(text);
         let user =
@@ -43,7 +48,14 @@ impl Proxy {
         };
         let port = url.port().unwrap_or(if url.scheme() == "socks5" { 1080 } else { 80 });
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        Ok(Proxy { host, port, kind })
+        Ok(Place { host, port, kind })
+    }
+}
+
+impl Proxy {
+    /// From a checked setting.
+    pub(super) fn new(url: &Rotating<ProxyUrl>) -> Proxy {
+        Proxy(url.clone())
     }
 
     /// A stream to `host` through the proxy; `address` is what it is given, or `None` for the name.
@@ -51,11 +63,12 @@ impl Proxy {
     /// # Errors
     /// [`Fault::Connect`] is the proxy's word about the receiver, [`Fault::Proxy`] is about the proxy itself.
     pub(super) async fn connect(&self, host: &str, address: Option<IpAddr>, port: u16) -> Result<TcpStream, Fault> {
+        let place = Place::new(&self.0.now()).map_err(|_| Fault::Proxy)?;
         // The proxy is the operator's: it may stand inside, and its name is resolved by the system.
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let stream = TcpStream::connect((place.host.as_str(), place.port)).await;
         let stream = stream.map_err(|error| if fault::is_ours(&error) { Fault::Local } else { Fault::Proxy })?;
         dial::tune(&stream);
-        match &self.kind {
+        match &place.kind {
             Kind::Connect(authorization) => {
                 let host = match address {
                     Some(address) => SocketAddr::new(address, port).to_string(),

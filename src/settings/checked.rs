@@ -1,12 +1,13 @@
 //! Stage two: what was said becomes what is needed. Every key is read by its type and bounds, then the relations between
 //! keys are checked; all problems are gathered, and only a set without any becomes [`Settings`].
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{cmp::Ordering, ops::RangeInclusive, time::Duration};
 
 use super::{
     Admin, Amqp, Backoff, Console, Delivery, DeliveryLog, Egress, Log, Secrets, Settings, Shutdown, StoreSettings, Tls,
     Topology,
     problem::{Place, Problem, Problems},
+    rotating::{self, Parse, Rotating},
     said::{Said, Word},
     words,
 };
@@ -26,14 +27,22 @@ const LONGEST_UNACKED: Duration = Duration::from_secs(10 * 60);
 pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let mut sheet = Sheet { said, problems };
     // Every key is read before the first `?`, so that no problem hides another.
-    let urls = sheet.key("amqp.urls").list(words::broker_url);
+    let urls = sheet.rotating(
+        ["amqp.urls", "amqp.urls_file"],
+        |key| key.list(words::broker_url),
+        rotating::lines(words::broker_url),
+    );
     let prefix = sheet.key("amqp.prefix").text(words::prefix);
     let exchange = sheet.key("amqp.exchange").text(words::short_name);
     let routing_keys = sheet.key("amqp.routing_keys").list(words::short_name);
     let amqp_ca_file = sheet.key("amqp.ca_file").optional(|key| key.text(words::path));
     let client_certificate = sheet.key("amqp.client_certificate").optional(|key| key.text(words::path));
     let client_key = sheet.key("amqp.client_key").optional(|key| key.text(words::path));
-    let management_url = sheet.key("amqp.management_url").optional(|key| key.text(words::management_url));
+    let management_url = sheet.rotating(
+        ["amqp.management_url", "amqp.management_url_file"],
+        |key| key.text(words::management_url),
+        rotating::line(words::management_url),
+    );
     let confirm_timeout = sheet.key("amqp.confirm_timeout").duration(100 * MILLISECOND..=5 * MINUTE);
     let heartbeat = sheet.key("amqp.heartbeat").value(words::whole_seconds).within(2 * SECOND..=5 * MINUTE, spoken);
     let declare = sheet.key("topology.declare").value(words::boolean).any();
@@ -52,7 +61,11 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let allow = sheet.key("egress.allow").list_or_none(words::egress_rule);
     let deny = sheet.key("egress.deny").list_or_none(words::egress_rule);
     let plain_http = sheet.key("egress.plain_http").value(words::boolean).any();
-    let proxy = sheet.key("egress.proxy").optional(|key| key.text(words::proxy_url));
+    let proxy = sheet.rotating(
+        ["egress.proxy", "egress.proxy_file"],
+        |key| key.text(words::proxy_url),
+        rotating::line(words::proxy_url),
+    );
     let proxy_resolves = sheet.key("egress.proxy_resolves").value(words::boolean).any();
     let name_servers = sheet.key("egress.name_servers").optional(|key| key.list(words::name_server));
     let ca_file = sheet.key("tls.ca_file").optional(|key| key.text(words::path));
@@ -67,7 +80,11 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let failed_threshold = sheet.key("admin.failed_threshold").integer(1..=i64::MAX as u64);
     let rejected_threshold = sheet.key("admin.rejected_threshold").integer(1..=i64::MAX as u64);
     let console_listen = sheet.key("console.listen").text(words::console_address);
-    let credentials = sheet.key("console.credentials").optional(|key| key.list(words::credential));
+    let credentials = sheet.rotating(
+        ["console.credentials", "console.credentials_file"],
+        |key| key.list(words::credential),
+        rotating::checked(rotating::lines(words::credential), |all| words::alike(all)),
+    );
     let hosts = sheet.key("console.hosts").list_or_none(words::host);
     let discard_directory = sheet.key("console.discard_directory").optional(|key| key.text(words::path));
     let format = sheet.key("log.format").text(words::log_format);
@@ -93,9 +110,9 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         _ => {}
     }
     if let (Some(listen), Some(credentials)) = (console_listen, &credentials) {
-        let credentials = credentials.as_deref().unwrap_or_default();
-        sheet.relate(&["console.listen"], words::open_to_all(listen, credentials));
-        sheet.relate(&["console.credentials"], words::alike(credentials));
+        let credentials = credentials.as_ref().map(Rotating::last).unwrap_or_default();
+        sheet.relate(&["console.listen"], words::open_to_all(listen, &credentials));
+        sheet.relate(&["console.credentials"], words::alike(&credentials));
         if credentials.is_empty() && hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
             let text = "names the console for others than this machine, and there are no console.credentials";
             sheet.relate(&["console.hosts"], Some(text.to_owned()));
@@ -108,7 +125,8 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
 
     Some(Settings {
         amqp: Amqp {
-            urls: urls?,
+            // A default stands where neither is set.
+            urls: urls??,
             prefix: prefix?,
             exchange: exchange?,
             routing_keys: routing_keys?,
@@ -150,7 +168,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
         admin: Admin { listen: listen?, failed_threshold: failed_threshold?, rejected_threshold: rejected_threshold? },
         console: Console {
             listen: console_listen?,
-            credentials: credentials?.unwrap_or_default(),
+            credentials: credentials?.unwrap_or_else(|| Rotating::said(Vec::new())),
             hosts: hosts?,
             discard_directory: discard_directory?,
         },
@@ -221,6 +239,39 @@ struct Sheet<'a> {
 impl Sheet<'_> {
     fn key(&mut self, key: &'static str) -> Reader<'_> {
         Reader { word: self.said.get(key), key, problems: self.problems }
+    }
+
+    /// A value with credentials: said in a key, or in the file that a second key names. The environment takes precedence
+    /// over the settings file, as for one key; both in one place is a problem. `Some(None)` where neither is set.
+    fn rotating<T: PartialEq>(
+        &mut self,
+        [key, file_key]: [&'static str; 2],
+        said: impl FnOnce(Reader<'_>) -> Option<T>,
+        in_file: Parse<T>,
+    ) -> Option<Option<Rotating<T>>> {
+        let layer = |key| match self.said.get(key).map(|word| &word.place) {
+            None | Some(Place::Default) => 0,
+            Some(Place::File { .. } | Place::WholeFile(_)) => 1,
+            Some(Place::Variable(_) | Place::Option(_)) => 2,
+        };
+        match layer(file_key).cmp(&layer(key)) {
+            Ordering::Equal if layer(key) > 0 => {
+                self.relate(&[file_key], Some(format!("is set, and so is {key}: set one of them")));
+                return None;
+            }
+            Ordering::Equal | Ordering::Less => {
+                return self.key(key).optional(said).map(|value| value.map(Rotating::said));
+            }
+            Ordering::Greater => {}
+        }
+        let path = self.key(file_key).text(words::path)?;
+        match Rotating::open(file_key, path, in_file) {
+            Ok(rotating) => Some(Some(rotating)),
+            Err((place, text)) => {
+                self.problems.add(place, Some(file_key), text);
+                None
+            }
+        }
     }
 
     /// Notes a problem between keys under the first of them, at the place of the first that somebody set.

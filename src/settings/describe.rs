@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BrokerUrl, LogFormat, ProxyUrl, Settings, TlsVersion, words::spoken_size};
+use super::{LogFormat, Rotating, Settings, TlsVersion, words::spoken_size};
 use crate::duration::spoken;
 
 impl Settings {
@@ -36,14 +36,16 @@ impl Settings {
             log,
         } = self;
         vec![
-            ("amqp.urls", amqp.urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ")),
+            ("amqp.urls", listed(&amqp.urls.last())),
+            ("amqp.urls_file", file(Some(&amqp.urls))),
             ("amqp.prefix", amqp.prefix.clone()),
             ("amqp.exchange", amqp.exchange.clone()),
             ("amqp.routing_keys", amqp.routing_keys.join(", ")),
             ("amqp.ca_file", or_none(amqp.ca_file.as_deref().map(shown))),
             ("amqp.client_certificate", or_none(amqp.client_certificate.as_deref().map(shown))),
             ("amqp.client_key", or_none(amqp.client_key.as_deref().map(shown))),
-            ("amqp.management_url", or_none(amqp.management_url.as_ref().map(BrokerUrl::to_string))),
+            ("amqp.management_url", or_none(amqp.management_url.as_ref().map(Rotating::to_string))),
+            ("amqp.management_url_file", file(amqp.management_url.as_ref())),
             ("amqp.confirm_timeout", spoken(amqp.confirm_timeout)),
             ("amqp.heartbeat", spoken(amqp.heartbeat)),
             ("topology.declare", topology.declare.to_string()),
@@ -62,7 +64,8 @@ impl Settings {
             ("egress.allow", listed(&egress.allow)),
             ("egress.deny", listed(&egress.deny)),
             ("egress.plain_http", egress.plain_http.to_string()),
-            ("egress.proxy", or_none(egress.proxy.as_ref().map(ProxyUrl::to_string))),
+            ("egress.proxy", or_none(egress.proxy.as_ref().map(Rotating::to_string))),
+            ("egress.proxy_file", file(egress.proxy.as_ref())),
             ("egress.proxy_resolves", egress.proxy_resolves.to_string()),
             ("egress.name_servers", listed(&egress.name_servers)),
             ("tls.ca_file", or_none(tls.ca_file.as_deref().map(shown))),
@@ -77,7 +80,8 @@ impl Settings {
             ("admin.failed_threshold", admin.failed_threshold.to_string()),
             ("admin.rejected_threshold", admin.rejected_threshold.to_string()),
             ("console.listen", console.listen.to_string()),
-            ("console.credentials", listed(&console.credentials)),
+            ("console.credentials", listed(&console.credentials.last())),
+            ("console.credentials_file", file(Some(&console.credentials))),
             ("console.hosts", listed(&console.hosts)),
             ("console.discard_directory", or_none(console.discard_directory.as_deref().map(shown))),
             ("log.format", format_name(log.format).to_owned()),
@@ -108,6 +112,11 @@ fn listed<T: ToString>(entries: &[T]) -> String {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// The file that a value comes from.
+fn file<T: PartialEq>(value: Option<&Rotating<T>>) -> String {
+    or_none(value.and_then(Rotating::path).map(shown))
 }
 
 fn or_none(value: Option<String>) -> String {

@@ -96,6 +96,9 @@ const KEYS: &[Key] = &[
         "One or more brokers, tried in turn: `amqp://` or `amqps://`. The vhost `/` is written `%2f`. The URLs hold \
          credentials, so set them by environment. Do not ask for a `frame_max=` below the broker's: a message with \
          longer headers would never arrive, and would hold up all behind it"),
+    key("amqp.urls_file", "none", "",
+        "A file with these URLs, one on each line, instead of `amqp.urls`. Read again at each connect, so a new password \
+         needs no restart. A file that cannot be used later keeps its last good content, and readiness warns"),
     key("amqp.prefix", "\"leadhook\"", "",
         "First part of every queue name: 1 to 64 of `A-Z a-z 0-9 . _ -`"),
     key("amqp.exchange", "\"lead.events\"", "",
@@ -110,7 +113,9 @@ const KEYS: &[Key] = &[
         "PEM file of that certificate's key, not encrypted"),
     key("amqp.management_url", "none", "",
         "The broker's management API, `http://` or `https://` with user and password. With it `leadhook topology \
-         check` compares arguments and policies as well"),
+         check` compares arguments and policies as well, and the worker warns of policies"),
+    key("amqp.management_url_file", "none", "",
+        "A file with that URL instead, one line. Read again at each use"),
     key("amqp.confirm_timeout", "\"10s\"", "100ms to 5m",
         "Longest wait for the broker's confirm before a publish counts as not done"),
     key("amqp.heartbeat", "\"10s\"", "2s to 5m",
@@ -161,6 +166,8 @@ const KEYS: &[Key] = &[
     key("egress.proxy", "none", "",
         "A proxy for all webhooks: `http://host:3128` (CONNECT) or `socks5://host:1080`, with user and password if it \
          needs them; then set it by environment"),
+    key("egress.proxy_file", "none", "",
+        "A file with that URL instead, one line. Read again for each connection"),
     key("egress.proxy_resolves", "false", "",
         "Whether the proxy gets names instead of checked addresses. Then the proxy has to keep webhooks out of your \
          network; only names in `egress.deny` are refused here"),
@@ -195,6 +202,9 @@ const KEYS: &[Key] = &[
     key("console.credentials", "none", "",
         "Who may sign in, each as `name:role:secret`. The role is `read` or `act`, the secret has 16 characters or \
          more. Without any, the console only reads"),
+    key("console.credentials_file", "none", "",
+        "A file with these entries instead, one on each line. Read again for each request, so a removed person is out at \
+         once"),
     key("console.hosts", "[]", "",
         "Names under which browsers may ask for the console, besides those of the loopback. Needs \
          `console.credentials`"),

@@ -8,6 +8,7 @@ mod checked;
 mod describe;
 mod keys;
 mod problem;
+mod rotating;
 mod said;
 mod words;
 
@@ -24,6 +25,7 @@ use std::{
 use crate::egress::Rule;
 pub use keys::{Key, reference};
 pub use problem::{Place, Problem, Problems};
+pub use rotating::Rotating;
 
 /// The file that is read when none is named, if it is there: relative to the working directory.
 pub const DEFAULT_FILE: &str = "config/leadhook.toml";
@@ -123,8 +125,9 @@ pub struct Settings {
 /// `amqp.*`
 #[derive(Clone, Debug)]
 pub struct Amqp {
-    /// Brokers, tried in turn. Hold credentials: print with [`BrokerUrl`]'s `Display` only.
-    pub urls: Vec<BrokerUrl>,
+    /// Brokers, tried in turn, of `amqp.urls` or `amqp.urls_file`: ask again at each connect. They hold credentials: print
+    /// with [`BrokerUrl`]'s `Display` only.
+    pub urls: Rotating<Vec<BrokerUrl>>,
     /// First part of every name of ours.
     pub prefix: String,
     /// Where upstream publishes.
@@ -137,12 +140,20 @@ pub struct Amqp {
     pub client_certificate: Option<PathBuf>,
     /// Its key, a PEM file.
     pub client_key: Option<PathBuf>,
-    /// The management API, for `topology check`; holds credentials.
-    pub management_url: Option<BrokerUrl>,
+    /// The management API, for `topology check` and for policies; holds credentials.
+    pub management_url: Option<Rotating<BrokerUrl>>,
     /// Longest wait for a publisher confirm before the publish counts as not done, default 10 s.
     pub confirm_timeout: Duration,
     /// A broker that is silent for two of these counts as lost, 2 s to 5 min, default 10 s.
     pub heartbeat: Duration,
+}
+
+impl Amqp {
+    /// The vhost of the first broker: all of `amqp.urls` are meant to be the same one. Without a path it is the default one.
+    pub fn vhost(&self) -> String {
+        let parts = self.urls.last().first().and_then(BrokerUrl::parts);
+        parts.map_or_else(|| "/".to_owned(), |parts| parts.vhost)
+    }
 }
 
 /// A URL with credentials in it. `Debug` and `Display` show neither user information nor query.
@@ -158,6 +169,11 @@ impl BrokerUrl {
     /// The whole URL, credentials included: for connecting only, never for printing.
     pub fn expose(&self) -> &url::Url {
         &self.0
+    }
+
+    /// The parts of a broker's URL as the AMQP library reads them; none for the URL of a management API.
+    pub fn parts(&self) -> Option<lapin::uri::AMQPUri> {
+        self.0.as_str().parse().ok()
     }
 }
 
@@ -246,7 +262,7 @@ pub struct Egress {
     /// Whether `http://` may be called.
     pub plain_http: bool,
     /// The proxy that all webhooks go through.
-    pub proxy: Option<ProxyUrl>,
+    pub proxy: Option<Rotating<ProxyUrl>>,
     /// Whether the proxy is given names instead of addresses: it looks after itself then.
     pub proxy_resolves: bool,
     /// Name servers to ask instead of the system's.
@@ -339,8 +355,8 @@ pub struct Admin {
 pub struct Console {
     /// Address of the web console; port 0 picks one. Beyond loopback only with credentials.
     pub listen: SocketAddr,
-    /// Who may come in; none: whoever is on this machine, to read.
-    pub credentials: Vec<Credential>,
+    /// The users. With none, every user of this machine may read. Ask again for each request.
+    pub credentials: Rotating<Vec<Credential>>,
     /// Names under which browsers may ask for it, besides those of the loopback.
     pub hosts: Vec<String>,
     /// Where jobs that are discarded are written to; none: the console discards nothing.

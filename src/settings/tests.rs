@@ -12,7 +12,14 @@ const ROWS: &[Row] = &[
         "amqp.urls",
         r#"["amqp://u:p@a", "amqps://b:5671/v"]"#,
         "amqp://u:p@a, amqps://b:5671/v",
-        |s| s.amqp.urls.iter().map(|url| url.expose().to_string()).collect::<Vec<_>>().join(" "),
+        |s| s.amqp.urls.last().iter().map(|url| url.expose().to_string()).collect::<Vec<_>>().join(" "),
+        "amqp://u:p@a amqps://b:5671/v",
+    ),
+    (
+        "amqp.urls_file",
+        "'src/settings/fixtures/urls'",
+        "src/settings/fixtures/urls",
+        |s| s.amqp.urls.now().iter().map(|url| url.expose().to_string()).collect::<Vec<_>>().join(" "),
         "amqp://u:p@a amqps://b:5671/v",
     ),
     ("amqp.prefix", "'hooks'", "hooks", |s| s.amqp.prefix.clone(), "hooks"),
@@ -37,7 +44,14 @@ const ROWS: &[Row] = &[
         "amqp.management_url",
         "'https://u:p@m:15671'",
         "https://u:p@m:15671",
-        |s| s.amqp.management_url.as_ref().map(|url| url.expose().to_string()).unwrap_or_default(),
+        |s| s.amqp.management_url.as_ref().map(|url| url.last().expose().to_string()).unwrap_or_default(),
+        "https://u:p@m:15671/",
+    ),
+    (
+        "amqp.management_url_file",
+        "'src/settings/fixtures/management-url'",
+        "src/settings/fixtures/management-url",
+        |s| s.amqp.management_url.as_ref().map(|url| url.now().expose().to_string()).unwrap_or_default(),
         "https://u:p@m:15671/",
     ),
     ("amqp.confirm_timeout", "'1500ms'", "1500ms", |s| format!("{:?}", s.amqp.confirm_timeout), "1.5s"),
@@ -80,7 +94,14 @@ const ROWS: &[Row] = &[
         "egress.proxy",
         "'socks5://u:p@proxy:1080'",
         "socks5://u:p@proxy:1080",
-        |s| s.egress.proxy.as_ref().map(|url| url.expose().to_string()).unwrap_or_default(),
+        |s| s.egress.proxy.as_ref().map(|url| url.last().expose().to_string()).unwrap_or_default(),
+        "socks5://u:p@proxy:1080",
+    ),
+    (
+        "egress.proxy_file",
+        "'src/settings/fixtures/proxy'",
+        "src/settings/fixtures/proxy",
+        |s| s.egress.proxy.as_ref().map(|url| url.now().expose().to_string()).unwrap_or_default(),
         "socks5://u:p@proxy:1080",
     ),
     (
@@ -113,9 +134,14 @@ const ROWS: &[Row] = &[
         "console.credentials",
         "['anna:act:0123456789abcdef', 'ben:read:fedcba98:76543210']",
         "anna:act:0123456789abcdef,ben:read:fedcba98:76543210",
-        |s| {
-            s.console.credentials.iter().map(|one| format!("{one} {:02x}", one.digest[0])).collect::<Vec<_>>().join(" ")
-        },
+        |s| shown_credentials(s),
+        "anna:act 9f ben:read be",
+    ),
+    (
+        "console.credentials_file",
+        "'src/settings/fixtures/credentials'",
+        "src/settings/fixtures/credentials",
+        |s| shown_credentials(s),
         "anna:act 9f ben:read be",
     ),
     (
@@ -135,6 +161,11 @@ const ROWS: &[Row] = &[
     ("log.format", "'json'", "json", |s| format!("{:?}", s.log.format), "Json"),
     ("log.level", "'warn'", "warn", |s| s.log.level.clone(), "warn"),
 ];
+
+fn shown_credentials(settings: &Settings) -> String {
+    let credentials = settings.console.credentials.last();
+    credentials.iter().map(|one| format!("{one} {:02x}", one.digest[0])).collect::<Vec<_>>().join(" ")
+}
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
@@ -224,12 +255,12 @@ fn the_default_file_mentions_every_key_with_its_default() {
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let s = defaults();
-    assert_eq!(s.amqp.urls.len(), 1);
-    assert_eq!(s.amqp.urls[0].expose().as_str(), "amqp://guest:guest@127.0.0.1:5672/%2f");
+    assert_eq!(s.amqp.urls.last().len(), 1);
+    assert_eq!(s.amqp.urls.last()[0].expose().as_str(), "amqp://guest:guest@127.0.0.1:5672/%2f");
     assert_eq!(s.amqp.prefix, "leadhook");
     assert_eq!(s.amqp.exchange, "lead.events");
     assert_eq!(s.amqp.routing_keys, ["lead.*"]);
-    assert_eq!(s.amqp.management_url, None);
+    assert!(s.amqp.management_url.is_none());
     assert_eq!(s.amqp.confirm_timeout, Duration::from_secs(10));
     assert_eq!(s.amqp.heartbeat, Duration::from_secs(10));
     assert!(s.topology.declare);
@@ -255,7 +286,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.admin.failed_threshold, 10_000);
     assert_eq!(s.admin.rejected_threshold, 1_000);
     assert_eq!(s.console.listen, "127.0.0.1:9465".parse().unwrap());
-    assert!(s.console.credentials.is_empty() && s.console.hosts.is_empty());
+    assert!(s.console.credentials.last().is_empty() && s.console.hosts.is_empty());
     assert_eq!(s.console.discard_directory, None);
     assert_eq!(s.log.format, LogFormat::Auto);
     assert_eq!(s.log.level, "info");
@@ -280,7 +311,7 @@ fn an_empty_variable_counts_as_not_set() {
     let env = [("LEADHOOK__BACKOFF__INITIAL", ""), ("LEADHOOK__AMQP__MANAGEMENT_URL", "")];
     let settings = from("[backoff]\ninitial = '20s'", &env).unwrap();
     assert_eq!(settings.backoff.initial, Duration::from_secs(20));
-    assert_eq!(settings.amqp.management_url, None);
+    assert!(settings.amqp.management_url.is_none());
 }
 
 #[test]
@@ -504,6 +535,50 @@ fn credentials_appear_nowhere() {
     assert!(described.contains(&"amqp.management_url = http://b/".to_owned()), "{described:?}");
     assert!(described.contains(&"delivery_log.max_bytes = 10 GiB".to_owned()), "sizes read as the reference has them");
     assert!(!format!("{settings:?} {described:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_file_with_credentials_is_told_by_its_name_and_line_and_never_by_its_content() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let shown = path.display().to_string();
+    let check = |content: &str, key: &str, text: &str| {
+        fs::write(&path, content).unwrap();
+        let variable = format!("LEADHOOK__{}", key.to_uppercase().replace('.', "__"));
+        let problems = load(None, None, std::iter::once((variable, shown.clone()))).unwrap_err();
+        assert_eq!(problems.to_string(), format!("cannot use the settings: {shown}{text}"), "{key}");
+    };
+    let broker = "is not a broker's URL: write amqp://user:password@host:5672/vhost, or amqps:// for TLS (not shown: it may hold credentials)";
+    check("amqp://u:p@a\n\nhttp://u:hunter2@a", "amqp.urls_file", &format!(":3:1: amqp.urls_file: {broker}"));
+    check("amqp://u:p@a, amqp://u:p@b", "amqp.urls_file", &format!(":1:1: amqp.urls_file: {broker}"));
+    check("\n", "amqp.urls_file", ": amqp.urls_file: holds no entry: write one on each line");
+    let two = ": amqp.management_url_file: holds more than one entry: write one line";
+    check("http://u:p@a\nhttp://u:p@b", "amqp.management_url_file", two);
+    let twice = ": console.credentials_file: has the name or the secret of b twice";
+    check("a:act:0123456789abcdef\nb:read:0123456789abcdef\n", "console.credentials_file", twice);
+    fs::remove_file(&path).unwrap();
+    let missing = problems("", &[("LEADHOOK__EGRESS__PROXY_FILE", &shown)]);
+    assert_eq!(missing, [format!("{shown}: egress.proxy_file: there is no such file or directory")]);
+}
+
+#[test]
+fn a_value_and_its_file_are_not_both_set() {
+    let file = ("LEADHOOK__AMQP__URLS_FILE", "src/settings/fixtures/urls");
+    let both = problems("", &[("LEADHOOK__AMQP__URLS", "amqp://a"), file]);
+    let expected = "LEADHOOK__AMQP__URLS_FILE: amqp.urls_file: is set, and so is amqp.urls: set one of them";
+    assert_eq!(both, [expected]);
+    let text = "[egress]\nproxy = 'http://p:1'\nproxy_file = 'src/settings/fixtures/proxy'\nproxy_resolves = true";
+    let expected = "f.toml:3:14: egress.proxy_file: is set, and so is egress.proxy: set one of them";
+    assert_eq!(problems(text, &[]), [expected]);
+    // As for one key, the environment takes precedence over the settings file.
+    let urls = |settings: Settings| settings.amqp.urls.last().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(urls(from("[amqp]\nurls = ['amqp://c']", &[file]).unwrap()), ["amqp://a", "amqps://b:5671/v"]);
+    let text = "[amqp]\nurls_file = 'no/such/file'";
+    assert_eq!(urls(from(text, &[("LEADHOOK__AMQP__URLS", "amqp://c")]).unwrap()), ["amqp://c"]);
+    let settings = from("[amqp]\nurls_file = 'src/settings/fixtures/urls'", &[]).unwrap();
+    let changed = settings.changed();
+    assert_eq!(changed, ["amqp.urls = amqp://a, amqps://b:5671/v", "amqp.urls_file = src/settings/fixtures/urls"]);
+    assert_eq!(settings.amqp.vhost(), "/");
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod source;
 mod step;
 mod tend;
 mod trouble;
+mod upkeep;
 
 use std::{
     sync::Arc,
@@ -130,7 +131,12 @@ pub enum End {
 /// Runs until `shutdown`, reconnecting for as long as it takes. Ends within `shutdown.grace` and 3 s of it, whatever
 /// the broker does.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
-    let watching = [tokio::spawn(watch_links(context.clone())), tokio::spawn(report::watch(context.clone()))];
+    let upkeep = context.clone();
+    let watching = [
+        tokio::spawn(watch_links(context.clone())),
+        tokio::spawn(report::watch(context.clone())),
+        tokio::spawn(async move { upkeep::watch_files(&upkeep).await }),
+    ];
     let grace = context.settings.shutdown.grace;
     let over = async {
         shutdown.cancelled().await;

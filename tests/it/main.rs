@@ -21,6 +21,7 @@ mod outcome_rules; // what an answer means is the target's to say
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver
+mod rotation; // credentials change under a running process
 mod samples; // the stores, settings and events that newcomers start from
 mod settings; // settings that show only in a running worker
 mod stopping; // SIGTERM, replicas, crashes

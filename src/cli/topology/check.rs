@@ -46,7 +46,7 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
     let Some(url) = &amqp.management_url else { return Ok(None) };
     let asking = async {
         let (exchange, events) = (plan.exchange().as_str(), plan.names().events.as_str());
-        let (management, vhost) = (Management::new(url)?, vhost(amqp));
+        let (management, vhost) = (Management::new(&url.now())?, amqp.vhost());
         let begun = Instant::now();
         loop {
             let seen = management.see(&vhost, exchange, events).await?;
@@ -71,12 +71,6 @@ async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(
         rung.ready = ready.or(rung.ready);
     }
     Ok(())
-}
-
-/// The vhost of the first broker: all of `amqp.urls` are meant to be the same one. Without a path it is the default one.
-fn vhost(amqp: &Amqp) -> String {
-    let uri = amqp.urls.first().and_then(|url| url.expose().as_str().parse::<lapin::uri::AMQPUri>().ok());
-    uri.map_or_else(|| "/".to_owned(), |uri| uri.vhost)
 }
 
 #[derive(Serialize)]

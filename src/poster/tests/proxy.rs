@@ -9,7 +9,7 @@ use super::{
     names::{self, NameServer},
     *,
 };
-use crate::settings::ProxyUrl;
+use crate::settings::{ProxyUrl, Rotating};
 
 /// A proxy that notes what it was asked for, and answers CONNECT with a status, or tunnels to where it was told.
 struct Proxy {
@@ -120,7 +120,7 @@ fn through(proxy: &Proxy, names: &NameServer, resolves: bool) -> Poster {
     let egress = Egress {
         allow: this_machine(),
         plain_http: true,
-        proxy: Some(proxy.url.clone()),
+        proxy: Some(Rotating::said(proxy.url.clone())),
         proxy_resolves: resolves,
         deny: vec!["*.denied.example".parse().unwrap()],
         name_servers: vec![names.address],
@@ -260,8 +260,8 @@ async fn with_one_good_connection() -> (ProxyUrl, Arc<AtomicUsize>, Arc<AtomicUs
 #[tokio::test]
 async fn connections_that_no_exchange_waits_for_are_given_up() {
     let (url, mute, open) = with_one_good_connection().await;
-    let egress =
-        Egress { allow: this_machine(), plain_http: true, proxy: Some(url), proxy_resolves: true, ..Egress::default() };
+    let proxy = Some(Rotating::said(url));
+    let egress = Egress { allow: this_machine(), plain_http: true, proxy, proxy_resolves: true, ..Egress::default() };
     let poster = Poster::with_deadline(&egress, &Tls::default(), Duration::from_secs(1)).unwrap();
     // Of several at a time, all but one ask for a connection of their own, and get the first one's as it becomes free.
     let posts = (0..4).map(|_| via(&poster, "http://hooks.example/"));
