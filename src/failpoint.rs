@@ -17,7 +17,7 @@
 /// Every fail point, in the order of an event's way, with what has just happened there.
 pub const POINTS: [(&str, &str); 15] = [
     ("event.taken", "an event was consumed"),
-    ("event.resolved", "its targets are known, nothing is published"),
+    ("event.resolved", "its targets are known, nothing is published (detail: campaign)"),
     ("publish.sent", "a message was written to the socket, no confirm has come (detail: its queue)"),
     ("event.recorded", "all its jobs are confirmed, the event is not acked"),
     ("event.acked", "the ack of the event is on its way"),

@@ -29,13 +29,15 @@ pub enum RejectReason {
     MalformedJob,
     /// `newer_version`: a job of a newer Leadhook that none picked up within a day.
     NewerVersion,
+    /// `crash_loop`: three child processes died while they worked on it alone.
+    CrashLoop,
     /// `delivery_limit`: the broker gave up on the message by itself; it carries no header of ours.
     DeliveryLimit,
 }
 
 impl RejectReason {
     /// Every reason.
-    pub const ALL: [RejectReason; 13] = [
+    pub const ALL: [RejectReason; 14] = [
         RejectReason::TooLarge,
         RejectReason::NotJson,
         RejectReason::DuplicateKey,
@@ -48,6 +50,7 @@ impl RejectReason {
         RejectReason::OrganizationMismatch,
         RejectReason::MalformedJob,
         RejectReason::NewerVersion,
+        RejectReason::CrashLoop,
         RejectReason::DeliveryLimit,
     ];
 
@@ -66,6 +69,7 @@ impl RejectReason {
             RejectReason::OrganizationMismatch => "organization_mismatch",
             RejectReason::MalformedJob => "malformed_job",
             RejectReason::NewerVersion => "newer_version",
+            RejectReason::CrashLoop => "crash_loop",
             RejectReason::DeliveryLimit => "delivery_limit",
         }
     }
@@ -102,6 +106,9 @@ impl RejectReason {
                 "Somebody else put it on the jobs queue. Find out who; it cannot be requeued."
             }
             RejectReason::NewerVersion => "A newer Leadhook made this job, and none took it up. Ask that version.",
+            RejectReason::CrashLoop => {
+                "Leadhook died each time that it worked on this event. Report it with the lines of its log, and requeue the event once the cause is fixed."
+            }
             RejectReason::DeliveryLimit => "The broker gave it out too often, and gave up. Find out why, then requeue.",
         }
     }

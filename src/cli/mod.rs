@@ -16,6 +16,7 @@ pub mod rejected;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod suspects;
 pub mod targets;
 pub mod topology;
 mod usage;
@@ -66,6 +67,8 @@ enum Command {
     Topology(With<topology::Args, SettingsArgs>),
     Targets(With<targets::Args, SettingsArgs>),
     Health(With<health::Args, SettingsArgs>),
+    #[command(hide = true)]
+    Suspects(With<suspects::Args, StoreArgs>),
     #[command(hide = true)]
     DemoQueues(With<demo_queues::Args, SettingsArgs>),
 }
@@ -143,7 +146,9 @@ fn runtime(command: &Command) -> io::Result<tokio::runtime::Runtime> {
     if let Command::Run(_) = command {
         runtime.event_interval(EVENT_INTERVAL);
     }
-    runtime.worker_threads(threads()).enable_all().build()
+    // A message that keeps one thread of a child process busy does not hold up the others in it.
+    let threads = if let Command::Suspects(_) = command { threads().max(2) } else { threads() };
+    runtime.worker_threads(threads).enable_all().build()
 }
 
 /// Half of the cores that this process may use: each of the two connections to the broker has a thread of its own beside
@@ -153,11 +158,12 @@ fn threads() -> usize {
 }
 
 async fn dispatch(command: Command) -> Result<Exit, Refusal> {
-    if !matches!(command, Command::Run(_) | Command::Console(_)) {
+    if !matches!(command, Command::Run(_) | Command::Console(_) | Command::Suspects(_)) {
         logging::init_for_commands();
     }
     match command {
-        Command::Run(With { from, .. }) => Ok(run::run(from.load()?).await),
+        Command::Run(With { from, .. }) => Ok(run::run(from.load()?, suspects::arguments(&from)).await),
+        Command::Suspects(With { from, .. }) => suspects::run(&from).await,
         // Reports the problems of both configurations, so it loads them itself.
         Command::Check(With { args, from }) => check::run(&args, from.file().as_deref(), from.store().as_deref()),
         Command::Explain(With { args, from }) => explain::run(&args, &from.load()?),

@@ -1,6 +1,7 @@
 //! `leadhook run`: builds the worker from its parts, logs the resolved configuration, and runs it to its end.
 
 use std::{
+    ffi::OsString,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -28,7 +29,7 @@ use crate::{
     poster::Poster,
     settings::{self, Egress, Settings},
     store::{LiveStore, ReloadReport},
-    worker::{self, Context, End, Lanes},
+    worker::{self, Children, Context, End, Lanes, Recipe},
 };
 
 /// How long requests to the admin port may take to end, after everything else has.
@@ -43,7 +44,8 @@ const ADMIN_CLOSING: Duration = Duration::from_millis(500);
 pub struct Args {}
 
 /// Runs the worker until SIGTERM or SIGINT; a second one ends the process at once.
-pub async fn run(settings: Settings) -> Exit {
+/// `suspects` are the arguments of its child processes.
+pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     if let Err(exit) = super::begin(&settings) {
         return exit;
     }
@@ -85,6 +87,7 @@ pub async fn run(settings: Settings) -> Exit {
         log: delivery_log::start(&settings, &plan, &publisher, Some((metrics.clone(), health.clone()))),
         plan,
         publisher,
+        children: Children::new(Recipe { arguments: suspects }, metrics.clone()),
         slots: Arc::new(Semaphore::new(settings.delivery.concurrency)),
         lanes,
         store,
@@ -124,7 +127,7 @@ pub async fn run(settings: Settings) -> Exit {
 }
 
 /// Each request in flight and each connection that waits needs a file. The soft limit is for programs that use select(2).
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum

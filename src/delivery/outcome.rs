@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     retry_after,
@@ -14,7 +15,7 @@ use super::{
 use crate::egress::Refusal;
 
 /// What one POST came to, as seen on the wire. Made by [`crate::poster`], judged by [`judge`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
     /// Answer or fault.
     pub result: Result<Answer, Fault>,
@@ -28,7 +29,7 @@ pub struct Exchange {
 pub const ANSWER_INCOMPLETE: &str = "answer_incomplete";
 
 /// An answer: status line and headers, and of the body at most the first 64 KiB.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// HTTP status code.
     pub status: u16,
@@ -47,7 +48,7 @@ pub struct Answer {
 }
 
 /// Why there was no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fault {
     /// The whole exchange took longer than the target's timeout.
     Timeout,
@@ -78,7 +79,7 @@ pub enum Fault {
 }
 
 /// Why a name led to no address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DnsFault {
     /// There is no such name, or it has no address.
     NoSuchName,
@@ -89,7 +90,7 @@ pub enum DnsFault {
 }
 
 /// What went wrong with TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TlsFault {
     /// The certificate is for another host.
     WrongHost,
@@ -116,16 +117,24 @@ pub enum TlsFault {
 }
 
 /// Why there is no token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TokenFault {
     /// The endpoint answered with this status, and without a token.
     Answered(u16),
     /// The endpoint did not answer; the [`Fault::label`] of the reason.
-    Failed(&'static str),
+    Failed(#[serde(deserialize_with = "read_label")] Label),
+}
+
+/// A [`Fault::label`].
+pub type Label = &'static str;
+
+fn read_label<'de, D: Deserializer<'de>>(from: D) -> Result<Label, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(Fault::all().into_iter().map(Fault::label).find(|label| *label == text).unwrap_or_default())
 }
 
 /// What came in place of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HttpFault {
     /// Something else than HTTP.
     NotHttp,

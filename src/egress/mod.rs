@@ -17,7 +17,7 @@ pub use self::{
 use crate::settings::Egress;
 
 /// Why an address may not be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Refusal {
     /// `egress.deny` names its network or host.
     Denied,

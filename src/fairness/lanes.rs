@@ -57,8 +57,6 @@ pub struct Asked<'a> {
     pub parked: u32,
     /// Whether it has waited in the process already.
     pub turn: Turn,
-    /// It runs alone in this worker, see rule 4: it must not be parked, which would hide how often it was given out.
-    pub alone: bool,
 }
 
 /// Whether a job has waited in the process.
@@ -186,7 +184,7 @@ impl Lanes {
         let full = asked.own.filter(|own| lane.is_full(*own));
         let queued = lane.waiting + asked.own.map_or(0, |own| lane.quota(own.target, now).waiting);
         let turn = asked.turn != Turn::Fresh || queued == 0;
-        if asked.alone || (turn && share && full.is_none() && lane.has_room(most, now)) {
+        if turn && share && full.is_none() && lane.has_room(most, now) {
             origin.begin(lane.begin(now), now);
             if let Some(own) = asked.own {
                 lane.quota(own.target, now).in_flight += 1;

@@ -214,7 +214,7 @@ impl World {
 
     fn ask(&mut self, job: Queued, turn: Turn) -> Admission {
         let (now, draw) = (self.instant(self.now), self.draw());
-        let asked = Asked { lane: &self.names[job.lane], own: None, parked: job.parked, turn, alone: false };
+        let asked = Asked { lane: &self.names[job.lane], own: None, parked: job.parked, turn };
         self.lanes.admit(asked, now, draw)
     }
 

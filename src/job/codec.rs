@@ -30,8 +30,10 @@ pub mod header {
     pub const PARKED: &str = "leadhook-parked";
     /// Milliseconds for which it was parked altogether.
     pub const WAITED: &str = "leadhook-waited";
-    /// Times given out without an outcome before it was put back the last time, since the last attempt.
-    pub const GIVEN_OUT: &str = "leadhook-given-out";
+    /// Redeliveries up to the last time it was put back, since the last attempt.
+    pub const REDELIVERIES: &str = "leadhook-redeliveries";
+    /// Child processes that died while they worked on this message alone, since the last attempt.
+    pub const DEATHS: &str = "leadhook-deaths";
     /// Times replayed.
     pub const REPLAYS: &str = "leadhook-replays";
     /// When it was replayed last, milliseconds since 1970.
@@ -133,7 +135,8 @@ impl Job {
             attempt: required(read.count(header::ATTEMPT)?, header::ATTEMPT)?,
             parked: read.count(header::PARKED)?.unwrap_or_default(),
             waited: read.duration(header::WAITED)?.unwrap_or_default(),
-            given_out: read.count(header::GIVEN_OUT)?.unwrap_or_default(),
+            redeliveries: read.count(header::REDELIVERIES)?.unwrap_or_default(),
+            deaths: read.count(header::DEATHS)?.unwrap_or_default(),
             replays: read.count(header::REPLAYS)?.unwrap_or_default(),
             replayed_at: read.time(header::REPLAYED_AT)?,
             due: read.time(header::DUE)?,
@@ -177,7 +180,8 @@ impl Job {
             (header::EVENT_TIME, self.event_time.map(millis)),
             (header::PARKED, (self.parked > 0).then(|| AMQPValue::LongLongInt(self.parked.into()))),
             (header::WAITED, (!self.waited.is_zero()).then(|| duration(self.waited))),
-            (header::GIVEN_OUT, (self.given_out > 0).then(|| AMQPValue::LongLongInt(self.given_out.into()))),
+            (header::REDELIVERIES, (self.redeliveries > 0).then(|| AMQPValue::LongLongInt(self.redeliveries.into()))),
+            (header::DEATHS, (self.deaths > 0).then(|| AMQPValue::LongLongInt(self.deaths.into()))),
             (header::REPLAYED_AT, self.replayed_at.map(millis)),
             (header::REPLAYS, (self.replays > 0).then(|| AMQPValue::LongLongInt(self.replays.into()))),
             (header::DUE, self.due.map(millis)),

@@ -56,9 +56,11 @@ pub struct Job {
     pub parked: u32,
     /// How long it has been put back for altogether.
     pub waited: Duration,
-    /// Times it was given out since its last attempt and came to nothing, as far as it knows. The broker counts anew when a job
-    /// is put back, and one that kills the process must not hide behind that.
-    pub given_out: u32,
+    /// Redeliveries since its last attempt, up to the last time it was put back. The broker counts from 0 again then, and a job
+    /// that kills the process must not hide behind that.
+    pub redeliveries: u32,
+    /// Child processes that died while they worked on this job alone, since its last attempt.
+    pub deaths: u32,
     /// Times support put it back.
     pub replays: u32,
     /// When support put it back last.
@@ -115,7 +117,8 @@ impl Job {
             attempt: 0,
             parked: 0,
             waited: Duration::ZERO,
-            given_out: 0,
+            redeliveries: 0,
+            deaths: 0,
             replays: 0,
             replayed_at: None,
             due: None,
@@ -144,7 +147,8 @@ impl Job {
         next.attempt = entry.attempt;
         next.history.push(entry);
         next.parked = 0;
-        next.given_out = 0;
+        next.redeliveries = 0;
+        next.deaths = 0;
         next.unknown_since = None;
         next
     }
@@ -191,7 +195,8 @@ impl Job {
         next.attempt = 0;
         next.parked = 0;
         next.waited = Duration::ZERO;
-        next.given_out = 0;
+        next.redeliveries = 0;
+        next.deaths = 0;
         next.replays = next.replays.saturating_add(1);
         next.replayed_at = Some(now);
         next.due = None;

@@ -73,7 +73,8 @@ fn jobs_survive_the_wire() {
     let replayed = plain.attempted(entry(1)).replayed(at(1_700_000_200)).attempted(entry(1));
     let mut worn = replayed.parked_unknown(Duration::from_secs(9), at(1_700_000_100));
     worn.due = Some(at(1_700_000_200));
-    worn.given_out = 7;
+    worn.redeliveries = 7;
+    worn.deaths = 2;
     worn.remaining = Some(Duration::from_millis(1500));
     worn.unknown_since = Some(at(1_700_000_300));
     assert_eq!(there_and_back(&worn), worn);
@@ -81,11 +82,12 @@ fn jobs_survive_the_wire() {
 }
 
 #[test]
-fn how_often_it_was_given_out_is_forgotten_with_an_attempt_and_not_before() {
-    let job = Job { given_out: 7, ..job() };
-    assert_eq!(job.parked(Duration::ZERO).given_out, 7);
-    assert_eq!(job.attempted(entry(1)).given_out, 0);
-    assert_eq!(job.replayed(at(1_700_000_200)).given_out, 0);
+fn redeliveries_and_deaths_are_forgotten_with_an_attempt_and_not_before() {
+    let job = Job { redeliveries: 7, deaths: 2, ..job() };
+    let counts = |job: Job| (job.redeliveries, job.deaths);
+    assert_eq!(counts(job.parked(Duration::ZERO)), (7, 2));
+    assert_eq!(counts(job.attempted(entry(1))), (0, 0));
+    assert_eq!(counts(job.replayed(at(1_700_000_200))), (0, 0));
 }
 
 #[test]

@@ -115,6 +115,10 @@ entries! {
         "Outcomes known but not yet recorded on the broker";
     DELIVERY_LOG = Counter "leadhook_delivery_log_records_total" ["result"]
         "Records of the delivery log: written (confirmed by the broker) or lost (no room, or no time at the stop)";
+    SUSPECTS = Gauge "leadhook_suspects_in_flight" []
+        "Messages in work that were redelivered 8 times or more; child processes work on them";
+    CHILD_DEATHS = Counter "leadhook_child_deaths_total" ["child"]
+        "Child processes that died: shared by several messages, or alone with one, whose death counts against it";
     PANICS = Counter "leadhook_panics_total" []
         "Panics caught; each costs its job one attempt and is a bug in Leadhook";
     BUILD_INFO = Info "leadhook_build_info" ["version"]

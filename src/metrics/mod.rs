@@ -67,6 +67,8 @@ pub struct Metrics {
     duplicates_suppressed: Counter,
     waiting_outcomes: Gauge,
     delivery_log: Labelled,
+    suspects: Gauge,
+    child_deaths: Labelled,
     panics: Counter,
     /// Label values in use, so that those which vanish are taken out of the scrape without emptying it for a moment.
     shown: Mutex<Shown>,
@@ -132,6 +134,8 @@ impl Metrics {
             duplicates_suppressed: register(&mut registry, catalogue::DUPLICATES_SUPPRESSED, Counter::default()),
             waiting_outcomes: register(&mut registry, catalogue::WAITING_OUTCOMES, Gauge::default()),
             delivery_log: register(&mut registry, catalogue::DELIVERY_LOG, Family::default()),
+            suspects: register(&mut registry, catalogue::SUSPECTS, Gauge::default()),
+            child_deaths: register(&mut registry, catalogue::CHILD_DEATHS, Family::default()),
             panics: register(&mut registry, catalogue::PANICS, Counter::default()),
             shown: Mutex::default(),
             registry,
@@ -219,6 +223,17 @@ impl Metrics {
     /// A message on the jobs queue that is no usable job went to the rejected queue, confirmed.
     pub fn job_rejected(&self, reason: &'static str) {
         self.job("rejected", reason);
+    }
+
+    /// A suspect is in work, for as long as the guard lives.
+    pub fn suspect(&self) -> impl Drop + use<> {
+        self.suspects.inc();
+        Attempting(self.suspects.clone())
+    }
+
+    /// A child process died: `shared` or `alone`.
+    pub fn child_died(&self, child: &'static str) {
+        self.child_deaths.get_or_create(&[("child", child)]).inc();
     }
 
     /// A panic outside an attempt was caught.

@@ -37,6 +37,8 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics.set_queue_messages([("events", 1), ("failed", 7), ("delay.16000", 2), ("delay_20000", 3)]);
     metrics.set_not_empty(vec![("failed", Duration::from_secs(90))]);
     metrics.duplicate_suppressed();
+    drop(metrics.suspect());
+    metrics.child_died("alone");
     metrics.set_waiting_outcomes(4);
     metrics
 }
@@ -83,6 +85,8 @@ fn what_happened_is_what_is_counted() {
         "leadhook_attempts_total{class=\"panic\",outcome=\"retry\"} 1",
         "leadhook_attempt_seconds_count 2",
         "leadhook_panics_total 1",
+        "leadhook_suspects_in_flight 0",
+        "leadhook_child_deaths_total{child=\"alone\"} 1",
         "leadhook_attempts_in_flight 3",
         "leadhook_publish_failures_total{reason=\"nacked\"} 1",
         "leadhook_publish_failures_total{reason=\"lost\"} 0",

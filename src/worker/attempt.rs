@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::{
     Context,
+    children::Died,
     lanes::{Cause, Pass},
     log::{self, Attempt},
     report,
@@ -23,23 +24,34 @@ use crate::{
     },
     failpoint, fairness,
     job::{HistoryEntry, Job},
-    poster::Post,
+    poster::{Post, Poster},
     store::Target,
-    worker::step::{Parking, Step},
+    worker::{
+        step::{Parking, Step},
+        suspects::Suspect,
+    },
 };
 
-/// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent.
-pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) -> Step {
+/// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent. The POST of a suspect is
+/// made by its child process; an error: that has died.
+pub(super) async fn attempt(
+    context: &Context,
+    job: &Job,
+    target: &Target,
+    pass: Pass,
+    suspect: Option<&Suspect>,
+) -> Result<Step, Died> {
     let number = job.attempt.saturating_add(1);
     let at = Timestamp::now();
     measure_lag(context, job, at);
     let _attempting = context.metrics.attempting();
-    let started = Instant::now();
-    let posting = AssertUnwindSafe(post(context, job, target, number));
-    let exchange = posting.catch_unwind().await.unwrap_or_else(|_| {
-        error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
-        Exchange::new(Err(Fault::Panic), started.elapsed())
-    });
+    let exchange = match suspect {
+        None => post(&context.poster, job, target, number).await,
+        Some(suspect) => match Box::pin(suspect.attempt(target.timeout)).await? {
+            Some(exchange) => exchange,
+            None => return Ok(Step::Park { reason: Parking::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
+        },
+    };
     let policy = &context.settings.backoff;
     let outcome = outcome::judge(&exchange, &target.rules, SystemTime::now(), policy.retry_after_maximum);
     context.metrics.attempt(&exchange, outcome.label());
@@ -48,7 +60,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
     log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
     report::attempted(job, number, &exchange, &verdict);
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
-    match verdict {
+    Ok(match verdict {
         Verdict::Delivered => Step::Delivered,
         Verdict::Refused => Step::Refuse {
             entry: entry("refused", "refused"),
@@ -70,7 +82,7 @@ pub async fn attempt(context: &Context, job: &Job, target: &Target, pass: Pass) 
             let detail = final_detail(number, reason, &exchange);
             Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail }
         }
-    }
+    })
 }
 
 /// Why the attempt did not deliver, if that is the target's doing.
@@ -119,7 +131,17 @@ fn refusal_detail(number: u32, target: &Target) -> String {
     }
 }
 
-async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exchange {
+/// Makes the POST. A panic in it is a fault of ours, and an answer like any other.
+pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, number: u32) -> Exchange {
+    let started = Instant::now();
+    let posting = AssertUnwindSafe(try_to_post(poster, job, target, number));
+    posting.catch_unwind().await.unwrap_or_else(|_| {
+        error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
+        Exchange::new(Err(Fault::Panic), started.elapsed())
+    })
+}
+
+async fn try_to_post(poster: &Poster, job: &Job, target: &Target, number: u32) -> Exchange {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let request = request::DeliveryRequest {
         webhook_id: &job.webhook_id,
@@ -142,7 +164,7 @@ async fn post(context: &Context, job: &Job, target: &Target, number: u32) -> Exc
                 timeout: target.timeout,
                 whole_body: target.rules.accept_if.is_some(),
             };
-            let exchange = context.poster.post(post, headers, job.body.clone()).await;
+            let exchange = poster.post(post, headers, job.body.clone()).await;
             failpoint::hit("job.posted", target.key.as_str());
             exchange
         }

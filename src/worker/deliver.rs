@@ -8,15 +8,16 @@ use tracing::debug;
 use super::{
     Context,
     attempt::attempt,
+    children::Died,
     hold::{self, Hold, hold},
     input::{Input, Receipt},
-    intake::SUSPECT,
     lanes::Entry,
     log,
     memory::{Key, Settlement},
     record::{Recorded, record},
     reject,
     step::{Parking, Step},
+    suspects::Suspect,
 };
 use crate::{
     delivery::outcome::FailReason,
@@ -27,24 +28,26 @@ use crate::{
     store::{Target, TargetState},
 };
 
-/// Deliveries of one message from which it counts as a danger to the process and is failed unstarted (rule 4).
-const CRASH_LOOP: u32 = 12;
-
-/// Settles one job.
+/// Settles one job; a suspect with its child process. An error: that has died, and nothing is settled.
 ///
 /// Message and job are boxed: a task has room for all that its functions hand on, once for each.
-pub async fn deliver(context: &Context, input: Box<Input>) {
+pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Option<&Suspect>) -> Result<(), Died> {
     failpoint::hit("job.taken", "");
     if !input.repairs.is_empty() {
         let rejection = Rejection::new(RejectReason::MalformedJob, input.repairs.words());
-        return Box::pin(reject_job(context, input, rejection)).await;
+        Box::pin(reject_job(context, input, rejection)).await;
+        return Ok(());
     }
     let job = match Job::decode(&input.properties, input.body.clone()) {
-        Ok(job) => Box::new(Job { given_out: u32::try_from(input.given_out()).unwrap_or(u32::MAX), ..job }),
-        Err(Malformed::Newer(version)) => return Box::pin(put_aside(context, input, version)).await,
+        Ok(job) => Box::new(Job { redeliveries: u32::try_from(input.redeliveries()).unwrap_or(u32::MAX), ..job }),
+        Err(Malformed::Newer(version)) => {
+            Box::pin(put_aside(context, input, version)).await;
+            return Ok(());
+        }
         Err(Malformed::Broken(detail)) => {
             let rejection = Rejection::new(RejectReason::MalformedJob, detail);
-            return Box::pin(reject_job(context, input, rejection)).await;
+            Box::pin(reject_job(context, input, rejection)).await;
+            return Ok(());
         }
     };
     // All that is needed of the message from here on: its headers are let go of before the wait for the receiver.
@@ -53,14 +56,16 @@ pub async fn deliver(context: &Context, input: Box<Input>) {
         (input.receipt, input.redelivered)
     };
     let key = Key { copy: job.copy.as_str().into(), attempt: job.attempt };
-    let known = match redelivered {
+    // A suspect that was put back as it is has the id of the copy that came again.
+    let again = redelivered || suspect.is_some();
+    let known = match again {
         true => context.memory.recall(&key).await,
         false => None,
     };
-    if redelivered && !receipt.is_good() {
+    if again && !receipt.is_good() {
         // Gone while the memory was waited for. Whoever is given this copy next may have recorded its outcome already,
         // and must not find that overwritten; and where nothing is known, an attempt now would be made again then.
-        return;
+        return Ok(());
     }
     if known.is_some() {
         context.metrics.duplicate_suppressed();
@@ -69,10 +74,10 @@ pub async fn deliver(context: &Context, input: Box<Input>) {
     let ticket = context.memory.begin(key);
     let mut settlement = match known {
         Some(settlement) => settlement,
-        None => match decide(context, &receipt, &job).await {
+        None => match decide(context, &receipt, &job, suspect).await? {
             Some(step) => Settlement { step, recorded: false },
             // It comes again.
-            None => return,
+            None => return Ok(()),
         },
     };
     if !settlement.recorded {
@@ -81,41 +86,42 @@ pub async fn deliver(context: &Context, input: Box<Input>) {
     // Remembered before the ack: an ack that is lost brings this copy back.
     ticket.finish(settlement.clone());
     if !settlement.recorded {
-        return;
+        return Ok(());
     }
     failpoint::hit("job.recorded", settlement.step.name());
     if receipt.ack() {
         failpoint::hit("job.acked", "");
         report(context, &job, &settlement.step);
     }
+    Ok(())
 }
 
 /// The next step of a job, with an attempt where one is due. None: its channel is gone, and nothing was done.
-async fn decide(context: &Context, receipt: &Receipt, job: &Job) -> Option<Step> {
-    if job.given_out >= CRASH_LOOP {
-        let detail = format!("given out {} times without an outcome", job.given_out);
-        return Some(Step::Fail { entry: None, reason: FailReason::CrashLoop, detail });
-    }
+async fn decide(
+    context: &Context,
+    receipt: &Receipt,
+    job: &Job,
+    suspect: Option<&Suspect>,
+) -> Result<Option<Step>, Died> {
     if let Some(remaining) = job.remaining {
-        return Some(Step::Wait { remaining });
+        return Ok(Some(Step::Wait { remaining }));
     }
     let target = match choose(context, job, Timestamp::now()) {
         Ok(target) => target,
-        Err(step) => return Some(*step),
+        Err(step) => return Ok(Some(*step)),
     };
-    let alone = u64::from(job.given_out) >= SUSPECT;
-    match context.lanes.enter(&target, job.parked, alone).await {
+    match context.lanes.enter(&target, job.parked).await {
         Entry::Go(pass) => {
             if pass.was_waited_for() {
                 // The gate was asked before that, and so was the channel (rule 6).
                 context.gate().opened().await;
                 if !receipt.is_good() {
-                    return None;
+                    return Ok(None);
                 }
             }
-            Some(attempt(context, job, &target, pass).await)
+            attempt(context, job, &target, pass, suspect).await.map(Some)
         }
-        Entry::Park(reason, wait) => Some(Step::Park { reason: Parking::Lane(reason), wait }),
+        Entry::Park(reason, wait) => Ok(Some(Step::Park { reason: Parking::Lane(reason), wait })),
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use lapin::BasicProperties;
 
 use super::{
     Context,
-    input::Input,
+    input::{Input, text_header},
     log,
     record::{Recorded, record},
     reject,
@@ -18,7 +19,7 @@ use crate::{
     failpoint,
     job::{Envelope, Job, header, upstream},
     rejection::{RejectReason, Rejection},
-    store::{Misplaced, NoTarget, Resolution, Target},
+    store::{Misplaced, NoTarget, Resolution, Store, Target},
 };
 
 /// Settles one event: dispatched, without target, or rejected.
@@ -26,7 +27,7 @@ use crate::{
 /// The message is boxed: a task has room for all that its functions hand on, once for each.
 pub async fn dispatch(context: &Context, input: Box<Input>) {
     failpoint::hit("event.taken", "");
-    let event = match decode(context, &input) {
+    let event = match read(context, &input) {
         Ok(event) => event,
         Err(rejection) => return Box::pin(reject_event(context, input, None, &rejection)).await,
     };
@@ -34,7 +35,7 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
         context.metrics.event_irregular("timestamp");
         context.reports.irregular("timestamp");
     }
-    match resolve(context, &event) {
+    match resolve(&context.store.current(), &event) {
         Ok(Ok(targets)) => publish_jobs(context, input, &event, &targets).await,
         Ok(Err(reason)) => {
             if input.receipt.ack() {
@@ -47,21 +48,26 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
     }
 }
 
-fn decode(context: &Context, input: &Input) -> Result<Event, Rejection> {
+fn read(context: &Context, input: &Input) -> Result<Event, Rejection> {
     if !input.repairs.is_empty() {
         // Its message_id may look like another's now, and the header that was lost may have been organization-id.
         return Err(Rejection::new(RejectReason::UnreadableProperties, input.repairs.words()));
     }
-    let organization = input.text_header(event::ORGANIZATION_HEADER).map_err(|_| {
+    decode(context.settings.delivery.max_event_bytes, &input.properties, &input.body)
+}
+
+/// Decodes an event of at most `most` bytes.
+pub(super) fn decode(most: usize, properties: &BasicProperties, body: &[u8]) -> Result<Event, Rejection> {
+    let organization = text_header(properties, event::ORGANIZATION_HEADER).map_err(|_| {
         Rejection::new(RejectReason::InvalidField, "AMQP header organization-id: expected a UTF-8 string")
     })?;
-    Event::decode(&input.body, organization, context.settings.delivery.max_event_bytes)
+    Event::decode(body, organization, most)
 }
 
 type Targets = Result<Vec<Arc<Target>>, NoTarget>;
 
-fn resolve(context: &Context, event: &Event) -> Result<Targets, Rejection> {
-    let store = context.store.current();
+/// Finds the targets of an event, or why there are none.
+pub(super) fn resolve(store: &Store, event: &Event) -> Result<Targets, Rejection> {
     match store.resolve(&event.campaign, event.organization.as_deref(), event.kind) {
         Resolution::Targets(targets) => Ok(Ok(targets)),
         Resolution::NoTarget(reason) => Ok(Err(reason)),
@@ -87,8 +93,8 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
 }
 
 async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targets: &[Arc<Target>]) {
-    failpoint::hit("event.resolved", "");
-    let (envelope, now) = (envelope(&input), Timestamp::now());
+    failpoint::hit("event.resolved", &event.campaign);
+    let (envelope, now) = (envelope(&input.properties), Timestamp::now());
     let recording = |target: &Arc<Target>| {
         let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
         let (receipt, jobs) = (&input.receipt, &context.plan.names().jobs);
@@ -110,13 +116,14 @@ async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targe
 }
 
 /// What travels with a job besides the body: an allow-list (ARCHITECTURE.md).
-fn envelope(input: &Input) -> Envelope {
-    let traceparent = input.text_header(header::TRACEPARENT).ok().flatten();
-    let carried = |name: &str| name == header::TRACEPARENT || name == "organization-id";
+pub(super) fn envelope(properties: &BasicProperties) -> Envelope {
+    let traceparent = text_header(properties, header::TRACEPARENT).ok().flatten();
+    let carried =
+        |name: &str| matches!(name, header::TRACEPARENT | header::REDELIVERIES | header::DEATHS | "organization-id");
     Envelope {
-        message_id: input.properties.message_id().as_ref().map(|id| id.as_str().to_owned()),
+        message_id: properties.message_id().as_ref().map(|id| id.as_str().to_owned()),
         traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
-        upstream: upstream::encode(&input.properties, carried),
+        upstream: upstream::encode(properties, carried),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{acker::Acker, pulse::Holds};
 use crate::{broker::wire::Repairs, job::header};
 
 /// A delivery, its receipt kept outside whatever works on it: a panic there neither loses nor holds the message.
+#[derive(Clone)]
 pub struct Input {
     /// Settles the message.
     pub receipt: Receipt,
@@ -56,28 +57,39 @@ impl Input {
         }
     }
 
-    /// The same for a job, with what it brought along: the broker's count begins anew when a job is put back.
-    pub fn given_out(&self) -> u64 {
-        let before = match self.header(header::GIVEN_OUT) {
-            Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
+    /// All redeliveries since the last attempt: the broker counts from 0 again when a worker puts the message back.
+    pub fn redeliveries(&self) -> u64 {
+        self.delivery_count().saturating_add(self.count_of_ours(header::REDELIVERIES))
+    }
+
+    /// How many child processes have died while they worked on this message alone.
+    pub fn deaths(&self) -> u64 {
+        self.count_of_ours(header::DEATHS)
+    }
+
+    /// A count in a header of ours. Only a worker publishes to a queue without an exchange: upstream cannot forge it elsewhere.
+    fn count_of_ours(&self, name: &str) -> u64 {
+        match self.header(name) {
+            Some(AMQPValue::LongLongInt(count)) if self.exchange.as_str().is_empty() => {
+                u64::try_from(*count).unwrap_or_default()
+            }
             _ => 0,
-        };
-        self.delivery_count().saturating_add(before)
+        }
     }
 
     /// A header as it came.
     pub fn header(&self, name: &str) -> Option<&AMQPValue> {
         self.properties.headers().as_ref()?.inner().get(name)
     }
+}
 
-    /// A header that is UTF-8 text; `Err` when it is there but is something else.
-    pub fn text_header(&self, name: &str) -> Result<Option<&str>, NotText> {
-        match self.header(name) {
-            None | Some(AMQPValue::Void) => Ok(None),
-            Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes()).map(Some).map_err(|_| NotText),
-            Some(AMQPValue::ShortString(text)) => Ok(Some(text.as_str())),
-            Some(_) => Err(NotText),
-        }
+/// A header that is UTF-8 text; `Err` when it is there but is something else.
+pub fn text_header<'a>(properties: &'a BasicProperties, name: &str) -> Result<Option<&'a str>, NotText> {
+    match properties.headers().as_ref().and_then(|headers| headers.inner().get(name)) {
+        None | Some(AMQPValue::Void) => Ok(None),
+        Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes()).map(Some).map_err(|_| NotText),
+        Some(AMQPValue::ShortString(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(NotText),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Taking messages from a consumer and starting work on them: slots, the gate, and jobs that must run alone.
+//! Taking messages from a consumer and starting work on them: slots, the gate, and suspects.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -15,10 +15,8 @@ use super::{
     gate::Gate,
     input::{Input, Receipt},
     source::Source,
+    suspects::{self, Kind},
 };
-
-/// Deliveries of one message from which it runs alone: it may be what kills the process (rule 4).
-pub(super) const SUSPECT: u64 = 8;
 
 /// Longest wait for the broker when giving back; what is left goes back with the connection.
 const GIVING_BACK: Duration = Duration::from_secs(5);
@@ -39,13 +37,20 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &Canc
             Ok(input) => input,
             Err(end) => break end,
         };
+        let Some(input) = renewed(context, input, Kind::Event) else { continue };
         if !pass(&mut gate, &input, stop).await {
             continue;
         }
         let (context, input) = (context.clone(), Box::new(input));
         context.tasks.clone().spawn(async move {
             let receipt = input.receipt.clone();
-            let ended = AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await;
+            let ended = match suspects::is_suspect(&input) {
+                false => AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await,
+                true => {
+                    let settling = suspects::settle(&context, input, Kind::Event, None);
+                    AssertUnwindSafe(Box::pin(settling)).catch_unwind().await
+                }
+            };
             of_no_panic(ended, &context, &receipt);
         });
     };
@@ -54,7 +59,6 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &Canc
 
 /// Takes jobs until stopped or the consumer ends, as many at once as there are slots; says why if it ended.
 pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
-    let slots = context.settings.delivery.concurrency;
     let mut gate = context.gate();
     let end = loop {
         let Some(slot) = slot(context, stop).await else { break None };
@@ -62,22 +66,9 @@ pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &Cancel
             Ok(input) => input,
             Err(end) => break end,
         };
-        if !pass(&mut gate, &input, stop).await {
-            continue;
-        }
-        if input.given_out() < SUSPECT {
+        let Some(input) = renewed(context, input, Kind::Job) else { continue };
+        if pass(&mut gate, &input, stop).await {
             start(context, input, slot);
-            continue;
-        }
-        // Alone: every other slot is taken until it is settled.
-        drop(slot);
-        let all = u32::try_from(slots).unwrap_or(u32::MAX);
-        match stop.run_until_cancelled(context.slots.clone().acquire_many_owned(all)).await {
-            Some(Ok(every_slot)) => start(context, input, every_slot),
-            Some(Err(_)) | None => {
-                input.receipt.give_back();
-                break None;
-            }
         }
     };
     finish(from, end).await
@@ -99,7 +90,7 @@ async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Opti
     // What is there already needs no place among those who wait for the stop.
     let next = match from.there() {
         Some(there) => Some(there),
-        None => stop.run_until_cancelled(from.next(SUSPECT)).await,
+        None => stop.run_until_cancelled(from.next()).await,
     };
     match next {
         Some(Some(Ok(input))) => Ok(input),
@@ -122,10 +113,29 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
     let (context, input) = (context.clone(), Box::new(input));
     context.tasks.clone().spawn(async move {
         let receipt = input.receipt.clone();
-        let ended = AssertUnwindSafe(deliver(&context, input)).catch_unwind().await;
+        let ended = match suspects::is_suspect(&input) {
+            false => {
+                let ended = AssertUnwindSafe(deliver(&context, input, None)).catch_unwind().await;
+                drop(slot);
+                ended.map(drop)
+            }
+            true => {
+                let settling = suspects::settle(&context, input, Kind::Job, Some(slot));
+                AssertUnwindSafe(Box::pin(settling)).catch_unwind().await
+            }
+        };
         of_no_panic(ended, &context, &receipt);
-        drop(slot);
     });
+}
+
+/// The message, unless it has to be published again first. That needs no slot, and the gate may be closed: other outcomes wait then.
+fn renewed(context: &Arc<Context>, input: Input, kind: Kind) -> Option<Input> {
+    if !suspects::is_worn(&input) {
+        return Some(input);
+    }
+    let context = context.clone();
+    context.tasks.clone().spawn(async move { suspects::renew(&context, Box::new(input), kind).await });
+    None
 }
 
 /// A panic outside an attempt is a bug of ours: the message goes back, and its delivery count says when to stop trying.

@@ -65,16 +65,16 @@ impl Lanes {
     }
 
     /// Asks for room for one attempt at this target, and waits for it for a moment where it is likely to come. `parked` is how
-    /// often the job was parked since its last attempt. A job that runs `alone` is never parked.
-    pub async fn enter(&self, target: &Target, parked: u32, alone: bool) -> Entry {
-        match self.ask(target, parked, alone, Turn::Fresh, None) {
+    /// often the job was parked since its last attempt.
+    pub async fn enter(&self, target: &Target, parked: u32) -> Entry {
+        match self.ask(target, parked, Turn::Fresh, None) {
             Ok(entry) => entry,
             // Few wait: the tasks of all others need no room for it.
-            Err(place) => Box::pin(self.wait(target, parked, alone, place)).await,
+            Err(place) => Box::pin(self.wait(target, parked, place)).await,
         }
     }
 
-    async fn wait(&self, target: &Target, parked: u32, alone: bool, mut place: Place) -> Entry {
+    async fn wait(&self, target: &Target, parked: u32, mut place: Place) -> Entry {
         let patience = tokio::time::Instant::now() + PATIENCE;
         let queue = place.queue;
         loop {
@@ -83,7 +83,7 @@ impl Lanes {
                 Err(_) if soon == patience => Turn::Last,
                 Ok(()) | Err(_) => Turn::Waiting,
             };
-            match self.ask(target, parked, alone, turn, Some(place)) {
+            match self.ask(target, parked, turn, Some(place)) {
                 Ok(entry) => {
                     self.leave(target, queue);
                     return entry;
@@ -126,14 +126,14 @@ impl Lanes {
     }
 
     /// Whoever is to wait has its place when the lock is let go of, and is told of all that ends from then on.
-    fn ask(&self, target: &Target, parked: u32, alone: bool, turn: Turn, place: Option<Place>) -> Result<Entry, Place> {
+    fn ask(&self, target: &Target, parked: u32, turn: Turn, place: Option<Place>) -> Result<Entry, Place> {
         let lane = &target.lane;
         let mut inner = self.lock();
         // Asked under the lock, so that times come in their order.
         let now = Instant::now();
         let own = target.max_in_flight.map(|own| own as usize).filter(|own| *own < inner.most);
         let own = own.map(|most| Own { target: &target.key, most });
-        let asked = Asked { lane, own, parked, turn, alone };
+        let asked = Asked { lane, own, parked, turn };
         match inner.table.admit(asked, now, fastrand::f64()) {
             Admission::Go => Ok(Entry::Go(Pass {
                 lanes: self.clone(),
@@ -273,7 +273,7 @@ mod tests {
 
     /// As many attempts as a young lane may begin.
     fn four(lanes: &Lanes, target: &Target) -> Vec<Pass> {
-        let asked = (0..4).map(|_| lanes.ask(target, 0, false, Turn::Fresh, None));
+        let asked = (0..4).map(|_| lanes.ask(target, 0, Turn::Fresh, None));
         let passes: Vec<_> =
             asked.map(|asked| if let Ok(Entry::Go(pass)) = asked { Some(pass) } else { None }).collect();
         passes.into_iter().flatten().collect()
@@ -284,7 +284,7 @@ mod tests {
         let (lanes, target) = (Lanes::new(100, 64), target());
         let passes = four(&lanes, &target);
         assert_eq!(passes.len(), 4);
-        let places: Vec<_> = (0..2).filter_map(|_| lanes.ask(&target, 0, false, Turn::Fresh, None).err()).collect();
+        let places: Vec<_> = (0..2).filter_map(|_| lanes.ask(&target, 0, Turn::Fresh, None).err()).collect();
         assert_eq!(places.len(), 2, "both wait");
         // Their tasks have not come as far as listening.
         passes.into_iter().take(2).for_each(|pass| pass.give_back(Signal::Answered, None));
@@ -297,7 +297,7 @@ mod tests {
     fn what_is_told_to_one_that_leaves_is_told_to_the_next() {
         let (lanes, target) = (Lanes::new(100, 64), target());
         let mut passes = four(&lanes, &target);
-        let ask = || lanes.ask(&target, 0, false, Turn::Fresh, None).err().expect("it waits");
+        let ask = || lanes.ask(&target, 0, Turn::Fresh, None).err().expect("it waits");
         let (first, mut second) = (ask(), ask());
         passes.pop().expect("four").give_back(Signal::Nothing, None);
         assert!(second.told().now_or_never().is_none(), "one has ended, and the first was told");
@@ -313,7 +313,7 @@ mod tests {
         let patience = tokio::time::sleep(PATIENCE - ASK_AGAIN);
         tokio::select! {
             biased;
-            entry = lanes.enter(&target, 0, false) => assert!(matches!(entry, Entry::Park(ParkReason::Saturated, _))),
+            entry = lanes.enter(&target, 0) => assert!(matches!(entry, Entry::Park(ParkReason::Saturated, _))),
             () = patience => panic!("it waits on"),
         }
     }

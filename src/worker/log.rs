@@ -4,9 +4,11 @@
 //! story. What ends or delays a job without an attempt is written when it is recorded.
 
 use jiff::{SignedDuration, Timestamp};
+use lapin::types::ShortString;
 
 use super::{
     Context,
+    input::{Input, text_header},
     step::{Parking, Step},
 };
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     },
     delivery_log::{Entry, What},
     event::Event,
-    job::Job,
+    job::{Job, header},
     rejection::RejectReason,
 };
 
@@ -97,6 +99,26 @@ pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
         parked: (!job.waited.is_zero()).then(|| u64::try_from(job.waited.as_millis()).unwrap_or(u64::MAX)),
         revision: Some(store.revision().into()),
         ..Entry::of_job(what, Timestamp::now(), job)
+    });
+}
+
+/// A job has failed that may not be decoded. Its headers say whose it is.
+pub(super) fn crashed(context: &Context, input: &Input) {
+    if !context.log.is_on() {
+        return;
+    }
+    let property = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().to_owned().into());
+    let header = |name| text_header(&input.properties, name).ok().flatten().map(Into::into);
+    context.log.write(&Entry {
+        id: property(input.properties.message_id()),
+        event: property(input.properties.kind()),
+        lead: header(header::LEAD),
+        submission: property(input.properties.correlation_id()),
+        campaign: header(header::CAMPAIGN),
+        organization: header(header::ORGANIZATION),
+        target: header(header::TARGET),
+        reason: Some(FailReason::CrashLoop.label().into()),
+        ..Entry::new(What::Failed, Timestamp::now())
     });
 }
 

@@ -15,6 +15,8 @@
 mod acker;
 mod allowance;
 mod attempt;
+pub mod child;
+mod children;
 mod deliver;
 mod dispatch;
 mod gate;
@@ -34,6 +36,7 @@ mod report;
 mod session;
 mod source;
 mod step;
+mod suspects;
 mod tend;
 mod trouble;
 mod upkeep;
@@ -47,7 +50,10 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-pub use self::lanes::Lanes;
+pub use self::{
+    children::{Children, Recipe},
+    lanes::Lanes,
+};
 use self::{gate::Waiting, memory::Memory, outage::Course, report::Reports, session::Open};
 use crate::{
     admin::{BrokerState, Health},
@@ -90,6 +96,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// Makes POSTs.
     pub poster: Poster,
+    /// Work on suspects.
+    pub children: Children,
     /// What happened, for support.
     pub log: DeliveryLog,
     /// What is counted.

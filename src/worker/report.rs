@@ -218,6 +218,11 @@ impl Reports {
         }
     }
 
+    /// A job failed that was not decoded; its line is written elsewhere.
+    pub(super) fn failed(&self) {
+        count(&self.failed);
+    }
+
     /// An event was rejected.
     pub(super) fn event_rejected(&self, input: &Input, rejection: &Rejection) {
         count(&self.rejected);
@@ -355,7 +360,7 @@ fn millis(time: Duration) -> u64 {
 
 /// A message id as it may stand in the log. AMQP bounds it to 255 bytes. Upstream chooses it, and one with other characters than
 /// ids have could hold an e-mail address, a name or an escape sequence: it is left out.
-fn readable_id(id: &ShortString) -> Option<&str> {
+pub(super) fn readable_id(id: &ShortString) -> Option<&str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/#+=~-".contains(&byte);
     Some(id.as_str()).filter(|id| !id.is_empty() && id.bytes().all(allowed))
 }

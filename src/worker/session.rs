@@ -10,9 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    Context,
-    input::Input,
-    intake,
+    Context, intake,
     outage::Course,
     pulse::{self, Ward},
     source::Source,
@@ -98,8 +96,8 @@ pub(super) async fn run(
     let names = context.plan.names();
     let delivery = &context.settings.delivery;
     let consuming = async {
-        let jobs = Source::open(&connection, &names.jobs, delivery.job_prefetch(), Input::given_out).await?;
-        let events = Source::open(&connection, &names.events, delivery.event_prefetch, Input::delivery_count).await?;
+        let jobs = Source::open(&connection, &names.jobs, delivery.job_prefetch()).await?;
+        let events = Source::open(&connection, &names.events, delivery.event_prefetch).await?;
         Ok::<_, lapin::Error>((jobs, events))
     };
     let (jobs, events) = match shutdown.run_until_cancelled(tokio::time::timeout(SETTING_UP, consuming)).await {

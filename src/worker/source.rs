@@ -32,17 +32,14 @@ pub(super) struct Source {
     ward: Arc<Ward>,
     acks: Acker,
     marks: Arc<Marks>,
-    given_out: fn(&Input) -> u64,
 }
 
 impl Source {
-    /// Begins to consume, one message at a time; `prefetch` is how many there may be in the end, 1 or more, and `given_out`
-    /// says how often a message was given out before.
+    /// Begins to consume, one message at a time; `prefetch` is how many there may be in the end, 1 or more.
     pub(super) async fn open(
         connection: &Connection,
         queue: &ShortString,
         prefetch: u16,
-        given_out: fn(&Input) -> u64,
     ) -> Result<Source, lapin::Error> {
         let channel = connection::channel(connection).await?;
         let narrow = consume(&channel, queue, 1).await?;
@@ -50,12 +47,12 @@ impl Source {
         ward.widen(1);
         let acks = Acker::new(channel.clone());
         let marks = connection.marks().clone();
-        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward, acks, marks, given_out })
+        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward, acks, marks })
     }
 
-    /// The next message. `None`: the broker has cancelled a consumer. The first message that was not given out `suspect`
-    /// times or more opens the window.
-    pub(super) async fn next(&mut self, suspect: u64) -> Option<Result<Input, lapin::Error>> {
+    /// The next message. `None`: the broker has cancelled a consumer. The first message opens the
+    /// window.
+    pub(super) async fn next(&mut self) -> Option<Result<Input, lapin::Error>> {
         let waits = self.ward.waits();
         let delivery = match &mut self.wide {
             None => self.narrow.next().await,
@@ -69,7 +66,7 @@ impl Source {
             Ok(delivery) => self.input(delivery),
             Err(error) => return Some(Err(error)),
         };
-        if self.wide.is_none() && self.prefetch > 1 && (self.given_out)(&input) < suspect {
+        if self.wide.is_none() && self.prefetch > 1 {
             match consume(&self.channel, &self.queue, self.prefetch - 1).await {
                 Ok(wide) => {
                     self.wide = Some(wide);

@@ -74,6 +74,8 @@ pub enum Parking {
     Proxy,
     /// This machine lacks files, memory or ports.
     Local,
+    /// A suspect whose target its child process does not know.
+    Suspect,
 }
 
 impl Parking {
@@ -85,6 +87,7 @@ impl Parking {
             Parking::Lane(reason) => reason.label(),
             Parking::Proxy => "proxy",
             Parking::Local => "local",
+            Parking::Suspect => "suspect",
         }
     }
 }
@@ -127,7 +130,7 @@ fn parked(context: &Context, job: &Job, reason: Parking, wait: Duration, now: Ti
             delayed(context, job.parked_unknown(wait, now), wait, None, now)
         }
         // No promise says when it is looked at again, but a push-back, and that is not to be cut short.
-        Parking::Lane(ParkReason::PushedBack) | Parking::Proxy | Parking::Local => {
+        Parking::Lane(ParkReason::PushedBack) | Parking::Proxy | Parking::Local | Parking::Suspect => {
             delayed(context, job.parked(wait), wait, None, now)
         }
         Parking::Lane(ParkReason::Saturated | ParkReason::Crowded | ParkReason::Failing) => {

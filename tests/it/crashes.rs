@@ -1,9 +1,11 @@
-//! A job that kills the process again and again (rule 4): it runs alone, then it is failed unstarted.
-
-use std::time::Duration;
+//! Messages that kill the process that works on them (rule 4): children work on suspects, and only their deaths count.
 
 use jiff::Timestamp;
-use lapin::options::{BasicGetOptions, BasicRejectOptions};
+use lapin::{
+    BasicProperties,
+    options::{BasicGetOptions, BasicRejectOptions},
+    types::{AMQPValue, FieldTable},
+};
 use leadhook::{
     broker::publisher::Outgoing,
     event::Event,
@@ -13,19 +15,35 @@ use leadhook::{
 
 use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
 
-/// Puts one job of campaign `SUS` on the jobs queue, given out so many times without an outcome.
-async fn a_job_given_out(world: &World, times: u32) {
-    let hanging = receiver("hang").await;
-    world.simple_store(&hanging.url(), "");
-    let worker = world.worker(&[]).await;
-    world.publish(event("SUS", 1).as_bytes()).await;
-    hanging.wait_for(1, PATIENCE).await.unwrap();
-    worker.kill().await; // the first time
+/// Redeliveries that make a suspect.
+const SUSPECT: u32 = 8;
+
+/// A store with organization `acme`: campaign `SUS` goes to one receiver, and all others to the other.
+fn two_targets(world: &World, suspect: &str, others: &str) {
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{others}\", events: \"*\" }}\n    campaigns:\n      SUS: {{ override: true, webhook: {{ url: \"{suspect}\" }} }}\n",
+    ));
+}
+
+/// A job with so many redeliveries behind it.
+fn redelivered(times: u32, campaign: Option<&str>, body: &str) -> Outgoing {
+    let event = Event::decode(body.as_bytes(), Some("acme"), body.len()).unwrap();
+    let target = TargetKey::new("acme", campaign, None);
+    let body = body.as_bytes().to_vec().into();
+    let job = Job::new(&event, "acme", &target, &Envelope::default(), body, Timestamp::now());
+    Job { redeliveries: times, ..job }.to_message(&"leadhook.jobs".into())
+}
+
+async fn put(world: &World, message: Outgoing) {
+    world.publish_to("", message.routing_key.as_str(), &message.body, message.properties).await;
+}
+
+/// Takes the one message of a queue and rejects it so many times. From 4.3 on a nack does not count, and this does.
+async fn redeliver(world: &World, queue: &str, times: u32) {
     let channel = world.channel().await;
-    // Rejecting counts on every version; from 4.3 on a nack does not.
-    for _ in 1..times {
-        let got = eventually("the job", async || {
-            channel.basic_get("leadhook.jobs".into(), BasicGetOptions::default()).await.expect("get")
+    for _ in 0..times {
+        let got = eventually("the message", async || {
+            channel.basic_get(queue.into(), BasicGetOptions::default()).await.expect("get")
         })
         .await;
         let back = BasicRejectOptions { requeue: true };
@@ -33,113 +51,203 @@ async fn a_job_given_out(world: &World, times: u32) {
     }
 }
 
+fn deaths(log: &str) -> usize {
+    log.matches("a child process died").count()
+}
+
 #[tokio::test]
-async fn a_job_that_was_given_out_twelve_times_is_failed_unstarted() {
+async fn a_job_that_kills_its_process_is_failed_after_three_deaths_and_the_worker_lives() {
+    const OTHERS: u32 = 40;
     let world = World::new().await;
-    a_job_given_out(&world, 12).await;
-    let receiver = receiver("200").await;
-    world.simple_store(&receiver.url(), "");
-    let worker = world.worker(&[]).await;
+    let (suspect, others) = (receiver("200").await, receiver("200").await);
+    two_targets(&world, &suspect.url(), &others.url());
+    let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "job.posting:acme/SUS=kill")]).await;
+    put(&world, redelivered(SUSPECT, Some("SUS"), &event("SUS", 1))).await;
+    world.publish_many((0..OTHERS).map(|n| event("ABC", n))).await;
     let failed = world.take("failed", 1).await;
     assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
     assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
-    assert_eq!(receiver.received().len(), 0, "never started");
+    let received = others.wait_for(OTHERS as usize, PATIENCE).await.unwrap();
+    assert_eq!(counts(&received).values().max(), Some(&1), "no neighbour was POSTed twice");
+    assert!(worker.has_ended().is_none());
+    // One that it shared with others, had there been any, and three of its own.
+    let log = worker.log();
+    assert_eq!(deaths(&log), 4, "{log}");
+    assert!(log.contains("it was ended by signal 9"));
+    assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
+    assert_eq!(worker.metric("leadhook_jobs_total", "reason=\"crash_loop\"").await, 1.0);
+    assert!(suspect.received().is_empty());
     worker.stop().await;
 }
 
 #[tokio::test]
-async fn a_job_that_was_given_out_eight_times_runs_alone() {
-    const SUSPECT: Duration = Duration::from_millis(700);
-    const OTHER: Duration = Duration::from_millis(100);
+async fn an_event_that_kills_its_process_is_rejected_after_three_deaths_and_the_worker_lives() {
     let world = World::new().await;
-    let (suspect, others) = (receiver("200@700ms").await, receiver("200@100ms").await);
-    world.store(&format!(
-        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      ABC: {{ override: true, webhook: {{ url: \"{}\" }} }}\n",
-        suspect.url(),
-        others.url(),
-    ));
-    let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
-    // The first delivery has opened the window, so the suspect arrives together with others.
-    world.publish_many((0..10).map(|n| event("ABC", n))).await;
-    others.wait_for(1, PATIENCE).await.unwrap();
-    let message = given_out(8, &event("SUS", 1));
-    world.publish_to("", "leadhook.jobs", &message.body, message.properties).await;
-    world.publish_many((10..40).map(|n| event("ABC", n))).await;
-    let received = others.wait_for(40, PATIENCE).await.unwrap();
-    let begun = suspect.wait_for(1, PATIENCE).await.unwrap()[0].at;
-    let (before, after): (Vec<_>, Vec<_>) = received.iter().map(|one| one.at).partition(|at| *at < begun);
-    assert!(
-        !before.is_empty() && !after.is_empty(),
-        "the suspect came in the middle: {} {}",
-        before.len(),
-        after.len()
-    );
-    let last = before.into_iter().max().unwrap();
-    assert!(last + OTHER <= begun, "all others were settled before it began: {:?}", begun.duration_since(last));
-    let next = after.into_iter().min().unwrap();
-    assert!(begun + SUSPECT <= next, "none began until it was settled: {:?}", next.duration_since(begun));
-    worker.stop().await;
-}
-
-/// A job whose header says how often it was given out.
-fn given_out(times: u32, body: &str) -> Outgoing {
-    let event = Event::decode(body.as_bytes(), Some("acme"), body.len()).unwrap();
-    let target = TargetKey::new("acme", None, None);
-    let body = body.as_bytes().to_vec().into();
-    let job = Job::new(&event, "acme", &target, &Envelope::default(), body, Timestamp::now());
-    Job { given_out: times, ..job }.to_message(&"leadhook.jobs".into())
-}
-
-#[tokio::test]
-async fn a_job_that_kills_the_process_does_not_drag_its_neighbours_along() {
-    const NEIGHBOURS: usize = 30;
-    let world = World::new().await;
-    let (suspect, others) = (receiver("hang").await, receiver("200").await);
-    world.store(&format!(
-        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\" }}\n    campaigns:\n      ABC: {{ override: true, webhook: {{ url: \"{}\" }} }}\n",
-        suspect.url(),
-        others.url(),
-    ));
-    // So many slots that the neighbours may hold theirs together, and nothing is parked or times out before the first death.
-    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "80")];
-    let worker = world.worker(&environment).await;
-    // A target that has answered before may have so many attempts in flight.
-    world.publish_many((100..100 + NEIGHBOURS as u32).map(|n| event("ABC", n))).await;
-    others.wait_for(NEIGHBOURS, PATIENCE).await.unwrap();
-    eventually("nothing in flight", async || {
-        (worker.metric("leadhook_attempts_in_flight", "").await == 0.0).then_some(())
-    })
-    .await;
-    others.set_script("hang".parse().unwrap());
+    let (suspect, others) = (receiver("200").await, receiver("200").await);
+    two_targets(&world, &suspect.url(), &others.url());
+    let armed = world.worker(&[]).await;
+    armed.stop().await;
     world.publish(event("SUS", 1).as_bytes()).await;
-    world.publish_many((0..NEIGHBOURS as u32).map(|n| event("ABC", n))).await;
-    suspect.wait_for(1, PATIENCE).await.unwrap();
-    others.wait_for(2 * NEIGHBOURS, PATIENCE).await.unwrap();
-    worker.kill().await;
-    // All of them have been given out once. The others would be delivered now, were it not for the one that kills.
-    others.set_script("200".parse().unwrap());
-    let mut deaths = 1;
-    loop {
-        let seen = suspect.received().len();
-        let worker = world.start_worker(&environment);
-        let failed = eventually("the one that kills", async || {
-            let failed = worker.log().contains("crash_loop");
-            (failed || suspect.received().len() > seen).then_some(failed)
-        })
-        .await;
-        worker.kill().await;
-        if failed {
-            break;
+    redeliver(&world, "leadhook.events", SUSPECT).await;
+    let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "event.resolved:SUS=kill")]).await;
+    world.publish_many((0..20).map(|n| event("ABC", n))).await;
+    let rejected = world.take("rejected", 1).await;
+    assert_eq!(rejected[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
+    assert_eq!(rejected[0].body, event("SUS", 1).as_bytes());
+    others.wait_for(20, PATIENCE).await.unwrap();
+    assert!(worker.has_ended().is_none());
+    assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_shares_a_child_with_a_killer_is_delivered() {
+    const SHARING: u32 = 12;
+    let world = World::new().await;
+    let (suspect, others) = (receiver("200").await, receiver("200@300ms").await);
+    two_targets(&world, &suspect.url(), &others.url());
+    let worker = world.worker(&[("LEADHOOK_FAILPOINTS", "job.posting:acme/SUS=kill")]).await;
+    for n in 0..SHARING {
+        put(&world, redelivered(SUSPECT, None, &event("ABC", n))).await;
+        if n == SHARING / 2 {
+            put(&world, redelivered(SUSPECT, Some("SUS"), &event("SUS", 1))).await;
         }
-        deaths += 1;
     }
-    assert_eq!(deaths, 12);
-    let worker = world.worker(&environment).await;
     let failed = world.take("failed", 1).await;
     assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
-    eventually("all neighbours delivered", async || (world.waiting().await == Some(0)).then_some(())).await;
+    eventually("all delivered", async || (counts(&others.received()).len() == SHARING as usize).then_some(())).await;
+    eventually("all settled", async || (world.waiting().await == Some(0)).then_some(())).await;
     worker.stop().await;
-    let delivered = others.received().into_iter().filter(|one| one.status == Some(200));
-    assert_eq!(counts(&delivered.collect::<Vec<_>>()).len(), 2 * NEIGHBOURS);
     assert_eq!(world.ready("failed").await, 0, "none of them failed");
+}
+
+#[tokio::test]
+async fn suspects_are_worked_on_beside_normal_work() {
+    let world = World::new().await;
+    let (suspect, others) = (receiver("hang").await, receiver("200").await);
+    two_targets(&world, &suspect.url(), &others.url());
+    let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
+    put(&world, redelivered(SUSPECT, Some("SUS"), &event("SUS", 1))).await;
+    suspect.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0);
+    world.publish_many((0..20).map(|n| event("ABC", n))).await;
+    others.wait_for(20, PATIENCE).await.unwrap();
+    assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0, "it hangs still");
+    worker.kill().await;
+}
+
+#[tokio::test]
+async fn a_suspect_is_delivered_and_retried_as_any_job() {
+    let world = World::new().await;
+    let receiver = receiver("500, 200").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 2");
+    let worker = world.worker(&[]).await;
+    put(&world, redelivered(SUSPECT, None, &event("ABC", 1))).await;
+    let received = receiver.wait_for(2, PATIENCE).await.unwrap();
+    let ids: Vec<_> = received.iter().map(|one| one.header("webhook-id").map(str::to_owned)).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(received[1].header("leadhook-attempt"), Some("2"));
+    eventually("it is counted", async || {
+        (worker.metric("leadhook_jobs_total", "outcome=\"delivered\"").await == 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(deaths(&worker.log()), 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn suspects_wait_while_no_child_can_be_started_and_nothing_counts_against_them() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[("LEADHOOK__DELIVERY_LOG__ENABLED", "false")]).await;
+    world.store("organizations: {{");
+    worker.signal("HUP");
+    put(&world, redelivered(SUSPECT, None, &event("ABC", 1))).await;
+    eventually("no child", async || worker.log().contains("cannot start a child process").then_some(())).await;
+    // The worker has its last good store, and others go on.
+    world.publish(event("ABC", 2).as_bytes()).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    world.simple_store(&receiver.url(), "");
+    receiver.wait_for(2, PATIENCE).await.unwrap();
+    assert_eq!(worker.metric("leadhook_child_deaths_total", "").await, 0.0);
+    worker.stop().await;
+    assert_eq!(world.ready("failed").await, 0);
+}
+
+#[tokio::test]
+async fn a_storm_of_kills_fails_nothing() {
+    const EVENTS: u32 = 150;
+    const KILLS: usize = 12;
+    let world = World::new().await;
+    let receiver = receiver("200@50ms").await;
+    world.simple_store(&receiver.url(), "");
+    // Few slots, so that the load outlasts the storm.
+    let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "4")];
+    let worker = world.worker(&environment).await;
+    world.publish_many((0..EVENTS).map(|n| event("ABC", n))).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    for n in 0..SUSPECT {
+        put(&world, redelivered(SUSPECT, None, &event("ABC", EVENTS + n))).await;
+    }
+    let mut workers = vec![worker, world.start_worker(&environment)];
+    for _ in 0..KILLS {
+        let (killed, seen) = (workers.remove(0), receiver.count());
+        eventually("it works", async || {
+            (receiver.count() > seen || world_is_done(&receiver.received(), EVENTS + SUSPECT)).then_some(())
+        })
+        .await;
+        killed.kill().await;
+        workers.push(world.start_worker(&environment));
+    }
+    for worker in &workers {
+        worker.ready().await;
+    }
+    let all = (EVENTS + SUSPECT) as usize;
+    eventually("all delivered", async || (counts(&receiver.received()).len() == all).then_some(())).await;
+    eventually("all settled", async || (world.waiting().await == Some(0)).then_some(())).await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    assert_eq!((world.ready("failed").await, world.ready("rejected").await), (0, 0));
+}
+
+fn world_is_done(received: &[std::sync::Arc<leadhook::receiver::Received>], all: u32) -> bool {
+    counts(received).len() == all as usize
+}
+
+#[tokio::test]
+async fn a_message_is_published_again_before_the_broker_gives_up_on_it() {
+    const WORN: u32 = 60;
+    let world = World::new().await;
+    let hanging = receiver("hang").await;
+    world.simple_store(&hanging.url(), "");
+    let worker = world.worker(&[]).await;
+    worker.stop().await;
+    let upstream = FieldTable::from(std::collections::BTreeMap::from([("mine".into(), AMQPValue::LongInt(7))]));
+    let properties = BasicProperties::default().with_message_id("m-1".into()).with_headers(upstream);
+    world.publish_with(event("ABC", 1).as_bytes(), properties).await;
+    redeliver(&world, "leadhook.events", WORN).await;
+    let worker = world.worker(&[]).await;
+    hanging.wait_for(1, PATIENCE).await.unwrap();
+    worker.kill().await;
+    // The event was settled, and its job has a count of its own.
+    redeliver(&world, "leadhook.jobs", WORN).await;
+    let worker = world.worker(&[]).await;
+    hanging.wait_for(2, PATIENCE).await.unwrap();
+    worker.kill().await;
+    let channel = world.channel().await;
+    let job = eventually("the job", async || {
+        channel.basic_get("leadhook.jobs".into(), BasicGetOptions::default()).await.expect("get")
+    })
+    .await;
+    let headers = job.delivery.properties.headers().clone().unwrap_or_default();
+    let count = |name: &str| match headers.inner().get(name) {
+        Some(AMQPValue::LongLongInt(count)) => *count,
+        other => panic!("{name}: {other:?}"),
+    };
+    assert!(count("x-delivery-count") < 10, "the broker counts from 0 again");
+    assert!(count("leadhook-redeliveries") >= WORN.into(), "and it is a suspect still");
+    let Some(AMQPValue::LongString(said)) = headers.inner().get("leadhook-upstream") else { panic!("{headers:?}") };
+    assert!(String::from_utf8_lossy(said.as_bytes()).contains("\"mine\":7"), "what upstream said is still there");
 }

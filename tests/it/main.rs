@@ -3,7 +3,7 @@
 mod amqps; // the broker over TLS
 mod broker; // the broker is restarted, blocked, full, or lacks a queue
 mod console; // the web console, page by page and action by action
-mod crashes; // a job that kills the process: alone, then failed unstarted
+mod crashes; // messages that kill their process: child processes, and what counts against a message
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
 mod delivery_log; // what happened to each delivery is kept, told, and loses nobody's time
 mod desk; // looking at failed jobs changes nothing, putting them back loses nothing

@@ -13,7 +13,7 @@ fn name(n: usize) -> Arc<str> {
 }
 
 fn asked(lane: &Arc<str>) -> Asked<'_> {
-    Asked { lane, own: None, parked: 0, turn: Turn::Fresh, alone: false }
+    Asked { lane, own: None, parked: 0, turn: Turn::Fresh }
 }
 
 /// Starts as many attempts as may.
@@ -53,7 +53,6 @@ fn a_lane_has_its_limit_in_flight_and_no_more() {
     let other = name(2);
     prove(&mut lanes, &other, now);
     assert_eq!(fill(&mut lanes, &other, now), 56);
-    assert_eq!(lanes.admit(Asked { alone: true, ..asked(&other) }, now, 0.5), Admission::Go);
 }
 
 #[test]

@@ -112,7 +112,8 @@ fn is_true(rejection: &Rejection, body: &[u8], members: Option<&[Member<'_>]>, o
         | RejectReason::MalformedJob
         | RejectReason::NewerVersion
         | RejectReason::DeliveryLimit
-        | RejectReason::UnreadableProperties => false,
+        | RejectReason::UnreadableProperties
+        | RejectReason::CrashLoop => false,
     };
     assert!(right, "rejected for a reason that is not true: {rejection}");
 }

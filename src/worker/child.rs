@@ -1,0 +1,285 @@
+//! The child process: does with a suspect what may kill a process, and nothing that touches the broker (rule 4).
+//!
+//! A suspect is a message that was redelivered [`super::suspects::SUSPECT`] times. Its parent, the worker, sends it here as one line of
+//! JSON, and gets one line back. An event is decoded, resolved, and its jobs are made; a job is decoded; an attempt is made and judged.
+//! Everything but the POST is a rehearsal: its results are thrown away, and the worker does the same once the child has survived it. So
+//! one code settles all messages, and the child knows nothing of confirms and acks.
+//!
+//! The child ends when its standard input ends, because its parent has let go of it or has died.
+
+use std::{
+    io::{self, BufRead, Write},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use jiff::Timestamp;
+use lapin::{
+    BasicProperties,
+    types::{FieldTable, ShortString},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{attempt, dispatch};
+use crate::{
+    delivery::outcome::{Exchange, judge},
+    failpoint,
+    job::Job,
+    poster::Poster,
+    settings::Settings,
+    store::{Store, TargetState},
+};
+
+/// The line with which a child says that it can work.
+pub(super) const READY: &str = "ready";
+
+/// What is to be done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Work {
+    /// Rehearse the dispatch of an event.
+    Event,
+    /// Rehearse the decoding of a job.
+    Job,
+    /// Make the next attempt of a job.
+    Attempt,
+}
+
+/// A request: follows its number on the line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Request<'a> {
+    pub(super) work: Work,
+    pub(super) message: std::borrow::Cow<'a, Message>,
+}
+
+/// The answer: follows the number of the request on the line.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// The child has survived it.
+    Survived,
+    /// An attempt was made.
+    Exchange(Exchange),
+    /// The store of this child has no such target.
+    NoTarget,
+}
+
+/// A message as it came from the broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Message {
+    /// In the order of [`Message::properties`].
+    texts: [Option<ShortString>; 10],
+    timestamp: Option<u64>,
+    priority: Option<u8>,
+    headers: Option<FieldTable>,
+    body: Bytes,
+}
+
+impl Message {
+    pub(super) fn new(from: &BasicProperties, body: Bytes) -> Message {
+        let texts = [
+            from.message_id(),
+            from.kind(),
+            from.correlation_id(),
+            from.content_type(),
+            from.content_encoding(),
+            from.app_id(),
+            from.user_id(),
+            from.reply_to(),
+            from.expiration(),
+            from.cluster_id(),
+        ];
+        Message {
+            texts: texts.map(Clone::clone),
+            timestamp: *from.timestamp(),
+            priority: *from.priority(),
+            headers: from.headers().clone(),
+            body,
+        }
+    }
+
+    fn properties(&self) -> BasicProperties {
+        let with_text = [
+            BasicProperties::with_message_id,
+            BasicProperties::with_type,
+            BasicProperties::with_correlation_id,
+            BasicProperties::with_content_type,
+            BasicProperties::with_content_encoding,
+            BasicProperties::with_app_id,
+            BasicProperties::with_user_id,
+            BasicProperties::with_reply_to,
+            BasicProperties::with_expiration,
+            BasicProperties::with_cluster_id,
+        ];
+        let mut to = BasicProperties::default();
+        for (with, text) in with_text.into_iter().zip(&self.texts) {
+            if let Some(text) = text {
+                to = with(to, text.clone());
+            }
+        }
+        if let Some(timestamp) = self.timestamp {
+            to = to.with_timestamp(timestamp);
+        }
+        if let Some(priority) = self.priority {
+            to = to.with_priority(priority);
+        }
+        if let Some(headers) = &self.headers {
+            to = to.with_headers(headers.clone());
+        }
+        to
+    }
+}
+
+/// What a child needs to work.
+pub struct Child {
+    /// Those of its parent.
+    pub settings: Settings,
+    /// Read when the child started. Its parent gives it no new work after a few seconds, so it does not grow old.
+    pub store: Store,
+    /// Makes the POSTs.
+    pub poster: Poster,
+}
+
+/// Works on what the parent sends. Never returns: the process ends with its standard input.
+pub async fn serve(child: Child) {
+    let (sender, mut lines) = mpsc::unbounded_channel();
+    // A thread of its own: it sees the end of the parent even if a message keeps the runtime busy.
+    std::thread::spawn(move || {
+        io::stdin().lock().lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        std::process::exit(0);
+    });
+    say(READY);
+    let child = Arc::new(child);
+    while let Some(line) = lines.recv().await {
+        let child = child.clone();
+        tokio::spawn(async move {
+            let Some((number, request)) = line.split_once(' ') else { return };
+            let answer = child.answer(request).await;
+            let answer = serde_json::to_string(&answer).unwrap_or_default();
+            say(&format!("{number} {answer}"));
+        });
+    }
+}
+
+/// Writes a line to the parent. Without a parent there is no reason to go on.
+fn say(line: &str) {
+    let mut to = io::stdout().lock();
+    if writeln!(to, "{line}").and_then(|()| to.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+impl Child {
+    async fn answer(&self, request: &str) -> Answer {
+        // JSON cannot carry every AMQP header: no NaN, and only so many tables inside each other. Such a message has done no harm here.
+        let Ok(Request { work, message }) = serde_json::from_str(request) else { return Answer::Survived };
+        match work {
+            // A panic kills no process: the worker meets it again and catches it.
+            Work::Event => {
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.rehearse_event(&message)));
+                Answer::Survived
+            }
+            Work::Job => {
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| rehearse_job(&message)));
+                Answer::Survived
+            }
+            Work::Attempt => self.attempt(&message).await.unwrap_or(Answer::NoTarget),
+        }
+    }
+
+    fn rehearse_event(&self, message: &Message) {
+        failpoint::hit("event.taken", "");
+        let properties = message.properties();
+        let most = self.settings.delivery.max_event_bytes;
+        let Ok(event) = dispatch::decode(most, &properties, &message.body) else { return };
+        let Ok(Ok(targets)) = dispatch::resolve(&self.store, &event) else { return };
+        failpoint::hit("event.resolved", &event.campaign);
+        let envelope = dispatch::envelope(&properties);
+        for target in targets {
+            let (body, now) = (message.body.clone(), Timestamp::now());
+            let job = Job::new(&event, &target.organization, &target.key, &envelope, body, now);
+            job.to_message(&ShortString::default());
+        }
+    }
+
+    /// None: the job cannot be read, or its target is not in this store.
+    async fn attempt(&self, message: &Message) -> Option<Answer> {
+        let job = Job::decode(&message.properties(), message.body.clone()).ok()?;
+        let TargetState::Active(target) = self.store.target(&job.organization, &job.target) else { return None };
+        let exchange = attempt::post(&self.poster, &job, &target, job.attempt.saturating_add(1)).await;
+        let maximum = self.settings.backoff.retry_after_maximum;
+        let judging = AssertUnwindSafe(async { judge(&exchange, &target.rules, SystemTime::now(), maximum) });
+        let _ = judging.catch_unwind().await;
+        Some(Answer::Exchange(exchange))
+    }
+}
+
+fn rehearse_job(message: &Message) {
+    failpoint::hit("job.taken", "");
+    if let Ok(job) = Job::decode(&message.properties(), message.body.clone()) {
+        job.to_message(&ShortString::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+    use lapin::types::AMQPValue;
+
+    use super::*;
+    use crate::{
+        delivery::outcome::{self, Fault, TokenFault},
+        egress::Refusal,
+    };
+
+    #[test]
+    fn a_message_comes_to_the_child_as_it_is() {
+        let headers = BTreeMap::from([
+            (ShortString::from("organization-id"), AMQPValue::LongString("acme".into())),
+            (ShortString::from("bytes"), AMQPValue::LongString([0xff, 0x00].to_vec().into())),
+            (ShortString::from("x-delivery-count"), AMQPValue::LongLongInt(8)),
+        ]);
+        let properties = BasicProperties::default()
+            .with_message_id("m-1".into())
+            .with_type("lead.delivered".into())
+            .with_correlation_id("sub-1".into())
+            .with_content_type("application/json".into())
+            .with_content_encoding("utf-8".into())
+            .with_app_id("crm".into())
+            .with_user_id("guest".into())
+            .with_reply_to("answers".into())
+            .with_expiration("1000".into())
+            .with_cluster_id("c".into())
+            .with_timestamp(7)
+            .with_priority(3)
+            .with_headers(FieldTable::from(headers));
+        let message = Message::new(&properties, Bytes::from_static(b"{\"a\":\n1}"));
+        let line = serde_json::to_string(&Request { work: Work::Job, message: Cow::Borrowed(&message) }).unwrap();
+        assert!(!line.contains('\n'));
+        let there: Request<'_> = serde_json::from_str(&line).unwrap();
+        assert_eq!(*there.message, message);
+        assert_eq!(there.message.properties(), properties);
+    }
+
+    #[test]
+    fn each_exchange_comes_back_as_it_was() {
+        let answer = outcome::Answer {
+            status: 200,
+            retry_after: Some("7".into()),
+            body: Some(Bytes::from_static(&[0, 255])),
+            ..Default::default()
+        };
+        let mut results: Vec<_> = Fault::all().into_iter().map(Err).collect();
+        results.push(Err(Fault::Oauth(TokenFault::Failed("timeout"))));
+        results.push(Err(Fault::ForbiddenName(Refusal::Special(crate::egress::Special::Loopback))));
+        results.push(Ok(answer));
+        for result in results {
+            let exchange = Exchange { replaced: true, ..Exchange::new(result, Duration::from_micros(1500)) };
+            let line = serde_json::to_string(&Answer::Exchange(exchange.clone())).unwrap();
+            assert_eq!(serde_json::from_str::<Answer>(&line).unwrap(), Answer::Exchange(exchange));
+        }
+    }
+}

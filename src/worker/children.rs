@@ -1,0 +1,334 @@
+//! Child processes of this worker: one that many suspects share, and a few with one suspect each.
+//!
+//! Nothing here decides what a death means; [`super::suspects`] does.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    ffi::OsString,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{ChildStdin, ChildStdout, Command},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+};
+use tracing::{debug, warn};
+
+use super::child::{Answer, Message, READY, Request, Work};
+use crate::{delivery::outcome::Exchange, metrics::Metrics, os_error};
+
+/// Children with one suspect each, at a time.
+const ALONE: usize = 4;
+
+/// For how long a child gets new work: it has read the settings and the webhook store once, when it started.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// Longest start of a child.
+const STARTING: Duration = Duration::from_secs(20);
+
+/// How long no other start is tried after one that came to nothing.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
+
+/// Longest rehearsal: it waits for nothing, and takes milliseconds.
+const REHEARSING: Duration = Duration::from_secs(10);
+
+/// How much longer than its target's timeout an attempt may take.
+const BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Suspects that the line about a death names; the others are counted.
+const NAMED: usize = 5;
+
+/// How to start a child.
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    /// Arguments for the program of this process.
+    pub arguments: Vec<OsString>,
+}
+
+/// The child processes of a worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Children(Arc<Inner>);
+
+struct Inner {
+    recipe: Recipe,
+    metrics: Arc<Metrics>,
+    shared: tokio::sync::Mutex<Shared>,
+    alone: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Shared {
+    child: Option<Arc<Child>>,
+    /// When the last start came to nothing.
+    failed: Option<Instant>,
+}
+
+/// A child could not be started. That is never the doing of a message.
+#[derive(Debug)]
+pub(super) struct NoChild;
+
+/// A child has died with a suspect in it; says how.
+#[derive(Clone, Debug)]
+pub(super) struct Died(pub(super) Arc<str>);
+
+impl Children {
+    /// None is running yet.
+    pub fn new(recipe: Recipe, metrics: Arc<Metrics>) -> Children {
+        let alone = Arc::new(Semaphore::new(ALONE));
+        Children(Arc::new(Inner { recipe, metrics, shared: Default::default(), alone }))
+    }
+
+    /// The child that suspects share, started if there is none.
+    pub(super) async fn shared(&self) -> Result<Arc<Child>, NoChild> {
+        let mut shared = self.0.shared.lock().await;
+        if let Some(child) = shared.child.as_ref().filter(|child| child.is_alive()) {
+            return Ok(child.clone());
+        }
+        if shared.failed.is_some_and(|failed| failed.elapsed() < AFTER_A_FAILURE) {
+            return Err(NoChild);
+        }
+        match self.start(Kind::Shared).await {
+            Ok(child) => {
+                *shared = Shared { child: Some(child.clone()), failed: None };
+                tokio::spawn(self.clone().retire(child.clone()));
+                Ok(child)
+            }
+            Err(NoChild) => {
+                *shared = Shared { child: None, failed: Some(Instant::now()) };
+                Err(NoChild)
+            }
+        }
+    }
+
+    /// The right to start a child for one suspect, within `patience`.
+    pub(super) async fn place(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(patience, self.0.alone.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// A child for one suspect.
+    pub(super) async fn alone(&self) -> Result<Arc<Child>, NoChild> {
+        self.start(Kind::Alone).await
+    }
+
+    /// No longer hands out a child that is not young any more. It ends with the last suspect in it.
+    async fn retire(self, child: Arc<Child>) {
+        tokio::time::sleep(YOUNG).await;
+        let mut shared = self.0.shared.lock().await;
+        shared.child.take_if(|current| Arc::ptr_eq(current, &child));
+    }
+
+    async fn start(&self, kind: Kind) -> Result<Arc<Child>, NoChild> {
+        match start(&self.0.recipe, kind, &self.0.metrics).await {
+            Ok(child) => Ok(Arc::new(child)),
+            Err(error) => {
+                warn!(error, "cannot start a child process; suspects wait for it");
+                Err(NoChild)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Shared,
+    Alone,
+}
+
+impl Kind {
+    fn label(self) -> &'static str {
+        match self {
+            Kind::Shared => "shared",
+            Kind::Alone => "alone",
+        }
+    }
+}
+
+/// A child process. It ends when this is dropped.
+pub(super) struct Child {
+    requests: mpsc::UnboundedSender<String>,
+    next: AtomicU64,
+    state: Arc<State>,
+}
+
+struct State {
+    asked: Mutex<Result<HashMap<u64, Asked>, Died>>,
+    /// A request has taken too long.
+    hangs: Notify,
+}
+
+/// A request without an answer yet.
+struct Asked {
+    id: String,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl State {
+    fn asked(&self) -> MutexGuard<'_, Result<HashMap<u64, Asked>, Died>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, line: &str) -> Option<()> {
+        let (number, answer) = line.split_once(' ')?;
+        let (number, answer) = (number.parse().ok()?, serde_json::from_str(answer).ok()?);
+        let asked = self.asked().as_mut().ok()?.remove(&number)?;
+        // Who asked may have given up.
+        let _ = asked.answer.send(answer);
+        Some(())
+    }
+}
+
+impl Child {
+    fn is_alive(&self) -> bool {
+        self.state.asked().is_ok()
+    }
+
+    /// Has a message rehearsed; `id` names it in the log.
+    pub(super) async fn rehearse(&self, work: Work, message: &Message, id: &str) -> Result<(), Died> {
+        self.ask(work, message, id, REHEARSING).await.map(drop)
+    }
+
+    /// Has the next attempt of a job made. None: the child does not know the target.
+    pub(super) async fn attempt(
+        &self,
+        message: &Message,
+        id: &str,
+        timeout: Duration,
+    ) -> Result<Option<Exchange>, Died> {
+        match self.ask(Work::Attempt, message, id, timeout + BEYOND_TIMEOUT).await? {
+            Answer::Exchange(exchange) => Ok(Some(exchange)),
+            Answer::Survived | Answer::NoTarget => Ok(None),
+        }
+    }
+
+    async fn ask(&self, work: Work, message: &Message, id: &str, patience: Duration) -> Result<Answer, Died> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = serde_json::to_string(&Request { work, message: Cow::Borrowed(message) }).unwrap_or_default();
+        let (sender, answer) = oneshot::channel();
+        match &mut *self.state.asked() {
+            Ok(asked) => asked.insert(number, Asked { id: id.to_owned(), answer: sender }),
+            Err(died) => return Err(died.clone()),
+        };
+        // If that fails the child is dead, and the answer says so.
+        let _ = self.requests.send(format!("{number} {request}\n"));
+        let mut answer = std::pin::pin!(answer);
+        let answer = match tokio::time::timeout(patience, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.state.hangs.notify_one();
+                answer.await
+            }
+        };
+        match answer {
+            Ok(answer) => Ok(answer),
+            // The sender is dropped after the death has been noted.
+            Err(_) => Err(self.state.asked().as_ref().err().cloned().unwrap_or_else(|| Died("it ended".into()))),
+        }
+    }
+}
+
+async fn start(recipe: &Recipe, kind: Kind, metrics: &Arc<Metrics>) -> Result<Child, String> {
+    let mut command = Command::new(program());
+    command.arg0("leadhook").args(&recipe.arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut process = command.spawn().map_err(|error| os_error::words(&error))?;
+    let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
+        return Err("it has no standard input and output".into());
+    };
+    let mut lines = BufReader::new(stdout).lines();
+    match tokio::time::timeout(STARTING, lines.next_line()).await {
+        Ok(Ok(Some(line))) if line == READY => {}
+        Ok(_) => {
+            let status = tokio::time::timeout(Duration::from_secs(1), process.wait()).await;
+            let status = status.ok().and_then(Result::ok).map_or("it does not work".into(), how);
+            return Err(format!("{status} before it was ready; its own lines say why"));
+        }
+        Err(_) => return Err(format!("it was not ready within {} s", STARTING.as_secs())),
+    }
+    let (requests, sent) = mpsc::unbounded_channel();
+    let state = Arc::new(State { asked: Mutex::new(Ok(HashMap::new())), hangs: Notify::new() });
+    tokio::spawn(write(stdin, sent));
+    tokio::spawn(supervise(process, lines, state.clone(), kind, metrics.clone()));
+    Ok(Child { requests, next: AtomicU64::new(1), state })
+}
+
+/// The program of this process, also when an upgrade has put another one in its place.
+fn program() -> std::path::PathBuf {
+    let own = Path::new("/proc/self/exe");
+    match own.exists() {
+        true => own.to_owned(),
+        false => std::env::current_exe().unwrap_or_else(|_| "leadhook".into()),
+    }
+}
+
+/// Sends requests until the child is let go of, which closes its standard input, or dies.
+async fn write(mut stdin: ChildStdin, mut requests: mpsc::UnboundedReceiver<String>) {
+    while let Some(request) = requests.recv().await {
+        if stdin.write_all(request.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands out answers until the child ends, and tells of a death.
+async fn supervise(
+    mut process: tokio::process::Child,
+    mut lines: Lines<BufReader<ChildStdout>>,
+    state: Arc<State>,
+    kind: Kind,
+    metrics: Arc<Metrics>,
+) {
+    let mut hung = false;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line {
+                Ok(Some(line)) if state.answer(&line).is_some() => {}
+                Ok(Some(_)) => debug!("a child process said something unexpected"),
+                Ok(None) | Err(_) => break,
+            },
+            () = state.hangs.notified() => {
+                hung = true;
+                break;
+            }
+        }
+    }
+    let status = match hung {
+        true => None,
+        // Its standard output ends a moment before the process does.
+        false => tokio::time::timeout(Duration::from_secs(1), process.wait()).await.ok().and_then(Result::ok),
+    };
+    let how: Arc<str> = match status {
+        Some(status) => how(status).into(),
+        None => {
+            let _ = process.kill().await;
+            "it did not answer in time and was killed".into()
+        }
+    };
+    let asked = std::mem::replace(&mut *state.asked(), Err(Died(how.clone()))).unwrap_or_default();
+    if asked.is_empty() && status.is_some_and(|status| status.success()) {
+        return;
+    }
+    metrics.child_died(kind.label());
+    let suspects = asked.len();
+    let ids: Vec<_> = asked.values().take(NAMED).map(|asked| asked.id.as_str()).collect();
+    warn!(child = kind.label(), suspects, webhook_ids = ids.join(" "), status = %how, "a child process died");
+    // Dropped only now: whoever asked finds the death noted.
+    drop(asked);
+}
+
+/// How a process ended, in words.
+fn how(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("it was ended by signal {signal}"),
+        (None, Some(code)) => format!("it exited with code {code}"),
+        (None, None) => "it ended".to_owned(),
+    }
+}

@@ -1,0 +1,235 @@
+//! Suspects: messages that were redelivered so often that they may be what kills workers (rule 4).
+//!
+//! What an operator is told: a message that was redelivered 8 times is worked on in a child process, so that it cannot harm the worker
+//! again. If a child dies, each message that was in it is worked on again, alone. A message whose child has died three times while it was
+//! alone rests on the failed queue (`crash_loop`); an event, which is no delivery yet, on the rejected queue.
+//!
+//! | rule | prevents |
+//! |---|---|
+//! | redeliveries alone fail nothing | a storm of kills, which charges all that workers hold, fails healthy messages |
+//! | only the death of a child with one message in it counts | a killer drags along what shares its child |
+//! | and only if the worker lives a second longer | a kill of all processes of a machine counts as the message's doing |
+//! | one child for all at first | a thousand suspects after a storm cost a thousand processes |
+//! | counts travel with the message | a killer that is put back begins at 0 again |
+//! | a message that the broker will soon give up on is published again | the broker's limit ends healthy messages in a long storm |
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{debug, warn};
+
+use super::{
+    Context,
+    child::{Message, Work},
+    children::{Child, Died},
+    deliver::deliver,
+    dispatch::dispatch,
+    input::Input,
+    log,
+    record::{Recorded, record},
+    reject,
+};
+use crate::{
+    broker::publisher::Outgoing,
+    delivery::outcome::{Exchange, FailReason},
+    job::{header, upstream},
+    rejection::{RejectReason, Rejection},
+};
+
+/// Redeliveries from which a message is worked on in a child process.
+pub(super) const SUSPECT: u64 = 8;
+
+/// Deaths of children that were alone with a message, after which it is given up.
+const MOST_DEATHS: u64 = 3;
+
+/// Redeliveries on the broker's count from which a message is published again, half of `x-delivery-limit`. The limit is for messages
+/// that kill a worker before it can look at them; all others are renewed long before.
+const WORN: u64 = 50;
+
+/// How long a suspect waits in the process for a child of its own.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much longer than the child the worker must live for the death to count.
+const SURVIVED: Duration = Duration::from_secs(1);
+
+/// What kind of message it is: the queue that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// From the events queue.
+    Event,
+    /// From the jobs queue.
+    Job,
+}
+
+/// Whether a message is to be worked on in a child process. One whose properties were repaired is rejected unread, and must not be
+/// published again as if they were upstream's.
+pub(super) fn is_suspect(input: &Input) -> bool {
+    input.repairs.is_empty() && (input.redeliveries() >= SUSPECT || input.deaths() > 0)
+}
+
+/// Whether a message is to be published again before anything else, by [`renew`].
+pub(super) fn is_worn(input: &Input) -> bool {
+    input.repairs.is_empty() && input.delivery_count() >= WORN
+}
+
+/// A suspect and the child that works on it.
+pub(super) struct Suspect {
+    child: Arc<Child>,
+    message: Message,
+    id: String,
+}
+
+impl Suspect {
+    /// Has its next attempt made. None: the child does not know the target.
+    pub(super) async fn attempt(&self, timeout: Duration) -> Result<Option<Exchange>, Died> {
+        self.child.attempt(&self.message, &self.id, timeout).await
+    }
+}
+
+/// Settles a suspect. `slot` is the one of a job.
+pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind, slot: Option<OwnedSemaphorePermit>) {
+    let _counted = context.metrics.suspect();
+    if input.deaths() == 0 {
+        let Ok(child) = context.children.shared().await else { return put_back(context, &input, kind, None).await };
+        if work(context, &input, kind, child).await.is_ok() {
+            return;
+        }
+    }
+    // Others may have the slot meanwhile.
+    drop(slot);
+    let Some(place) = context.children.place(PATIENCE).await else {
+        return put_back(context, &input, kind, None).await;
+    };
+    let slot = match kind {
+        Kind::Job => context.slots.clone().acquire_owned().await.ok(),
+        Kind::Event => None,
+    };
+    // The gate was asked before that, and so was the channel (rule 6).
+    context.gate().opened().await;
+    if !input.receipt.is_good() {
+        return;
+    }
+    let Ok(child) = context.children.alone().await else { return put_back(context, &input, kind, None).await };
+    if let Err(died) = work(context, &input, kind, child).await {
+        drop((slot, place));
+        charge(context, &input, kind, &died).await;
+    }
+}
+
+/// Works on a suspect with this child. An error: the child has died, and the message is not settled.
+async fn work(context: &Context, input: &Input, kind: Kind, child: Arc<Child>) -> Result<(), Died> {
+    let id = input.properties.message_id().as_ref().and_then(super::report::readable_id).unwrap_or("unnamed");
+    let message = Message::new(&input.properties, input.body.clone());
+    let suspect = Suspect { child, message, id: id.to_owned() };
+    let rehearsed = match kind {
+        Kind::Event => Work::Event,
+        Kind::Job => Work::Job,
+    };
+    suspect.child.rehearse(rehearsed, &suspect.message, &suspect.id).await?;
+    let input = Box::new(input.clone());
+    match kind {
+        Kind::Event => {
+            // The child is no longer needed.
+            drop(suspect);
+            dispatch(context, input).await;
+            Ok(())
+        }
+        Kind::Job => deliver(context, input, Some(&suspect)).await,
+    }
+}
+
+/// Counts a death of a child that was alone with the message, if the worker lives on.
+async fn charge(context: &Context, input: &Input, kind: Kind, died: &Died) {
+    tokio::time::sleep(SURVIVED).await;
+    let deaths = input.deaths().saturating_add(1);
+    match deaths < MOST_DEATHS {
+        true => put_back(context, input, kind, Some(deaths)).await,
+        false => give_up(context, input, kind, &died.0).await,
+    }
+}
+
+async fn give_up(context: &Context, input: &Input, kind: Kind, how: &str) {
+    let (names, now) = (context.plan.names(), Timestamp::now());
+    let detail =
+        format!("{MOST_DEATHS} child processes died while they worked on this message alone; the last one: {how}");
+    match kind {
+        Kind::Event => {
+            let rejection = Rejection::new(RejectReason::CrashLoop, detail);
+            let message = reject::message(&names.rejected, &names.events, input, &rejection, now);
+            if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
+                context.reports.event_rejected(input, &rejection);
+                log::rejected(context, None, rejection.reason);
+                context.metrics.event_rejected(rejection.reason.label());
+            }
+        }
+        Kind::Job => {
+            let text = |value: &str| AMQPValue::LongString(value.into());
+            let more = [
+                (header::DEATHS, AMQPValue::LongLongInt(i64::try_from(MOST_DEATHS).unwrap_or_default())),
+                (header::REASON, text(FailReason::CrashLoop.label())),
+                (header::DETAIL, text(&detail)),
+                (header::FAILED_AT, AMQPValue::LongLongInt(now.as_millisecond())),
+            ];
+            let message = copy(input, &names.failed, more);
+            if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
+                let id = input.properties.message_id().as_ref().and_then(super::report::readable_id);
+                warn!(webhook_id = id, reason = FailReason::CrashLoop.label(), detail, "delivery failed");
+                context.reports.failed();
+                log::crashed(context, input);
+                context.metrics.job_failed(FailReason::CrashLoop.label());
+            }
+        }
+    }
+}
+
+/// Publishes the message again before the broker gives up on it.
+pub(super) async fn renew(context: &Context, input: Box<Input>, kind: Kind) {
+    debug!(redeliveries = input.redeliveries(), "publishing a message again that was redelivered often");
+    again(context, &input, kind, input.deaths(), Duration::ZERO).await;
+}
+
+/// Puts the message back for later, with its deaths counted if there was one.
+async fn put_back(context: &Context, input: &Input, kind: Kind, deaths: Option<u64>) {
+    let wait = Duration::from_secs(1).mul_f64(1.0 + 2.0 * fastrand::f64());
+    if kind == Kind::Event {
+        // There are no delay queues for events.
+        tokio::time::sleep(wait).await;
+    }
+    again(context, input, kind, deaths.unwrap_or_else(|| input.deaths()), wait).await;
+}
+
+/// Publishes the message as it is, with its counts, and acks this copy of it.
+async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: Duration) {
+    let names = context.plan.names();
+    let queue = match kind {
+        Kind::Event => names.events.clone(),
+        Kind::Job => names.delay(context.ladder.step(wait).rung),
+    };
+    let count = |count: u64| AMQPValue::LongLongInt(i64::try_from(count).unwrap_or(i64::MAX));
+    let counts = [(header::REDELIVERIES, count(input.redeliveries())), (header::DEATHS, count(deaths))];
+    let message = copy(input, &queue, counts);
+    if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes
+        && input.receipt.ack()
+        && kind == Kind::Job
+    {
+        context.metrics.job_parked("suspect");
+    }
+}
+
+/// The message as it came, for a queue of ours: not decoded, without what a broker acts upon. A copy of a job keeps its id, so that the
+/// memory knows it.
+fn copy<const N: usize>(input: &Input, queue: &ShortString, more: [(&'static str, AMQPValue); N]) -> Outgoing {
+    let headers = input.properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
+    // Headers that make the broker publish copies elsewhere ("sender-selected distribution").
+    let mut headers: BTreeMap<_, _> = headers.inner().clone();
+    headers.retain(|name, _| name.as_str() != "CC" && name.as_str() != "BCC");
+    headers.extend(more.map(|(name, value)| (name.into(), value)));
+    Outgoing {
+        exchange: ShortString::default(),
+        routing_key: queue.clone(),
+        properties: upstream::inert(&input.properties).with_headers(FieldTable::from(headers)),
+        body: input.body.clone(),
+    }
+}
