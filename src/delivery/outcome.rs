@@ -272,7 +272,7 @@ pub enum FailReason {
     TargetDisabled,
     /// The campaign belongs to another organization now (operator).
     TargetMoved,
-    /// The job killed the worker again and again (us).
+    /// Three child processes died while they worked on the job alone (us).
     CrashLoop,
     /// The broker gave up on the message by itself (us).
     DeliveryLimit,
@@ -581,7 +581,7 @@ impl FailReason {
                  check the store, and discard the job if the move is right."
             }
             FailReason::CrashLoop => {
-                "The worker died again and again while it held this job; \
+                "Three processes died while each worked on this job alone; \
                  report it to the engineers with the webhook-id, and replay once they have found out why."
             }
             FailReason::DeliveryLimit => {

@@ -1,9 +1,8 @@
-//! Where an intake's messages come from: a narrow consumer first, and a wide one once it has shown a harmless message.
+//! Where an intake's messages come from: a narrow consumer first, and a wide one once it has shown a message.
 //!
-//! Every death of a process charges a delivery to all that it held. Were the window open from the beginning, a job that
-//! kills the process would drag everything that was sent ahead with it to the bound of rule 4. So each connection begins
-//! with one message at a time. As long as those were given out so often that they must run alone, nothing else is held
-//! beside them; what cannot even be read (lapin ends the connection over a string that is no UTF-8) charges only itself.
+//! What ends a connection as soon as it arrives, before any code of ours has seen it, charges a redelivery to all that was sent
+//! ahead with it. So each connection begins with one message, and such a message charges only itself. A message that kills the
+//! process later charges its neighbours too, which costs them nothing ([`super::suspects`]).
 
 use std::sync::Arc;
 
