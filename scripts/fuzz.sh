@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Feeds everything that reads bytes from strangers with inputs that libFuzzer makes: fuzz.sh [SECONDS, 60] [TARGET ...]
-# Each target (all, if none is named) runs for so long, and gets one line; exits 1 when one of them crashed. What a run
+# First a real worker is sent bad frames for so long (target "frames-at-a-worker"; tests/frames says the seed). Each target (all, if none is named) runs for so long, and gets one line; exits 1 when one of them crashed. What a run
 # finds on its way is kept in fuzz/generated and taken up by the next; an input that crashes lies in fuzz/artifacts, and
 # belongs into fuzz/corpus once it is repaired.
 set -euo pipefail
@@ -16,6 +16,9 @@ BUILD=(--sanitizer none)
 # Seconds and MiB that one input may take. Inputs have at most so many bytes: more would slow the search down, and sizes
 # have tests of their own in tests/properties.
 LIMITS=(-timeout=20 -rss_limit_mb=2048 -max_len=8192)
+
+# Not libFuzzer's: tests/frames, against a real worker.
+WORKER=frames-at-a-worker
 
 main() {
     local seconds=${1:-60}
@@ -33,9 +36,13 @@ main() {
     trap 'rm -rf "$SCRATCH"' EXIT
     export TMPDIR=$SCRATCH
     local target targets crashed=0
-    mapfile -t targets < <(cargo fuzz list)
+    mapfile -t targets < <(printf '%s\n' "$WORKER" && cargo fuzz list)
     [ $# -lt 2 ] || targets=("${@:2}")
     for target in "${targets[@]}"; do
+        if [ "$target" = "$WORKER" ]; then
+            nice cargo test --locked --quiet --test frames -- --seconds "$seconds" || crashed=1
+            continue
+        fi
         fuzz "$target" "$seconds" || crashed=1
     done
     return "$crashed"

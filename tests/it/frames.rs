@@ -1,0 +1,12 @@
+//! Whatever bytes a broker delivers, a worker goes on (rule 9). `make fuzz` runs the same for longer.
+
+use std::time::Duration;
+
+use crate::rig::frames::run;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_frames_stop_no_worker_and_delay_no_good_event() {
+    let figures = run(Duration::from_secs(10), Duration::ZERO, fastrand::u64(..)).await;
+    println!("{figures}");
+    assert!(figures.bad >= 100 && figures.violations >= 1, "{figures}");
+}
