@@ -7,6 +7,8 @@ use crate::{
     store::TargetKey,
 };
 
+const BODY: &[u8] = br#"{"event":"lead.delivered","leadId":"lead_1","submissionId":"sub_1","campaignId":"ABC","status":"x","timestamp":1700000000,"data":{}}"#;
+
 /// A job of acme's campaign ABC.
 pub(crate) fn job() -> Job {
     let event = Event {
@@ -20,7 +22,7 @@ pub(crate) fn job() -> Job {
     };
     let target = TargetKey::new("acme", Some("ABC"), None);
     let first_seen = Timestamp::from_second(1_700_000_001).unwrap();
-    Job::new(&event, "acme", &target, &Envelope::default(), Bytes::from_static(b"{}"), first_seen)
+    Job::new(&event, "acme", &target, &Envelope::default(), Bytes::from_static(BODY), first_seen)
 }
 
 /// The record of a job that failed for that reason at second 1700000009.
