@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::worker::Intake;
 
 /// From where on numbers are worth a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +39,7 @@ impl Thresholds {
     }
 }
 
-/// The state of one connection to the broker.
+/// The state of the publishing connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerState {
     /// Open and usable.
@@ -45,6 +48,42 @@ pub enum BrokerState {
     Blocked,
     /// Not open, with the reason in words that hold no credentials.
     Lost(String),
+}
+
+/// Whether one of the two queues is consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumeState {
+    /// It is.
+    Consuming,
+    /// Its connection is open, but nothing is consumed for now, with the reason.
+    Suspended(String),
+    /// It has no connection, with the reason in words that hold no credentials.
+    Lost(String),
+}
+
+/// A state, and since when it has been of its kind.
+#[derive(Debug)]
+struct Lasting<S> {
+    state: S,
+    since: Timestamp,
+}
+
+impl<S> Lasting<S> {
+    fn new(state: S) -> Lasting<S> {
+        Lasting { state, since: Timestamp::now() }
+    }
+
+    fn set(&mut self, state: S) {
+        if std::mem::discriminant(&self.state) != std::mem::discriminant(&state) {
+            self.since = Timestamp::now();
+        }
+        self.state = state;
+    }
+
+    /// `since 2026-11-30T16:12:06Z`
+    fn since(&self) -> String {
+        format!("since {}", self.since.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    }
 }
 
 /// Whether the queues are as they must be.
@@ -71,8 +110,9 @@ pub struct Health {
 
 #[derive(Debug)]
 struct Facts {
-    consume: BrokerState,
-    publish: BrokerState,
+    events: Lasting<ConsumeState>,
+    jobs: Lasting<ConsumeState>,
+    publish: Lasting<BrokerState>,
     topology: TopologyState,
     revision: Option<String>,
     store_error: Option<String>,
@@ -120,12 +160,13 @@ pub struct QueueReport {
 }
 
 impl Health {
-    /// Nothing is known yet, so nothing is ready: both connections count as not yet made, the topology as unchecked.
+    /// Nothing is known yet, so nothing is ready: the connections count as not yet made, the topology as unchecked.
     pub fn new(thresholds: Thresholds) -> Health {
-        let starting = || BrokerState::Lost("not connected yet".to_owned());
+        let starting = || "not connected yet".to_owned();
         let facts = Facts {
-            consume: starting(),
-            publish: starting(),
+            events: Lasting::new(ConsumeState::Lost(starting())),
+            jobs: Lasting::new(ConsumeState::Lost(starting())),
+            publish: Lasting::new(BrokerState::Lost(starting())),
             topology: TopologyState::Problem("not checked yet".to_owned()),
             revision: None,
             store_error: None,
@@ -140,19 +181,17 @@ impl Health {
         Health { thresholds, facts: Mutex::new(facts) }
     }
 
-    /// The state of both connections.
-    pub fn set_broker(&self, consume: BrokerState, publish: BrokerState) {
-        self.change(|facts| (facts.consume, facts.publish) = (consume, publish));
-    }
-
-    /// The state of the consuming connection.
-    pub fn set_consuming(&self, state: BrokerState) {
-        self.change(|facts| facts.consume = state);
+    /// Whether a queue is consumed.
+    pub fn set_consuming(&self, intake: Intake, state: ConsumeState) {
+        self.change(|facts| match intake {
+            Intake::Events => facts.events.set(state),
+            Intake::Jobs => facts.jobs.set(state),
+        });
     }
 
     /// The state of the publishing connection.
     pub fn set_publishing(&self, state: BrokerState) {
-        self.change(|facts| facts.publish = state);
+        self.change(|facts| facts.publish.set(state));
     }
 
     /// Whether the queues are as they must be.
@@ -244,8 +283,9 @@ impl Facts {
         if self.stopping {
             reasons.push("stopping: attempts in flight are being finished".to_owned());
         }
-        reasons.extend(connection_problem("consuming", &self.consume));
-        reasons.extend(connection_problem("publishing", &self.publish));
+        reasons.extend(consume_problem(Intake::Events, &self.events));
+        reasons.extend(consume_problem(Intake::Jobs, &self.jobs));
+        reasons.extend(publish_problem(&self.publish));
         if let TopologyState::Problem(text) = &self.topology {
             reasons.push(format!("topology: {text}"));
         }
@@ -291,12 +331,20 @@ impl Facts {
     }
 }
 
-fn connection_problem(purpose: &str, state: &BrokerState) -> Option<String> {
-    match state {
+fn consume_problem(intake: Intake, consuming: &Lasting<ConsumeState>) -> Option<String> {
+    let (queue, since) = (intake.name(), consuming.since());
+    match &consuming.state {
+        ConsumeState::Consuming => None,
+        ConsumeState::Suspended(reason) => Some(format!("consuming {queue}: suspended {since} because {reason}")),
+        ConsumeState::Lost(reason) => Some(format!("consuming {queue}: no connection to the broker {since}: {reason}")),
+    }
+}
+
+fn publish_problem(publishing: &Lasting<BrokerState>) -> Option<String> {
+    let since = publishing.since();
+    match &publishing.state {
         BrokerState::Connected => None,
-        BrokerState::Blocked => {
-            Some(format!("the {purpose} connection is blocked by the broker (memory or disk alarm)"))
-        }
-        BrokerState::Lost(reason) => Some(format!("no {purpose} connection to the broker: {reason}")),
+        BrokerState::Blocked => Some(format!("publishing: blocked by the broker {since} (memory or disk alarm)")),
+        BrokerState::Lost(reason) => Some(format!("publishing: no connection to the broker {since}: {reason}")),
     }
 }

@@ -22,7 +22,7 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use health::{BrokerState, Health, QueueReport, Report, StoreReport, Thresholds, TopologyState};
+pub use health::{BrokerState, ConsumeState, Health, QueueReport, Report, StoreReport, Thresholds, TopologyState};
 
 use crate::{
     metrics::{self, Metrics},

@@ -131,12 +131,21 @@ pub fn words(error: &lapin::Error) -> String {
 /// # Errors
 /// If none answers: a refused login, else the last broker's error.
 pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection, ConnectError> {
+    Ok(connect_in_turn(amqp, role, first).await?.0)
+}
+
+/// The same, with the number of the broker that answered.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_in_turn(amqp: &Amqp, role: &str, first: usize) -> Result<(Connection, usize), ConnectError> {
     let mut last = ConnectError::Unconfigured;
-    for url in in_turn(&amqp.urls.now(), first) {
+    let urls = amqp.urls.now();
+    for (url, number) in in_turn(&urls, first).zip(first..) {
         let address = address(url, amqp);
         let connecting = open(&address, properties(role), tls(amqp)?);
         last = last.or(match tokio::time::timeout(HANDSHAKE, connecting).await {
-            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Ok(connection)) => return Ok((connection, number)),
             Ok(Err(error)) => ConnectError::refused(url, error),
             Err(_) => ConnectError::Silent { url: url.to_string() },
         });

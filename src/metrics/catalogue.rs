@@ -96,7 +96,7 @@ entries! {
     PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]
         "Publishes that count as not done: returned, nacked, timed_out, unclear, channel_closed, lost";
     RECONNECTS = Counter "leadhook_reconnects_total" ["role"]
-        "Reconnects that succeeded after a loss, by role: consume or publish";
+        "Reconnects that succeeded after a loss, by role: events, jobs or publish";
     STORE_RELOADS = Counter "leadhook_store_reloads_total" ["result"]
         "Reloads of the webhook store: loaded, unchanged or refused";
     STORE_INFO = Gauge "leadhook_store_info" ["revision"]

@@ -274,7 +274,7 @@ impl Metrics {
         count(&self.publish_failures, "reason", reason);
     }
 
-    /// A connection that was lost works again; `role` is `consume` or `publish`.
+    /// A connection that was lost works again; `role` is `events`, `jobs` or `publish`.
     pub fn reconnected(&self, role: &'static str) {
         count(&self.reconnects, "role", role);
     }

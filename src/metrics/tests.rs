@@ -31,7 +31,7 @@ fn busy() -> std::sync::Arc<Metrics> {
     (0..3).for_each(|_| std::mem::forget(metrics.attempting()));
     metrics.publish_confirmed(Duration::from_millis(2));
     metrics.publish_failed("nacked");
-    metrics.reconnected("consume");
+    metrics.reconnected("jobs");
     metrics.store_revision("r1");
     metrics.store_loaded();
     metrics.set_queue_messages([("events", 1), ("failed", 7), ("delay.16000", 2), ("delay_20000", 3)]);
@@ -90,7 +90,7 @@ fn what_happened_is_what_is_counted() {
         "leadhook_attempts_in_flight 3",
         "leadhook_publish_failures_total{reason=\"nacked\"} 1",
         "leadhook_publish_failures_total{reason=\"lost\"} 0",
-        "leadhook_reconnects_total{role=\"consume\"} 1",
+        "leadhook_reconnects_total{role=\"jobs\"} 1",
         "leadhook_queue_not_empty_seconds{queue=\"failed\"} 90",
         "leadhook_queue_not_empty_seconds{queue=\"rejected\"} 0",
         "leadhook_store_info{revision=\"r1\"} 1",

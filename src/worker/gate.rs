@@ -1,6 +1,6 @@
 //! When new work may start (rules 6 and 7): a POST whose outcome cannot be recorded is a certain duplicate.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -68,20 +68,48 @@ impl Gate {
         ready && self.waiting.borrow_and_update().values().sum::<usize>() < self.most
     }
 
+    /// Why no new work may start now, if so. Names no credentials.
+    pub fn closed(&mut self) -> Option<String> {
+        if self.is_open() {
+            return None;
+        }
+        Some(match &*self.link.borrow() {
+            Link::Blocked(_) => "the broker blocks publishing".to_owned(),
+            Link::Lost(_) => "no publishing connection to the broker".to_owned(),
+            Link::Ready => "outcomes cannot be recorded".to_owned(),
+        })
+    }
+
+    /// Waits until the gate has been closed for so long without a break.
+    pub async fn closed_for(&mut self, time: Duration) {
+        loop {
+            while self.is_open() {
+                self.changed().await;
+            }
+            if tokio::time::timeout(time, self.opened()).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until new work may start.
     pub async fn opened(&mut self) {
         loop {
             if self.is_open() {
                 return;
             }
-            let changed = tokio::select! {
-                changed = self.link.changed() => changed,
-                changed = self.waiting.changed() => changed,
-            };
-            if changed.is_err() {
-                // The publisher is gone for good: the process is stopping, and nothing may start.
-                std::future::pending::<()>().await;
-            }
+            self.changed().await;
+        }
+    }
+
+    async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.link.changed() => changed,
+            changed = self.waiting.changed() => changed,
+        };
+        if changed.is_err() {
+            // The publisher is gone for good: the process is stopping, and nothing may start.
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -91,6 +119,27 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn only_a_gate_that_stays_closed_is_closed_for_long() {
+        const LONG: Duration = Duration::from_millis(500);
+        let (link, receiver) = watch::channel(Link::Ready);
+        let waiting = Waiting::default();
+        let mut gate = Gate::new(receiver, &waiting, 4);
+        let begun = std::time::Instant::now();
+        let flapping = async {
+            for _ in 0..10 {
+                link.send_replace(Link::Blocked("memory".into()));
+                tokio::time::sleep(LONG / 10).await;
+                link.send_replace(Link::Ready);
+                tokio::task::yield_now().await;
+            }
+            link.send_replace(Link::Lost("cut".into()));
+        };
+        tokio::join!(gate.closed_for(LONG), flapping);
+        assert!(begun.elapsed() >= 2 * LONG, "{:?}", begun.elapsed());
+        assert_eq!(gate.closed().as_deref(), Some("no publishing connection to the broker"));
+    }
 
     #[tokio::test]
     async fn opens_only_when_outcomes_can_be_recorded() {

@@ -3,13 +3,13 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use lapin::Channel;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::{
     Context,
+    consume::Intake,
     deliver::deliver,
     dispatch::dispatch,
     gate::Gate,
@@ -25,17 +25,28 @@ const GIVING_BACK: Duration = Duration::from_secs(5);
 pub(super) struct End {
     /// Why, unless it was stopped.
     pub(super) why: Option<String>,
-    /// lapin closes a channel with its last handle, and receipts turn bad with it: to be kept until all is settled.
-    pub(super) channel: Channel,
+    /// It consumes no more, and the broker has back what was not started.
+    pub(super) gave_back: bool,
+    /// To be kept until all is settled: lapin closes a channel with its last handle, and receipts turn bad with it.
+    pub(super) source: Source,
 }
 
-/// Takes events until stopped or the consumer ends; says why if it ended. Their number is bounded by the prefetch.
-pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
+/// Takes messages and starts work on them, until stopped or the consumer ends.
+pub(super) async fn run(context: Arc<Context>, intake: Intake, mut from: Source, stop: CancellationToken) -> End {
+    let why = match intake {
+        Intake::Events => events(&context, &mut from, &stop).await,
+        Intake::Jobs => jobs(&context, &mut from, &stop).await,
+    };
+    finish(from, why).await
+}
+
+/// Takes events; says why if the consumer ended. Their number is bounded by the prefetch.
+async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationToken) -> Option<String> {
     let mut gate = context.gate();
-    let end = loop {
-        let input = match next(&mut from, stop).await {
+    loop {
+        let input = match next(from, stop).await {
             Ok(input) => input,
-            Err(end) => break end,
+            Err(end) => return end,
         };
         let Some(input) = renewed(context, input, Kind::Event) else { continue };
         if !pass(&mut gate, &input, stop).await {
@@ -53,25 +64,23 @@ pub(super) async fn events(context: &Arc<Context>, mut from: Source, stop: &Canc
             };
             of_no_panic(ended, &context, &receipt);
         });
-    };
-    finish(from, end).await
+    }
 }
 
-/// Takes jobs until stopped or the consumer ends, as many at once as there are slots; says why if it ended.
-pub(super) async fn jobs(context: &Arc<Context>, mut from: Source, stop: &CancellationToken) -> End {
+/// Takes jobs, as many at once as there are slots; says why if the consumer ended.
+async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToken) -> Option<String> {
     let mut gate = context.gate();
-    let end = loop {
-        let Some(slot) = slot(context, stop).await else { break None };
-        let input = match next(&mut from, stop).await {
+    loop {
+        let slot = slot(context, stop).await?;
+        let input = match next(from, stop).await {
             Ok(input) => input,
-            Err(end) => break end,
+            Err(end) => return end,
         };
         let Some(input) = renewed(context, input, Kind::Job) else { continue };
         if pass(&mut gate, &input, stop).await {
             start(context, input, slot);
         }
-    };
-    finish(from, end).await
+    }
 }
 
 /// A slot, as soon as there is one; none at the stop.
@@ -152,10 +161,13 @@ fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Rece
 
 /// Stops the consumer and gives back what was sent ahead and never started: that costs no attempt. There is nothing to
 /// give back on a consumer that ended by itself.
-async fn finish(from: Source, why: Option<String>) -> End {
-    let channel = from.channel();
-    if why.is_none() && !matches!(tokio::time::timeout(GIVING_BACK, from.give_back()).await, Ok(Ok(()))) {
+async fn finish(mut source: Source, why: Option<String>) -> End {
+    let gave_back = match why {
+        None => matches!(tokio::time::timeout(GIVING_BACK, source.give_back()).await, Ok(Ok(()))),
+        Some(_) => false,
+    };
+    if why.is_none() && !gave_back {
         debug!("prefetched messages were not given back; the broker takes them back with the connection");
     }
-    End { why, channel }
+    End { why, gave_back, source }
 }

@@ -1,9 +1,9 @@
 //! The worker: joins store, broker and poster under the settling rules (ARCHITECTURE.md).
 //!
 //! ```text
-//!  session  --> consumes events --> dispatch --> record (jobs)              --> ack
-//!     |     --> consumes jobs   --> deliver  --> attempt --> record (delay, failed) --> ack
-//!     '-- one consume connection; when it is lost, another session follows
+//!  session  --> consumes events --> dispatch --> record (jobs)                   --> ack
+//!  session  --> consumes jobs   --> deliver  --> attempt --> record (delay, failed) --> ack
+//!     '-- each on a connection of its own; when it is lost, another session follows (`consume`)
 //!  gate     : nothing starts while outcomes cannot be recorded          (rules 6, 7)
 //!  memory   : what was done with a copy whose ack was lost              (rule 6)
 //!  record   : nothing is acked before its successor is confirmed        (rules 1, 2, 5, 7)
@@ -17,6 +17,7 @@ mod allowance;
 mod attempt;
 pub mod child;
 mod children;
+mod consume;
 mod deliver;
 mod dispatch;
 mod gate;
@@ -48,17 +49,17 @@ use std::{
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use self::{
     children::{Children, Recipe},
+    consume::Intake,
     lanes::Lanes,
 };
-use self::{gate::Waiting, memory::Memory, outage::Course, report::Reports, session::Open};
+use self::{gate::Waiting, memory::Memory, report::Reports, session::Open};
 use crate::{
     admin::{BrokerState, Health},
     broker::{
-        pause::Pause,
         publisher::{Link, Publisher},
         topology::{Plan, TopologyError},
     },
@@ -71,16 +72,13 @@ use crate::{
     store::LiveStore,
 };
 
-/// How long the consuming connection outlives the last ack. A busy RabbitMQ holds acks back, and forgets those that it
+/// How long a consuming connection outlives the last ack. A busy RabbitMQ holds acks back, and forgets those that it
 /// still holds when their channel closes: 17 of 600 on 3.10, none with this pause (measured).
 const LAST_ACKS: Duration = Duration::from_secs(1);
 
 /// How long a stop may take after the grace period, in front of a broker that does not answer. The admin port may take
 /// another half second, so that a stop ends within `shutdown.grace` and 3 s.
 const GOODBYE: Duration = Duration::from_millis(2500);
-
-/// Heartbeats after which a session counts as one that worked.
-const LASTING: u32 = 3;
 
 /// Everything the worker's parts share. Made by the composition root.
 pub struct Context {
@@ -152,64 +150,25 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     };
     let mut over = std::pin::pin!(over);
     let consumed = tokio::select! {
-        consumed = consume(&context, &shutdown) => Some(consumed),
+        consumed = consume::consume(&context, &shutdown) => Some(consumed),
         () = &mut over => None,
     };
     let end = match consumed {
         Some(Err(problem)) => End::CannotStart(problem),
         Some(Ok(open)) => finish(&context, open, over).await,
-        None => finish(&context, None, std::future::ready(())).await,
+        None => finish(&context, Vec::new(), std::future::ready(())).await,
     };
     watching.iter().for_each(|task| task.abort());
     end
 }
 
 /// Settles what is in flight until the grace period is `over`, and closes what is open.
-async fn finish(context: &Context, open: Option<Box<Open>>, over: impl Future<Output = ()>) -> End {
+async fn finish(context: &Context, open: Vec<Open>, over: impl Future<Output = ()>) -> End {
     failpoint::hit("stop.consumers_ended", "");
     let end = drain(context, over).await;
     context.reports.summarize(Instant::now());
     let _ = tokio::time::timeout(GOODBYE, say_goodbye(context, open)).await;
     end
-}
-
-/// One session after another, until `shutdown`: what in-flight work still needs then, if there is a connection. An error:
-/// the topology is wrong from the beginning.
-async fn consume(context: &Arc<Context>, shutdown: &CancellationToken) -> Result<Option<Box<Open>>, TopologyError> {
-    let mut pause = Pause::for_connecting();
-    let mut course = Course::default();
-    let mut broker = 0;
-    loop {
-        let begun = Instant::now();
-        let ended = session::run(context, shutdown, &mut course, broker).await;
-        broker += 1;
-        context.health.set_consuming(BrokerState::Lost(ended.to_string()));
-        match ended {
-            session::End::Stopped(open) => return Ok(open),
-            session::End::Topology(problem) if !course.started && problem.is_final() => return Err(problem),
-            session::End::Topology(problem) => {
-                if let Some(failed) = course.lost(Instant::now()).failed(Instant::now()) {
-                    error!("cannot use the broker's queues {failed}: {problem}");
-                }
-            }
-            session::End::Lost { why, consumed } => {
-                let outage = course.lost(Instant::now());
-                if consumed {
-                    warn!(reason = why, "lost the broker connection, reconnecting");
-                } else if let Some(failed) = outage.failed(Instant::now()) {
-                    warn!("broker unreachable {failed}: {why}");
-                }
-                // One that ends again and again is begun ever more slowly: each end charges a delivery to all that it held.
-                if consumed && begun.elapsed() > LASTING * context.settings.amqp.heartbeat {
-                    pause.reset();
-                }
-            }
-        }
-        let wait = tokio::time::sleep(pause.next(fastrand::f64()));
-        if shutdown.run_until_cancelled(wait).await.is_none() {
-            return Ok(None);
-        }
-    }
 }
 
 /// Lets what is in flight finish until the grace period is `over`.
@@ -226,17 +185,18 @@ async fn drain(context: &Context, over: impl Future<Output = ()>) -> End {
     }
 }
 
-/// Writes the rest of the delivery log and closes the connections, both at once.
-async fn say_goodbye(context: &Context, consuming: Option<Box<Open>>) {
+/// Writes the rest of the delivery log and closes the connections, all at once.
+async fn say_goodbye(context: &Context, consuming: Vec<Open>) {
     let publishing = async {
         context.log.close(delivery_log::writer::CLOSING).await;
         context.publisher.close().await;
     };
     let consuming = async {
-        if let Some(open) = consuming {
+        if !consuming.is_empty() {
             tokio::time::sleep(LAST_ACKS).await;
-            let _ = open.connection.close(200, "goodbye".into()).await;
         }
+        let closing = consuming.iter().map(|open| open.connection.close(200, "goodbye".into()));
+        futures::future::join_all(closing).await;
     };
     tokio::join!(publishing, consuming);
 }

@@ -4,14 +4,17 @@
 //! hour, which hide everything else.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     time::{Duration, Instant},
 };
 
+use super::consume::Intake;
+
 /// Longest time without a line.
 const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
-/// The time from the loss of the broker until the worker consumes again. Pure: `now` is an argument.
+/// The time from the first connection that was lost until all are there again. Pure: `now` is an argument.
 #[derive(Debug)]
 pub(super) struct Outage {
     since: Instant,
@@ -22,24 +25,47 @@ pub(super) struct Outage {
     said: Instant,
 }
 
-/// What the sessions of a worker have come to so far.
+/// What the sessions of both intakes have come to so far.
 #[derive(Debug, Default)]
 pub(super) struct Course {
-    /// The worker has consumed before.
-    pub(super) started: bool,
+    /// Intakes that have consumed before.
+    begun: BTreeSet<Intake>,
+    /// Intakes that have no connection.
+    away: BTreeSet<Intake>,
     outage: Option<Outage>,
 }
 
 impl Course {
-    /// The worker does not consume any more, or not yet.
-    pub(super) fn lost(&mut self, now: Instant) -> &mut Outage {
+    /// An intake has no connection any more, or not yet.
+    pub(super) fn lost(&mut self, intake: Intake, now: Instant) -> &mut Outage {
+        self.away.insert(intake);
         self.outage.get_or_insert_with(|| Outage::new(now))
     }
 
-    /// The worker consumes. Returns the outage that ends with that.
-    pub(super) fn consumes(&mut self) -> Option<Outage> {
-        self.started = true;
-        self.outage.take()
+    /// Whether an intake has no connection.
+    pub(super) fn is_outage(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    /// An intake has a connection. Returns the outage, if it ends with that.
+    pub(super) fn connected(&mut self, intake: Intake) -> Option<Outage> {
+        self.away.remove(&intake);
+        self.outage.take_if(|_| self.away.is_empty())
+    }
+
+    /// An intake consumes. Returns whether it does for the first time.
+    pub(super) fn begun(&mut self, intake: Intake) -> bool {
+        self.begun.insert(intake)
+    }
+
+    /// Whether an intake has consumed before.
+    pub(super) fn has_begun(&self, intake: Intake) -> bool {
+        self.begun.contains(&intake)
+    }
+
+    /// Whether both have.
+    pub(super) fn all_begun(&self) -> bool {
+        [Intake::Events, Intake::Jobs].iter().all(|intake| self.begun.contains(intake))
     }
 }
 
@@ -110,6 +136,18 @@ mod tests {
         assert!(gaps.iter().all(|gap| *gap <= 310), "{gaps:?}");
         assert!(gaps.iter().skip(10).all(|gap| *gap >= 290), "{gaps:?}");
         assert!((72..85).contains(&lines.len()), "{}", lines.len());
+    }
+
+    #[test]
+    fn an_outage_lasts_until_both_intakes_are_back() {
+        let (now, mut course) = (Instant::now(), Course::default());
+        assert!(course.connected(Intake::Jobs).is_none());
+        course.lost(Intake::Jobs, now);
+        course.lost(Intake::Events, now + Duration::from_secs(1));
+        assert!(course.connected(Intake::Jobs).is_none() && course.is_outage());
+        let outage = course.connected(Intake::Events).expect("its end");
+        assert_eq!(outage.seconds(now + Duration::from_secs(9)), 9);
+        assert!(!course.is_outage());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A connection can be half-open (bytes vanish, nobody is told), and a consumer can starve on a connection that is well: the
 //! broker has forgotten it, or its deliveries go nowhere. Either way the worker would sit there connected and idle, with
-//! work waiting. So each half heartbeat the consuming connection itself is asked about both queues, and the answer is
+//! work waiting. So each half heartbeat a consuming connection itself is asked about its queue, and the answer is
 //! held against what the intake sees:
 //!
 //! | what is seen | what it means |
@@ -70,6 +70,11 @@ impl Ward {
     /// So many more may be sent ahead.
     pub(super) fn widen(&self, by: u16) {
         self.window.fetch_add(by.into(), Ordering::Relaxed);
+    }
+
+    /// Nothing is sent ahead any more.
+    pub(super) fn narrow(&self) {
+        self.window.store(0, Ordering::Relaxed);
     }
 
     /// The intake waits, for as long as the guard lives.
@@ -184,43 +189,41 @@ struct Seen {
 }
 
 /// Looks until something is wrong, and says what.
-pub(super) async fn watch(connection: &Connection, wards: [Arc<Ward>; 2], heartbeat: Duration) -> String {
+pub(super) async fn watch(connection: &Connection, ward: &Ward, heartbeat: Duration) -> String {
     let mut tick = tokio::time::interval(heartbeat / 2);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut seen = [Seen::default(), Seen::default()];
+    let mut seen = Seen::default();
     let mut counter = Counter::new(connection);
-    let arrived = || wards.iter().map(|ward| ward.arrived.load(Ordering::Relaxed)).sum::<usize>();
+    let arrived = || ward.arrived.load(Ordering::Relaxed);
     loop {
         tick.tick().await;
-        for (ward, seen) in wards.iter().zip(&mut seen) {
-            let before = arrived();
-            let count = match tokio::time::timeout(heartbeat, counter.count(ward.queue.as_str())).await {
-                Ok(Ok(Some(count))) => count,
-                // Missing or hidden: what that means is not for this place to say.
-                Ok(Ok(None)) => continue,
-                Ok(Err(error)) => return error.to_string(),
-                // The answer stands behind what arrives. The next question goes by a channel that waits for none.
-                Err(_) if arrived() > before => {
-                    counter = Counter::new(connection);
-                    continue;
-                }
-                Err(_) => return format!("the broker has not answered for {} s", heartbeat.as_secs_f64()),
-            };
-            let here = ward.arrived.load(Ordering::Relaxed);
-            let fresh = std::mem::replace(&mut seen.arrived, here) != here;
-            let now = trouble(count, ward.waited(Instant::now()), fresh, heartbeat);
-            seen.times = if now == seen.trouble { seen.times + 1 } else { 1 };
-            seen.trouble = now;
-            if let Some(trouble) = now
-                && seen.times >= trouble.agreed()
-            {
-                return match trouble {
-                    Trouble::Forgotten | Trouble::Unsure => format!("the broker counts no consumer on {}", ward.queue),
-                    Trouble::Starving => {
-                        format!("{} messages wait on {}, and its consumer gets none", count.ready, ward.queue)
-                    }
-                };
+        let before = arrived();
+        let count = match tokio::time::timeout(heartbeat, counter.count(ward.queue.as_str())).await {
+            Ok(Ok(Some(count))) => count,
+            // Missing or hidden: what that means is not for this place to say.
+            Ok(Ok(None)) => continue,
+            Ok(Err(error)) => return error.to_string(),
+            // The answer stands behind what arrives. The next question goes by a channel that waits for none.
+            Err(_) if arrived() > before => {
+                counter = Counter::new(connection);
+                continue;
             }
+            Err(_) => return format!("the broker has not answered for {} s", heartbeat.as_secs_f64()),
+        };
+        let here = arrived();
+        let fresh = std::mem::replace(&mut seen.arrived, here) != here;
+        let now = trouble(count, ward.waited(Instant::now()), fresh, heartbeat);
+        seen.times = if now == seen.trouble { seen.times + 1 } else { 1 };
+        seen.trouble = now;
+        if let Some(trouble) = now
+            && seen.times >= trouble.agreed()
+        {
+            return match trouble {
+                Trouble::Forgotten | Trouble::Unsure => format!("the broker counts no consumer on {}", ward.queue),
+                Trouble::Starving => {
+                    format!("{} messages wait on {}, and its consumer gets none", count.ready, ward.queue)
+                }
+            };
         }
     }
 }

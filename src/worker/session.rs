@@ -1,23 +1,33 @@
-//! One consume connection, from connecting to its loss or the stop.
+//! One consuming connection, from connecting to its loss or the stop.
+//!
+//! Each intake has such a session of its own, so that the end of one connection charges nothing on the other. The session of
+//! jobs also keeps the topology: it declares it when it connects, and looks after it as long as it lasts. The session of
+//! events cannot do that, because a message from upstream may end its connection.
+//!
+//! A session consumes only while the gate is open. When the gate has been closed for [`PATIENCE`], the session cancels its
+//! consumers and gives back what was sent ahead. So an alarm that outlasts `consumer_timeout` charges each message at most
+//! one delivery.
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    Context, intake,
-    outage::Course,
+    Context,
+    consume::{Intake, Shared},
+    gate::Gate,
+    intake,
     pulse::{self, Ward},
     source::Source,
     tend,
 };
 use crate::{
-    admin::{BrokerState, TopologyState},
+    admin::{ConsumeState, TopologyState},
     broker::{
         connection::{self, Connection},
         topology::{self, TopologyError},
@@ -31,25 +41,28 @@ const SETTING_UP: Duration = Duration::from_secs(20);
 /// Longest wait for events in flight when a session ends on a connection that is well: meanwhile nothing is consumed.
 const SETTLING: Duration = Duration::from_secs(5);
 
+/// How long the gate may be closed before the consumers are cancelled.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Shortest time between two suspensions. Each one charges a delivery to what is given back (RabbitMQ up to 4.2).
+const BETWEEN_SUSPENSIONS: Duration = Duration::from_secs(60);
+
+/// How often a session that does not consume looks whether its connection is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How a session ended.
 pub(super) enum End {
     /// The stop was asked for; what is in flight still needs the connection, if there was one.
     Stopped(Option<Box<Open>>),
     /// The topology is not as it must be.
     Topology(TopologyError),
-    /// Connection, channel or consumer lost: start anew.
+    /// Connection, channel or consumer lost: start again.
     Lost {
         /// For the log; names no credentials.
         why: String,
         /// Whether it had come as far as consuming.
         consumed: bool,
     },
-}
-
-/// What in-flight work still needs: the connection, and the channels that its receipts are good on.
-pub(super) struct Open {
-    pub(super) connection: Connection,
-    _channels: [Channel; 2],
 }
 
 impl fmt::Display for End {
@@ -62,127 +75,281 @@ impl fmt::Display for End {
     }
 }
 
-/// Connects, makes sure of the topology and consumes until something ends it. Tells `course` once it consumes.
-///
-/// `broker` is the number of the broker to try first.
-pub(super) async fn run(
-    context: &std::sync::Arc<Context>,
-    shutdown: &CancellationToken,
-    course: &mut Course,
-    broker: usize,
-) -> End {
-    let connecting = connection::connect(&context.settings.amqp, "consume", broker);
-    let connection = match shutdown.run_until_cancelled(connecting).await {
-        None => return End::Stopped(None),
-        Some(Err(error)) => return End::Lost { why: error.to_string(), consumed: false },
-        Some(Ok(connection)) => connection,
-    };
-    let declaring = async {
-        match context.settings.topology.declare {
-            true => topology::declare(&connection, &context.plan).await,
-            false => topology::verify(&connection, &context.plan).await,
+/// What in-flight work still needs: the connection, and the channel that its receipts are good on.
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    _source: Option<Source>,
+}
+
+/// One intake on one connection.
+pub(super) struct Session<'a> {
+    pub(super) context: &'a Arc<Context>,
+    pub(super) intake: Intake,
+    pub(super) shared: &'a Shared,
+    pub(super) shutdown: &'a CancellationToken,
+}
+
+/// Why a session does not consume any more, or not now.
+enum Break {
+    /// The stop was asked for.
+    Stop,
+    /// Consumer, channel or connection lost.
+    Ended(String),
+    /// The broker does not answer.
+    Dead(String),
+    /// The gate is closed, or the topology is not as it must be.
+    Suspended,
+    /// The topology is not as it must be any more.
+    Topology(TopologyError),
+}
+
+impl Session<'_> {
+    /// Connects, makes sure of the topology and consumes until something ends it. `first` is the number of the broker to try
+    /// first; afterwards it is that of the next one.
+    pub(super) async fn run(&self, first: &mut usize) -> End {
+        match self.shutdown.run_until_cancelled(self.open(first)).await {
+            None => End::Stopped(None),
+            Some(Err(end)) => end,
+            Some(Ok((connection, source))) => self.consume(connection, source).await,
         }
-    };
-    match shutdown.run_until_cancelled(tokio::time::timeout(SETTING_UP, declaring)).await {
-        None => return End::Stopped(None),
-        Some(Ok(Ok(()))) => {}
-        Some(Ok(Err(problem))) => {
-            context.health.set_topology(TopologyState::Problem(problem.to_string()));
-            return End::Topology(problem);
+    }
+
+    async fn open(&self, first: &mut usize) -> Result<(Connection, Source), End> {
+        let connecting = connection::connect_in_turn(&self.context.settings.amqp, self.intake.name(), *first);
+        *first += 1;
+        let (connection, number) = connecting.await.map_err(not_begun)?;
+        *first = number + 1;
+        let declaring = tokio::time::timeout(SETTING_UP, self.declare(&connection));
+        declaring.await.map_err(|_| silent("declaring the topology"))??;
+        let (queue, prefetch) = self.intake.source(self.context);
+        let opening = tokio::time::timeout(SETTING_UP, Source::open(&connection, queue, prefetch));
+        let source = opening.await.map_err(|_| silent("opening a channel"))?.map_err(not_begun)?;
+        Ok((connection, source))
+    }
+
+    /// Jobs: declares the whole topology. Events: declares the events queue, which may have been deleted under its consumer
+    /// (see [`topology::declare_again`]), once the rest is there.
+    async fn declare(&self, connection: &Connection) -> Result<(), End> {
+        let (plan, declare) = (&self.context.plan, self.context.settings.topology.declare);
+        match self.intake {
+            Intake::Jobs => {
+                let declared = match declare {
+                    true => topology::declare(connection, plan).await,
+                    false => topology::verify(connection, plan).await,
+                };
+                self.judge_topology(declared).map_err(End::Topology)
+            }
+            Intake::Events if declare && self.shared.is_topology_ok() => {
+                topology::declare_events(connection, plan).await.map_err(not_begun)
+            }
+            Intake::Events => Ok(()),
         }
-        Some(Err(_)) => return silent("declaring the topology"),
     }
-    context.health.set_topology(TopologyState::Ok);
-    let names = context.plan.names();
-    let delivery = &context.settings.delivery;
-    let consuming = async {
-        let jobs = Source::open(&connection, &names.jobs, delivery.job_prefetch()).await?;
-        let events = Source::open(&connection, &names.events, delivery.event_prefetch).await?;
-        Ok::<_, lapin::Error>((jobs, events))
-    };
-    let (jobs, events) = match shutdown.run_until_cancelled(tokio::time::timeout(SETTING_UP, consuming)).await {
-        None => return End::Stopped(None),
-        Some(Ok(Ok(both))) => both,
-        Some(Ok(Err(error))) => return End::Lost { why: error.to_string(), consumed: false },
-        Some(Err(_)) => return silent("starting the consumers"),
-    };
-    context.health.set_consuming(BrokerState::Connected);
-    let first = !course.started;
-    if let Some(outage) = course.consumes() {
-        info!("broker reachable again after {} s", outage.seconds(Instant::now()));
+
+    fn judge_topology(&self, judged: Result<(), TopologyError>) -> Result<(), TopologyError> {
+        let state = match &judged {
+            Ok(()) => TopologyState::Ok,
+            Err(problem) => TopologyState::Problem(problem.to_string()),
+        };
+        self.context.health.set_topology(state);
+        self.shared.set_topology(judged.is_ok());
+        judged
     }
-    match first {
-        true => info!("ready"),
-        false => context.metrics.reconnected("consume"),
+
+    async fn consume(&self, connection: Connection, source: Source) -> End {
+        let ward = source.ward();
+        let mut source = Some(source);
+        let mut consumed = false;
+        let ended = self.consume_in_turns(&connection, &ward, &mut source, &mut consumed).await;
+        let why = match ended {
+            Break::Dead(why) => {
+                // Nothing can be given back. Receipts turn bad at once, so that attempts in flight know that
+                // their jobs come again.
+                ward.abandon();
+                abandon(connection);
+                return End::Lost { why, consumed };
+            }
+            Break::Stop | Break::Suspended => Ok("stopping".to_owned()),
+            Break::Ended(why) => Ok(why),
+            Break::Topology(problem) => Err(problem),
+        };
+        if connection.status().connected() {
+            // It is well: a queue was deleted, or its leader is gone. What is in flight can still be acked.
+            self.shutdown.run_until_cancelled(self.settle(&ward)).await;
+        }
+        if self.shutdown.is_cancelled() {
+            return End::Stopped(Some(Box::new(Open { connection, _source: source })));
+        }
+        // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
+        let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting again".into())).await;
+        match why {
+            Ok(why) => End::Lost { why, consumed },
+            Err(problem) => match self.judge_topology(Err(problem)) {
+                Err(problem) => End::Topology(problem),
+                Ok(()) => End::Lost { why: "the topology".to_owned(), consumed },
+            },
+        }
     }
-    // Either intake ending ends the other: half a worker is a worker that lies about being ready.
-    let stop = shutdown.child_token();
-    let wards = [jobs.ward(), events.ward()];
-    let intakes = async {
-        let (jobs, events) = tokio::join!(
-            stopping(&stop, intake::jobs(context, jobs, &stop)),
-            stopping(&stop, intake::events(context, events, &stop)),
-        );
-        ([jobs.channel, events.channel], jobs.why.or(events.why))
-    };
-    let mut intakes = std::pin::pin!(intakes);
-    let ((channels, mut why), mut problem) = tokio::select! {
-        ended = &mut intakes => (ended, None),
-        problem = tend::watch(&connection, context) => {
+
+    /// Consumes whenever the gate is open, until something ends the session.
+    async fn consume_in_turns(
+        &self,
+        connection: &Connection,
+        ward: &Arc<Ward>,
+        kept: &mut Option<Source>,
+        consumed: &mut bool,
+    ) -> Break {
+        let mut gate = self.context.gate();
+        let mut next_suspension = Instant::now();
+        let mut watching = std::pin::pin!(async {
+            match self.intake {
+                Intake::Jobs => tend::watch(connection, self.context).await,
+                Intake::Events => std::future::pending().await,
+            }
+        });
+        loop {
+            if let Some(closed) = self.closed(&mut gate) {
+                self.shared.connected(self.intake);
+                self.context.health.set_consuming(self.intake, ConsumeState::Suspended(closed));
+                tokio::select! {
+                    () = self.opened(&mut gate) => {}
+                    problem = &mut watching => return Break::Topology(problem),
+                    () = lost(connection) => return Break::Ended("the connection is lost".to_owned()),
+                    () = self.shutdown.cancelled() => return Break::Stop,
+                }
+            }
+            let Some(mut source) = kept.take() else { return Break::Stop };
+            let begin = tokio::time::timeout(SETTING_UP, source.begin(connection));
+            match self.shutdown.run_until_cancelled(begin).await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => return Break::Ended(connection::words(&error)),
+                Some(Err(_)) => return Break::Ended(no_answer("starting to consume")),
+                None => {
+                    *kept = Some(source);
+                    return Break::Stop;
+                }
+            }
+            self.context.health.set_consuming(self.intake, ConsumeState::Consuming);
+            self.shared.begun(self.context, self.intake);
+            *consumed = true;
+            let stop = self.shutdown.child_token();
+            // In a task of its own, so that a message wakes only its intake.
+            let taking = tokio::spawn(intake::run(self.context.clone(), self.intake, source, stop.clone()));
+            let mut taking = std::pin::pin!(taking);
+            let mut pause = tokio::select! {
+                ended = &mut taking => {
+                    let ended = joined(ended);
+                    *kept = Some(ended.source);
+                    return ended.why.map_or(Break::Stop, Break::Ended);
+                }
+                problem = &mut watching => Break::Topology(problem),
+                why = pulse::watch(connection, ward, self.context.settings.amqp.heartbeat) => Break::Dead(why),
+                () = self.closed_for_long(&mut gate, next_suspension) => Break::Suspended,
+            };
             stop.cancel();
-            (intakes.await, Some(problem))
+            if matches!(pause, Break::Dead(_)) {
+                return pause;
+            }
+            let ended = joined(taking.await);
+            *kept = Some(ended.source);
+            match (ended.why, ended.gave_back) {
+                (Some(why), _) if matches!(pause, Break::Suspended) => pause = Break::Ended(why),
+                (None, false) if matches!(pause, Break::Suspended) => pause = Break::Ended(no_answer("giving back")),
+                _ => {}
+            }
+            if !matches!(pause, Break::Suspended) || self.shutdown.is_cancelled() {
+                return pause;
+            }
+            next_suspension = Instant::now() + BETWEEN_SUSPENSIONS;
+            let (queue, reason) = (self.intake.name(), self.closed(&mut gate));
+            info!(queue, reason, "consuming is suspended, and the messages that were not started are given back");
         }
-        why = pulse::watch(&connection, wards.clone(), context.settings.amqp.heartbeat) => {
-            // There is nobody to give anything back to. Receipts turn bad at once, so that attempts in flight know that
-            // their jobs come again.
-            wards.iter().for_each(|ward| ward.abandon());
-            abandon(connection);
-            return End::Lost { why, consumed: true };
-        }
-    };
-    if connection.status().connected() {
-        // It is well: a queue was deleted, or its leader is gone. What is in flight can still be acked.
-        let [_, events] = &wards;
-        shutdown.run_until_cancelled(settle(events)).await;
     }
-    if shutdown.is_cancelled() {
-        return End::Stopped(Some(Box::new(Open { connection, _channels: channels })));
-    }
-    // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
-    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
-    match problem.take() {
-        Some(problem) => {
-            context.health.set_topology(TopologyState::Problem(problem.to_string()));
-            End::Topology(problem)
+
+    /// Why nothing may be consumed now, if so.
+    fn closed(&self, gate: &mut Gate) -> Option<String> {
+        match self.may_use_topology() {
+            true => gate.closed(),
+            false => Some("the queues are not as they must be".to_owned()),
         }
-        None => End::Lost { why: why.take().unwrap_or_else(|| "a consumer ended".into()), consumed: true },
+    }
+
+    /// The session of jobs finds out by itself.
+    fn may_use_topology(&self) -> bool {
+        self.intake == Intake::Jobs || self.shared.is_topology_ok()
+    }
+
+    async fn opened(&self, gate: &mut Gate) {
+        while self.closed(gate).is_some() {
+            if self.intake == Intake::Events {
+                self.shared.topology_is(true).await;
+            }
+            gate.opened().await;
+        }
+    }
+
+    /// Waits until consuming should be suspended: at once for the topology, else not before `earliest`.
+    async fn closed_for_long(&self, gate: &mut Gate, earliest: Instant) {
+        let gate_is_closed = async {
+            tokio::time::sleep_until(earliest.into()).await;
+            gate.closed_for(PATIENCE).await;
+        };
+        let topology_is_wrong = async {
+            match self.intake {
+                Intake::Events => self.shared.topology_is(false).await,
+                Intake::Jobs => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = gate_is_closed => {}
+            () = topology_is_wrong => {}
+        }
+    }
+
+    /// Waits until the events in flight are settled, or each of them would be dispatched again; and until the broker has taken
+    /// in the acks. Attempts are not waited for: they may take as long as a receiver does, and the memory knows them.
+    async fn settle(&self, ward: &Ward) {
+        if self.intake == Intake::Events {
+            debug!("the intake has ended, settling the events in flight");
+            let _ = tokio::time::timeout(SETTLING, ward.settled()).await;
+        }
+        tokio::time::sleep(super::LAST_ACKS).await;
     }
 }
 
-/// Waits until the events in flight are settled and the broker has taken in their acks, or each of them would be dispatched
-/// again. Attempts are not waited for: they may take as long as a receiver does, and the memory knows them.
-async fn settle(events: &Ward) {
-    debug!("an intake has ended, settling the events in flight");
-    let _ = tokio::time::timeout(SETTLING, events.settled()).await;
-    tokio::time::sleep(super::LAST_ACKS).await;
+/// A panic in an intake is a bug that ends the process.
+fn joined(ended: Result<intake::End, tokio::task::JoinError>) -> intake::End {
+    match ended {
+        Ok(end) => end,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Waits until the connection is lost.
+async fn lost(connection: &Connection) {
+    let mut tick = tokio::time::interval(LOOK);
+    while connection.status().connected() {
+        tick.tick().await;
+    }
 }
 
 /// Lets go of a connection that does not answer, without waiting for its goodbye.
 fn abandon(connection: Connection) {
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(SETTING_UP, connection.close(200, "starting anew".into())).await;
+        let _ = tokio::time::timeout(SETTING_UP, connection.close(200, "starting again".into())).await;
     });
 }
 
-/// A quorum queue without a leader takes a consumer's request and never answers it.
-fn silent(what: &str) -> End {
-    let limit = SETTING_UP.as_secs();
-    let why = format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)");
-    End::Lost { why, consumed: false }
+fn not_begun(error: impl fmt::Display) -> End {
+    End::Lost { why: error.to_string(), consumed: false }
 }
 
-async fn stopping(stop: &CancellationToken, intake: impl Future<Output = intake::End>) -> intake::End {
-    let end = intake.await;
-    stop.cancel();
-    end
+fn silent(what: &str) -> End {
+    not_begun(no_answer(what))
+}
+
+/// A quorum queue without a leader takes a consumer's request and never answers it.
+fn no_answer(what: &str) -> String {
+    let limit = SETTING_UP.as_secs();
+    format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)")
 }

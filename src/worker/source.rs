@@ -17,7 +17,7 @@ use lapin::{
 use super::{acker::Acker, input::Input, pulse::Ward};
 use crate::broker::{
     connection::{self, Connection},
-    wire::{Marks, Repairs},
+    wire::Marks,
 };
 
 /// The consumers of one queue. They share a channel: what one of two dying channels held would be charged once more by the
@@ -26,7 +26,7 @@ pub(super) struct Source {
     channel: Channel,
     queue: ShortString,
     prefetch: u16,
-    narrow: Consumer,
+    narrow: Option<Consumer>,
     wide: Option<Consumer>,
     ward: Arc<Ward>,
     acks: Acker,
@@ -34,29 +34,40 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Begins to consume, one message at a time; `prefetch` is how many there may be in the end, 1 or more.
+    /// Opens a channel; `prefetch` is how many messages there may be in the end, 1 or more.
     pub(super) async fn open(
         connection: &Connection,
         queue: &ShortString,
         prefetch: u16,
     ) -> Result<Source, lapin::Error> {
         let channel = connection::channel(connection).await?;
-        let narrow = consume(&channel, queue, 1).await?;
-        let ward = Ward::new(queue);
-        ward.widen(1);
         let acks = Acker::new(channel.clone());
+        let (queue, ward) = (queue.clone(), Ward::new(queue));
         let marks = connection.marks().clone();
-        Ok(Source { channel, queue: queue.clone(), prefetch, narrow, wide: None, ward, acks, marks })
+        Ok(Source { channel, queue, prefetch, narrow: None, wide: None, ward, acks, marks })
     }
 
-    /// The next message. `None`: the broker has cancelled a consumer. The first message opens the
-    /// window.
+    /// Begins to consume, one message at a time. A channel that the broker has closed meanwhile is replaced. The broker
+    /// closes it when a message that was started takes longer than `consumer_timeout`, also while nothing is consumed.
+    pub(super) async fn begin(&mut self, connection: &Connection) -> Result<(), lapin::Error> {
+        if !self.channel.status().connected() {
+            self.channel = connection::channel(connection).await?;
+            self.acks = Acker::new(self.channel.clone());
+        }
+        self.narrow = Some(consume(&self.channel, &self.queue, 1).await?);
+        self.ward.widen(1);
+        Ok(())
+    }
+
+    /// The next message. `None`: the broker has cancelled a consumer, or there is none. The first message opens
+    /// the window.
     pub(super) async fn next(&mut self) -> Option<Result<Input, lapin::Error>> {
         let waits = self.ward.waits();
+        let narrow = self.narrow.as_mut()?;
         let delivery = match &mut self.wide {
-            None => self.narrow.next().await,
+            None => narrow.next().await,
             Some(wide) => tokio::select! {
-                delivery = self.narrow.next() => delivery,
+                delivery = narrow.next() => delivery,
                 delivery = wide.next() => delivery,
             },
         };
@@ -79,8 +90,8 @@ impl Source {
 
     /// The next message, if it is here already and the window is open.
     pub(super) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
-        let wide = self.wide.as_mut()?;
-        let delivery = self.narrow.next().now_or_never().or_else(|| wide.next().now_or_never())?;
+        let (narrow, wide) = (self.narrow.as_mut()?, self.wide.as_mut()?);
+        let delivery = narrow.next().now_or_never().or_else(|| wide.next().now_or_never())?;
         Some(delivery.map(|delivery| delivery.map(|delivery| self.input(delivery))))
     }
 
@@ -94,24 +105,20 @@ impl Source {
         self.ward.clone()
     }
 
-    /// The channel that receipts are good on.
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
-    }
-
-    /// Stops consuming and gives back what was sent ahead: that costs no attempt.
-    pub(super) async fn give_back(self) -> Result<(), lapin::Error> {
-        let Source { channel, narrow, wide, ward, acks, .. } = self;
-        let consumers: Vec<_> = [Some(narrow), wide].into_iter().flatten().collect();
+    /// Stops consuming and gives back what was sent ahead: that costs no attempt. Receipts stay good as long as the source
+    /// lives, and it may [begin](Source::begin) again.
+    pub(super) async fn give_back(&mut self) -> Result<(), lapin::Error> {
+        let consumers: Vec<_> = self.narrow.take().into_iter().chain(self.wide.take()).collect();
         // All of them first, or what one gives back goes to the next.
         for consumer in &consumers {
-            channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+            self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
         }
         for mut consumer in consumers {
             while let Some(delivery) = consumer.next().await {
-                Input::new(delivery?, Repairs::NONE, ward.holds(), acks.clone()).receipt.give_back();
+                self.input(delivery?).receipt.give_back();
             }
         }
+        self.ward.narrow();
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ const SILENT: &str = "the broker does not answer";
 /// Counts the messages of every queue, and declares anew what is missing where the topology is ours, bindings included. Ends
 /// when a queue of ours has come to stand with other arguments: what is put there may never come back.
 ///
-/// It asks on the consuming connection: that is never blocked by an alarm, and whoever publishes does not wait behind it.
+/// It asks on a consuming connection: an alarm never blocks that, and no publish waits behind it.
 pub(super) async fn watch(connection: &Connection, context: &Context) -> TopologyError {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

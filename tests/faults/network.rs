@@ -4,8 +4,9 @@ use crate::{
     RATE, faults,
     rig::{
         fault::Fault,
+        harness::eventually,
         node::Node,
-        proxy::{Direction::*, Which::*},
+        proxy::{Direction::*, Which, Which::*},
         trial::Trial,
     },
     trial,
@@ -31,6 +32,36 @@ faults! { trial:
     the_broker_cannot_be_reached_for_a_while => Fault::Unreachable;
     the_broker_closes_the_connections => Fault::ConnectionsClosed;
     the_broker_closes_the_publishing_channel => Fault::PublishingForbidden;
+}
+
+/// One intake is away again and again; the other keeps its connection, and what it holds is not charged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_one_consuming_connection_leaves_the_other_alone() {
+    async fn alone(away: Which, role: &str, other: &str) {
+        let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
+        trial.start().await;
+        trial.load_on(RATE);
+        for _ in 0..3 {
+            trial.under_load(20).await;
+            trial.worker_broke(&format!("{role} cut"));
+            trial.proxy.down(true);
+            trial.proxy.cut(away);
+            let named = format!("consuming {role}: no connection to the broker since 2");
+            let reasons = eventually("readiness names it", async || {
+                trial.workers[0].get("/readyz").await.map(|(_, body)| body).filter(|body| body.contains(&named))
+            })
+            .await;
+            assert!(!reasons.contains(&format!("consuming {other}")), "{reasons}");
+            trial.proxy.down(false);
+            trial.workers[0].ready().await;
+        }
+        trial.end_load().await;
+        assert!(trial.workers[0].metric("leadhook_reconnects_total", role).await >= 3.0);
+        assert_eq!(trial.workers[0].metric("leadhook_reconnects_total", other).await, 0.0);
+        trial.adds_up().await;
+    }
+    alone(Events, "events", "jobs").await;
+    alone(Jobs, "jobs", "events").await;
 }
 
 /// lapin never uses the number of a channel again that the broker closed: in an outage that lasts they are used up.

@@ -46,7 +46,9 @@ async fn a_restart_while_idle_is_survived() {
     world.reconnect().await;
     world.publish(event("ABC", 2).as_bytes()).await;
     receiver.wait_for(2, PATIENCE).await.unwrap();
-    assert!(worker.metric("leadhook_reconnects_total", "consume").await >= 1.0);
+    for role in ["events", "jobs", "publish"] {
+        assert!(worker.metric("leadhook_reconnects_total", role).await >= 1.0, "{role}");
+    }
     worker.stop().await;
 }
 
@@ -138,7 +140,7 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     let worker = world.start_worker(&environment);
     let reasons = eventually("blocked", async || {
         let (_, body) = worker.get("/readyz").await?;
-        body.contains("blocked by the broker").then_some(body)
+        body.contains("publishing: blocked by the broker since 2").then_some(body)
     })
     .await;
     assert!(reasons.contains("publishing"), "{reasons}");

@@ -1,7 +1,7 @@
 //! A network between worker and broker that breaks on demand.
 //!
-//! Every connection is told apart by what its client says of itself (`leadhook/consume/...`, `leadhook/publish/...`), so that
-//! either can be broken alone. Ready-made proxies (toxiproxy and its ports) were looked at: none cuts inside a frame or
+//! The name that a client gives its connection tells them apart (`leadhook/events/...`, `leadhook/jobs/...`,
+//! `leadhook/publish/...`), so that each can be broken alone. Ready-made proxies (toxiproxy and its ports) were looked at: none cuts inside a frame or
 //! tells connections apart.
 
 use std::{
@@ -28,8 +28,22 @@ use tokio::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     All,
+    /// Both that consume.
     Consume,
+    Events,
+    Jobs,
     Publish,
+}
+
+impl Which {
+    /// Whether a connection of this role is meant.
+    fn includes(self, role: Which) -> bool {
+        match self {
+            Which::All => true,
+            Which::Consume => matches!(role, Which::Events | Which::Jobs),
+            Which::Events | Which::Jobs | Which::Publish => self == role,
+        }
+    }
 }
 
 /// Which way bytes go.
@@ -177,7 +191,7 @@ impl Proxy {
         state.links.retain(|link| !lock(link).fate.is_closed());
         for link in &state.links {
             let link = lock(link);
-            if which == Which::All || link.role == which {
+            if which.includes(link.role) {
                 link.fate.send_replace(fate);
             }
         }
@@ -316,8 +330,10 @@ impl Pump<'_> {
         }
         heard.extend_from_slice(bytes);
         let says = |what: &[u8]| heard.windows(what.len()).any(|window| window == what);
-        if says(b"leadhook/consume/") {
-            lock(self.link).role = Which::Consume;
+        if says(b"leadhook/events/") {
+            lock(self.link).role = Which::Events;
+        } else if says(b"leadhook/jobs/") {
+            lock(self.link).role = Which::Jobs;
         } else if says(b"leadhook/publish/") {
             lock(self.link).role = Which::Publish;
         }
@@ -327,7 +343,7 @@ impl Pump<'_> {
         let role = lock(self.link).role;
         let weather = match role {
             Which::Publish => *self.shared.publish.borrow(),
-            Which::Consume | Which::All => *self.shared.consume.borrow(),
+            Which::Consume | Which::Events | Which::Jobs | Which::All => *self.shared.consume.borrow(),
         };
         if !weather.delay.is_zero() {
             tokio::time::sleep(weather.delay).await;

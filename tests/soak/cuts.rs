@@ -65,7 +65,7 @@ async fn play(cuts: usize) -> ExitCode {
     let mut looks = Vec::new();
     let mut begun = Instant::now();
     for cut in 1..=cuts {
-        let (which, connections) = if cut % SPAN == 0 { (Which::All, 2) } else { (Which::Publish, 1) };
+        let (which, connections) = if cut % SPAN == 0 { (Which::All, 3) } else { (Which::Publish, 1) };
         eventually("all published", async || trial.all_published().then_some(())).await;
         trial.load(EVENTS, 0);
         trial.under_load(EVENTS / 2).await;

@@ -71,6 +71,20 @@ async fn make(connection: &Connection, plan: &Plan, look: Look) -> Result<(), To
     TopologyError::unless_none(problems, plan)
 }
 
+/// Declares the queue of events and binds it, for a session that does not consume it yet. The rest is there.
+///
+/// # Errors
+/// As [`declare`].
+pub async fn declare_events(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
+    let mut asker = Asker::new(connection);
+    let Some(events) = plan.queue(plan.names().events.as_str()) else { return Ok(()) };
+    let mut problem = queue(&mut asker, events).await?;
+    if problem.is_none() {
+        problem = bind(&mut asker, plan).await?;
+    }
+    TopologyError::unless_none(problem.into_iter().collect(), plan)
+}
+
 /// Declares one queue of the plan anew; a name that is not in the plan is nothing to do.
 ///
 /// # Errors

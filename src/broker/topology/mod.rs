@@ -20,7 +20,7 @@ mod plan;
 mod problem;
 mod refusal;
 
-pub use declare::{Standing, declare, declare_again, declare_one, stream};
+pub use declare::{Standing, declare, declare_again, declare_events, declare_one, stream};
 pub use look::{Count, Counter, Existence, Sight, counts, look, queues, verify};
 pub use plan::{Argument, Names, Plan, Queue, Retention, Role};
 pub use problem::{Problem, Property, Thing, TopologyError};
