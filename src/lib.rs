@@ -42,6 +42,8 @@ pub mod receiver;
 
 pub mod admin;
 
+pub mod http_server;
+
 pub mod console;
 
 pub mod metrics;

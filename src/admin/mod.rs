@@ -10,27 +10,29 @@ mod health;
 #[cfg(test)]
 mod tests;
 
-use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 
 pub use health::{BrokerState, ConsumeState, Health, QueueReport, Report, StoreReport, Thresholds, TopologyState};
 
 use crate::{
+    http_server::{self, Limits},
     metrics::{self, Metrics},
     worker::Lanes,
 };
 
-/// How long answers that are being written may take after shutdown; a client that never ends its request is cut off.
-const LINGER: Duration = Duration::from_secs(1);
+/// Connections at a time. Those that are unused give way to others.
+const CONNECTIONS: usize = 64;
 
 /// A bound admin port that does not answer yet.
 pub struct Admin {
@@ -56,27 +58,18 @@ impl Admin {
 
     /// Answers until `shutdown`, which is to be cancelled last of all: a worker that drains is asked for its readiness,
     /// and scraped, to the end.
-    ///
-    /// # Errors
-    /// The listener broke.
-    pub async fn serve(
-        self,
-        health: Arc<Health>,
-        metrics: Arc<Metrics>,
-        lanes: Lanes,
-        shutdown: CancellationToken,
-    ) -> io::Result<()> {
+    pub async fn serve(self, health: Arc<Health>, metrics: Arc<Metrics>, lanes: Lanes, shutdown: CancellationToken) {
         let router = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
             .route("/targets", get(targets))
             .with_state((health, metrics, lanes));
-        let server = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        tokio::select! {
-            result = server.into_future() => result,
-            () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => Ok(()),
-        }
+        let answer = move |_, request: Request| {
+            let mut router: Router = router.clone();
+            async move { router.call(request).await.unwrap_or_else(|never| match never {}) }
+        };
+        http_server::serve(self.listener, Limits::of(CONNECTIONS), shutdown, answer).await;
     }
 }
 

@@ -169,6 +169,6 @@ async fn the_port_answers_until_shutdown() {
     let mut idler = TcpStream::connect(address).await.unwrap();
     idler.write_all(b"GET /livez HT").await.unwrap();
     shutdown.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  door       checks host, credentials, role, token  pure
-//!  throttle   limits wrong secrets, and the connections of one address
+//!  throttle   limits wrong secrets
 //!  query      reads forms and addresses              pure
 //!  mask       a payload without the data of a lead   pure
 //!  pages      values in, markup out                  pure
@@ -35,49 +35,30 @@ mod watch;
 mod work;
 
 use std::{
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::{Router, extract::Request, response::Response};
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use self::{
-    door::Door,
-    log::Stories,
-    queue::Desk,
-    throttle::{Callers, Throttle},
-    watch::Watch,
-    work::Works,
-};
+use self::{door::Door, log::Stories, queue::Desk, throttle::Throttle, watch::Watch, work::Works};
 use crate::{
     broker::{publisher::Publisher, topology::Plan},
     delivery::ladder::Ladder,
     delivery_log::{self, Entry},
     desk::interrupt::Interrupt,
+    http_server::{self, Limits},
     settings::{Console as ConsoleSettings, Settings},
     store::{LiveStore, Problems},
 };
 
-/// Connections at a time. A browser opens six.
+/// Connections at a time. A browser opens six. Those that are unused give way to others.
 const CONNECTIONS: usize = 200;
-
-/// Most connections of one address, so that one client cannot take them all before it signs in. Behind a proxy all visitors
-/// share one address.
-const OF_ONE: usize = 100;
-
-/// Longest wait for the head of a request.
-const HEAD: Duration = Duration::from_secs(10);
-
-/// Longest time for a request, its body included. Every single wait of a page has a shorter limit.
-const REQUEST: Duration = Duration::from_secs(30);
 
 /// Longest time after shutdown for answers that are being written and for visits to the failed queue: a visit reads on to the
 /// end of the queue, so that the broker gets all messages back in their order.
@@ -152,58 +133,22 @@ impl Console {
             settings,
         });
         let router = routes::router(shared.clone());
-        let callers = Arc::new(Callers::default());
-        let (connections, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = shutdown.cancelled() => break,
-            };
-            let Ok((stream, peer)) = accepted else {
-                // For example, no file descriptors are left: other connections have to end first.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            // Above the limits a connection is closed at once: waiting in line would hang the page.
-            let Some(caller) = callers.admit(peer.ip(), OF_ONE) else { continue };
-            let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
-            let (router, shutdown) = (router.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                let _held = (permit, caller);
-                let service = service_fn(move |request| answer(router.clone(), peer.ip(), request));
-                let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 * 1024);
-                let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-                tokio::select! {
-                    _ = serving.as_mut() => {}
-                    () = shutdown.cancelled() => {
-                        serving.as_mut().graceful_shutdown();
-                        let _ = serving.await;
-                    }
-                }
-            });
-        }
-        tasks.close();
-        let ending = async {
-            tasks.wait().await;
+        let answer = move |peer, request| answer(router.clone(), peer, request);
+        let serving = async {
+            http_server::serve(self.listener, Limits::of(CONNECTIONS), shutdown.clone(), answer).await;
             shared.works.end().await;
             shared.interrupt.released().await;
         };
-        let _ = tokio::time::timeout(LINGER, ending).await;
+        tokio::select! {
+            () = serving => {}
+            () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => {}
+        }
     }
 }
 
-async fn answer(
-    mut router: Router,
-    peer: IpAddr,
-    request: Request<Incoming>,
-) -> Result<axum::response::Response, Infallible> {
-    let mut request = request.map(Body::new);
+async fn answer(mut router: Router, peer: IpAddr, mut request: Request) -> Response {
     request.extensions_mut().insert(Peer(peer));
-    match tokio::time::timeout(REQUEST, router.call(request)).await {
-        Ok(answer) => answer,
-        Err(_) => Ok(door::plain(axum::http::StatusCode::SERVICE_UNAVAILABLE, "this took too long; try again\n")),
-    }
+    router.call(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// A record could not be written to the delivery log.

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -73,43 +72,6 @@ impl Tries {
     }
 }
 
-/// Open connections by address. They are counted before sign-in.
-#[derive(Debug, Default)]
-pub struct Callers(Mutex<BTreeMap<IpAddr, usize>>);
-
-/// One of them; it counts until it is dropped.
-#[derive(Debug)]
-pub struct Caller {
-    callers: Arc<Callers>,
-    network: IpAddr,
-}
-
-impl Callers {
-    /// Lets in one more of an address, unless it has `most` already.
-    pub fn admit(self: &Arc<Callers>, address: IpAddr, most: usize) -> Option<Caller> {
-        let network = network(address);
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.entry(network).or_default();
-        if *own >= most {
-            return None;
-        }
-        *own += 1;
-        Some(Caller { callers: self.clone(), network })
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        let mut open = self.callers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = open.get_mut(&self.network) {
-            *own -= 1;
-            if *own == 0 {
-                open.remove(&self.network);
-            }
-        }
-    }
-}
-
 /// The network of an address: a client with one IPv6 address has all of its /64 network.
 fn network(address: IpAddr) -> IpAddr {
     match address {
@@ -141,19 +103,6 @@ mod tests {
         throttle.failed(address, "anna", later);
         assert!(throttle.may_try(address, "anna", later).is_err());
         assert_eq!(throttle.may_try(address, "anna", later + Duration::from_secs(600)), Ok(()));
-    }
-
-    #[test]
-    fn the_connections_of_one_address_are_limited() {
-        let callers = Arc::new(Callers::default());
-        let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let held: Vec<_> = (0..3).filter_map(|_| callers.admit(address("10.0.0.1"), 2)).collect();
-        assert_eq!(held.len(), 2);
-        assert!(callers.admit(address("::ffff:10.0.0.1"), 2).is_none());
-        assert!(callers.admit(address("10.0.0.2"), 2).is_some());
-        drop(held);
-        assert!(callers.admit(address("10.0.0.1"), 2).is_some());
-        assert!(callers.0.lock().unwrap().is_empty(), "closed connections are forgotten");
     }
 
     #[test]

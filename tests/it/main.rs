@@ -1,5 +1,6 @@
 //! The promises of the documents on a real RabbitMQ, a real worker process and real sockets. One binary, one shared broker.
 
+mod admin; // the admin port in front of a thousand clients, and its warnings
 mod amqps; // the broker over TLS
 mod broker; // the broker is restarted, blocked, full, or lacks a queue
 mod console; // the web console, page by page and action by action
