@@ -119,6 +119,7 @@ struct Facts {
     waiting: BTreeMap<String, usize>,
     delivery_log: Option<String>,
     files: Vec<String>,
+    policies: Vec<String>,
     exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
@@ -173,6 +174,7 @@ impl Health {
             waiting: BTreeMap::new(),
             delivery_log: None,
             files: Vec::new(),
+            policies: Vec::new(),
             exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
@@ -218,6 +220,12 @@ impl Health {
     /// Replaces what was said before.
     pub fn set_files(&self, problems: Vec<String>) {
         self.change(|facts| facts.files = problems);
+    }
+
+    /// Policies and arguments on the broker that can lose or misroute messages, in whole sentences. Replaces what was said
+    /// before.
+    pub fn set_policies(&self, problems: Vec<String>) {
+        self.change(|facts| facts.policies = problems);
     }
 
     /// This machine had no file, memory or port left for a connection just now.
@@ -316,6 +324,7 @@ impl Facts {
             warnings.push(format!("the delivery log cannot be written, its records will be lost: {problem}"));
         }
         warnings.extend(self.files.iter().map(|problem| format!("{problem}; its last good content stays in use")));
+        warnings.extend(self.policies.iter().cloned());
         for (queue, threshold) in [("failed", thresholds.failed), ("rejected", thresholds.rejected)] {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {
                 continue;

@@ -1,5 +1,5 @@
-//! A reader of RabbitMQ's management API: queues with arguments and policies, bindings, the exchange. It only reads, and
-//! only for `leadhook topology check`; nothing that delivers depends on it.
+//! A reader of RabbitMQ's management API: queues with arguments and policies, bindings, the exchange. It only reads, for
+//! `leadhook topology check` and for the worker's warnings; nothing that delivers depends on it.
 
 use std::time::Duration;
 
@@ -156,10 +156,18 @@ impl Management {
     /// # Errors
     /// The API could not be reached, would not answer, or the vhost is not there.
     pub async fn see(&self, vhost: &str, exchange: &str, events: &str) -> Result<Seen, ManagementError> {
-        let queues = self.get(&["queues", vhost], Some(COLUMNS)).await?.unwrap_or_default();
+        let queues = self.queues(vhost).await?;
         let exchange = self.get(&["exchanges", vhost, exchange], None).await?;
         let bindings = self.get(&["queues", vhost, events, "bindings"], None).await?.unwrap_or_default();
         Ok(Seen { exchange, queues, bindings })
+    }
+
+    /// Reads all queues of a vhost.
+    ///
+    /// # Errors
+    /// As [`Management::see`].
+    pub async fn queues(&self, vhost: &str) -> Result<Vec<SeenQueue>, ManagementError> {
+        Ok(self.get(&["queues", vhost], Some(COLUMNS)).await?.unwrap_or_default())
     }
 
     /// One GET; `None` for 404. The path's parts are encoded, so that a vhost `/` is `%2F`.

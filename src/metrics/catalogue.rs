@@ -113,6 +113,8 @@ entries! {
         "Redelivered jobs settled from memory, without a second POST";
     WAITING_OUTCOMES = Gauge "leadhook_waiting_outcomes" []
         "Outcomes known but not yet recorded on the broker";
+    POLICY_PROBLEMS = Gauge "leadhook_broker_policy_problems" []
+        "Policies and arguments on the broker that can lose or misroute messages, see /readyz; 0 without amqp.management_url";
     DELIVERY_LOG = Counter "leadhook_delivery_log_records_total" ["result"]
         "Records of the delivery log: written (confirmed by the broker) or lost (no room, or no time at the stop)";
     SUSPECTS = Gauge "leadhook_suspects_in_flight" []

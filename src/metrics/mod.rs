@@ -66,6 +66,7 @@ pub struct Metrics {
     retries_waiting: Gauge,
     duplicates_suppressed: Counter,
     waiting_outcomes: Gauge,
+    policy_problems: Gauge,
     delivery_log: Labelled,
     suspects: Gauge,
     child_deaths: Labelled,
@@ -132,6 +133,7 @@ impl Metrics {
             not_empty: register(&mut registry, catalogue::NOT_EMPTY, Family::default()),
             retries_waiting: register(&mut registry, catalogue::RETRIES_WAITING, Gauge::default()),
             duplicates_suppressed: register(&mut registry, catalogue::DUPLICATES_SUPPRESSED, Counter::default()),
+            policy_problems: register(&mut registry, catalogue::POLICY_PROBLEMS, Gauge::default()),
             waiting_outcomes: register(&mut registry, catalogue::WAITING_OUTCOMES, Gauge::default()),
             delivery_log: register(&mut registry, catalogue::DELIVERY_LOG, Family::default()),
             suspects: register(&mut registry, catalogue::SUSPECTS, Gauge::default()),
@@ -346,6 +348,11 @@ impl Metrics {
     /// Outcomes that are known but not recorded yet.
     pub fn set_waiting_outcomes(&self, outcomes: usize) {
         self.waiting_outcomes.set(outcomes as i64);
+    }
+
+    /// Policies and arguments on the broker that can lose or misroute messages.
+    pub fn set_policy_problems(&self, problems: usize) {
+        self.policy_problems.set(problems as i64);
     }
 
     fn job(&self, outcome: &'static str, reason: &'static str) {

@@ -40,6 +40,7 @@ fn busy() -> std::sync::Arc<Metrics> {
     drop(metrics.suspect());
     metrics.child_died("alone");
     metrics.set_waiting_outcomes(4);
+    metrics.set_policy_problems(2);
     metrics
 }
 
@@ -100,6 +101,7 @@ fn what_happened_is_what_is_counted() {
         "leadhook_retries_waiting 5",
         "leadhook_duplicates_suppressed_total 1",
         "leadhook_waiting_outcomes 4",
+        "leadhook_broker_policy_problems 2",
         concat!("leadhook_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(page.lines().any(|shown| shown == line), "missing: {line}\n{page}");

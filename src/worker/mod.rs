@@ -137,11 +137,11 @@ pub enum End {
 /// Runs until `shutdown`, reconnecting for as long as it takes. Ends within `shutdown.grace` and 3 s of it, whatever
 /// the broker does.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
-    let upkeep = context.clone();
     let watching = [
         tokio::spawn(watch_links(context.clone())),
         tokio::spawn(report::watch(context.clone())),
-        tokio::spawn(async move { upkeep::watch_files(&upkeep).await }),
+        tokio::spawn(upkeep::watch_files(context.clone())),
+        tokio::spawn(upkeep::watch_policies(context.clone())),
     ];
     let grace = context.settings.shutdown.grace;
     let over = async {

@@ -1,15 +1,27 @@
-//! Looks after what operators change outside of this process while it runs.
+//! Looks after what operators change outside of this process while it runs: files with credentials, and policies.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tracing::warn;
 
 use super::Context;
+use crate::broker::{
+    management::{Management, ManagementError},
+    topology::compare,
+};
 
 /// How often files with credentials are read, besides at each use. Readiness so tells of a broken file before a connection
 /// depends on it, and no longer once it is repaired.
 const FILES: Duration = Duration::from_secs(5);
 
+/// How often policies are looked at.
+const POLICIES: Duration = Duration::from_secs(120);
+
+/// The same at the start, growing: the queues may not exist yet, and the broker says some seconds later which policies apply.
+const POLICIES_AT_FIRST: Duration = Duration::from_secs(2);
+
 /// Keeps readiness true about files with credentials. Never ends.
-pub(super) async fn watch_files(context: &Context) {
+pub(super) async fn watch_files(context: Arc<Context>) {
     let (amqp, egress) = (&context.settings.amqp, &context.settings.egress);
     let mut tick = tokio::time::interval(FILES);
     loop {
@@ -26,4 +38,36 @@ pub(super) async fn watch_files(context: &Context) {
         }
         context.health.set_files(problems.into_iter().flatten().collect());
     }
+}
+
+/// Keeps readiness and metrics true about policies and arguments of the queues, where `amqp.management_url` is set. A policy
+/// applies to a queue that exists without a word to its users. Never ends.
+pub(super) async fn watch_policies(context: Arc<Context>) {
+    let (mut told, mut pause) = (Vec::new(), POLICIES_AT_FIRST);
+    while context.settings.amqp.management_url.is_some() {
+        let warnings = match look(&context).await {
+            Ok((faults, is_complete)) => {
+                context.metrics.set_policy_problems(faults.len());
+                pause = if is_complete { POLICIES } else { (pause * 2).min(POLICIES) };
+                faults
+            }
+            Err(error) => {
+                pause = (pause * 2).min(POLICIES);
+                vec![format!("cannot look at the broker's policies (amqp.management_url): {error}")]
+            }
+        };
+        warnings.iter().filter(|one| !told.contains(*one)).for_each(|one| warn!("{one}"));
+        told.clone_from(&warnings);
+        context.health.set_policies(warnings);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What is wrong, and whether the broker has told of every queue.
+async fn look(context: &Context) -> Result<(Vec<String>, bool), ManagementError> {
+    let amqp = &context.settings.amqp;
+    let Some(url) = &amqp.management_url else { return Ok((Vec::new(), true)) };
+    let queues = Management::new(&url.now())?.queues(&amqp.vhost()).await?;
+    let faults = compare::faults(&context.plan, &queues, context.settings.topology.declare);
+    Ok((faults, compare::is_complete(&context.plan, &queues)))
 }

@@ -234,8 +234,7 @@ fn queue(planned: &Queue, existence: &Existence, seen: Option<&Seen>, declares: 
     let Some(seen) = seen.queues.iter().find(|seen| seen.name == planned.name.as_str()) else {
         return row(State::Differs, vec![ANOTHER_BROKER.to_owned()], ready);
     };
-    let mut details = arguments(planned, seen, declares);
-    details.extend(policies(planned, seen));
+    let details = queue_details(planned, seen, declares);
     row(state_of(&details), details, ready.or(seen.messages_ready))
 }
 
@@ -291,27 +290,71 @@ fn policies(planned: &Queue, seen: &SeenQueue) -> Vec<String> {
 }
 
 /// Why a policy's setting is wrong for the queue; `None` where it changes nothing that matters.
+///
+/// RabbitMQ combines policy and argument by key: the lower number counts, the argument takes precedence for dead letters,
+/// and the policy for `overflow` (`rabbit_quorum_queue`, the same from 3.10 to 4.3).
 fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
-    let is_delay = matches!(planned.role, Role::Delay(_));
+    let has_dead_letters = planned.dead_letters_to.is_some();
+    let number = value.as_i64();
     match key {
         // How long a stream keeps what is on it is for policies to say.
         _ if planned.role == Role::Log => None,
-        "message-ttl" if is_delay => Some("jobs come back at the shorter of it and the rung, too early"),
-        "message-ttl" => Some("messages are thrown out after that time"),
-        "expires" => Some("the queue is deleted with its messages when it is not used"),
-        "max-length" | "max-length-bytes" => Some("above it publishing is refused or messages are dropped"),
+        "message-ttl" => match planned.ttl.map(|ours| i64::try_from(ours.as_millis()).unwrap_or(i64::MAX)) {
+            Some(ours) => {
+                number.is_none_or(|ttl| ttl < ours).then_some("jobs come back too early, at the shorter time")
+            }
+            None if has_dead_letters => Some("after that time messages become dead letters without an attempt"),
+            None => Some("after that time messages are deleted"),
+        },
+        "expires" => Some("the queue is deleted with its messages when it is not used for that time"),
+        "max-length" | "max-length-bytes" if has_dead_letters => Some("above it the queue refuses messages"),
+        "max-length" | "max-length-bytes" => Some("above it the oldest messages are deleted"),
         // The lower one counts, unless one is negative: that is none at all, or on 3.x zero.
         "delivery-limit" => {
-            let weaker = value.as_i64().is_some_and(|limit| planned.delivery_limit.is_none_or(|ours| limit >= ours));
+            let weaker = number.is_some_and(|limit| planned.delivery_limit.is_none_or(|ours| limit >= ours));
             (!weaker).then_some("the lower limit counts, and messages are thrown out after so many returns")
         }
-        "overflow" => (value != "reject-publish").then_some("it must be reject-publish for at-least-once dead letters"),
-        "dead-letter-strategy" => (value != "at-least-once").then_some("dead letters can be lost"),
+        // Without a limit of length it does nothing else.
+        "overflow" => (has_dead_letters && value != "reject-publish")
+            .then_some("dead letters can be lost: at-least-once needs reject-publish"),
         "dead-letter-exchange" | "dead-letter-routing-key" => {
-            Some("dead letters go elsewhere where the queue's own arguments do not say")
+            (!has_dead_letters).then_some("messages that the broker throws out go elsewhere")
         }
         _ => None,
     }
+}
+
+/// What is wrong with the arguments and policies of the queues that exist, a sentence for each fault. Queues with the same
+/// fault share a sentence.
+pub fn faults(plan: &Plan, queues: &[SeenQueue], declares: bool) -> Vec<String> {
+    let mut faults: Vec<(String, Vec<&str>)> = Vec::new();
+    for planned in plan.queues() {
+        let Some(seen) = queues.iter().find(|seen| seen.name == planned.name.as_str()) else { continue };
+        for detail in queue_details(planned, seen, declares) {
+            match faults.iter_mut().find(|(known, _)| *known == detail) {
+                Some((_, names)) => names.push(planned.name.as_str()),
+                None => faults.push((detail, vec![planned.name.as_str()])),
+            }
+        }
+    }
+    let sentence = |(detail, names): (String, Vec<&str>)| match names.as_slice() {
+        [one] => format!("queue {one}: {detail}"),
+        [one, other] => format!("queues {one} and {other}: {detail}"),
+        all => format!("queues {} and {} more: {detail}", all[..2].join(", "), all.len() - 2),
+    };
+    faults.into_iter().map(sentence).collect()
+}
+
+/// Whether the broker says of each queue of the plan which policies apply to it.
+pub fn is_complete(plan: &Plan, queues: &[SeenQueue]) -> bool {
+    let known = |name: &str| queues.iter().any(|seen| seen.name == name && seen.policies().is_some());
+    plan.queues().iter().all(|planned| known(planned.name.as_str()))
+}
+
+fn queue_details(planned: &Queue, seen: &SeenQueue, declares: bool) -> Vec<String> {
+    let mut details = arguments(planned, seen, declares);
+    details.extend(policies(planned, seen));
+    details
 }
 
 #[cfg(test)]

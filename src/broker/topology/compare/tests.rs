@@ -121,7 +121,8 @@ fn policies_that_change_what_a_queue_does_are_findings() {
         ("leadhook.failed", "delivery-limit", json!(20)),
         ("leadhook.jobs", "delivery-limit", json!(-1)),
         ("leadhook.jobs", "overflow", json!("drop-head")),
-        ("leadhook.jobs", "dead-letter-strategy", json!("at-most-once")),
+        ("leadhook.delay.1000", "overflow", json!("drop-head")),
+        ("leadhook.delay.1000", "max-length", json!(5)),
         ("leadhook.failed", "dead-letter-exchange", json!("x")),
         ("leadhook.failed", "dead-letter-routing-key", json!("x")),
     ] {
@@ -133,7 +134,15 @@ fn policies_that_change_what_a_queue_does_are_findings() {
         ("leadhook.jobs", "ha-mode", json!("all")),
         ("leadhook.jobs", "delivery-limit", json!(100)),
         ("leadhook.jobs", "overflow", json!("reject-publish")),
-        ("leadhook.jobs", "dead-letter-strategy", json!("at-least-once")),
+        // The argument takes precedence.
+        ("leadhook.jobs", "dead-letter-strategy", json!("at-most-once")),
+        ("leadhook.jobs", "dead-letter-exchange", json!("x")),
+        ("leadhook.delay.1000", "dead-letter-routing-key", json!("x")),
+        // The lower number counts.
+        ("leadhook.delay.1000", "message-ttl", json!(1000)),
+        ("leadhook.delay.1000", "delivery-limit", json!(20)),
+        // Without a limit of length it does nothing.
+        ("leadhook.failed", "overflow", json!("drop-head")),
     ] {
         assert_eq!(policy(name, key, value).state, State::Ok, "{key}");
     }
@@ -143,6 +152,31 @@ fn policies_that_change_what_a_queue_does_are_findings() {
         queue["effective_policy_definition"] = json!({ "expires": 1 });
     });
     assert!(both.details[0].starts_with("policy p and operator policy o sets expires to 1"), "{both:?}");
+}
+
+#[test]
+fn queues_with_the_same_fault_share_a_sentence() {
+    let plan = default_plan();
+    let mut all = seen(&plan);
+    for queue in all["queues"].as_array_mut().unwrap() {
+        queue["policy"] = json!("all");
+        queue["effective_policy_definition"] = json!({ "message-ttl": 60_000, "ha-mode": "all" });
+    }
+    all["queues"][0]["arguments"]["x-max-length"] = json!(5);
+    let queues = read(&all).queues;
+    let first = &queues[0].name;
+    let faults = faults(&plan, &queues, true);
+    let said = |start: &str, end: &str| faults.iter().any(|one| one.starts_with(start) && one.ends_with(end));
+    assert_eq!(faults.len(), 4, "{faults:?}");
+    let policy = "policy all sets message-ttl to 60000: ";
+    assert!(said(&format!("queue {first}: "), "x-max-length is 5 there, must not be set here"), "{faults:?}");
+    let deleted = format!("queues leadhook.failed and leadhook.rejected: {policy}after that time messages are deleted");
+    assert!(said(&deleted, ""), "{faults:?}");
+    let dead = format!("{policy}after that time messages become dead letters without an attempt");
+    assert!(said("queues leadhook.jobs and leadhook.events: ", &dead), "{faults:?}");
+    let early = format!(" more: {policy}jobs come back too early, at the shorter time");
+    assert!(said("queues leadhook.delay.", &early), "{faults:?}");
+    assert!(is_complete(&plan, &queues) && !is_complete(&plan, &queues[1..]));
 }
 
 #[test]
