@@ -97,6 +97,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         health: health.clone(),
         waiting: Default::default(),
         memory: Default::default(),
+        dispatched: Default::default(),
         reports: Default::default(),
         tasks: TaskTracker::new(),
         settings,

@@ -110,7 +110,7 @@ entries! {
     RETRIES_WAITING = Gauge "leadhook_retries_waiting" []
         "Jobs on the delay queues, retries and deferred ones together";
     DUPLICATES_SUPPRESSED = Counter "leadhook_duplicates_suppressed_total" []
-        "Redelivered jobs settled from memory, without a second POST";
+        "Redelivered events and jobs settled from memory, without a second POST";
     WAITING_OUTCOMES = Gauge "leadhook_waiting_outcomes" []
         "Outcomes known but not yet recorded on the broker";
     POLICY_PROBLEMS = Gauge "leadhook_broker_policy_problems" []

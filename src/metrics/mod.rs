@@ -335,7 +335,7 @@ impl Metrics {
         shown.queues = queues.into_keys().collect();
     }
 
-    /// A redelivered job was settled from memory, without a second POST.
+    /// A redelivered event or job was settled from memory, without a second POST.
     pub fn duplicate_suppressed(&self) {
         self.duplicates_suppressed.inc();
     }

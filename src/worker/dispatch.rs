@@ -1,6 +1,9 @@
 //! Dispatch: an event becomes one job for each of its targets. Acked when all of them are confirmed (rule 1).
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -10,8 +13,10 @@ use super::{
     Context,
     input::{Input, text_header},
     log,
+    memory::{Key, Settlement},
     record::{Recorded, record},
     reject,
+    step::Step,
 };
 use crate::{
     delivery::trace_context::is_traceparent,
@@ -97,8 +102,19 @@ async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targe
     let (envelope, now) = (envelope(&input.properties), Timestamp::now());
     let recording = |target: &Arc<Target>| {
         let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
-        let (receipt, jobs) = (&input.receipt, &context.plan.names().jobs);
-        async move { record(context, receipt, || Some(job.to_message(jobs))).await == Recorded::Yes }
+        let key = key(&job);
+        let (receipt, redelivered, jobs) = (&input.receipt, input.redelivered, &context.plan.names().jobs);
+        async move {
+            if redelivered && Box::pin(was_recorded(context, &key)).await {
+                return true;
+            }
+            let ticket = context.dispatched.begin(key);
+            let recorded = record(context, receipt, || Some(job.to_message(jobs))).await == Recorded::Yes;
+            if recorded {
+                ticket.finish(Settlement { step: Step::Delivered, recorded });
+            }
+            recorded
+        }
     };
     let recorded = match targets {
         // Mostly there is one, which needs no list.
@@ -113,6 +129,23 @@ async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targe
         failpoint::hit("event.acked", "");
         context.metrics.event_dispatched(targets.len());
     }
+}
+
+/// What tells a redelivered event from others for one target. An event has no copy id, so one that upstream republishes on
+/// purpose has the same key; it counts only where the broker gives it out again.
+fn key(job: &Job) -> Key {
+    let mut digest = DefaultHasher::new();
+    job.body.hash(&mut digest);
+    Key { copy: format!("{} {:x}", job.webhook_id, digest.finish()).into(), attempt: 0 }
+}
+
+/// Whether this process has recorded the job of a redelivered event: waits for a publish that is under way.
+async fn was_recorded(context: &Context, key: &Key) -> bool {
+    let recorded = context.dispatched.recall(key).await.is_some_and(|known| known.recorded);
+    if recorded {
+        context.metrics.duplicate_suppressed();
+    }
+    recorded
 }
 
 /// What travels with a job besides the body: an allow-list (ARCHITECTURE.md).

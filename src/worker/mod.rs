@@ -106,6 +106,8 @@ pub struct Context {
     pub waiting: Waiting,
     /// Outcomes whose ack may have been lost.
     pub memory: Memory,
+    /// Jobs that were made of events whose ack may have been lost.
+    pub dispatched: Memory,
     /// What the log says about deliveries.
     pub reports: Reports,
     /// Which of those slots whose attempts may take.
