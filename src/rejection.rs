@@ -85,22 +85,32 @@ impl RejectReason {
             RejectReason::TooLarge => {
                 "The body is too large. Publish less, or raise delivery.max_event_bytes, then requeue."
             }
-            RejectReason::NotJson => "The body is no JSON object. Mend the publisher, and publish the event anew.",
-            RejectReason::DuplicateKey => "A field is there twice. Fix the publisher, and publish the event again.",
-            RejectReason::MissingField => {
-                "A required field is missing. Mend the publisher, and publish the event anew."
+            RejectReason::NotJson => {
+                "The body is not a JSON object. Fix the publisher; `leadhook rejected edit` repairs a message."
             }
-            RejectReason::InvalidField => "A field has the wrong form. Mend the publisher, and publish the event anew.",
+            RejectReason::DuplicateKey => {
+                "A field is there twice. Fix the publisher; `leadhook rejected requeue --set` leaves it once."
+            }
+            RejectReason::MissingField => {
+                "A required field is missing. Fix the publisher; `leadhook rejected requeue --set` adds the field."
+            }
+            RejectReason::InvalidField => {
+                "A field has the wrong form. Fix the publisher; `leadhook rejected requeue --set` repairs the field."
+            }
+            RejectReason::UnknownEvent => {
+                "There is no such event. Fix the publisher; `leadhook rejected requeue --set event=...` repairs it."
+            }
+            RejectReason::UnknownCampaign => {
+                "The store does not know the campaign. Add it to the store, then requeue; or requeue with --organization."
+            }
             RejectReason::UnreadableProperties => {
                 "An AMQP property or header is invalid, as the detail says. Fix the publisher. Requeue delivers the event with the repaired properties."
             }
-            RejectReason::UnknownEvent => "There is no such event. Mend the publisher, and publish the event anew.",
-            RejectReason::UnknownCampaign => "The store does not know the campaign. Add it to the store, then requeue.",
             RejectReason::UnknownOrganization => {
-                "The store does not know the organization. Add it to the store, then requeue."
+                "The store does not know the organization. Add it to the store, then requeue; or requeue with --organization."
             }
             RejectReason::OrganizationMismatch => {
-                "The store and the message name different organizations. Mend the one that is wrong; requeue if it was the store."
+                "The store and the message name different organizations. Find out which is right, then fix the store and requeue, or requeue with --organization."
             }
             RejectReason::MalformedJob => {
                 "Somebody else put it on the jobs queue. Find out who; it cannot be requeued."

@@ -1,7 +1,10 @@
 //! `leadhook rejected`: shows messages that are not usable events, and puts them back. For engineers.
 
+mod edit;
 mod list;
+mod preview;
 pub(super) mod requeue;
+mod stats;
 
 use clap::builder::PossibleValuesParser;
 
@@ -20,13 +23,13 @@ use crate::{
     settings::Settings,
 };
 
-/// Look at rejected messages, and put them back when the cause is fixed
+/// Look at rejected messages, repair them, and put them back
 ///
 /// A message is rejected when it is not a usable event, or when the webhook store does not know its campaign or
 /// organization. Fix the publisher or the store first. Looking changes nothing, neither the messages nor their order.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
-    "leadhook rejected list --reason unknown_campaign\nleadhook rejected requeue --reason unknown_campaign --dry-run",
+    "leadhook rejected stats\nleadhook rejected requeue --reason unknown_campaign --dry-run",
     ""
 ))]
 pub struct Args {
@@ -39,6 +42,8 @@ pub struct Args {
 enum Command {
     List(list::Args),
     Show(ShowArgs),
+    Stats(stats::Args),
+    Edit(edit::Args),
     Requeue(requeue::Args),
     Export(ExportArgs),
     Discard(DiscardArgs),
@@ -140,6 +145,8 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     match &args.command {
         Command::List(args) => list::run(args, &desk).await,
         Command::Show(args) => show::show(&args.id, args.body, args.output, &desk).await,
+        Command::Stats(args) => stats::run(args, &desk).await,
+        Command::Edit(args) => edit::run(args, &desk).await,
         Command::Requeue(args) => requeue::run(args, &desk).await,
         Command::Export(args) => export::go(args.which.choice()?, &args.how, &desk).await,
         Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &desk).await,

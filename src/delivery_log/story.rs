@@ -50,6 +50,8 @@ pub struct Delivery {
     pub error: Option<String>,
     /// Why it is over, parked, rejected or without target.
     pub reason: Option<String>,
+    /// Who did the latest thing, where it was a person.
+    pub by: Option<String>,
     /// When the next attempt is due.
     pub next: Option<Timestamp>,
     /// When it was delivered first, if it was.
@@ -76,6 +78,7 @@ impl Delivery {
             status: entry.status,
             error: own(&entry.error),
             reason: own(&entry.reason),
+            by: own(&entry.by),
             next: entry.next_time(),
             delivered_at: (entry.what == What::Delivered).then(|| entry.time()),
             records: 1,

@@ -1,7 +1,7 @@
 //! Putting messages that are no jobs back onto the events queue, as they came from upstream: publish, wait for the confirm, and
 //! only then remove.
 //!
-//! Only what is a usable event now is put back. An event that is put back twice is delivered under the same `webhook-id`,
+//! A repair may change it before. Only what is a usable event now is put back. An event that is put back twice is delivered under the same `webhook-id`,
 //! which is made of its `message_id` (or its body) and its target.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{
     record::text,
+    repair::{Change, Repair, differences},
     survey::{Survey, Wanted},
     visit::{Held, Visit, VisitError},
     wear::{Renewer, is_worn},
@@ -43,6 +44,8 @@ pub struct To<'a> {
     pub events: &'a ShortString,
     /// Longest body of an event, in bytes.
     pub max_event_bytes: usize,
+    /// Is made to each of them, if there is one.
+    pub repair: Option<&'a Repair>,
     /// Is told of each of them.
     pub log: &'a DeliveryLog,
     /// Who does it.
@@ -100,28 +103,29 @@ impl Requeued {
     async fn put_back(&mut self, to: To<'_>, wanted: &[&Held]) -> Result<(), VisitError> {
         let mut events = Vec::new();
         for held in wanted {
-            match event(held, to.events, to.max_event_bytes) {
-                Some((event, message)) => events.push((*held, event, message)),
-                None => self.unusable += 1,
+            match prepare(held, to.events, to.max_event_bytes, to.repair) {
+                Ok(prepared) => events.push((*held, prepared)),
+                Err(_) => self.unusable += 1,
             }
         }
-        let work = stream::iter(events).map(async |(held, event, message)| {
+        let work = stream::iter(events).map(async |(held, Prepared { event, message, changes })| {
             // What is not held any more is on the queue again.
             if !held.is_held() {
                 return Ok(None);
             }
             to.publisher.publish(message).await?;
-            Ok(held.remove().await.then_some((held, event)))
+            Ok(held.remove().await.then_some((held, event, changes)))
         });
         let mut work = std::pin::pin!(work.buffer_unordered(IN_FLIGHT));
         let mut lost = false;
         while let Some(done) = work.next().await {
             match done {
-                Ok(Some((held, event))) => {
+                Ok(Some((held, event, changes))) => {
                     self.requeued += 1;
                     self.removed.extend(held.identity());
                     to.log.write(&Entry {
                         by: Some(to.by.into()),
+                        reason: repaired(&changes).map(Into::into),
                         ..Entry::of_event(What::Requeued, Timestamp::now(), &event)
                     });
                 }
@@ -144,18 +148,59 @@ impl Requeued {
     }
 }
 
-/// The event that a message is, if it came by the events queue, and the message to put there: a job is none, whatever its body,
-/// and neither is what cannot be put back as it came.
-fn event(held: &Held, events: &ShortString, max_bytes: usize) -> Option<(Event, Outgoing)> {
-    let message = requeued(events, &held.properties, &held.body)?;
+/// A message that can be put back.
+pub struct Prepared {
+    /// The event that it is.
+    pub event: Event,
+    /// The message to publish.
+    pub message: Outgoing,
+    /// The differences that the repair makes.
+    pub changes: Vec<Change>,
+}
+
+/// Prepares a message for the events queue, repaired if there is a repair. A job is never put there, whatever its body.
+///
+/// # Errors
+/// The reason why it cannot be put back. It names fields, never values.
+pub fn prepare(
+    held: &Held,
+    events: &ShortString,
+    max_bytes: usize,
+    repair: Option<&Repair>,
+) -> Result<Prepared, String> {
     let headers = held.properties.headers().clone().unwrap_or_default();
     let source = text(&headers, header::SOURCE);
     if headers.contains_key(header::VERSION) || source.is_some_and(|source| source != events.as_str()) {
-        return None;
+        return Err("it came as a job, and not as an event".to_owned());
     }
-    let organization = message.properties.headers().as_ref().and_then(|headers| text(headers, ORGANIZATION_HEADER));
-    let event = Event::decode(&held.body, organization.as_deref(), max_bytes).ok()?;
-    Some((event, message))
+    let mut message = requeued(events, &held.properties, &held.body)
+        .ok_or("it has lost headers of upstream, or they cannot be written")?;
+    let mut headers = message.properties.headers().clone().unwrap_or_default();
+    let was = text(&headers, ORGANIZATION_HEADER);
+    let mut changes = Vec::new();
+    if let Some(repair) = repair {
+        let repaired = repair.apply(&held.body, was.as_deref()).map_err(|rejection| rejection.to_string())?;
+        changes = differences((&held.body, was.as_deref()), &repaired);
+        if let Some(organization) = &repaired.organization {
+            headers.insert(ORGANIZATION_HEADER.into(), AMQPValue::LongString(organization.as_str().into()));
+            message.properties = message.properties.with_headers(headers.clone());
+        }
+        message.body = repaired.body;
+    }
+    let organization = text(&headers, ORGANIZATION_HEADER);
+    let event = Event::decode(&message.body, organization.as_deref(), max_bytes);
+    event.map(|event| Prepared { event, message, changes }).map_err(|rejection| rejection.to_string())
+}
+
+/// Most characters of a reason in the delivery log.
+const REASON: usize = 200;
+
+/// The record of a repair: names of Leadhook's own fields. Nothing of a body gets into the delivery log.
+fn repaired(changes: &[Change]) -> Option<String> {
+    let mut fields: Vec<_> = changes.iter().map(|change| format!("{} {}", change.known_field(), change.how)).collect();
+    fields.dedup();
+    let said: String = format!("repaired: {}", fields.join(", ")).chars().take(REASON).collect();
+    (!changes.is_empty()).then_some(said)
 }
 
 /// The message as it came from upstream, without what the broker and Leadhook added, and without what would act on the broker.

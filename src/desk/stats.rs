@@ -1,4 +1,4 @@
-//! Failed jobs, counted by target and reason: where is the trouble?
+//! Failed jobs, counted by target and reason, and rejected messages, counted by cause: where is the trouble?
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +77,64 @@ impl Stats {
     }
 }
 
+/// So many messages were rejected for one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// How many.
+    pub messages: u64,
+    /// The reason's word.
+    pub reason: String,
+    /// The part of the detail that they have in common.
+    pub detail: Option<String>,
+    /// When the first of them was rejected.
+    pub first: Option<Timestamp>,
+    /// When the last of them was.
+    pub last: Option<Timestamp>,
+    /// The id of one of them.
+    pub example: String,
+    /// What is wrong, and what to do.
+    pub meaning: &'static str,
+}
+
+/// Counts causes.
+#[derive(Debug, Default)]
+pub struct Causes(BTreeMap<(String, Option<String>), Cause>);
+
+impl Causes {
+    /// Counts the next record of the queue.
+    pub fn add(&mut self, record: &Record) {
+        let reason = record.reason.label().to_owned();
+        let detail = record.detail.as_deref().map(|detail| common(detail).to_owned());
+        let cause = self.0.entry((reason.clone(), detail.clone())).or_insert_with(|| Cause {
+            messages: 0,
+            reason,
+            detail,
+            first: record.failed_at,
+            last: record.failed_at,
+            example: record.key().to_owned(),
+            meaning: record.reason.meaning(),
+        });
+        cause.messages += 1;
+        cause.first = cause.first.into_iter().chain(record.failed_at).min();
+        cause.last = cause.last.into_iter().chain(record.failed_at).max();
+    }
+
+    /// The causes, the largest first.
+    pub fn list(self) -> Vec<Cause> {
+        let mut causes: Vec<_> = self.0.into_values().collect();
+        causes.sort_by_key(|cause| std::cmp::Reverse(cause.messages));
+        causes
+    }
+}
+
+/// A detail without the place or the size that differs from message to message: `not well-formed JSON, at line 3 column 9`.
+pub fn common(detail: &str) -> &str {
+    [", at line ", ", at byte ", ", it has "]
+        .iter()
+        .find_map(|end| detail.split_once(end))
+        .map_or(detail, |(cause, _)| cause)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +161,30 @@ mod tests {
         assert_eq!(shown, [(2, "two"), (1, "one")]);
         assert_eq!(rows[0].oldest, Timestamp::from_second(3).ok());
         assert_eq!(rows[0].newest, Timestamp::from_second(9).ok());
+    }
+
+    #[test]
+    fn messages_with_the_same_cause_are_counted_together_wherever_the_fault_is() {
+        let record = |detail: &str, second: i64| Record {
+            content: Ok(job()),
+            reason: Reason::Rejected(crate::rejection::RejectReason::NotJson),
+            detail: Some(detail.to_owned()),
+            failed_at: Timestamp::from_second(second).ok(),
+            deliveries: 0,
+        };
+        let mut causes = Causes::default();
+        for (detail, second) in [
+            ("the body is empty", 7),
+            ("not well-formed JSON, at line 3 column 9", 5),
+            ("not well-formed JSON, at line 1 column 2", 3),
+            ("not UTF-8, at byte 77", 4),
+        ] {
+            causes.add(&record(detail, second));
+        }
+        let causes = causes.list();
+        let shown: Vec<_> = causes.iter().map(|cause| (cause.messages, cause.detail.as_deref())).collect();
+        assert_eq!(shown[0], (2, Some("not well-formed JSON")));
+        assert_eq!(shown.len(), 3);
+        assert_eq!((causes[0].first, causes[0].last), (Timestamp::from_second(3).ok(), Timestamp::from_second(5).ok()));
     }
 }

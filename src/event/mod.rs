@@ -47,7 +47,7 @@ impl Event {
     /// Every reason why a body is not a usable event, except its target: the store resolves that.
     pub fn decode(body: &[u8], organization: Option<&str>, max_bytes: usize) -> Result<Event, Rejection> {
         if body.len() > max_bytes {
-            let detail = format!("{} bytes, allowed are {max_bytes} (delivery.max_event_bytes)", body.len());
+            let detail = format!("more than {max_bytes} bytes (delivery.max_event_bytes), it has {}", body.len());
             return Err(Rejection::new(RejectReason::TooLarge, detail));
         }
         let fields = Fields::of(body)?;

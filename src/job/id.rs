@@ -12,15 +12,19 @@ use crate::{event::Event, store::TargetKey};
 ///
 /// 128 bits in hex: no dots, because Standard Webhooks joins the signed parts with them.
 pub fn webhook_id(message_id: Option<&str>, event: &Event, body: &[u8], target: &TargetKey) -> String {
-    let target = target.as_str().as_bytes();
     match message_id.filter(|id| !id.is_empty()) {
         Some(id) => {
             let Event { kind, lead, submission, campaign, timestamp, .. } = event;
-            let texts = [id, kind.name(), lead, submission, campaign, timestamp].map(str::as_bytes);
-            digest(texts.into_iter().chain([target]))
+            let texts = [id, kind.name(), lead, submission, campaign, timestamp, target.as_str()];
+            digest(texts.map(str::as_bytes))
         }
-        None => digest([body, target]),
+        None => body_id(body, target),
     }
+}
+
+/// The same without a `message_id`.
+pub(super) fn body_id(body: &[u8], target: &TargetKey) -> String {
+    digest([body, target.as_str().as_bytes()])
 }
 
 /// The id of another delivery to this target, where all that is known of the first is its id.
@@ -29,7 +33,7 @@ pub(super) fn derived_id(webhook_id: &str, target: &TargetKey) -> String {
 }
 
 /// Each part follows its length, so that no two lists of parts are the same bytes.
-fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+fn digest<const N: usize>(parts: [&[u8]; N]) -> String {
     let mut digest = Context::new(&SHA256);
     for part in parts {
         digest.update(&(part.len() as u64).to_be_bytes());

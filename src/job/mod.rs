@@ -15,7 +15,7 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use self::id::derived_id;
+use self::id::{body_id, derived_id};
 pub use self::{
     codec::{Malformed, header},
     history::{History, HistoryEntry},
@@ -181,8 +181,12 @@ impl Job {
         let mut next = self.clone();
         next.target = target.clone();
         let upstream = self.upstream.as_deref().and_then(upstream::message_id);
-        let event = self.event();
-        let id = |target| Some(webhook_id(upstream.as_deref(), event.as_ref()?, &self.body, target));
+        let upstream = upstream.as_deref().filter(|id| !id.is_empty());
+        let event = upstream.and_then(|_| self.event());
+        let id = |target| match upstream {
+            Some(_) => Some(webhook_id(upstream, event.as_ref()?, &self.body, target)),
+            None => Some(body_id(&self.body, target)),
+        };
         // The parts of the id can have been lost on the way.
         let known = id(&self.target).as_ref() == Some(&self.webhook_id);
         next.webhook_id = known.then(|| id(target)).flatten().unwrap_or_else(|| derived_id(&self.webhook_id, target));

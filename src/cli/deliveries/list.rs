@@ -184,7 +184,7 @@ impl Answer {
         for one in &self.deliveries {
             let id = one.id.as_deref().map(|id| if terminal.interactive { shortened(id, &ids, ID) } else { id });
             let when = if terminal.interactive { age(Some(one.at), now) } else { clock(one.at) };
-            let mut note = words::note(one.state, one.next, one.reason.as_deref(), None);
+            let mut note = words::note(one.state, one.next, one.reason.as_deref(), one.by.as_deref());
             if let Some(at) = one.delivered_at.filter(|_| one.state != What::Delivered) {
                 note = format!("{note}; delivered at {}", clock(at)).trim_start_matches("; ").to_owned();
             }

@@ -55,27 +55,24 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
 /// # Errors
 /// There is none or several, or the broker or the queue cannot be reached.
 pub(in crate::cli) async fn show(id: &str, body: bool, output: Output, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let selection = Selection::new(&[id.to_owned()]).map_err(too_short)?;
-    let mut candidates = Candidates::default();
-    let Seen { notes, .. } = desk.look(output.json, |held| candidates.add(&selection, held)).await?;
-
-    let resolved = selection.resolve(&candidates.ids);
-    if let Some(refusal) = ambiguous(&resolved) {
-        return Err(refusal);
-    }
-    let found = resolved.found.first().and_then(|id| candidates.of(id));
-    let Some(found) = found else {
-        let but = notes.first().map(|note| format!(" (but {note})")).unwrap_or_default();
-        let (id, queue) = (output::printable(id), desk.called);
-        let text = format!("not found: no id on the {queue} begins with \"{id}\"{but}");
-        return Err(Refusal::findings(text, "it may be replayed or removed already: see `leadhook deliveries show`"));
-    };
+    let candidates = Candidates::find(id, output.json, desk).await?;
+    let found = candidates.found(id, desk)?;
     let told = match output.json {
         true => output::print_json(&found.json(body)),
         false => output::print(found.text(body, output.terminal(), Timestamp::now())),
     };
     told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(Exit::Ok)
+}
+
+/// The whole id and the body of the message with this id, or with this beginning of it.
+///
+/// # Errors
+/// As [`show`].
+pub(in crate::cli) async fn body(id: &str, quiet: bool, desk: &Desk<'_>) -> Result<(String, Bytes), Refusal> {
+    let candidates = Candidates::find(id, quiet, desk).await?;
+    let found = candidates.found(id, desk)?;
+    Ok((found.record.key().to_owned(), found.body.clone()))
 }
 
 /// A line for each id that is not on the queue.
@@ -94,16 +91,37 @@ pub(super) fn ambiguous(resolved: &Resolved) -> Option<Refusal> {
 }
 
 /// Messages that fit, kept until the whole queue has been seen.
-#[derive(Default)]
 struct Candidates {
+    selection: Selection,
     ids: BTreeSet<String>,
     kept: Vec<(Record, Bytes)>,
+    notes: Vec<String>,
 }
 
 impl Candidates {
-    fn add(&mut self, selection: &Selection, held: &Held) {
+    async fn find(id: &str, quiet: bool, desk: &Desk<'_>) -> Result<Candidates, Refusal> {
+        let selection = Selection::new(&[id.to_owned()]).map_err(too_short)?;
+        let mut candidates = Candidates { selection, ids: BTreeSet::new(), kept: Vec::new(), notes: Vec::new() };
+        let Seen { notes, .. } = desk.look(quiet, |held| candidates.add(held)).await?;
+        Ok(Candidates { notes, ..candidates })
+    }
+
+    fn found(&self, id: &str, desk: &Desk<'_>) -> Result<Found<'_>, Refusal> {
+        let resolved = self.selection.resolve(&self.ids);
+        if let Some(refusal) = ambiguous(&resolved) {
+            return Err(refusal);
+        }
+        resolved.found.first().and_then(|id| self.of(id)).ok_or_else(|| {
+            let but = self.notes.first().map(|note| format!(" (but {note})")).unwrap_or_default();
+            let (id, queue) = (output::printable(id), desk.called);
+            let text = format!("not found: no id on the {queue} begins with \"{id}\"{but}");
+            Refusal::findings(text, "it may be replayed or removed already: see `leadhook deliveries show`")
+        })
+    }
+
+    fn add(&mut self, held: &Held) {
         let key = held.record.key();
-        if !selection.wants(key) {
+        if !self.selection.wants(key) {
             return;
         }
         self.ids.insert(key.to_owned());

@@ -1,9 +1,12 @@
-//! `leadhook rejected requeue`.
+//! `leadhook rejected requeue`, repaired or as they are.
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::Which;
+use super::{
+    Which,
+    preview::{Answer, Preview},
+};
 use crate::{
     broker::publisher::Publisher,
     cli::{
@@ -18,26 +21,60 @@ use crate::{
         readable::messages,
     },
     desk::{
+        repair::{Repair, assignment},
         requeue::{Requeued, To},
-        survey::{Choice, Survey},
+        survey::{Choice, Survey, Wanted},
         wear::Renewer,
     },
 };
 
-/// Put messages that are usable events back onto the events queue, unchanged
+/// Put messages that are usable events back onto the events queue, as they are or repaired
 ///
 /// Each is published, confirmed by the broker, and only then removed. Messages that are still not usable events stay, and so
-/// do rejected jobs. An event of a campaign that is still unknown is rejected again.
+/// do rejected jobs. An event of a campaign that is still unknown is rejected again. A repair changes the named fields at the
+/// top of the body and no other byte; the message id and the headers stay. The differences are shown before you are asked.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
-    "leadhook rejected requeue --reason unknown_campaign --dry-run\nleadhook rejected requeue raw_5d41402abc",
+    "leadhook rejected requeue --reason unknown_campaign --dry-run\n\
+     leadhook rejected requeue --reason unknown_campaign --organization acme\n\
+     leadhook rejected requeue raw_5d41402abc --set status=delivered --remove note",
     "some messages were left (the output says which and why)"
 ))]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
+    repair: RepairArgs,
+    #[command(flatten)]
     how: How,
+}
+
+/// The heading of the options that change messages.
+const REPAIR: &str = "Repair";
+
+// The changes to make.
+#[derive(clap::Args)]
+struct RepairArgs {
+    /// Set a field of the body to a text, or to JSON with FIELD:=JSON; can be repeated
+    #[arg(long, value_name = "FIELD=TEXT", value_parser = assignment, help_heading = REPAIR)]
+    set: Vec<(String, String)>,
+    /// Remove a field of the body; can be repeated
+    #[arg(long, value_name = "FIELD", help_heading = REPAIR)]
+    remove: Vec<String>,
+    /// Name this organization: in the field organizationId if there is one, and in the header organization-id
+    #[arg(long, value_name = "ID", help_heading = REPAIR)]
+    organization: Option<String>,
+    /// Show the values that change; they may be data of leads
+    #[arg(long, help_heading = REPAIR)]
+    show_data: bool,
+}
+
+impl RepairArgs {
+    fn repair(&self) -> Option<Repair> {
+        let RepairArgs { set, remove, organization, .. } = self;
+        let some = !set.is_empty() || !remove.is_empty() || organization.is_some();
+        some.then(|| Repair::Fields { set: set.clone(), remove: remove.clone(), organization: organization.clone() })
+    }
 }
 
 // The way of requeueing, for the failed and the rejected queue.
@@ -55,36 +92,94 @@ pub(in crate::cli) struct How {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    go(args.which.choice()?, &args.how, desk).await
+impl How {
+    pub(super) fn is_json(&self) -> bool {
+        self.output.json
+    }
+
+    pub(super) fn is_agreed(&self) -> bool {
+        self.yes
+    }
 }
 
-/// The same for either queue.
+pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    let choice = args.which.choice()?;
+    match args.repair.repair() {
+        Some(repair) => repaired(choice, &args.how, &repair, args.repair.show_data, desk).await,
+        None => go(choice, &args.how, desk).await,
+    }
+}
+
+/// Puts back what is chosen, unchanged, from either queue.
 pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let named = matches!(choice, Choice::Named(_));
     let (mut survey, notes) = desk.survey(choice, true, args.output.json).await?;
     // Jobs are replayed instead; the summary says so of one that is named by its id.
     survey.chosen.retain(|_, chosen| named || desk.is_rejected() || !chosen.is_job);
+    finish(survey, notes, None, None, args, desk).await
+}
+
+/// Puts back what is chosen, repaired.
+pub(super) async fn repaired(
+    choice: Choice,
+    args: &How,
+    repair: &Repair,
+    show_data: bool,
+    desk: &Desk<'_>,
+) -> Result<Exit, Refusal> {
+    let (survey, notes) = desk.survey(choice, true, args.output.json).await?;
+    let mut preview = Preview::new(repair, show_data, desk.settings);
+    desk.look(args.output.json, |held| {
+        if survey.wants(&held.record) == Wanted::Yes {
+            preview.add(held, &desk.plan.names().events);
+        }
+    })
+    .await?;
+    if !args.output.json {
+        output::print(preview.text()).map_err(|error| Refusal::unwritable(&error))?;
+    }
+    finish(survey, notes, Some(repair), Some(preview), args, desk).await
+}
+
+async fn finish(
+    survey: Survey,
+    notes: Vec<String>,
+    repair: Option<&Repair>,
+    preview: Option<Preview<'_>>,
+    args: &How,
+    desk: &Desk<'_>,
+) -> Result<Exit, Refusal> {
     let count = survey.chosen.len() as u64;
+    let usable = preview.as_ref().map_or(count, Preview::usable);
     let mut summary = Summary { chosen: count, dry_run: args.dry_run, notes, ..Summary::default() };
-    if count > 0 && !args.dry_run {
-        agree(args.yes, &format!("Put {} back onto the events queue?", messages(count)))?;
-        let (tally, notes) = requeue(desk, &survey, &args.by.name()).await?;
+    if usable > 0 && !args.dry_run {
+        let how = if repair.is_some() { ", repaired" } else { "" };
+        agree(args.yes, &format!("Put {} back onto the events queue{how}?", messages(usable)))?;
+        let (tally, notes) = requeue(desk, &survey, repair, &args.by.name()).await?;
         summary.problem = tally.problem.as_ref().map(ToString::to_string);
         (summary.tally, summary.notes) = (tally, notes);
+    } else if let Some(preview) = &preview {
+        summary.tally.unusable = preview.unusable();
     }
+    summary.repairs = preview.map(Preview::into_answer);
     summary.unknown = survey.resolved.unknown;
     let told = if args.output.json { output::print_json(&summary) } else { output::print(summary.text()) };
     told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(summary.exit())
 }
 
-async fn requeue(desk: &Desk<'_>, survey: &Survey, by: &str) -> Result<(Requeued, Vec<String>), Refusal> {
+async fn requeue(
+    desk: &Desk<'_>,
+    survey: &Survey,
+    repair: Option<&Repair>,
+    by: &str,
+) -> Result<(Requeued, Vec<String>), Refusal> {
     let publisher = Publisher::start(desk.amqp, "requeue", None, CancellationToken::new());
     publish::wait_for_connection(publisher.link(), desk.amqp).await?;
     let log = desk.delivery_log(&publisher);
     let max_event_bytes = desk.settings.delivery.max_event_bytes;
-    let to = To { publisher: &publisher, events: &desk.plan.names().events, max_event_bytes, log: &log, by };
+    let events = &desk.plan.names().events;
+    let to = To { publisher: &publisher, events, max_event_bytes, repair, log: &log, by };
     let mut renewer = Renewer::new(desk.amqp, &desk.queue);
     let mut visit = desk.visit(None).await?;
     let mut tally = Requeued::default();
@@ -108,6 +203,9 @@ struct Summary {
     dry_run: bool,
     #[serde(flatten)]
     tally: Requeued,
+    /// The differences that the repair makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repairs: Option<Answer>,
     /// Ids on the command line that no message has.
     unknown: Vec<String>,
     /// Why publishing failed.
@@ -126,6 +224,9 @@ impl Summary {
     fn text(&self) -> String {
         let Requeued { requeued, unusable, not_published, .. } = &self.tally;
         let mut lines = vec![match self.dry_run {
+            true if self.repairs.is_some() => {
+                format!("{} would be put back; nothing was done", messages(self.chosen - unusable))
+            }
             true => format!("{} would be put back if they are usable events; nothing was done", messages(self.chosen)),
             false => format!("{} put back onto the events queue", messages(*requeued)),
         }];

@@ -98,7 +98,7 @@ fn found(frame: &Frame, answer: &Answer, since: jiff::Timestamp) -> Markup {
 }
 
 fn row(frame: &Frame, one: &Delivery, since: jiff::Timestamp) -> Markup {
-    let mut note = words::note(one.state, one.next, one.reason.as_deref(), None);
+    let mut note = words::note(one.state, one.next, one.reason.as_deref(), one.by.as_deref());
     if let Some(at) = one.delivered_at.filter(|_| one.state != What::Delivered) {
         note = format!("{note}; delivered at {}", clock(at)).trim_start_matches("; ").to_owned();
     }

@@ -111,6 +111,184 @@ async fn looking_at_rejected_messages_changes_nothing() {
     assert_eq!(drain(&world, "rejected").await, before);
 }
 
+/// A body with blanks, odd forms and a number that a writer of JSON would write in another way.
+fn odd(campaign: &str) -> String {
+    format!(
+        "{{ \"event\": \"lead.delivered\",\n  \"leadId\" : \"lead_1\", \"submissionId\":\"sub_1\",\t\"campaignId\":\"{campaign}\", \
+         \"status\": null, \"timestamp\":1718447400, \"data\": {{\"n\":1.0e2, \"n\":\"\\ud83d\", \"firstName\":\"Jane\"}} }}"
+    )
+}
+
+fn named(id: &str, organization: Option<&str>) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("x-tenant".into(), AMQPValue::LongString("shop-7".into()));
+    if let Some(organization) = organization {
+        headers.insert("organization-id".into(), AMQPValue::LongString(organization.into()));
+    }
+    BasicProperties::default().with_message_id(id.into()).with_headers(headers)
+}
+
+/// Rejects these messages, and stops the worker that did it.
+async fn reject(world: &World, messages: &[(&str, &str, Option<&str>)]) {
+    let worker = world.worker(&[]).await;
+    for (id, body, organization) in messages {
+        world.publish_with(body.as_bytes(), named(id, *organization)).await;
+    }
+    eventually("all are rejected", async || (world.ready("rejected").await as usize == messages.len()).then_some(()))
+        .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_repair_changes_one_field_and_no_other_byte_and_is_on_record() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let right = odd("ABC");
+    let without = right.replace("\"leadId\" : \"lead_1\", ", "");
+    let twice = right.replace("\"status\"", "\"leadId\":\"lead_2\", \"status\"");
+    let wrong = right.replace("\"ABC\"", "\"A B C\"");
+    reject(&world, &[("first-one", &without, None), ("second-one", &twice, None), ("third-one", &wrong, None)]).await;
+
+    let repair =
+        ["requeue", "first-one", "second-one", "third-one", "--set", "leadId=lead_9", "--set", "campaignId=ABC"];
+    let (code, dry, err) = rejected(&world, &[&repair[..], &["--dry-run"]].concat()).await;
+    assert_eq!((code, world.ready("rejected").await), (Some(0), 3), "{dry:#} {err}");
+    let changes = &dry["repairs"]["changes"];
+    assert_eq!(changes["leadId added"]["messages"], 1, "{dry:#}");
+    assert_eq!(changes["leadId changed"]["messages"], 1, "{dry:#}");
+    assert_eq!(changes["leadId changed, campaignId changed"]["messages"], 1, "{dry:#}");
+    for lead in ["lead_1", "lead_9", "Jane", "A B C"] {
+        assert!(!dry.to_string().contains(lead), "{lead}: {dry:#}");
+    }
+    let (_, shown, _) = rejected(&world, &[&repair[..], &["--dry-run", "--show-data"]].concat()).await;
+    let shown = shown["repairs"]["shown"].to_string();
+    assert!(shown.contains("lead_1") && shown.contains("lead_9") && !shown.contains("Jane"), "{shown}");
+
+    let (code, _, err) = rejected(&world, &repair).await;
+    assert!(code == Some(2) && err.contains("Put 3 messages back onto the events queue, repaired?"), "{err}");
+    let (code, done, err) = rejected(&world, &[&repair[..], &["--yes", "--by", "Ada"]].concat()).await;
+    assert_eq!((code, &done["requeued"]), (Some(0), &3.into()), "{done:#} {err}");
+    let put_back = world.take("events", 3).await;
+    let end = |body: &str| format!("{},\"leadId\":\"lead_9\" }}", body.trim_end_matches(" }"));
+    let expected = [
+        ("first-one", end(&without)),
+        ("second-one", right.replace("lead_1", "lead_9")),
+        ("third-one", right.replace("lead_1", "lead_9")),
+    ];
+    for (id, body) in expected {
+        let of = |message: &&crate::harness::Message| message.properties.message_id().as_ref().unwrap().as_str() == id;
+        let message = put_back.iter().find(of).unwrap();
+        assert_eq!(String::from_utf8(message.body.clone()).unwrap(), body, "{id}");
+        assert_eq!(message.text("x-tenant").as_deref(), Some("shop-7"));
+        assert_eq!(message.text("organization-id"), None);
+    }
+    let mut command = world.command();
+    command.args(["deliveries", "--lead", "lead_9", "--json"]);
+    let log = tokio::task::spawn_blocking(move || command.output().expect("leadhook")).await.unwrap();
+    println!("{}", String::from_utf8_lossy(&log.stderr));
+    let log = String::from_utf8(log.stdout).unwrap();
+    assert!(log.contains("Ada") && log.contains("repaired: leadId added") && !log.contains("Jane"), "{log}");
+}
+
+#[tokio::test]
+async fn an_organization_is_named_where_the_message_names_it_and_the_event_is_delivered() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let store = std::fs::read_to_string(world.store_path()).unwrap();
+    world.store(&store.replacen("default_organization: acme\n", "", 1));
+    let plain = odd("LATER");
+    let in_body = plain.replace("\"status\"", "\"organizationId\": \"globex\" , \"status\"");
+    reject(
+        &world,
+        &[("plain-one", &plain, None), ("header-one", &plain, Some("globex")), ("both-one", &in_body, Some("acme"))],
+    )
+    .await;
+    let (code, done, err) = rejected(&world, &["requeue", "--all", "--organization", "acme", "--yes"]).await;
+    assert_eq!((code, &done["requeued"]), (Some(0), &3.into()), "{done:#} {err}");
+    let worker = world.worker(&[]).await;
+    let received = receiver.wait_for(3, PATIENCE).await.unwrap();
+    let mut bodies: Vec<_> = received.iter().map(|one| String::from_utf8(one.body.to_vec()).unwrap()).collect();
+    bodies.sort();
+    let mut expected = [plain.clone(), plain, in_body.replace("globex", "acme")];
+    expected.sort();
+    assert_eq!(bodies, expected);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_is_edited_and_put_back_or_left_as_it_was() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let broken = odd("ABC").replace("\"status\": null", "\"status\": nil");
+    reject(&world, &[("broken-one", &broken, None)]).await;
+    let edit = async |editor: &str, more: &[&str]| {
+        let mut command = world.command();
+        command.args(["rejected", "edit", "broken-one", "--json"]).args(more);
+        command.env_remove("VISUAL").env("EDITOR", editor).env("TMPDIR", world.directory.path());
+        let output = tokio::task::spawn_blocking(move || command.output().expect("leadhook")).await.unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+    };
+    for (editor, said) in
+        [("true", "not a usable event"), ("sed -i s/nil/nul/", "not a usable event"), ("false", "the editor failed")]
+    {
+        let (code, _, err) = edit(editor, &["--yes"]).await;
+        assert!(code == Some(1) && err.contains(said) && !err.contains("Jane"), "{editor}: {err}");
+    }
+    let (code, dry, err) = edit("sed -i s/nil/null/", &["--dry-run", "--yes"]).await;
+    assert_eq!(
+        (code, &dry["repairs"]["changes"]["(the whole body) changed"]["messages"]),
+        (Some(0), &1.into()),
+        "{err}"
+    );
+    assert_eq!(world.ready("rejected").await, 1);
+    let (code, done, err) = edit("sed -i s/nil/null/", &["--yes"]).await;
+    assert_eq!((code, &done["requeued"]), (Some(0), &1.into()), "{done:#} {err}");
+    let put_back = world.take("events", 1).await.remove(0);
+    assert_eq!(String::from_utf8(put_back.body).unwrap(), odd("ABC"));
+    assert_eq!(put_back.properties.message_id().as_ref().unwrap().as_str(), "broken-one");
+    let left = std::fs::read_dir(world.directory.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.starts_with("leadhook-")), "{left:?}");
+}
+
+#[tokio::test]
+async fn rejected_messages_are_counted_by_cause() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let without = |field: &str| odd("ABC").replace(&format!("\"{field}\""), "\"x\"");
+    let messages = [
+        ("message-1", without("leadId"), None),
+        ("message-2", without("leadId"), None),
+        ("message-3", without("data"), None),
+        ("message-4", odd("ABC").replace("lead_1", "\u{1}"), None),
+        ("message-5", odd("ABC").replace("sub_1", "\u{1}"), None),
+    ];
+    let messages: Vec<_> = messages.iter().map(|(id, body, none)| (*id, body.as_str(), *none)).collect();
+    reject(&world, &messages).await;
+    let (code, stats, err) = rejected(&world, &["stats"]).await;
+    assert_eq!((code, &stats["present"]), (Some(0), &5.into()), "{err}");
+    let causes = stats["causes"].as_array().unwrap();
+    let count = |reason: &str, detail: &str| {
+        let cause = causes.iter().find(|cause| cause["reason"] == reason && cause["detail"] == detail);
+        let cause = cause.unwrap_or_else(|| panic!("{reason} {detail}: {stats:#}"));
+        assert!(
+            cause["meaning"].as_str().unwrap().contains("leadhook rejected") && !cause["first"].is_null(),
+            "{cause}"
+        );
+        assert!(cause["example"].as_str().unwrap().starts_with("message-"), "{cause}");
+        cause["messages"].as_u64().unwrap()
+    };
+    assert_eq!(count("missing_field", "field \"leadId\" is missing"), 2);
+    assert_eq!(count("missing_field", "field \"data\" is missing"), 1);
+    assert_eq!(count("not_json", "not well-formed JSON"), 2);
+    assert_eq!(causes.len(), 3);
+}
+
 /// They were lost where they came near 32 KiB, and sooner where they hold characters that JSON escapes.
 #[tokio::test]
 async fn long_headers_are_in_the_files_of_export_and_discard() {

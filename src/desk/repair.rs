@@ -1,0 +1,354 @@
+//! Repairs of a message that is not a usable event: a field of its body is set or removed, its organization is named, or a
+//! person has edited the whole body.
+//!
+//! A field is edited in place, by the slices of [`crate::event::members`]. All other bytes stay as upstream wrote them: the
+//! receiver reads them, and `data` is never decoded.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::{
+    event::{
+        FIELDS,
+        members::{Member, members},
+    },
+    rejection::{RejectReason, Rejection},
+};
+
+/// The field of the body that names the organization.
+const ORGANIZATION: &str = "organizationId";
+
+/// Parts of a message that are not fields, in [`Change::field`].
+const HEADER: &str = "header organization-id";
+const WHOLE: &str = "(the whole body)";
+const LAYOUT: &str = "(spaces or order)";
+
+/// A change to make to each of the chosen messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// To fields at the top of the body, and to the organization.
+    Fields {
+        /// Names, and values as JSON. A field that is there several times is there once afterwards.
+        set: Vec<(String, String)>,
+        /// Names.
+        remove: Vec<String>,
+        /// The organization that the message shall name.
+        organization: Option<String>,
+    },
+    /// To the whole body, of the one message whose body is `was`.
+    Body {
+        /// The body that was edited.
+        was: Bytes,
+        /// The result.
+        now: Bytes,
+    },
+}
+
+/// A message after its repair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The new body.
+    pub body: Bytes,
+    /// The new value of the AMQP header `organization-id`; none if it stays as it is.
+    pub organization: Option<String>,
+}
+
+/// One difference that a repair makes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Change {
+    /// The field's name, or a part of the message.
+    pub field: String,
+    /// `added`, `changed` or `removed`.
+    pub how: &'static str,
+    /// The value before, as JSON; it may be data of a lead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// The value afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
+}
+
+impl Change {
+    /// The field, if it is one that Leadhook reads, or a part of the message.
+    pub fn known_field(&self) -> &str {
+        let known = FIELDS.contains(&self.field.as_str()) || [HEADER, WHOLE, LAYOUT].contains(&self.field.as_str());
+        if known { &self.field } else { "another field" }
+    }
+}
+
+/// Reads `FIELD=TEXT`, or `FIELD:=JSON`: the name, and the value as JSON.
+///
+/// # Errors
+/// It has neither form.
+pub fn assignment(said: &str) -> Result<(String, String), String> {
+    let (name, value) = said.split_once('=').ok_or("expected FIELD=TEXT or FIELD:=JSON")?;
+    let (name, json) = match name.strip_suffix(':') {
+        Some(name) => match serde_json::from_str::<&RawValue>(value) {
+            Ok(value) => (name, value.get().to_owned()),
+            Err(_) => return Err(format!("the value of {name}:= is not JSON; FIELD=TEXT takes any text")),
+        },
+        None => (name, quoted(value)),
+    };
+    if name.is_empty() { Err("the name of the field is missing".to_owned()) } else { Ok((name.to_owned(), json)) }
+}
+
+/// A text as JSON.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+impl Repair {
+    /// Makes the change. `organization` is the AMQP header `organization-id`, if it is there.
+    ///
+    /// # Errors
+    /// The body is not a JSON object, so that it has no fields; or it is not the one that was edited.
+    pub fn apply(&self, body: &Bytes, organization: Option<&str>) -> Result<Repaired, Rejection> {
+        let (set, remove, named) = match self {
+            Repair::Body { was, now } if was == body => {
+                return Ok(Repaired { body: now.clone(), organization: None });
+            }
+            Repair::Body { .. } => {
+                let detail = "another message with this id has another body, and is left";
+                return Err(Rejection::new(RejectReason::NotJson, detail));
+            }
+            Repair::Fields { set, remove, organization } => (set, remove, organization),
+        };
+        let mut text = Text::of(body)?;
+        for name in remove {
+            while text.find(name)?.is_some() {
+                text.remove_last(name)?;
+            }
+        }
+        for (name, value) in set {
+            text.set(name, value)?;
+        }
+        let mut header = None;
+        if let Some(named) = named {
+            // Where the message names it twice, both must agree. Where it does not name it, its body stays as it is.
+            let in_body = text.find(ORGANIZATION)?.is_some();
+            if in_body {
+                text.set(ORGANIZATION, &quoted(named))?;
+            }
+            header = Some(named.clone()).filter(|named| !in_body || organization.is_some_and(|header| header != named));
+        }
+        let body = if text.0.as_bytes() == body.as_ref() { body.clone() } else { text.0.into() };
+        Ok(Repaired { body, organization: header })
+    }
+}
+
+/// The differences between two bodies, field by field where both are objects, and those of the header `organization-id`.
+pub fn differences(was: (&[u8], Option<&str>), repaired: &Repaired) -> Vec<Change> {
+    let ((body, header), now) = (was, &repaired.body[..]);
+    let mut changes = match (list(body), list(now)) {
+        (Ok(was), Ok(now)) => between(&was, &now),
+        (_, _) if body != now => {
+            vec![Change { field: WHOLE.to_owned(), how: "changed", was: None, now: None }]
+        }
+        (_, _) => Vec::new(),
+    };
+    if let Some(new) = repaired.organization.as_deref().filter(|new| header != Some(*new)) {
+        let how = if header.is_some() { "changed" } else { "added" };
+        let (was, now) = (header.map(quoted), Some(quoted(new)));
+        changes.push(Change { field: HEADER.to_owned(), how, was, now });
+    }
+    if changes.is_empty() && body != now {
+        changes.push(Change { field: LAYOUT.to_owned(), how: "changed", was: None, now: None });
+    }
+    changes
+}
+
+fn between(was: &[Member<'_>], now: &[Member<'_>]) -> Vec<Change> {
+    let values = |members: &[Member<'_>], name: &str| -> Vec<String> {
+        members.iter().filter(|member| member.name() == name).map(|member| member.value.to_owned()).collect()
+    };
+    let mut changes = Vec::<Change>::new();
+    for member in was.iter().chain(now) {
+        let name = member.name().into_owned();
+        if changes.iter().any(|change| change.field == name) {
+            continue;
+        }
+        let (before, after) = (values(was, &name), values(now, &name));
+        if before != after {
+            let how = match (before.is_empty(), after.is_empty()) {
+                (true, _) => "added",
+                (_, true) => "removed",
+                _ => "changed",
+            };
+            let joined = |values: Vec<String>| (!values.is_empty()).then(|| values.join(" and "));
+            changes.push(Change { field: name, how, was: joined(before), now: joined(after) });
+        }
+    }
+    changes
+}
+
+fn list(body: &[u8]) -> Result<Vec<Member<'_>>, Rejection> {
+    let mut all = Vec::new();
+    members(body, |member| all.push(member)).map(|()| all)
+}
+
+/// The text of a JSON object that is edited.
+struct Text(String);
+
+impl Text {
+    fn of(body: &[u8]) -> Result<Text, Rejection> {
+        list(body)?;
+        // It is UTF-8, or it would have no members.
+        Ok(Text(String::from_utf8_lossy(body).into_owned()))
+    }
+
+    /// The place of a name among the members, the last one if there are several.
+    fn find(&self, name: &str) -> Result<Option<usize>, Rejection> {
+        Ok(list(self.0.as_bytes())?.iter().rposition(|member| member.name() == name))
+    }
+
+    fn start(&self, part: &str) -> usize {
+        part.as_ptr() as usize - self.0.as_ptr() as usize
+    }
+
+    fn end(&self, part: &str) -> usize {
+        self.start(part) + part.len()
+    }
+
+    /// Removes the last member of that name, with the comma that belongs to it.
+    fn remove_last(&mut self, name: &str) -> Result<(), Rejection> {
+        let members = list(self.0.as_bytes())?;
+        let Some(at) = members.iter().rposition(|member| member.name() == name) else { return Ok(()) };
+        let range = match (members.get(at + 1), at.checked_sub(1)) {
+            (Some(next), _) => self.start(members[at].key)..self.start(next.key),
+            (None, Some(before)) => self.end(members[before].value)..self.end(members[at].value),
+            (None, None) => self.start(members[at].key)..self.end(members[at].value),
+        };
+        self.0.replace_range(range, "");
+        Ok(())
+    }
+
+    /// Sets a field where it is, or behind the last one.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Rejection> {
+        while list(self.0.as_bytes())?.iter().filter(|member| member.name() == name).count() > 1 {
+            self.remove_last(name)?;
+        }
+        let members = list(self.0.as_bytes())?;
+        match (members.iter().find(|member| member.name() == name), members.last()) {
+            (Some(member), _) => {
+                let range = self.start(member.value)..self.end(member.value);
+                self.0.replace_range(range, value);
+            }
+            (None, Some(last)) => {
+                let at = self.end(last.value);
+                self.0.insert_str(at, &format!(",{}:{value}", quoted(name)));
+            }
+            (None, None) => {
+                let at = self.0.find('{').map_or(0, |at| at + 1);
+                self.0.insert_str(at, &format!("{}:{value}", quoted(name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(set: &[&str], remove: &[&str], organization: Option<&str>) -> Repair {
+        Repair::Fields {
+            set: set.iter().map(|said| assignment(said).unwrap()).collect(),
+            remove: remove.iter().map(|name| (*name).to_owned()).collect(),
+            organization: organization.map(str::to_owned),
+        }
+    }
+
+    fn repaired(repair: &Repair, body: &str, header: Option<&str>) -> Repaired {
+        repair.apply(&Bytes::copy_from_slice(body.as_bytes()), header).unwrap()
+    }
+
+    fn check(repair: &Repair, body: &str, expected: &str) {
+        let repaired = repaired(repair, body, None);
+        assert_eq!(std::str::from_utf8(&repaired.body).unwrap(), expected, "{body}");
+    }
+
+    /// Blanks, escapes, odd numbers and keys that are twice elsewhere: a writer of JSON would change them.
+    #[test]
+    fn all_bytes_but_those_of_the_field_stay() {
+        let odd = "{\n \"data\" :\t{\"a\":1e400,\"a\":\"\\ud83d\"} ,\"\\u006ceadId\":\"old\"  , \"x\": 1.0e2 }\n";
+        check(&fields(&["leadId=new"], &[], None), odd, &odd.replace("\"old\"", "\"new\""));
+        check(&fields(&["x:=[1, 2]"], &[], None), odd, &odd.replace("1.0e2", "[1, 2]"));
+        check(&fields(&["y=a \"b\""], &[], None), odd, &odd.replace("1.0e2 ", "1.0e2,\"y\":\"a \\\"b\\\"\" "));
+        check(&fields(&[], &["leadId"], None), odd, &odd.replace("\"\\u006ceadId\":\"old\"  , ", ""));
+        check(&fields(&[], &["x"], None), odd, &odd.replace("  , \"x\": 1.0e2", ""));
+        check(&fields(&[], &["nothing"], None), odd, odd);
+    }
+
+    #[test]
+    fn fields_are_set_and_removed_wherever_they_are() {
+        check(&fields(&["a=1"], &[], None), "{}", "{\"a\":\"1\"}");
+        check(&fields(&["a:=1"], &[], None), " { } ", " {\"a\":1 } ");
+        check(&fields(&[], &["a"], None), "{\"a\":1}", "{}");
+        check(&fields(&[], &["a"], None), "{\"a\":1,\"b\":2,\"a\":3}", "{\"b\":2}");
+        check(&fields(&["a:=9"], &[], None), "{\"a\":1,\"b\":2,\"\\u0061\":3}", "{\"a\":9,\"b\":2}");
+        check(&fields(&["a:=1", "b:=2"], &["c"], None), "{\"c\":0}", "{\"a\":1,\"b\":2}");
+        check(&fields(&["a:=1"], &["a"], None), "{\"a\":0,\"b\":0}", "{\"b\":0,\"a\":1}");
+    }
+
+    #[test]
+    fn the_organization_is_named_where_the_message_names_it_and_else_in_the_header() {
+        let repair = fields(&[], &[], Some("acme"));
+        let (without, with) = ("{\"a\":1}", "{\"organizationId\":\"old\"}");
+        for (body, header, expected, new) in [
+            (without, None, without, Some("acme")),
+            (without, Some("old"), without, Some("acme")),
+            (with, None, "{\"organizationId\":\"acme\"}", None),
+            (with, Some("old"), "{\"organizationId\":\"acme\"}", Some("acme")),
+            (with, Some("acme"), "{\"organizationId\":\"acme\"}", None),
+        ] {
+            let repaired = repaired(&repair, body, header);
+            assert_eq!(repaired.body, expected, "{body} {header:?}");
+            assert_eq!(repaired.organization.as_deref(), new, "{body} {header:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_fields_is_left() {
+        for body in ["", "[1]", "{\"a\":", "\u{feff}{}"] {
+            let left = fields(&["a=1"], &[], None).apply(&Bytes::copy_from_slice(body.as_bytes()), None);
+            assert_eq!(left.unwrap_err().reason, RejectReason::NotJson, "{body}");
+        }
+        let edited = Repair::Body { was: "{".into(), now: "{}".into() };
+        assert_eq!(edited.apply(&"{".into(), None).unwrap().body, "{}");
+        assert!(edited.apply(&"{ ".into(), None).is_err());
+    }
+
+    #[test]
+    fn assignments_are_text_unless_they_are_json_on_purpose() {
+        for (said, name, json) in [
+            ("campaignId=42", "campaignId", "\"42\""),
+            ("a=b=c", "a", "\"b=c\""),
+            ("a=", "a", "\"\""),
+            ("data:={\"a\" : 1}", "data", "{\"a\" : 1}"),
+            ("a:=null", "a", "null"),
+        ] {
+            assert_eq!(assignment(said), Ok((name.to_owned(), json.to_owned())), "{said}");
+        }
+        for said in ["campaignId", "=1", ":=1", "data:={"] {
+            assert!(assignment(said).is_err(), "{said}");
+        }
+    }
+
+    #[test]
+    fn differences_name_fields_and_hold_values_apart() {
+        let was = "{\"leadId\":\"a\",\"x\":1,\"x\":2,\"data\":{\"b\":1}}";
+        let now = Repaired {
+            body: "{\"leadId\":7,\"x\":1,\"y\":{},\"data\":{\"b\":1}}".into(),
+            organization: Some("acme".into()),
+        };
+        let changes = differences((was.as_bytes(), None), &now);
+        let said: Vec<_> = changes.iter().map(|change| (change.field.as_str(), change.how)).collect();
+        let expected = [("leadId", "changed"), ("x", "changed"), ("y", "added"), ("header organization-id", "added")];
+        assert_eq!(said, expected);
+        assert_eq!((changes[0].was.as_deref(), changes[0].now.as_deref()), (Some("\"a\""), Some("7")));
+        let same = Repaired { body: "{ \"a\":1}".into(), organization: None };
+        assert_eq!(differences((b"{\"a\":1}", None), &same)[0].field, "(spaces or order)");
+        assert_eq!(differences((b"{\"a\"", None), &same)[0].field, "(the whole body)");
+        assert!(differences((b"{ \"a\":1}", None), &same).is_empty());
+    }
+}
