@@ -55,9 +55,27 @@ pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
         }
     };
     super::run::raise_open_files();
+    limit_memory();
     child::serve(Child { settings, store, poster }).await;
     drop(signals);
     Ok(Exit::Ok)
+}
+
+/// Memory that a child may take beyond what it has when it is ready.
+const MEMORY: u64 = 1 << 30;
+
+/// A message that eats memory ends this process by itself. Where a container runs out of memory the kernel may end all of its processes
+/// (`memory.oom.group`), the parent included, and then the death would not count. Linux only, and harmless where it fails.
+fn limit_memory() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let data =
+        status.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    if let Some(kilobytes) = data {
+        let current = getrlimit(Resource::Data);
+        let most = kilobytes.saturating_mul(1024).saturating_add(MEMORY).min(current.maximum.unwrap_or(u64::MAX));
+        let _ = setrlimit(Resource::Data, Rlimit { current: Some(most), ..current });
+    }
 }
 
 /// Where memory runs out, the kernel ends this process before its parent. It shows as `leadhook`, like its parent. Linux only, and harmless
