@@ -282,7 +282,7 @@ fn shown_url(url: &url::Url) -> String {
     }
 }
 
-pub(super) fn why_misplaced(reason: Misplaced) -> &'static str {
+pub(crate) fn why_misplaced(reason: Misplaced) -> &'static str {
     match reason {
         Misplaced::UnknownCampaign => {
             "the store does not list this campaign, no organization was named, and there is no `default_organization`; \

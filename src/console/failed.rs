@@ -31,7 +31,7 @@ use crate::{
 const RATES: std::ops::RangeInclusive<u32> = 1..=100_000;
 
 /// Longest reason of a discard, in characters.
-const REASON: usize = 200;
+pub(super) const REASON: usize = 200;
 
 pub async fn list(
     State(shared): State<Arc<Shared>>,
@@ -204,7 +204,7 @@ pub async fn work(
 }
 
 /// Checks that a form came from one of this console's pages.
-fn ours(shared: &Shared, frame: &Frame, query: &Query) -> Result<(), (StatusCode, Markup)> {
+pub(super) fn ours(shared: &Shared, frame: &Frame, query: &Query) -> Result<(), (StatusCode, Markup)> {
     if shared.door.is_ours(&frame.visitor, query.get("token").unwrap_or_default()) {
         return Ok(());
     }
@@ -238,18 +238,18 @@ impl Trouble {
     pub fn words(&self) -> String {
         match self {
             Trouble::Busy => {
-                "Another page or leadhook command is reading the failed queue, and only one can read it at a time. \
+                "Another page or leadhook command is reading the queue, and only one can read it at a time. \
                  Try again in a moment."
                     .to_owned()
             }
             Trouble::Slow => {
-                "Reading the failed queue took too long, and nothing was changed. Use leadhook failed.".to_owned()
+                "Reading the queue took too long, and nothing was changed. Use the command line.".to_owned()
             }
             Trouble::Visit(error) => sentence(&error.to_string(), error.help()),
         }
     }
 
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         StatusCode::SERVICE_UNAVAILABLE
     }
 }

@@ -7,10 +7,10 @@
 //!  mask       a payload without the data of a lead   pure
 //!  pages      values in, markup out                  pure
 //!  watch      asks for counts and rates all the time, by passive declares and the worker's admin port
-//!  queue      reads the failed queue, one visit at a time, in bounded time
+//!  queue      reads the failed and the rejected queue, one visit at a time, in bounded time
 //!  log        reads the delivery log, in bounded time
-//!  work       replays and discards, which go on when the page has been sent
-//!  routes, failed   the handlers: thin
+//!  work       replays, requeues and discards, which go on when the page has been sent
+//!  routes, failed, rejected   the handlers: thin
 //! ```
 //!
 //! **It stores nothing.** The result of a look at the failed queue is kept for a minute, so that people can turn pages. It has
@@ -29,6 +29,7 @@ mod mask;
 mod pages;
 mod query;
 mod queue;
+mod rejected;
 mod routes;
 mod throttle;
 mod watch;

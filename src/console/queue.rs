@@ -8,17 +8,18 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use lapin::types::ShortString;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::Shared;
+use super::{Shared, pages};
 use crate::{
     cli::failed::notes_about_unseen,
     delivery_log::{Delivered, Known},
     desk::{
         filter::Filter,
-        listing::{Line, Listing},
+        listing::{Line, Listing, UnreadableLine},
         record::Record,
-        stats::{Row, Stats},
+        stats::{Cause, Causes, Row, Stats, common},
         survey::{Choice, Survey, Surveyor},
         visit::{Held, Visit, VisitError},
         wear::{Renewer, look},
@@ -118,6 +119,18 @@ pub struct Found {
     pub delivered: Option<Delivered>,
 }
 
+/// The rejected messages.
+pub struct Rejected {
+    /// By cause, the largest first.
+    pub causes: Vec<Cause>,
+    /// Those of one cause, the first of them.
+    pub lines: Vec<UnreadableLine>,
+    /// Messages on the rejected queue.
+    pub present: u64,
+    /// Notes about messages that were perhaps not seen.
+    pub notes: Vec<String>,
+}
+
 impl Desk {
     /// The jobs that match: from the last look, if that is recent, or from a new one.
     pub async fn list(
@@ -135,7 +148,7 @@ impl Desk {
         }
         let (mut listing, mut stats) = (Listing::new(filter.clone(), KEPT), Stats::default());
         let (present, notes) = self
-            .look(shared, |held| {
+            .look(shared, &shared.plan.names().failed, |held| {
                 listing.add(&held.record);
                 if filter.matches(&held.record) {
                     stats.add(&held.record);
@@ -163,8 +176,56 @@ impl Desk {
 
     /// One job by its whole id.
     pub async fn find(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
+        self.find_on(shared, &shared.plan.names().failed, id).await
+    }
+
+    /// One rejected message by its whole id.
+    pub async fn find_rejected(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
+        self.find_on(shared, &shared.plan.names().rejected, id).await
+    }
+
+    /// What `of` says of the rejected message with that id; of several, of the last one.
+    pub async fn see_rejected<T>(
+        &self,
+        shared: &Shared,
+        id: &str,
+        of: impl Fn(&Held) -> T,
+    ) -> Result<Option<T>, Trouble> {
+        let mut said = None;
+        self.look(shared, &shared.plan.names().rejected, |held| {
+            if held.record.key() == id {
+                said = Some(of(held));
+            }
+        })
+        .await?;
+        Ok(said)
+    }
+
+    /// The rejected messages by cause, and those of one cause.
+    pub async fn rejected(
+        &self,
+        shared: &Shared,
+        reason: Option<&str>,
+        detail: Option<&str>,
+    ) -> Result<Rejected, Trouble> {
+        let mut causes = Causes::default();
+        let mut listing = Listing::new(Filter::default(), pages::rejected::LISTED);
+        let (present, notes) = self
+            .look(shared, &shared.plan.names().rejected, |held| {
+                let record = &held.record;
+                causes.add(record);
+                let common = record.detail.as_deref().map(common);
+                if reason == Some(record.reason.label()) && detail == common {
+                    listing.add(record);
+                }
+            })
+            .await?;
+        Ok(Rejected { causes: causes.list(), lines: listing.unreadable().to_vec(), present, notes })
+    }
+
+    async fn find_on(&self, shared: &Shared, queue: &ShortString, id: &str) -> Result<Option<Found>, Trouble> {
         let mut found: Option<Found> = None;
-        self.look(shared, |held| {
+        self.look(shared, queue, |held| {
             if held.record.key() != id {
                 return;
             }
@@ -181,10 +242,20 @@ impl Desk {
         Ok(found)
     }
 
-    /// The messages that a choice means now.
+    /// The jobs that a choice means now.
     pub async fn survey(&self, shared: &Shared, choice: Choice) -> Result<(Survey, Vec<String>), Trouble> {
+        self.survey_on(shared, &shared.plan.names().failed, choice).await
+    }
+
+    /// The messages that a choice means now.
+    pub async fn survey_on(
+        &self,
+        shared: &Shared,
+        queue: &ShortString,
+        choice: Choice,
+    ) -> Result<(Survey, Vec<String>), Trouble> {
         let mut surveyor = Surveyor::new(choice);
-        let (_, notes) = self.look(shared, |held| surveyor.add(&held.record)).await?;
+        let (_, notes) = self.look(shared, queue, |held| surveyor.add(&held.record)).await?;
         Ok((surveyor.finish(), notes))
     }
 
@@ -194,13 +265,17 @@ impl Desk {
     }
 
     /// Shows every message to `see`, and gives all back, in their order even if it is broken off.
-    async fn look(&self, shared: &Shared, see: impl FnMut(&Held)) -> Result<(u64, Vec<String>), Trouble> {
+    async fn look(
+        &self,
+        shared: &Shared,
+        queue: &ShortString,
+        see: impl FnMut(&Held),
+    ) -> Result<(u64, Vec<String>), Trouble> {
         let turn = tokio::time::timeout(TURN, self.turn.acquire()).await;
         let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;
         let waits = Mutex::new(false);
         let set = |value| *waits.lock().unwrap_or_else(PoisonError::into_inner) = value;
         let amqp = &shared.settings.amqp;
-        let queue = &shared.plan.names().failed;
         let looking = async {
             let visit = Visit::open(amqp, queue, None, || set(true)).await?;
             let mut visit = visit.ending_when_asked(shared.interrupt.hold());

@@ -20,6 +20,7 @@ use super::{
     failed, log,
     pages::{self, Frame},
     query::Query,
+    rejected,
 };
 use crate::{
     cli::explain::{Question, Service, answer},
@@ -50,6 +51,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/failed/discard", post(failed::discard))
         .route("/failed/{id}", get(failed::job))
         .route("/failed/{id}/reveal", post(failed::reveal))
+        .route("/rejected", get(rejected::list))
+        .route("/rejected/{id}", get(rejected::message))
+        .route("/rejected/{id}/reveal", post(rejected::reveal))
+        .route("/rejected/{id}/preview", post(rejected::preview))
+        .route("/rejected/{id}/act", post(rejected::act))
         .route("/work/{number}", get(failed::work))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("assets/style.css"))))
         .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("assets/live.js"))))

@@ -12,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lapin::types::ShortString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
@@ -26,7 +27,9 @@ use crate::{
     desk::{
         export::Export,
         remove::{Doing, Removal},
+        repair::Repair,
         replay::{Ended, Replay, To},
+        requeue::{self, Requeued},
         reroute::Routes,
         survey::{Choice, Left, Survey},
         visit::Visit,
@@ -64,6 +67,18 @@ pub enum Kind {
         /// The directory of the file.
         directory: PathBuf,
     },
+    /// Put a rejected message back onto the events queue.
+    Requeue {
+        /// Repaired, if there is a repair.
+        repair: Option<Repair>,
+    },
+    /// Remove a rejected message, into a file.
+    DiscardRejected {
+        /// The reason.
+        because: String,
+        /// The directory of the file.
+        directory: PathBuf,
+    },
 }
 
 impl Kind {
@@ -71,8 +86,14 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Replay { .. } => "replay",
-            Kind::Discard { .. } => "discard",
+            Kind::Discard { .. } | Kind::DiscardRejected { .. } => "discard",
+            Kind::Requeue { .. } => "requeue",
         }
+    }
+
+    /// Whether it is about rejected messages; else about failed jobs.
+    pub fn is_of_rejected(&self) -> bool {
+        matches!(self, Kind::Requeue { .. } | Kind::DiscardRejected { .. })
     }
 }
 
@@ -179,7 +200,10 @@ impl Works {
 
 async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, String> {
     let by_filter = matches!(choice, Choice::Matching(_));
-    let (mut survey, mut notes) = shared.desk.survey(shared, choice).await.map_err(|trouble| trouble.words())?;
+    let names = shared.plan.names();
+    let queue = if work.kind.is_of_rejected() { &names.rejected } else { &names.failed };
+    let (mut survey, mut notes) =
+        shared.desk.survey_on(shared, queue, choice).await.map_err(|trouble| trouble.words())?;
     let mut left = Left::default();
     if by_filter && matches!(work.kind, Kind::Replay { .. }) {
         let (taken_out, problem) = leave_delivered(shared, &mut survey).await;
@@ -202,9 +226,13 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
         ready.map_err(|_| "the broker takes no messages now".to_owned())?.map_err(|error| error.to_string())?;
         match &work.kind {
             Kind::Replay { rate } => replay(shared, work, &survey, &publisher, &log, *rate).await,
-            Kind::Discard { because, directory } => {
+            Kind::Discard { because, directory } | Kind::DiscardRejected { because, directory } => {
                 let Some(_turn) = shared.desk.turn().await else { return Err(STOPPING.to_owned()) };
-                discard(shared, work, &survey, &log, because, directory).await
+                discard(shared, work, queue, &survey, &log, (because, directory)).await
+            }
+            Kind::Requeue { repair } => {
+                let Some(_turn) = shared.desk.turn().await else { return Err(STOPPING.to_owned()) };
+                requeue(shared, work, &survey, &publisher, &log, repair.as_ref()).await
             }
         }
     }
@@ -288,16 +316,15 @@ async fn replay(
 async fn discard(
     shared: &Shared,
     work: &Work,
+    queue: &ShortString,
     survey: &Survey,
     log: &DeliveryLog,
-    because: &str,
-    directory: &std::path::Path,
+    (because, directory): (&str, &std::path::Path),
 ) -> Result<(Vec<String>, Vec<String>), String> {
-    let names = shared.plan.names();
     let amqp = &shared.settings.amqp;
     let path = directory.join(format!("discarded-{}-{}.jsonl", work.begun.as_millisecond(), work.number));
-    let mut renewer = Renewer::new(amqp, &names.failed);
-    let visit = Visit::open(amqp, &names.failed, None, || {}).await.map_err(|error| error.to_string())?;
+    let mut renewer = Renewer::new(amqp, queue);
+    let visit = Visit::open(amqp, queue, None, || {}).await.map_err(|error| error.to_string())?;
     let mut visit = visit.ending_when_asked(shared.interrupt.hold());
     let file = Export::create(&path)
         .map_err(|error| format!("cannot create {}: {}", path.display(), os_error::words(&error)))?;
@@ -315,6 +342,36 @@ async fn discard(
     }
     let lines = vec![format!("{} discarded, written to {}", messages(removal.messages), path.display())];
     Ok((lines, notes))
+}
+
+async fn requeue(
+    shared: &Shared,
+    work: &Work,
+    survey: &Survey,
+    publisher: &Publisher,
+    log: &DeliveryLog,
+    repair: Option<&Repair>,
+) -> Result<(Vec<String>, Vec<String>), String> {
+    let names = shared.plan.names();
+    let (amqp, max_event_bytes) = (&shared.settings.amqp, shared.settings.delivery.max_event_bytes);
+    let mut renewer = Renewer::new(amqp, &names.rejected);
+    let visit = Visit::open(amqp, &names.rejected, None, || {}).await.map_err(|error| error.to_string())?;
+    let mut visit = visit.ending_when_asked(shared.interrupt.hold());
+    let to = requeue::To { publisher, events: &names.events, max_event_bytes, repair, log, by: &work.by };
+    let mut tally = Requeued::default();
+    let done = tally.chosen(to, survey, &mut visit, &mut renewer).await;
+    let mut notes = if done.is_ok() { notes_about_unseen(&visit) } else { Vec::new() };
+    let sure = tally.make_sure(visit).await;
+    renewer.close().await;
+    notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
+    notes.extend(tally.problem.as_ref().map(|problem| format!("not published: {problem}")));
+    if tally.unusable > 0 {
+        notes.push(format!("{} left: not a usable event", messages(tally.unusable)));
+    }
+    if survey.chosen.is_empty() {
+        notes.push("the message is no longer on the rejected queue".to_owned());
+    }
+    Ok((vec![format!("{} put back onto the events queue", messages(tally.requeued))], notes))
 }
 
 /// Takes jobs out of the survey that were delivered too. If the log cannot be read, the second value says why.

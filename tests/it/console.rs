@@ -3,6 +3,7 @@
 mod acting;
 mod door;
 mod reading;
+mod rejected;
 
 use std::{process::Command, time::Duration};
 

@@ -14,16 +14,19 @@ pub enum Tab {
     Search,
     /// Failed jobs.
     Failed,
+    /// Rejected messages.
+    Rejected,
     /// The targets of a campaign.
     Settings,
     /// None of them.
     Elsewhere,
 }
 
-const TABS: [(Tab, &str, &str); 4] = [
+const TABS: [(Tab, &str, &str); 5] = [
     (Tab::Overview, "/", "Overview"),
     (Tab::Search, "/search", "Search"),
     (Tab::Failed, "/failed", "Failed jobs"),
+    (Tab::Rejected, "/rejected", "Rejected"),
     (Tab::Settings, "/settings", "Campaign settings"),
 ];
 

@@ -6,6 +6,7 @@ pub mod job;
 pub mod layout;
 pub mod overview;
 pub mod preview;
+pub mod rejected;
 pub mod search;
 pub mod settings;
 pub mod work;

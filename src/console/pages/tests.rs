@@ -4,7 +4,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use maud::Markup;
 
-use super::{Frame, preview::Preview, search::Result as Found};
+use super::{
+    Frame,
+    preview::Preview,
+    rejected::{self, Difference, Form},
+    search::Result as Found,
+};
 use crate::{
     console::{
         door::Visitor,
@@ -15,7 +20,13 @@ use crate::{
         work::{Kind, State, Work},
     },
     delivery_log::{Delivered, Deliveries, Entry, What},
-    desk::{filter::Filter, listing::Listing, record::Record, stats::Stats},
+    desk::{
+        filter::Filter,
+        listing::Listing,
+        record::Record,
+        repair::Change,
+        stats::{Causes, Stats},
+    },
     fairness::View,
     job::{History, HistoryEntry, Job},
     settings::Role,
@@ -79,6 +90,20 @@ fn looked() -> queue::Looked {
         stats.add(&record);
     }
     queue::Looked::for_tests(listing, stats.rows(), vec![EVIL.to_owned()])
+}
+
+fn evil_rejected() -> Record {
+    let headers = lapin::BasicProperties::default().with_message_id(EVIL.into()).with_type(EVIL.into());
+    let reason = crate::desk::record::Reason::Newer(EVIL.to_owned());
+    Record { reason, detail: Some(EVIL.to_owned()), ..Record::read(&headers, Bytes::new()) }
+}
+
+fn rejected() -> queue::Rejected {
+    let (mut listing, mut causes) = (Listing::new(Filter::default(), 10), Causes::default());
+    listing.add(&evil_rejected());
+    causes.add(&evil_rejected());
+    let lines = listing.unreadable().to_vec();
+    queue::Rejected { causes: causes.list(), lines, present: 1, notes: vec![EVIL.to_owned()] }
 }
 
 #[test]
@@ -159,7 +184,31 @@ fn hostile_content_stays_text_on_every_page() {
             };
             check(&super::preview::page(&frame, &preview));
         }
+        let rejected = rejected();
+        check(&super::rejected::list(&frame, &query.with(&[("reason", Some(EVIL))]), &rejected));
+        let form = Form {
+            action: EVIL.into(),
+            field: EVIL.into(),
+            how: EVIL.into(),
+            value: EVIL.into(),
+            organization: EVIL.into(),
+        };
+        let change = Change { field: EVIL.into(), how: "changed", was: Some(EVIL.into()), now: Some(EVIL.into()) };
+        let misplaced = Some(crate::store::Misplaced::UnknownCampaign);
+        for difference in [
+            None,
+            Some(Difference::Unusable(EVIL.into())),
+            Some(Difference::Usable { changes: vec![change], misplaced }),
+        ] {
+            let directory = Some(std::path::Path::new(EVIL));
+            check(&super::rejected::preview(
+                &frame,
+                &rejected::Preview { id: EVIL, form: &form, difference, directory },
+            ));
+        }
         for revealed in [false, true] {
+            let found = queue::Found { body: evil_job().body, record: evil_rejected(), copies: 2, delivered: None };
+            check(&super::rejected::message(&frame, EVIL, &found, revealed));
             let delivered = Some(Delivered::Unknown);
             let found = queue::Found { body: evil_job().body, record: evil_record(), copies: 2, delivered };
             check(&super::job::page(&frame, EVIL, &found, revealed));
@@ -202,6 +251,9 @@ fn a_reader_is_shown_no_form_that_acts() {
         let delivered = None;
         let found = queue::Found { body: evil_job().body, record: evil_record(), copies: 1, delivered };
         let page = super::job::page(&frame(role), "wh_x", &found, false).into_string();
+        assert_eq!((page.contains("method=\"post\""), page.contains("t0ken")), (acts, acts));
+        let found = queue::Found { body: evil_job().body, record: evil_rejected(), copies: 1, delivered: None };
+        let page = super::rejected::message(&frame(role), "m", &found, false).into_string();
         assert_eq!((page.contains("method=\"post\""), page.contains("t0ken")), (acts, acts));
     }
 }

@@ -5,18 +5,24 @@ use maud::{Markup, html};
 use super::{Frame, Tab, when};
 use crate::{
     cli::readable::{jobs, messages},
-    console::work::{State, Work},
+    console::work::{Kind, State, Work},
 };
 
 /// The page.
 pub fn page(frame: &Frame, work: &Work) -> Markup {
-    let title = format!("{} {}", if work.kind.name() == "replay" { "Replay" } else { "Discard" }, work.number);
+    let word = match work.kind {
+        Kind::Replay { .. } => "Replay",
+        Kind::Requeue { .. } => "Requeue",
+        Kind::Discard { .. } | Kind::DiscardRejected { .. } => "Discard",
+    };
+    let title = format!("{word} {}", work.number);
     let state = work.state();
+    let rejected = work.kind.is_of_rejected();
     let running = state == State::Running;
     let content = html! {
         dl.facts {
             dt { "begun by" } dd { (work.by) " " (when(Some(work.begun), frame.now)) }
-            dt { "agreed to" } dd { (jobs(work.agreed)) }
+            dt { "agreed to" } dd { @if rejected { (messages(work.agreed)) } @else { (jobs(work.agreed)) } }
         }
         @match state {
             State::Running => {
@@ -27,7 +33,7 @@ pub fn page(frame: &Frame, work: &Work) -> Markup {
             State::Partly(lines) => div.note.warn role="status" { @for line in &lines { p { (line) } } },
             State::Refused(why) => div.note.bad role="alert" { p { "Nothing was done: " (why) } },
         }
-        p { a href="/failed" { "To the failed jobs" } }
+        @if rejected { p { a href="/rejected" { "To the rejected messages" } } } @else { p { a href="/failed" { "To the failed jobs" } } }
     };
-    frame.page(Tab::Failed, &title, running, &content)
+    frame.page(if rejected { Tab::Rejected } else { Tab::Failed }, &title, running, &content)
 }
