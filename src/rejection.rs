@@ -98,7 +98,7 @@ impl RejectReason {
                 "A field has the wrong form. Fix the publisher; `leadhook rejected requeue --set` repairs the field."
             }
             RejectReason::UnknownEvent => {
-                "There is no such event. Fix the publisher; `leadhook rejected requeue --set event=...` repairs it."
+                "The event is not one of the six. Fix the publisher; `leadhook rejected requeue --set event=...` repairs it."
             }
             RejectReason::UnknownCampaign => {
                 "The store does not know the campaign. Add it to the store, then requeue; or requeue with --organization."

@@ -92,7 +92,7 @@ pub struct Cause {
     pub last: Option<Timestamp>,
     /// The id of one of them.
     pub example: String,
-    /// What is wrong, and what to do.
+    /// The fault, and how to repair it.
     pub meaning: &'static str,
 }
 

@@ -88,7 +88,7 @@ fn bounded(properties: &BasicProperties, all: Value, maximum: usize) -> Option<S
     if text.len() <= maximum {
         return Some(text);
     }
-    // The id is kept: ids of ours are made of it.
+    // The id is kept: webhook-ids are made of it.
     let dropped = format!("{} bytes of upstream headers, kept are {maximum}", text.len());
     let id = properties.message_id().as_ref().map(ShortString::as_str);
     Some(json!({ "dropped": dropped, "message_id": id }).to_string())

@@ -1,5 +1,5 @@
-//! Events: what is accepted is what a second reader (`super::json`, and a small one of times) finds in the same bytes, and
-//! what is rejected is rejected for a reason that is true.
+//! Events: a second reader (`super::json`, and a small one of times) finds the same in the same bytes, and each rejection
+//! has a reason that is true.
 
 use leadhook::{
     event::{Event, EventKind, FIELDS},
