@@ -31,13 +31,11 @@ pub enum RejectReason {
     NewerVersion,
     /// `crash_loop`: three child processes died while they worked on it alone.
     CrashLoop,
-    /// `delivery_limit`: the broker gave up on the message by itself; it carries no header of ours.
-    DeliveryLimit,
 }
 
 impl RejectReason {
     /// Every reason.
-    pub const ALL: [RejectReason; 14] = [
+    pub const ALL: [RejectReason; 13] = [
         RejectReason::TooLarge,
         RejectReason::NotJson,
         RejectReason::DuplicateKey,
@@ -51,7 +49,6 @@ impl RejectReason {
         RejectReason::MalformedJob,
         RejectReason::NewerVersion,
         RejectReason::CrashLoop,
-        RejectReason::DeliveryLimit,
     ];
 
     /// The reason as a metric label and header value.
@@ -70,7 +67,6 @@ impl RejectReason {
             RejectReason::MalformedJob => "malformed_job",
             RejectReason::NewerVersion => "newer_version",
             RejectReason::CrashLoop => "crash_loop",
-            RejectReason::DeliveryLimit => "delivery_limit",
         }
     }
 
@@ -119,7 +115,6 @@ impl RejectReason {
             RejectReason::CrashLoop => {
                 "Leadhook died each time that it worked on this event. Report it with the lines of its log, and requeue the event once the cause is fixed."
             }
-            RejectReason::DeliveryLimit => "The broker gave it out too often, and gave up. Find out why, then requeue.",
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Thresholds {
     pub failed: u64,
     /// Rejected messages from which a warning is given (`admin.rejected_threshold`).
     pub rejected: u64,
+    /// Unreadable messages from which a warning is given (`admin.unreadable_threshold`).
+    pub unreadable: u64,
     /// Outcomes waiting to be recorded from which the intake is closed and the worker not ready.
     pub waiting: usize,
 }
@@ -34,6 +36,7 @@ impl Thresholds {
         Thresholds {
             failed: settings.admin.failed_threshold,
             rejected: settings.admin.rejected_threshold,
+            unreadable: settings.admin.unreadable_threshold,
             waiting: settings.delivery.concurrency.div_ceil(2),
         }
     }
@@ -99,7 +102,7 @@ pub enum TopologyState {
 const EXHAUSTED: Duration = Duration::from_secs(30);
 
 /// Queues that only people empty.
-const RESTING: [&str; 2] = ["failed", "rejected"];
+pub const RESTING: [&str; 3] = ["failed", "rejected", "unreadable"];
 
 /// What is known, shared by everybody who reports.
 #[derive(Debug)]
@@ -239,8 +242,8 @@ impl Health {
     }
 
     /// Messages ready on each queue; names without the prefix, as in
-    /// [`crate::metrics::Metrics::set_queue_messages`]. Replaces what was said before. Of failed and rejected it is noted
-    /// since when they are not empty: their messages' age would need taking them, which wears them out.
+    /// [`crate::metrics::Metrics::set_queue_messages`]. Replaces what was said before. Of those that only people
+    /// empty it is noted since when they are not empty: their messages' age would need taking them, which wears them out.
     pub fn set_queue_counts(&self, messages: BTreeMap<String, u64>) {
         self.change(|facts| {
             let now = Instant::now();
@@ -252,7 +255,7 @@ impl Health {
         });
     }
 
-    /// For how long failed and rejected have not been empty, as far as this worker has seen; nothing for an empty one.
+    /// For how long failed, rejected and unreadable have not been empty, as far as this worker has seen; nothing for an empty one.
     pub fn not_empty(&self) -> Vec<(&'static str, Duration)> {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         RESTING.into_iter().filter_map(|queue| Some((queue, facts.not_empty_since.get(queue)?.elapsed()))).collect()
@@ -325,7 +328,8 @@ impl Facts {
         }
         warnings.extend(self.files.iter().map(|problem| format!("{problem}; its last good content stays in use")));
         warnings.extend(self.policies.iter().cloned());
-        for (queue, threshold) in [("failed", thresholds.failed), ("rejected", thresholds.rejected)] {
+        let resting = [thresholds.failed, thresholds.rejected, thresholds.unreadable];
+        for (queue, threshold) in RESTING.into_iter().zip(resting) {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {
                 continue;
             };

@@ -23,7 +23,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-pub use health::{BrokerState, ConsumeState, Health, QueueReport, Report, StoreReport, Thresholds, TopologyState};
+pub use health::{
+    BrokerState, ConsumeState, Health, QueueReport, RESTING, Report, StoreReport, Thresholds, TopologyState,
+};
 
 use crate::{
     http_server::{self, Limits},

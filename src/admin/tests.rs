@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Admin, BrokerState, ConsumeState, Health, Thresholds, TopologyState};
 use crate::{metrics::Metrics, worker::Intake};
 
-const THRESHOLDS: Thresholds = Thresholds { failed: 10, rejected: 5, waiting: 4 };
+const THRESHOLDS: Thresholds = Thresholds { failed: 10, rejected: 5, unreadable: 1, waiting: 4 };
 
 /// A healthy worker.
 fn healthy() -> Health {

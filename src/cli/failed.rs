@@ -120,12 +120,12 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
 /// Longest wait until the delivery log has recorded the actions of this command.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// The failed or the rejected queue, for the commands that work on it.
+/// The failed, the rejected or the unreadable queue, for the commands that work on it.
 pub(super) struct Desk<'a> {
     pub amqp: &'a Amqp,
     pub queue: ShortString,
     /// The name of the queue in messages.
-    called: &'static str,
+    pub called: &'static str,
     jobs: ShortString,
     /// The stream of the delivery log.
     log: ShortString,
@@ -147,14 +147,19 @@ impl Desk<'_> {
         Ok(Desk { amqp: &settings.amqp, queue, called: "failed queue", jobs, log, settings, plan, interrupt })
     }
 
-    /// Whether it is the rejected queue, which holds no jobs.
-    pub fn is_rejected(&self) -> bool {
-        self.queue == self.plan.names().rejected
+    /// Whether it is a queue of messages that are not jobs.
+    pub fn has_no_jobs(&self) -> bool {
+        self.queue != self.plan.names().failed
     }
 
     pub fn of_rejected(settings: &Settings) -> Result<Desk<'_>, Refusal> {
         let desk = Desk::of(settings)?;
         Ok(Desk { queue: desk.plan.names().rejected.clone(), called: "rejected queue", ..desk })
+    }
+
+    pub fn of_unreadable(settings: &Settings) -> Result<Desk<'_>, Refusal> {
+        let desk = Desk::of(settings)?;
+        Ok(Desk { queue: desk.plan.names().unreadable.clone(), called: "unreadable queue", ..desk })
     }
 
     pub async fn visit(&self, at_most: Option<u64>) -> Result<Visit, Refusal> {

@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod suspects;
 pub mod targets;
 pub mod topology;
+pub mod unreadable;
 mod usage;
 pub mod verify;
 
@@ -61,6 +62,7 @@ enum Command {
     Deliveries(With<deliveries::Args, StoreArgs>),
     Failed(With<failed::Args, StoreArgs>),
     Rejected(With<rejected::Args, SettingsArgs>),
+    Unreadable(With<unreadable::Args, SettingsArgs>),
     Console(With<console::Args, StoreArgs>),
     Listen(listen::Args),
     Verify(verify::Args),
@@ -171,6 +173,7 @@ async fn dispatch(command: Command) -> Result<Exit, Refusal> {
         Command::Deliveries(With { args, from }) => deliveries::run(&args, &from.load()?).await,
         Command::Failed(With { args, from }) => failed::run(&args, &from.load()?).await,
         Command::Rejected(With { args, from }) => rejected::run(&args, &from.load()?).await,
+        Command::Unreadable(With { args, from }) => unreadable::run(&args, &from.load()?).await,
         Command::Console(With { from, .. }) => Ok(console::run(from.load()?).await),
         Command::Listen(args) => listen::run(args).await,
         Command::Verify(args) => verify::run(&args),

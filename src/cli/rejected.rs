@@ -1,7 +1,7 @@
 //! `leadhook rejected`: shows messages that are not usable events, and puts them back. For engineers.
 
 mod edit;
-mod list;
+pub(super) mod list;
 mod preview;
 pub(super) mod requeue;
 mod stats;

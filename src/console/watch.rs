@@ -55,6 +55,8 @@ pub struct Queues {
     pub failed: Option<u64>,
     /// Messages that are not usable events.
     pub rejected: Option<u64>,
+    /// Messages that the broker gave up on.
+    pub unreadable: Option<u64>,
     /// Jobs that wait, by delay queue; only queues with jobs.
     pub rungs: Vec<(Duration, u64)>,
 }
@@ -152,7 +154,8 @@ async fn queues(
     let (events, jobs) = (of(names.events.as_str()), of(names.jobs.as_str()));
     let failed = at_rest(counts.get(names.failed.as_str()), before.failed);
     let rejected = at_rest(counts.get(names.rejected.as_str()), before.rejected);
-    Ok(Queues { events, jobs, failed, rejected, rungs })
+    let unreadable = at_rest(counts.get(names.unreadable.as_str()), before.unreadable);
+    Ok(Queues { events, jobs, failed, rejected, unreadable, rungs })
 }
 
 /// Messages on a queue that people look at. A reader holds messages, which the broker does not count as ready. While there is

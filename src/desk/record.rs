@@ -8,6 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
+use super::selection::SHORTEST;
 use crate::{
     broker::wire::Repairs,
     delivery::outcome::{FailReason, Owner},
@@ -39,7 +40,7 @@ pub struct Unreadable {
     pub message_id: Option<String>,
     /// What tells it from other messages: a digest of its `message_id` and body, in hexadecimal.
     pub digest: String,
-    /// What people call it: its `message_id`, or the beginning of the digest.
+    /// What people call it: its `message_id` unless that is too short, or the beginning of the digest.
     pub id: String,
     /// The property `type`, if any.
     pub kind: Option<String>,
@@ -66,6 +67,9 @@ pub enum Reason {
 pub(super) const DEAD_LETTERED: &str = "dead_lettered";
 /// The label of [`Reason::Unsaid`].
 pub(super) const UNSAID: &str = "unknown";
+
+/// The reasons of messages that the broker moved by itself, and of those that nothing explains.
+pub const REASONS_OF_THE_BROKER: [&str; 3] = ["delivery_limit", DEAD_LETTERED, UNSAID];
 
 impl Reason {
     /// The word in tables, JSON and filters.
@@ -129,7 +133,11 @@ impl Record {
                 Malformed::Newer(_) => format!("{malformed}: look at it with a newer leadhook"),
                 Malformed::Broken(_) => malformed.to_string(),
             },
-            id: message_id.clone().unwrap_or_else(|| format!("raw_{}", digest.get(..20).unwrap_or(&digest))),
+            // An id that is too short for a choice would leave the message without any.
+            id: message_id
+                .clone()
+                .filter(|id| id.chars().count() >= SHORTEST)
+                .unwrap_or_else(|| format!("raw_{}", digest.get(..20).unwrap_or(&digest))),
             digest,
             message_id: message_id.clone(),
             kind: properties.kind().as_ref().map(ShortString::to_string),

@@ -104,9 +104,9 @@ entries! {
     STORE_RELOAD_SUCCESS = Gauge "leadhook_store_last_reload_success" []
         "1 if the last reload of the webhook store was accepted, 0 if it was refused and the previous store stays in use";
     QUEUE_MESSAGES = Gauge "leadhook_queue_messages" ["queue"]
-        "Messages ready on each of Leadhook's queues, named without the prefix: events, jobs, failed, rejected, delay_<ms>";
+        "Messages ready on each of Leadhook's queues, named without the prefix: events, jobs, failed, rejected, unreadable, delay_<ms>";
     NOT_EMPTY = Gauge "leadhook_queue_not_empty_seconds" ["queue"]
-        "For how long this worker has seen the failed or the rejected queue not empty; 0 when empty";
+        "For how long this worker has seen the failed, the rejected or the unreadable queue not empty; 0 when empty";
     RETRIES_WAITING = Gauge "leadhook_retries_waiting" []
         "Jobs on the delay queues, retries and deferred ones together";
     DUPLICATES_SUPPRESSED = Counter "leadhook_duplicates_suppressed_total" []

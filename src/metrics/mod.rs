@@ -31,6 +31,7 @@ use prometheus_client::{
 pub use catalogue::{Entry, Kind, catalogue};
 
 use crate::{
+    admin::RESTING,
     delivery::outcome::{Exchange, Fault},
     fairness::Standing,
 };
@@ -309,15 +310,15 @@ impl Metrics {
         self.store_reload_success.set(0);
     }
 
-    /// For how long the failed and the rejected queue have not been empty; those not named are empty.
+    /// For how long the queues that only people empty have not been empty; those not named are empty.
     pub fn set_not_empty(&self, queues: Vec<(&'static str, Duration)>) {
-        for resting in ["failed", "rejected"] {
+        for resting in RESTING {
             let seconds = queues.iter().find(|(queue, _)| *queue == resting).map_or(0, |(_, since)| since.as_secs());
             self.not_empty.get_or_create(&[("queue", resting.into())]).set(gauge_value(seconds));
         }
     }
 
-    /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `delay_<ms>`
+    /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `unreadable`, `delay_<ms>`
     /// (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
     pub fn set_queue_messages<'a>(&self, queues: impl IntoIterator<Item = (&'a str, u64)>) {
         let queues: BTreeMap<String, u64> =

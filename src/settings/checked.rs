@@ -78,6 +78,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let grace = sheet.key("shutdown.grace").duration(100 * MILLISECOND..=HOUR);
     let listen = sheet.key("admin.listen").text(words::address);
     let failed_threshold = sheet.key("admin.failed_threshold").integer(1..=i64::MAX as u64);
+    let unreadable_threshold = sheet.key("admin.unreadable_threshold").integer(1..=i64::MAX as u64);
     let rejected_threshold = sheet.key("admin.rejected_threshold").integer(1..=i64::MAX as u64);
     let console_listen = sheet.key("console.listen").text(words::console_address);
     let credentials = sheet.rotating(
@@ -165,7 +166,12 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             retry_after_maximum: retry_after_maximum?,
         },
         shutdown: Shutdown { grace: grace? },
-        admin: Admin { listen: listen?, failed_threshold: failed_threshold?, rejected_threshold: rejected_threshold? },
+        admin: Admin {
+            listen: listen?,
+            failed_threshold: failed_threshold?,
+            rejected_threshold: rejected_threshold?,
+            unreadable_threshold: unreadable_threshold?,
+        },
         console: Console {
             listen: console_listen?,
             credentials: credentials?.unwrap_or_else(|| Rotating::said(Vec::new())),

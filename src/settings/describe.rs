@@ -79,6 +79,7 @@ impl Settings {
             ("admin.listen", admin.listen.to_string()),
             ("admin.failed_threshold", admin.failed_threshold.to_string()),
             ("admin.rejected_threshold", admin.rejected_threshold.to_string()),
+            ("admin.unreadable_threshold", admin.unreadable_threshold.to_string()),
             ("console.listen", console.listen.to_string()),
             ("console.credentials", listed(&console.credentials.last())),
             ("console.credentials_file", file(Some(&console.credentials))),

@@ -196,6 +196,8 @@ const KEYS: &[Key] = &[
         "Failed messages from which `/readyz` warns"),
     key("admin.rejected_threshold", "1000", "1 or more",
         "Rejected messages from which `/readyz` warns"),
+    key("admin.unreadable_threshold", "1", "1 or more",
+        "Unreadable messages from which `/readyz` warns"),
     key("console.listen", "\"127.0.0.1:9465\"", "",
         "Address of the web console, plain HTTP. Beyond loopback only with `console.credentials`. Port 0 picks a free \
          one and logs it"),

@@ -348,6 +348,8 @@ pub struct Admin {
     pub failed_threshold: u64,
     /// Rejected messages from which readiness detail warns, default 1000.
     pub rejected_threshold: u64,
+    /// Unreadable messages from which readiness detail warns, default 1.
+    pub unreadable_threshold: u64,
 }
 
 /// `console.*`

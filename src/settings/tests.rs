@@ -129,6 +129,7 @@ const ROWS: &[Row] = &[
     ("admin.listen", "'[::]:0'", "[::]:0", |s| s.admin.listen.to_string(), "[::]:0"),
     ("admin.failed_threshold", "3", "3", |s| s.admin.failed_threshold.to_string(), "3"),
     ("admin.rejected_threshold", "4", "4", |s| s.admin.rejected_threshold.to_string(), "4"),
+    ("admin.unreadable_threshold", "5", "5", |s| s.admin.unreadable_threshold.to_string(), "5"),
     ("console.listen", "'127.0.0.2:0'", "127.0.0.2:0", |s| s.console.listen.to_string(), "127.0.0.2:0"),
     (
         "console.credentials",
@@ -284,7 +285,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.shutdown.grace, Duration::from_secs(150));
     assert_eq!(s.admin.listen, "127.0.0.1:9464".parse().unwrap());
     assert_eq!(s.admin.failed_threshold, 10_000);
-    assert_eq!(s.admin.rejected_threshold, 1_000);
+    assert_eq!((s.admin.rejected_threshold, s.admin.unreadable_threshold), (1_000, 1));
     assert_eq!(s.console.listen, "127.0.0.1:9465".parse().unwrap());
     assert!(s.console.credentials.last().is_empty() && s.console.hosts.is_empty());
     assert_eq!(s.console.discard_directory, None);
@@ -412,6 +413,7 @@ fn values_at_and_beyond_each_bound() {
         ("shutdown.grace", ["'100ms'", "'1h'"], ["'99ms'", "'61m'"]),
         ("admin.failed_threshold", ["1", "1000000"], ["0", "'1'"]),
         ("admin.rejected_threshold", ["1", "1000000"], ["0", "1.5"]),
+        ("admin.unreadable_threshold", ["1", "1000000"], ["0", "1.5"]),
     ] {
         let (section, name) = key.split_once('.').unwrap();
         for value in inside {

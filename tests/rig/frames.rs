@@ -25,7 +25,7 @@ const MEMORY: u64 = 64 << 20;
 const BAD: usize = 20;
 
 /// Time between two frames that break the protocol: the worker reconnects ever more slowly where they come faster.
-const PEACE: Duration = Duration::from_secs(8);
+const PEACE: Duration = Duration::from_secs(15);
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub async fn run(lasting: Duration, pause: Duration, seed: u64) -> Figures {
     std::fs::write(&store, format!("{text}{}\n", receiver.url())).expect("the store");
     let mut command = leadhook(&broker.url);
     command.arg("run").arg("--store").arg(&store);
-    command.env("LEADHOOK__AMQP__HEARTBEAT", "2s").env("LEADHOOK__LOG__LEVEL", "info");
+    command.env("LEADHOOK__AMQP__HEARTBEAT", "4s").env("LEADHOOK__LOG__LEVEL", "info");
     let worker = Worker::spawn(command, directory.path().join("worker.log"));
     worker.ready().await;
     let mut course = Course { broker, receiver, worker, figures: Figures::default(), seen: BTreeSet::new() };
@@ -84,7 +84,7 @@ pub async fn run(lasting: Duration, pause: Duration, seed: u64) -> Figures {
     }
     course.figures.longest = Duration::ZERO;
     course.figures.idle_memory = memory(&course.worker);
-    let (begun, mut peace) = (Instant::now(), Instant::now());
+    let (begun, mut violated) = (Instant::now(), None::<Instant>);
     while begun.elapsed() < lasting {
         for _ in 0..BAD {
             let (kind, content) = bad(&mut rng);
@@ -95,9 +95,9 @@ pub async fn run(lasting: Duration, pause: Duration, seed: u64) -> Figures {
         }
         let waited = course.good().await;
         course.figures.longest = course.figures.longest.max(waited);
-        if peace.elapsed() > PEACE {
+        if violated.is_none_or(|at| at.elapsed() > PEACE) {
             course.violate(&mut rng).await;
-            peace = Instant::now();
+            violated = Some(Instant::now());
         }
         course.look();
         tokio::time::sleep(pause).await;

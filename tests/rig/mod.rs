@@ -8,6 +8,7 @@ pub mod ledger; // every event accounted for
 pub mod load; // what is published, and to whom it goes
 pub mod node; // private RabbitMQ nodes
 pub mod proxy; // a network that breaks on demand
+pub mod raw_publisher; // a publisher that writes its own frames
 pub mod scripted_broker; // a broker end that sends any bytes
 pub mod trial; // a load of numbered events while things break
 pub mod upstream; // publishes until it is confirmed, whatever breaks

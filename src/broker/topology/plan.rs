@@ -32,6 +32,8 @@ pub struct Names {
     pub failed: ShortString,
     /// Messages that are no usable event or job.
     pub rejected: ShortString,
+    /// Events that the broker gave up on.
+    pub unreadable: ShortString,
     /// The delivery log, a stream.
     pub log: ShortString,
 }
@@ -45,6 +47,7 @@ impl Names {
             jobs: name("jobs"),
             failed: name("failed"),
             rejected: name("rejected"),
+            unreadable: name("unreadable"),
             log: name("log"),
         }
     }
@@ -80,6 +83,8 @@ pub enum Role {
     Failed,
     /// Messages that cannot be used, for engineers.
     Rejected,
+    /// Events that the broker gave up on, for engineers.
+    Unreadable,
     /// What happened to all of them, for support: a stream.
     Log,
 }
@@ -218,10 +223,11 @@ impl Plan {
         let mut queues = vec![
             at_rest(&names.failed, Role::Failed),
             at_rest(&names.rejected, Role::Rejected),
+            at_rest(&names.unreadable, Role::Unreadable),
             input(&names.jobs, Role::Jobs, &names.failed),
         ];
         queues.extend(ladder.rungs().iter().map(delay));
-        queues.push(input(&names.events, Role::Events, &names.rejected));
+        queues.push(input(&names.events, Role::Events, &names.unreadable));
         Plan {
             exchange: amqp.exchange.as_str().into(),
             routing_keys: amqp.routing_keys.iter().map(|key| key.as_str().into()).collect(),
@@ -306,8 +312,9 @@ pub(super) mod tests {
         let expected = [
             "leadhook.failed: x-queue-type=quorum x-delivery-limit=100000".to_owned(),
             "leadhook.rejected: x-queue-type=quorum x-delivery-limit=100000".to_owned(),
+            "leadhook.unreadable: x-queue-type=quorum x-delivery-limit=100000".to_owned(),
             format!("leadhook.jobs: {}", dead(100, "leadhook.failed")),
-            format!("leadhook.events: {}", dead(100, "leadhook.rejected")),
+            format!("leadhook.events: {}", dead(100, "leadhook.unreadable")),
         ];
         assert_eq!(others.iter().map(|queue| shown(queue)).collect::<Vec<_>>(), expected);
         // From a second up to the longest backoff of the defaults, 1 h and a fifth.

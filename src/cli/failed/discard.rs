@@ -86,7 +86,7 @@ pub(in crate::cli) async fn go(choice: Choice, delivered: bool, args: &How, desk
         }
         require_new(to)?;
     }
-    let (mut survey, notes) = desk.survey(choice, desk.is_rejected(), json).await?;
+    let (mut survey, notes) = desk.survey(choice, desk.has_no_jobs(), json).await?;
     if delivered {
         known::keep_delivered(desk, &mut survey, json).await?;
     }

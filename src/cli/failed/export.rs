@@ -87,7 +87,7 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
     require_new(&args.to)?;
     let json = args.output.json;
     // A copy takes all messages; a message that is not a job is removed only by its id.
-    let (survey, notes) = desk.survey(choice, !args.remove || desk.is_rejected(), json).await?;
+    let (survey, notes) = desk.survey(choice, !args.remove || desk.has_no_jobs(), json).await?;
     let count = survey.chosen.len() as u64;
     let summary = match (count, args.remove) {
         (0, remove) => Summary { removed: remove.then_some(0), ..Summary::to(&args.to) },

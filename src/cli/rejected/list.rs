@@ -11,7 +11,10 @@ use crate::{
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
         readable::{age, messages, thousands},
     },
-    desk::listing::{Listing, UnreadableLine},
+    desk::{
+        filter::Filter,
+        listing::{Listing, UnreadableLine},
+    },
 };
 
 /// List rejected messages, the longest rejected first
@@ -38,19 +41,27 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut listing = Listing::new(args.filter.filter(), limit);
-    let Seen { present, notes } = desk.look(args.output.json, |held| listing.add(&held.record)).await?;
+    go(args.filter.filter(), args.limit, args.output, desk).await
+}
+
+/// Lists the messages of a queue that holds no jobs.
+///
+/// # Errors
+/// The broker or the queue cannot be reached.
+pub(in crate::cli) async fn go(filter: Filter, limit: u32, output: Output, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+    let mut listing = Listing::new(filter, usize::try_from(limit).unwrap_or(usize::MAX));
+    let Seen { present, notes } = desk.look(output.json, |held| listing.add(&held.record)).await?;
     let answer = Answer {
         present,
         complete: notes.is_empty(),
         notes,
         matching: listing.unreadable_count(),
         messages: listing.unreadable(),
+        called: desk.called,
     };
-    let told = match args.output.json {
+    let told = match output.json {
         true => output::print_json(&answer),
-        false => output::print(answer.text(args.output.terminal(), Timestamp::now())),
+        false => output::print(answer.text(output.terminal(), Timestamp::now())),
     };
     told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(if answer.complete { Exit::Ok } else { Exit::Findings })
@@ -58,7 +69,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
 
 #[derive(Serialize)]
 struct Answer<'a> {
-    /// Messages on the rejected queue.
+    /// Messages on the queue.
     present: u64,
     /// Whether all of them were seen.
     complete: bool,
@@ -67,6 +78,9 @@ struct Answer<'a> {
     /// Messages that match; `messages` holds the first of them.
     matching: u64,
     messages: &'a [UnreadableLine],
+    /// The name of the queue in messages.
+    #[serde(skip)]
+    called: &'static str,
 }
 
 impl Answer<'_> {
@@ -76,8 +90,8 @@ impl Answer<'_> {
             lines.push(format!("{}\n", self.table(terminal, now)));
         }
         lines.push(match (self.matching, self.present) {
-            (0, 0) => "nothing was rejected: the rejected queue is empty".to_owned(),
-            (0, present) => format!("no rejected message matches ({} on the rejected queue)", messages(present)),
+            (0, 0) => format!("no messages: the {} is empty", self.called),
+            (0, present) => format!("no message matches ({} on the {})", messages(present), self.called),
             (all, _) if all > self.messages.len() as u64 => {
                 let shown = thousands(self.messages.len() as u64);
                 format!("showing the first {shown} of {}; --limit shows more", messages(all))

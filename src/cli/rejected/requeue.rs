@@ -115,7 +115,7 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
     let named = matches!(choice, Choice::Named(_));
     let (mut survey, notes) = desk.survey(choice, true, args.output.json).await?;
     // Jobs are replayed instead; the summary says so of one that is named by its id.
-    survey.chosen.retain(|_, chosen| named || desk.is_rejected() || !chosen.is_job);
+    survey.chosen.retain(|_, chosen| named || desk.has_no_jobs() || !chosen.is_job);
     finish(survey, notes, None, None, args, desk).await
 }
 

@@ -13,6 +13,7 @@ pub(super) fn purpose(role: Role) -> String {
         Role::Delay(rung) => format!("jobs that wait {}", human(rung)),
         Role::Failed => "jobs that have failed".to_owned(),
         Role::Rejected => "messages that are not usable events".to_owned(),
+        Role::Unreadable => "events that the broker gave up on".to_owned(),
         Role::Log => "the delivery log".to_owned(),
     }
 }

@@ -47,6 +47,7 @@ fn queues(sight: &Sight) -> Markup {
             (tile("Jobs that are due", known.then_some(queues.jobs).flatten(), "", None, None))
             (tile("Jobs that wait", known.then_some(waiting), "", None, None))
             (tile("Failed jobs", known.then_some(queues.failed).flatten(), "bad", Some("/failed"), lasting(|it| it.failed_for)))
+            (tile("Unreadable messages", known.then_some(queues.unreadable).flatten(), "bad", None, None))
             (tile("Rejected messages", known.then_some(queues.rejected).flatten(), "warn", None, lasting(|it| it.rejected_for)))
         }
     }

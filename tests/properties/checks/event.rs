@@ -111,7 +111,6 @@ fn is_true(rejection: &Rejection, body: &[u8], members: Option<&[Member<'_>]>, o
         | RejectReason::UnknownOrganization
         | RejectReason::MalformedJob
         | RejectReason::NewerVersion
-        | RejectReason::DeliveryLimit
         | RejectReason::UnreadableProperties
         | RejectReason::CrashLoop => false,
     };

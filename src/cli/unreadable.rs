@@ -1,0 +1,164 @@
+//! `leadhook unreadable`: shows messages that the broker gave up on, and puts them back. For engineers.
+
+use clap::builder::PossibleValuesParser;
+
+use super::{
+    arguments::{FILTERS, OUTPUT, Output, Window, number},
+    failed::{
+        Desk,
+        discard::{self, NOT_REMOVED},
+        show, which,
+    },
+    output::{Exit, Refusal, after_help},
+    rejected::{list, requeue},
+};
+use crate::{
+    desk::{filter::Filter, record, survey::Choice},
+    settings::Settings,
+};
+
+/// Look at messages that the broker gave up on, and put them back
+///
+/// A worker that cannot settle an event 100 times in a row loses it to the unreadable queue, where the broker moves it. The queue
+/// is empty as long as all is well. Looking changes nothing, neither the messages nor their order.
+#[derive(clap::Args)]
+#[command(after_help = after_help("leadhook unreadable list\nleadhook unreadable requeue --all", ""))]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+// The help of each command is on its arguments: a comment here would hide it.
+#[derive(clap::Subcommand)]
+enum Command {
+    List(ListArgs),
+    Show(ShowArgs),
+    Requeue(RequeueArgs),
+    Discard(DiscardArgs),
+}
+
+// Filters by reason and time. All that are given must match.
+#[derive(clap::Args)]
+struct FilterArgs {
+    /// Only messages that the broker moved for this reason
+    #[arg(
+        short,
+        long,
+        value_name = "REASON",
+        value_parser = PossibleValuesParser::new(record::REASONS_OF_THE_BROKER),
+        help_heading = FILTERS
+    )]
+    reason: Option<String>,
+    #[command(flatten)]
+    window: Window,
+}
+
+impl FilterArgs {
+    /// The filter. Prints the time that it looks at.
+    fn filter(&self) -> Filter {
+        self.window.tell();
+        let Window { since, before } = self.window;
+        Filter { reason: self.reason.clone(), since, before, ..Filter::default() }
+    }
+}
+
+/// List unreadable messages, the oldest first
+#[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook unreadable list",
+    "another program holds some of the messages, so they are not listed"
+))]
+struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Print at most N messages
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = number(1..=u32::MAX),
+        help_heading = OUTPUT
+    )]
+    limit: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+// The unreadable messages that a command works on.
+#[derive(clap::Args)]
+struct Which {
+    /// Message ids (`raw_...` for a message without one), or their beginnings (at least 6 characters)
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// All messages that are on the unreadable queue now
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+impl Which {
+    fn choice(&self) -> Result<Choice, Refusal> {
+        which::chosen(&self.ids, self.all, self.filter.filter(), false, "--reason")
+    }
+}
+
+/// Show one unreadable message: the reason, and which of its properties are repaired
+#[derive(clap::Args)]
+#[command(after_help = after_help("leadhook unreadable show raw_5d41402abc", show::NOT_THERE))]
+struct ShowArgs {
+    /// The message id (`raw_...` for a message without one), or its beginning (at least 6 characters)
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Show the body too: it may hold the data of a lead
+    #[arg(long)]
+    body: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Put messages that are usable events back onto the events queue
+///
+/// Each is published, confirmed by the broker, and only then removed. Properties that cannot be read go back repaired. Messages
+/// that are not usable events stay.
+#[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook unreadable requeue --all --dry-run\nleadhook unreadable requeue raw_5d41402abc",
+    "some messages were left (the output says which and why)"
+))]
+struct RequeueArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: requeue::How,
+}
+
+/// Remove unreadable messages for good: into a file, with a reason for the delivery log
+///
+/// Each batch is in the file, and the file on the disk, before the batch is taken off the queue.
+#[derive(clap::Args)]
+#[command(after_help = after_help(
+    "leadhook unreadable discard raw_5d41402abc --because 'not an event' --to unreadable.jsonl",
+    NOT_REMOVED
+))]
+struct DiscardArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: discard::How,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The command line is wrong, or the broker or the queue cannot be reached.
+pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
+    let desk = Desk::of_unreadable(settings)?;
+    match &args.command {
+        Command::List(args) => list::go(args.filter.filter(), args.limit, args.output, &desk).await,
+        Command::Show(args) => show::show(&args.id, args.body, args.output, &desk).await,
+        Command::Requeue(args) => requeue::go(args.which.choice()?, &args.how, &desk).await,
+        Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &desk).await,
+    }
+}

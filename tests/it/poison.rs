@@ -1,0 +1,239 @@
+//! Whatever bytes upstream writes into properties and headers, other messages flow on, and tools find the message (rule 9).
+
+use std::time::{Duration, Instant};
+
+use lapin::options::{BasicConsumeOptions, BasicRejectOptions};
+use serde_json::Value;
+
+use crate::{
+    harness::{World, event, eventually, receiver},
+    rig::{
+        raw_publisher::RawPublisher,
+        scripted_broker::{long, short},
+    },
+};
+
+/// Longest delay of events behind a message that lapin cannot read.
+const DELAY: Duration = Duration::from_secs(5);
+
+/// Good events behind each of them.
+const GOOD: usize = 5;
+
+const NOT_UTF8: &[u8] = b"J\xf6rg";
+
+/// Flags and properties: delivery mode 2, and these short strings by their flag's bit.
+fn texts(texts: &[(u16, &[u8])]) -> Vec<u8> {
+    let flags = texts.iter().fold(1 << 12, |flags: u16, (bit, _)| flags | 1 << bit);
+    let before = texts.iter().filter(|(bit, _)| *bit > 12).flat_map(|(_, text)| short(text));
+    let behind = texts.iter().filter(|(bit, _)| *bit < 12).flat_map(|(_, text)| short(text));
+    flags.to_be_bytes().into_iter().chain(before).chain([2]).chain(behind).collect()
+}
+
+fn headers(entries: &[u8]) -> Vec<u8> {
+    [&[0x30, 0x00][..], &long(entries), &[2]].concat()
+}
+
+fn entry(name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&short(name)[..], value].concat()
+}
+
+fn value(kind: u8, content: &[u8]) -> Vec<u8> {
+    [&[kind][..], &long(content)].concat()
+}
+
+/// Arrays and tables inside each other, in the order that `kinds` repeats.
+fn nested(depth: usize, kinds: &[u8]) -> Vec<u8> {
+    (0..depth).fold(vec![b'V'], |inner, level| match kinds[level % kinds.len()] {
+        b'A' => value(b'A', &inner),
+        kind => value(kind, &[&[0][..], &inner].concat()),
+    })
+}
+
+/// What upstream may write, and the reason with which it rests on the rejected queue; none where it is an event all the same.
+fn kinds() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
+    let unreadable = Some("unreadable_properties");
+    let id = |bytes: &[u8]| texts(&[(7, bytes)]);
+    let many: Vec<u8> = (0..18_000u32).flat_map(|n| entry(format!("{n:05}").as_bytes(), b"V")).collect();
+    vec![
+        ("message_id in Latin-1", id(NOT_UTF8), unreadable),
+        ("message_id that is cut", id(b"id-\xe2\x82"), unreadable),
+        ("message_id with a surrogate", id(b"\xed\xa0\x80"), unreadable),
+        ("message_id of 255 bytes FF", id(&[0xff; 255]), unreadable),
+        ("content_type", texts(&[(15, b"application/\xff")]), unreadable),
+        ("content_encoding", texts(&[(14, b"\xfe")]), unreadable),
+        ("correlation_id", texts(&[(10, NOT_UTF8)]), unreadable),
+        ("reply_to", texts(&[(9, NOT_UTF8)]), unreadable),
+        ("type", texts(&[(5, NOT_UTF8)]), unreadable),
+        ("app_id", texts(&[(3, NOT_UTF8)]), unreadable),
+        ("cluster_id", texts(&[(2, NOT_UTF8)]), unreadable),
+        (
+            "many texts",
+            texts(&[(15, NOT_UTF8), (14, NOT_UTF8), (10, NOT_UTF8), (7, NOT_UTF8), (5, NOT_UTF8)]),
+            unreadable,
+        ),
+        ("a header's name", headers(&entry(NOT_UTF8, b"V")), unreadable),
+        ("a name in a table", headers(&entry(b"t", &value(b'F', &entry(b"\xff", b"V")))), unreadable),
+        ("a name in an array", headers(&entry(b"a", &value(b'A', &value(b'F', &entry(b"\xff", b"V"))))), unreadable),
+        (
+            "organization-id not UTF-8",
+            headers(&entry(b"organization-id", &value(b'S', b"\xff"))),
+            Some("invalid_field"),
+        ),
+        ("organization-id a table", headers(&entry(b"organization-id", &value(b'F', b""))), Some("invalid_field")),
+        ("arrays 33 deep", headers(&entry(b"n", &nested(33, b"A"))), unreadable),
+        ("arrays 32 deep", headers(&entry(b"n", &nested(32, b"A"))), None),
+        ("arrays 4,000 deep", headers(&entry(b"n", &nested(4_000, b"A"))), unreadable),
+        ("arrays 20,000 deep", headers(&entry(b"n", &nested(20_000, b"A"))), unreadable),
+        ("tables 4,000 deep", headers(&entry(b"n", &nested(4_000, b"F"))), unreadable),
+        ("both 8,000 deep", headers(&entry(b"n", &nested(8_000, b"AF"))), unreadable),
+        ("100,000 values", headers(&entry(b"n", &value(b'A', &[b'V'; 100_000]))), unreadable),
+        ("18,000 headers", headers(&many), unreadable),
+        ("headers of a whole frame", headers(&entry(b"n", &value(b'S', &[b'x'; 131_030]))), None),
+        ("odd numbers", headers(&entry(b"D", b"D\xff\xff\xff\xff\xff")), None),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_of_upstream_stops_a_worker_or_delays_others() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    let mut raw = RawPublisher::connect(&world.url).await;
+    let mut number = 100u32;
+    let mut wanted = Vec::new();
+    for (name, properties, reason) in kinds() {
+        let body = event("ABC", 1);
+        raw.publish("lead.events", b"lead.delivered", &properties, body.as_bytes()).await;
+        let begun = Instant::now();
+        number += GOOD as u32;
+        world.publish_many((number..number + GOOD as u32).map(|n| event("ABC", n))).await;
+        let leads: Vec<_> = (number..number + GOOD as u32).map(|n| format!("\"lead_{n}\"")).collect();
+        let posts = |lead: &String| {
+            let bodies = receiver.received();
+            bodies.iter().filter(|it| String::from_utf8_lossy(&it.body).contains(lead.as_str())).count()
+        };
+        eventually(name, async || leads.iter().all(|lead| posts(lead) > 0).then_some(())).await;
+        assert!(begun.elapsed() < DELAY, "{name}: {:?}", begun.elapsed());
+        wanted.extend(reason);
+    }
+    // The key may be of any bytes, and so may messages that are put straight onto the jobs queue.
+    raw.publish("lead.events", b"lead.\xff\xfe", &texts(&[]), event("ABC", 1).as_bytes()).await;
+    raw.publish("", b"leadhook.jobs", &texts(&[(7, NOT_UTF8)]), b"{}").await;
+    wanted.extend(["unreadable_properties", "malformed_job"]);
+    let rejected = world.take("rejected", wanted.len()).await;
+    let mut reasons: Vec<_> = rejected.iter().map(|message| message.text("leadhook-reason").unwrap()).collect();
+    reasons.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(reasons, wanted);
+    let details: Vec<_> = rejected.iter().map(|message| message.text("leadhook-detail").unwrap()).collect();
+    for words in
+        ["message_id is not UTF-8", "the name of a header is not UTF-8", "nested deeper", "the routing key is not"]
+    {
+        assert!(details.iter().any(|detail| detail.contains(words)), "{words}: {details:?}");
+    }
+    // The body is untouched, and so are properties that can be read.
+    assert!(rejected.iter().filter(|message| message.body == event("ABC", 1).as_bytes()).count() >= wanted.len() - 1);
+    let posts = receiver.received().len();
+    let good = kinds().len() * GOOD + kinds().iter().filter(|(_, _, reason)| reason.is_none()).count();
+    assert_eq!(posts, good, "one POST for each good event");
+    let log = worker.log();
+    assert!(!log.contains("lost the broker"), "{log}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_tool_steps_over_what_lapin_cannot_read() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    world.worker(&[]).await.stop().await;
+    let mut raw = RawPublisher::connect(&world.url).await;
+    let poisons = [
+        texts(&[(7, NOT_UTF8)]),
+        headers(&entry(b"n", &nested(4_000, b"A"))),
+        headers(&entry(NOT_UTF8, b"V")),
+        headers(&entry(b"n", &value(b'A', &[b'V'; 100_000]))),
+    ];
+    let body = event("ABC", 7);
+    for queue in ["leadhook.rejected", "leadhook.failed", "leadhook.unreadable"] {
+        for poison in &poisons {
+            raw.publish("", queue.as_bytes(), poison, body.as_bytes()).await;
+        }
+    }
+    let run = async |words: &str| -> String {
+        let mut command = world.command();
+        command.args(words.split(' '));
+        let output = tokio::task::spawn_blocking(move || command.output().expect("the command")).await.unwrap();
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{words}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for words in
+        ["rejected list", "rejected list --json", "failed list", "failed stats", "unreadable list", "deliveries"]
+    {
+        run(words).await;
+    }
+    for queue in ["rejected", "failed", "unreadable"] {
+        let list: Value = serde_json::from_str(&run(&format!("{queue} list --json")).await).unwrap();
+        assert_eq!(list["present"], poisons.len(), "{queue}: {list}");
+    }
+    let list: Value = serde_json::from_str(&run("unreadable list --json").await).unwrap();
+    let ids: Vec<_> =
+        list["messages"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect();
+    let shown = run(&format!("unreadable show {}", ids[0])).await + &run("unreadable list").await;
+    assert!(shown.contains("message_id is not UTF-8"), "{shown}");
+    let file = world.directory.path().join("rejected.jsonl");
+    let told = run(&format!("rejected export --all --to {}", file.display())).await;
+    let lines = std::fs::read_to_string(file).expect("the file").lines().count();
+    assert_eq!(lines, poisons.len(), "{told}");
+    // All of them are events when their properties are repaired.
+    run("unreadable requeue --all --yes").await;
+    assert_eq!((world.ready("unreadable").await, world.ready("events").await), (0, poisons.len() as u32));
+    let worker = world.worker(&[]).await;
+    eventually("the repaired events are delivered", async || (receiver.count() >= 1).then_some(())).await;
+    eventually("the events queue is empty", async || (world.waiting().await? == 0).then_some(())).await;
+    assert_eq!(world.ready("unreadable").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_the_broker_gave_up_on_comes_back_from_the_unreadable_queue() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    worker.looked().await;
+    worker.stop().await;
+    RawPublisher::connect(&world.url)
+        .await
+        .publish("lead.events", b"lead.delivered", &texts(&[(7, b"order-77")]), event("ABC", 7).as_bytes())
+        .await;
+    let channel = world.channel().await;
+    let options = BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume("leadhook.events".into(), "giver".into(), options, Default::default()).await.unwrap();
+    eventually("the broker gives up", async || {
+        let next = tokio::time::timeout(Duration::from_millis(100), futures::StreamExt::next(&mut consumer)).await;
+        if let Ok(Some(Ok(delivery))) = next {
+            delivery.acker.reject(BasicRejectOptions { requeue: true }).await.unwrap();
+        }
+        (world.ready("unreadable").await == 1).then_some(())
+    })
+    .await;
+    channel.close(200, "".into()).await.unwrap();
+    let worker = world.worker(&[]).await;
+    worker.looked().await;
+    let (_, report) = worker.get("/readyz").await.unwrap();
+    assert!(report.contains("the unreadable queue holds 1 messages (warned from 1)"), "{report}");
+    let run = async |words: &[&str]| {
+        let output = world.command().args(words).output().expect("the command");
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = run(&["unreadable", "list"]).await;
+    assert!(list.contains("order-77") && list.contains("delivery_limit"), "{list}");
+    assert!(run(&["unreadable", "show", "order-77"]).await.contains("delivery_limit"));
+    assert!(run(&["unreadable", "requeue", "order-77", "--yes"]).await.contains("1 message put back"));
+    eventually("it is delivered", async || (receiver.count() == 1).then_some(())).await;
+    worker.stop().await;
+}
