@@ -123,6 +123,7 @@ struct Facts {
     delivery_log: Option<String>,
     files: Vec<String>,
     policies: Vec<String>,
+    broker_warning: Option<String>,
     exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
@@ -178,6 +179,7 @@ impl Health {
             delivery_log: None,
             files: Vec::new(),
             policies: Vec::new(),
+            broker_warning: None,
             exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
@@ -223,6 +225,16 @@ impl Health {
     /// Replaces what was said before.
     pub fn set_files(&self, problems: Vec<String>) {
         self.change(|facts| facts.files = problems);
+    }
+
+    /// The warning about the broker of the consuming connection, if any. Returns whether it is news.
+    pub fn set_broker_warning(&self, warning: Option<&str>) -> bool {
+        let mut is_news = false;
+        self.change(|facts| {
+            is_news = facts.broker_warning.as_deref() != warning;
+            facts.broker_warning = warning.map(str::to_owned);
+        });
+        is_news
     }
 
     /// Policies and arguments on the broker that can lose or misroute messages, in whole sentences. Replaces what was said
@@ -327,7 +339,7 @@ impl Facts {
             warnings.push(format!("the delivery log cannot be written, its records will be lost: {problem}"));
         }
         warnings.extend(self.files.iter().map(|problem| format!("{problem}; its last good content stays in use")));
-        warnings.extend(self.policies.iter().cloned());
+        warnings.extend(self.broker_warning.iter().chain(&self.policies).cloned());
         let resting = [thresholds.failed, thresholds.rejected, thresholds.unreadable];
         for (queue, threshold) in RESTING.into_iter().zip(resting) {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {

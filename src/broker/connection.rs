@@ -22,6 +22,7 @@ use lapin::{
 };
 
 use super::{
+    preflight,
     reply::ACCESS_REFUSED,
     wire::{self, Marks},
 };
@@ -54,6 +55,9 @@ pub enum ConnectError {
         /// The broker's words, which begin with `ACCESS_REFUSED`.
         text: String,
     },
+    /// It is not a broker that Leadhook can keep its promises on.
+    #[error("{0}")]
+    Unfit(String),
     /// No answer in time.
     #[error("{url}: no answer within {} s", HANDSHAKE.as_secs())]
     Silent {
@@ -88,6 +92,7 @@ impl ConnectError {
             ConnectError::Login { .. } => {
                 "correct the user or the password in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file"
             }
+            ConnectError::Unfit(_) => "name a RabbitMQ in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file",
             ConnectError::Silent { .. } => {
                 "look at the broker and the network, or correct amqp.urls (LEADHOOK__AMQP__URLS)"
             }
@@ -101,7 +106,7 @@ impl ConnectError {
         match (error.kind(), url.parts()) {
             (ErrorKind::ProtocolError(cause), Some(parts)) if cause.get_id() == ACCESS_REFUSED => ConnectError::Login {
                 user: parts.authority.userinfo.username,
-                broker: format!("{}:{}", parts.authority.host, parts.authority.port),
+                broker: broker(url),
                 text: cause.get_message().to_string(),
             },
             _ => ConnectError::Refused { url: url.to_string(), source: Box::new(error) },
@@ -110,7 +115,7 @@ impl ConnectError {
 
     /// Of two brokers' errors the one that calls for an operator: a broker that is away comes back by itself.
     fn or(self, later: ConnectError) -> ConnectError {
-        if matches!(self, ConnectError::Login { .. }) { self } else { later }
+        if matches!(self, ConnectError::Login { .. } | ConnectError::Unfit(_)) { self } else { later }
     }
 }
 
@@ -129,7 +134,7 @@ pub fn words(error: &lapin::Error) -> String {
 /// connections and can do nothing. `role` is shown in the management UI (`leadhook/<role>/<host>/<pid>`).
 ///
 /// # Errors
-/// If none answers: a refused login, else the last broker's error.
+/// If none answers: a refused login or an unfit broker, else the last broker's error.
 pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection, ConnectError> {
     Ok(connect_in_turn(amqp, role, first).await?.0)
 }
@@ -142,11 +147,10 @@ pub async fn connect_in_turn(amqp: &Amqp, role: &str, first: usize) -> Result<(C
     let mut last = ConnectError::Unconfigured;
     let urls = amqp.urls.now();
     for (url, number) in in_turn(&urls, first).zip(first..) {
-        let address = address(url, amqp);
-        let connecting = open(&address, properties(role), tls(amqp)?);
+        let connecting = open(url, amqp, role, tls(amqp)?);
         last = last.or(match tokio::time::timeout(HANDSHAKE, connecting).await {
             Ok(Ok(connection)) => return Ok((connection, number)),
-            Ok(Err(error)) => ConnectError::refused(url, error),
+            Ok(Err(error)) => error,
             Err(_) => ConnectError::Silent { url: url.to_string() },
         });
     }
@@ -157,12 +161,18 @@ pub async fn connect_in_turn(amqp: &Amqp, role: &str, first: usize) -> Result<(C
 pub struct Connection {
     lapin: lapin::Connection,
     marks: Arc<Marks>,
+    warning: Option<String>,
 }
 
 impl Connection {
     /// Which of its messages were repaired.
     pub fn marks(&self) -> &Arc<Marks> {
         &self.marks
+    }
+
+    /// The warning that its broker deserves, if any (see [`preflight`]).
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 }
 
@@ -175,9 +185,21 @@ impl Deref for Connection {
 }
 
 /// All connections are made here.
-async fn open(address: &str, properties: ConnectionProperties, tls: OwnedTLSConfig) -> lapin::Result<Connection> {
-    let (lapin, marks) = wire::connect(address, properties, tls).await?;
-    Ok(Connection { lapin, marks })
+async fn open(url: &BrokerUrl, amqp: &Amqp, role: &str, tls: OwnedTLSConfig) -> Result<Connection, ConnectError> {
+    let opened = wire::connect(&address(url, amqp), properties(role), tls).await;
+    let (lapin, marks, greeting) = opened.map_err(|error| ConnectError::refused(url, error))?;
+    match preflight::check(&lapin, greeting.as_ref(), &broker(url)).await {
+        Ok(warning) => Ok(Connection { lapin, marks, warning }),
+        Err(reason) => {
+            let _ = lapin.close(200, "not a broker for this".into()).await;
+            Err(ConnectError::Unfit(reason))
+        }
+    }
+}
+
+/// Host and port.
+fn broker(url: &BrokerUrl) -> String {
+    url.parts().map_or_else(|| url.to_string(), |parts| format!("{}:{}", parts.authority.host, parts.authority.port))
 }
 
 /// Whom to trust and who we are, for `amqps://`. Read for each connection, so that renewed certificates are used by the next.

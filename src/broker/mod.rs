@@ -7,6 +7,8 @@ pub mod management;
 
 pub mod pause;
 
+pub mod preflight;
+
 pub mod publisher;
 
 pub mod reply;

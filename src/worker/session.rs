@@ -24,7 +24,7 @@ use super::{
     intake,
     pulse::{self, Ward},
     source::Source,
-    tend,
+    tend, upkeep,
 };
 use crate::{
     admin::{ConsumeState, TopologyState},
@@ -119,6 +119,7 @@ impl Session<'_> {
         *first += 1;
         let (connection, number) = connecting.await.map_err(not_begun)?;
         *first = number + 1;
+        upkeep::note_broker(self.context, &connection);
         let declaring = tokio::time::timeout(SETTING_UP, self.declare(&connection));
         declaring.await.map_err(|_| silent("declaring the topology"))??;
         let (queue, prefetch) = self.intake.source(self.context);

@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::Context;
 use crate::broker::{
+    connection::Connection,
     management::{Management, ManagementError},
     topology::compare,
 };
@@ -19,6 +20,16 @@ const POLICIES: Duration = Duration::from_secs(120);
 
 /// The same at the start, growing: the queues may not exist yet, and the broker says some seconds later which policies apply.
 const POLICIES_AT_FIRST: Duration = Duration::from_secs(2);
+
+/// Tells the warning about the broker, once for each change.
+pub(super) fn note_broker(context: &Context, connection: &Connection) {
+    let warning = connection.warning();
+    if context.health.set_broker_warning(warning)
+        && let Some(warning) = warning
+    {
+        warn!("{warning}");
+    }
+}
 
 /// Keeps readiness true about files with credentials. Never ends.
 pub(super) async fn watch_files(context: Arc<Context>) {
@@ -63,7 +74,7 @@ pub(super) async fn watch_policies(context: Arc<Context>) {
     }
 }
 
-/// What is wrong, and whether the broker has told of every queue.
+/// The faults, and whether the broker has told of every queue.
 async fn look(context: &Context) -> Result<(Vec<String>, bool), ManagementError> {
     let amqp = &context.settings.amqp;
     let Some(url) = &amqp.management_url else { return Ok((Vec::new(), true)) };

@@ -21,6 +21,7 @@ mod messages; // bad input, invocation by invocation
 mod oauth; // receivers that want a token
 mod outcome_rules; // what an answer means is the target's to say
 mod poison; // properties and headers that lapin cannot read
+mod preflight; // which broker it is
 mod rejected; // what is no usable event rests on the rejected queue, and the rest flows on
 mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver

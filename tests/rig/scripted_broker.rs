@@ -78,6 +78,11 @@ struct Consumer {
 impl ScriptedBroker {
     /// Listens on a loopback port.
     pub async fn start() -> ScriptedBroker {
+        ScriptedBroker::start_as("RabbitMQ", "4.3.6").await
+    }
+
+    /// The same, greeting as another product or version. Like LavinMQ it takes a queue of any type.
+    pub async fn start_as(product: &'static str, version: &'static str) -> ScriptedBroker {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address: SocketAddr = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
@@ -91,7 +96,7 @@ impl ScriptedBroker {
                     state.connections
                 };
                 tokio::spawn(async move {
-                    let _ = serve(stream, id, &state).await;
+                    let _ = serve(stream, id, &state, [product, version]).await;
                     let mut state = lock(&state);
                     state.consumers.values_mut().for_each(|consumers| consumers.retain(|it| it.connection != id));
                     state.tags.retain(|(connection, _), _| *connection != id);
@@ -182,7 +187,7 @@ struct Publishing {
 }
 
 /// One connection.
-async fn serve(stream: TcpStream, id: u64, state: &Mutex<State>) -> std::io::Result<()> {
+async fn serve(stream: TcpStream, id: u64, state: &Mutex<State>, greeting: [&str; 2]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut read, mut write) = stream.into_split();
     let mut start = [0; 8];
@@ -201,7 +206,7 @@ async fn serve(stream: TcpStream, id: u64, state: &Mutex<State>) -> std::io::Res
             }
         }
     });
-    let served = converse(&mut read, &out, id, state).await;
+    let served = converse(&mut read, &out, id, state, greeting).await;
     writing.abort();
     served
 }
@@ -211,13 +216,14 @@ async fn converse(
     out: &UnboundedSender<Vec<u8>>,
     id: u64,
     state: &Mutex<State>,
+    [product, version]: [&str; 2],
 ) -> std::io::Result<()> {
     let answer = |channel: u16, class: u16, method: u16, arguments: &[u8]| {
         let payload = [&class.to_be_bytes()[..], &method.to_be_bytes(), arguments].concat();
         let _ = out.send(frame(METHOD, channel, &payload));
     };
     let entry = |name: &str, value: &str| [&short(name.as_bytes())[..], b"S", &long(value.as_bytes())].concat();
-    let properties = [entry("product", "RabbitMQ"), entry("version", "4.3.0")].concat();
+    let properties = [entry("product", product), entry("version", version)].concat();
     answer(0, 10, 10, &[&[0, 9][..], &long(&properties), &long(b"PLAIN"), &long(b"en_US")].concat());
     let mut publishing: HashMap<u16, Publishing> = HashMap::new();
     let mut confirms: HashMap<u16, u64> = HashMap::new();

@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -25,35 +25,41 @@ use lapin::{
 };
 
 use super::{filter::Filter, marks::Marks};
+use crate::broker::preflight::{Greeting, Listener};
 
 /// Connects as lapin does by itself, TLS included, with a filter in between.
 pub(in crate::broker) async fn connect(
     address: &str,
     properties: ConnectionProperties,
     tls: OwnedTLSConfig,
-) -> lapin::Result<(Connection, Arc<Marks>)> {
+) -> lapin::Result<(Connection, Arc<Marks>, Option<Greeting>)> {
     let uri: AMQPUri = address.parse().map_err(|error: String| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let tokio = TokioRuntime::tokio_current();
     let marks = Arc::new(Marks::default());
     let marking = marks.clone();
+    let greeting = Arc::new(OnceLock::new());
+    let greeted = greeting.clone();
     let filtered = async move |uri: AMQPUri, _: Runtime<Kit>| {
         let stream = uri.connect_with_config_async(tls.as_ref(), &tokio).await?;
         let filter = Filter::new(marking.clone(), uri.query.frame_max);
-        Ok(AsyncTcpStream::Plain(Filtered { stream, filter }))
+        let listener = Listener::new(greeted.clone());
+        Ok(AsyncTcpStream::Plain(Filtered { stream, filter, listener }))
     };
     let connection = Connection::connector(uri, Runtime::new(Kit(Tokio::current())), filtered, properties).await?;
-    Ok((connection, marks))
+    let greeting = greeting.get().cloned().flatten();
+    Ok((connection, marks, greeting))
 }
 
 /// What lapin would read by itself, behind a filter.
 pub(in crate::broker) struct Filtered {
     stream: AsyncTcpStream<<Tokio as Reactor>::TcpStream>,
     filter: Filter,
+    listener: Listener,
 }
 
 impl AsyncRead for Filtered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Filtered { stream, filter } = self.get_mut();
+        let Filtered { stream, filter, listener } = self.get_mut();
         while filter.is_drained() {
             let count = ready!(Pin::new(&mut *stream).poll_read(cx, filter.space()))?;
             if count == 0 {
@@ -61,7 +67,9 @@ impl AsyncRead for Filtered {
             }
             filter.filled(count)?;
         }
-        Poll::Ready(Ok(filter.take(out)))
+        let count = filter.take(out);
+        listener.hear(&out[..count]);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_read_vectored(
@@ -146,7 +154,7 @@ impl Reactor for Kit {
         let connecting = self.0.tcp_connect_addr(address);
         async move {
             let stream = AsyncTcpStream::Plain(connecting.await?);
-            Ok(Filtered { stream, filter: Filter::new(Arc::default(), None) })
+            Ok(Filtered { stream, filter: Filter::new(Arc::default(), None), listener: Listener::new(Arc::default()) })
         }
     }
 }

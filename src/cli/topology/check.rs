@@ -36,8 +36,11 @@ pub(super) async fn run(
     count(&connection, &mut comparison).await?;
     let exit = if comparison.findings() == 0 { Exit::Ok } else { Exit::Findings };
     let text = match terminal {
-        Some(terminal) => text(&comparison, terminal),
-        None => json(&Report { ok: exit == Exit::Ok, findings: comparison.findings(), comparison: &comparison })?,
+        Some(terminal) => text(&comparison, connection.warning(), terminal),
+        None => {
+            let (findings, broker_warning) = (comparison.findings(), connection.warning());
+            json(&Report { ok: exit == Exit::Ok, findings, broker_warning, comparison: &comparison })?
+        }
     };
     Ok((text, exit))
 }
@@ -77,16 +80,19 @@ async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(
 struct Report<'a> {
     ok: bool,
     findings: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker_warning: Option<&'a str>,
     #[serde(flatten)]
     comparison: &'a Comparison,
 }
 
-fn text(comparison: &Comparison, terminal: Terminal) -> String {
+fn text(comparison: &Comparison, warning: Option<&str>, terminal: Terminal) -> String {
     let mut table = Table::new(terminal, &["", "name", "state", "messages"]);
     for group in groups(&comparison.rows) {
         table.row(cells(group));
     }
     let mut lines = vec![table.to_string(), String::new()];
+    lines.extend(warning.map(|warning| format!("{} {warning}", terminal.paint(Tone::Warning, "warning:"))));
     for row in comparison.rows.iter().filter(|row| !row.details.is_empty()) {
         let tone = if row.state.is_finding() { Tone::Bad } else { Tone::Warning };
         let name = terminal.paint(tone, &format!("{} {}", kind(row.kind), row.name));
