@@ -43,6 +43,15 @@ pub fn without_broker_headers(headers: &FieldTable) -> FieldTable {
     )
 }
 
+/// The headers with which a message is published again as it is: those that mean nothing to a broker.
+pub fn inert_headers(properties: &BasicProperties) -> std::collections::BTreeMap<ShortString, AMQPValue> {
+    let headers = properties.headers().as_ref().map(without_broker_headers).unwrap_or_default();
+    let mut headers = headers.inner().clone();
+    // They make the broker publish copies elsewhere ("sender-selected distribution").
+    headers.retain(|name, _| name.as_str() != "CC" && name.as_str() != "BCC");
+    headers
+}
+
 /// The properties that mean nothing to a broker, on a persistent message without headers: all that Leadhook publishes of a
 /// message that it did not write. A broker acts on the others: `user_id` must be the publisher's own, `expiration` and the
 /// priority change how a queue treats the message, and some values of `reply_to` close the channel.
@@ -164,5 +173,22 @@ fn bytes_to_json(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(text),
         Err(_) => json!({ "base64": BASE64_STANDARD.encode(bytes) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_published_again_has_no_header_that_a_broker_acts_upon() {
+        let long = |text: &str| AMQPValue::LongString(text.into());
+        let names = ["mine", "CC", "BCC", "x-delivery-count", "x-death", "x-first-death-queue"];
+        let headers: std::collections::BTreeMap<ShortString, _> =
+            names.into_iter().map(|name| (name.into(), long("x"))).collect();
+        let properties = BasicProperties::default().with_headers(FieldTable::from(headers));
+        let kept = inert_headers(&properties);
+        assert_eq!(kept.keys().map(ShortString::as_str).collect::<Vec<_>>(), ["mine"]);
+        assert!(inert_headers(&BasicProperties::default()).is_empty());
     }
 }

@@ -131,7 +131,7 @@ fn refusal_detail(number: u32, target: &Target) -> String {
     }
 }
 
-/// Makes the POST. A panic in it is a fault of ours, and an answer like any other.
+/// Makes the POST. A panic in it becomes [`Fault::Panic`].
 pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, number: u32) -> Exchange {
     let started = Instant::now();
     let posting = AssertUnwindSafe(try_to_post(poster, job, target, number));

@@ -1,11 +1,11 @@
 //! The child process: does with a suspect what may kill a process, and nothing that touches the broker (rule 4).
 //!
-//! A suspect is a message that was redelivered [`super::suspects::SUSPECT`] times. Its parent, the worker, sends it here as one line of
+//! A suspect is a message that was redelivered 8 times. Its parent, the worker, sends it here as one line of
 //! JSON, and gets one line back. An event is decoded, resolved, and its jobs are made; a job is decoded; an attempt is made and judged.
 //! Everything but the POST is a rehearsal: its results are thrown away, and the worker does the same once the child has survived it. So
 //! one code settles all messages, and the child knows nothing of confirms and acks.
 //!
-//! The child ends when its standard input ends, because its parent has let go of it or has died.
+//! The child ends when its standard input ends, because its parent has dropped it or has died.
 
 use std::{
     io::{self, BufRead, Write},
@@ -37,7 +37,7 @@ use crate::{
 /// The line with which a child says that it can work.
 pub(super) const READY: &str = "ready";
 
-/// What is to be done with a message.
+/// The work on a message that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Work {
     /// Rehearse the dispatch of an event.
@@ -163,7 +163,7 @@ pub async fn serve(child: Child) {
     }
 }
 
-/// Writes a line to the parent. Without a parent there is no reason to go on.
+/// Writes a line to the parent. The process ends if its parent has died.
 fn say(line: &str) {
     let mut to = io::stdout().lock();
     if writeln!(to, "{line}").and_then(|()| to.flush()).is_err() {

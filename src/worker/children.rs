@@ -34,7 +34,7 @@ const YOUNG: Duration = Duration::from_secs(10);
 /// Longest start of a child.
 const STARTING: Duration = Duration::from_secs(20);
 
-/// How long no other start is tried after one that came to nothing.
+/// Pause after a failed start.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
 
 /// Longest rehearsal: it waits for nothing, and takes milliseconds.
@@ -67,7 +67,7 @@ struct Inner {
 #[derive(Default)]
 struct Shared {
     child: Option<Arc<Child>>,
-    /// When the last start came to nothing.
+    /// When the last start failed.
     failed: Option<Instant>,
 }
 
@@ -179,7 +179,7 @@ impl State {
         let (number, answer) = line.split_once(' ')?;
         let (number, answer) = (number.parse().ok()?, serde_json::from_str(answer).ok()?);
         let asked = self.asked().as_mut().ok()?.remove(&number)?;
-        // Who asked may have given up.
+        // The task that asked may have ended.
         let _ = asked.answer.send(answer);
         Some(())
     }
@@ -268,7 +268,7 @@ fn program() -> std::path::PathBuf {
     }
 }
 
-/// Sends requests until the child is let go of, which closes its standard input, or dies.
+/// Sends requests until the child is dropped, which closes its standard input, or dies.
 async fn write(mut stdin: ChildStdin, mut requests: mpsc::UnboundedReceiver<String>) {
     while let Some(request) = requests.recv().await {
         if stdin.write_all(request.as_bytes()).await.is_err() {
@@ -319,7 +319,7 @@ async fn supervise(
     let suspects = asked.len();
     let ids: Vec<_> = asked.values().take(NAMED).map(|asked| asked.id.as_str()).collect();
     warn!(child = kind.label(), suspects, webhook_ids = ids.join(" "), status = %how, "a child process died");
-    // Dropped only now: whoever asked finds the death noted.
+    // Dropped only now, so that the tasks that wait find the death noted.
     drop(asked);
 }
 

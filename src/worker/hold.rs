@@ -1,6 +1,6 @@
 //! Jobs of a newer Leadhook wait on a long rung for a newer worker: rolling upgrades mix versions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -34,10 +34,7 @@ pub fn hold(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
     if now.duration_since(since) >= PATIENCE {
         return Hold::GiveUp;
     }
-    let headers = input.properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
-    // Headers that make the broker publish copies elsewhere ("sender-selected distribution").
-    let mut headers: BTreeMap<_, _> = headers.inner().clone();
-    headers.retain(|name, _| name.as_str() != "CC" && name.as_str() != "BCC");
+    let mut headers = upstream::inert_headers(&input.properties);
     headers.insert(header::HELD_SINCE.into(), AMQPValue::LongLongInt(since.as_millisecond()));
     Hold::Wait(Box::new(Outgoing {
         exchange: ShortString::default(),

@@ -1,6 +1,6 @@
 //! Where an intake's messages come from: a narrow consumer first, and a wide one once it has shown a message.
 //!
-//! What ends a connection as soon as it arrives, before any code of ours has seen it, charges a redelivery to all that was sent
+//! A message that ends the connection as soon as it arrives, before Leadhook has seen it, charges a redelivery to all that was sent
 //! ahead with it. So each connection begins with one message, and such a message charges only itself. A message that kills the
 //! process later charges its neighbours too, which costs them nothing ([`super::suspects`]).
 

@@ -1,8 +1,8 @@
 //! Suspects: messages that were redelivered so often that they may be what kills workers (rule 4).
 //!
-//! What an operator is told: a message that was redelivered 8 times is worked on in a child process, so that it cannot harm the worker
+//! In three sentences, for operators: a message that was redelivered 8 times is worked on in a child process, so that it cannot harm the worker
 //! again. If a child dies, each message that was in it is worked on again, alone. A message whose child has died three times while it was
-//! alone rests on the failed queue (`crash_loop`); an event, which is no delivery yet, on the rejected queue.
+//! alone rests on the failed queue (`crash_loop`), or on the rejected queue if it is an event.
 //!
 //! | rule | prevents |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | counts travel with the message | a killer that is put back begins at 0 again |
 //! | a message that the broker will soon give up on is published again | the broker's limit ends healthy messages in a long storm |
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -218,13 +218,10 @@ async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: 
     }
 }
 
-/// The message as it came, for a queue of ours: not decoded, without what a broker acts upon. A copy of a job keeps its id, so that the
+/// The message as it came, for one of Leadhook's queues: not decoded, without what a broker acts upon. A copy of a job keeps its id, so that the
 /// memory knows it.
 fn copy<const N: usize>(input: &Input, queue: &ShortString, more: [(&'static str, AMQPValue); N]) -> Outgoing {
-    let headers = input.properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
-    // Headers that make the broker publish copies elsewhere ("sender-selected distribution").
-    let mut headers: BTreeMap<_, _> = headers.inner().clone();
-    headers.retain(|name, _| name.as_str() != "CC" && name.as_str() != "BCC");
+    let mut headers = upstream::inert_headers(&input.properties);
     headers.extend(more.map(|(name, value)| (name.into(), value)));
     Outgoing {
         exchange: ShortString::default(),

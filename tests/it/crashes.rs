@@ -66,6 +66,7 @@ async fn a_job_that_kills_its_process_is_failed_after_three_deaths_and_the_worke
     world.publish_many((0..OTHERS).map(|n| event("ABC", n))).await;
     let failed = world.take("failed", 1).await;
     assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
+    assert_eq!(failed[0].text("leadhook-deaths").as_deref(), Some("3"));
     assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
     let received = others.wait_for(OTHERS as usize, PATIENCE).await.unwrap();
     assert_eq!(counts(&received).values().max(), Some(&1), "no neighbour was POSTed twice");

@@ -9,7 +9,8 @@ use crate::{
     settings::{self, Amqp},
 };
 
-/// How often a message may come back before the broker gives up on it: the backstop behind the worker's own crash rule.
+/// Redeliveries after which the broker gives up on a message: for one that kills each worker before that can look at it. Workers publish
+/// all others again in time (`worker::suspects`).
 const DELIVERY_LIMIT: i64 = 100;
 
 /// The same for queues that people look at: each look counts. Never -1 (means 0 on 3.x: gone at the second look), never
