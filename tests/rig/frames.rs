@@ -1,4 +1,4 @@
-//! Frames that nobody should send, at a worker: what must hold while it lasts, and figures about it.
+//! Frames that no broker should send, at a worker: what must hold while it lasts, and figures about it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod fault; // what can break, each by itself or drawn by a seed
-pub mod frames; // frames that nobody should send, at a worker
+pub mod frames; // frames that no broker should send, at a worker
 pub mod harness; // a world per test: vhost, store, workers, receivers
 pub mod ledger; // every event accounted for
 pub mod load; // what is published, and to whom it goes

@@ -18,7 +18,7 @@ const KNOWN: u16 = !0b11;
 pub(super) struct Readable {
     /// How many bytes are left of it.
     pub(super) length: usize,
-    /// What was repaired.
+    /// The repairs.
     pub(super) repairs: Repairs,
 }
 

@@ -12,7 +12,7 @@ use super::repairs::Repairs;
 
 /// The repaired messages of one connection, by channel and delivery tag: only the broker chooses these.
 ///
-/// The filter marks a message before lapin sees it. Whoever takes the message from lapin asks, once.
+/// The filter marks a message before lapin sees it. The worker and the commands ask once, as they take the message from lapin.
 #[derive(Debug, Default)]
 pub struct Marks {
     /// How many there are, so that a look costs no lock as long as there are none.
@@ -21,7 +21,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// What was repaired in this message; [`Repairs::NONE`] if nothing was, or if it was asked for before.
+    /// The repairs of this message; [`Repairs::NONE`] if there were none, or at the second call.
     pub fn take(&self, channel: u16, delivery_tag: u64) -> Repairs {
         if self.count.load(Ordering::Acquire) == 0 {
             return Repairs::NONE;

@@ -2,7 +2,7 @@
 //!
 //! RabbitMQ passes properties on that lapin (4.12) cannot take. A short string that is not UTF-8 ends the connection. A header
 //! nested some thousand levels deep overflows the stack of lapin's I/O thread, which aborts the process. Both happen again
-//! at each redelivery. [`connect`] therefore gives lapin a stream of ours, behind TLS:
+//! at each redelivery. `connect` therefore gives lapin our own stream, behind TLS:
 //!
 //! ```text
 //!  socket --> TLS --> Filter: frames --> content header: checked, repaired in place --> lapin

@@ -27,7 +27,7 @@ const OTHERS: [(Repairs, &str); 9] = [
     (Repairs::OTHER_TEXT, "a text of the broker is not UTF-8"),
 ];
 
-/// What was repaired in one message; [`Repairs::NONE`] if nothing was.
+/// The repairs of one message; [`Repairs::NONE`] if there were none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Repairs(u32);
 

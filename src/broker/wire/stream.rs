@@ -1,4 +1,4 @@
-//! A stream of lapin's that goes through a [`Filter`], and the runtime that lets lapin take it: tokio, with our stream.
+//! The stream that lapin reads, behind a [`Filter`], and the runtime that lets lapin take it: tokio, with our stream.
 
 use std::{
     io::{self, Read, Write},
@@ -105,7 +105,7 @@ impl AsyncWrite for Filtered {
     }
 }
 
-/// Tokio, with a stream of ours: lapin takes its stream only as that of a runtime.
+/// Tokio, with our stream: lapin takes its stream only as that of a runtime.
 #[derive(Clone, Debug)]
 pub(in crate::broker) struct Kit(Tokio);
 

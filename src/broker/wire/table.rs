@@ -115,7 +115,7 @@ fn content(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
     (end <= bytes.len()).then_some(begin..end)
 }
 
-/// Makes one readable entry of all from the unreadable one on. None if there is no room for one: an entry takes two bytes.
+/// Makes one readable entry of all from the unreadable one on. It returns none without room for one: an entry takes two bytes.
 fn rest_as_bytes(table: &mut [u8], unreadable: Unreadable) -> Option<()> {
     let from = if table.len() - unreadable.at < 2 { unreadable.before } else { unreadable.at };
     let rest = &mut table[from..];
