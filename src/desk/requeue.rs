@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use lapin::{
@@ -219,7 +220,9 @@ pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8])
     headers.retain(|name, _| comes_back(name.as_str()));
     for (name, value) in kept.get("headers").and_then(Value::as_object).into_iter().flatten() {
         if comes_back(name) {
-            headers.insert(ShortString::from(name.as_str()), amqp(value)?);
+            let value =
+                amqp(value).filter(|value| name != ORGANIZATION_HEADER || !matches!(value, AMQPValue::ByteArray(_)));
+            headers.insert(ShortString::from(name.as_str()), value?);
         }
     }
     Some(Outgoing {
@@ -235,7 +238,7 @@ fn comes_back(name: &str) -> bool {
     !name.starts_with("leadhook-") && !matches!(name, "CC" | "BCC") && !upstream::is_broker_header(name)
 }
 
-/// The value that this stands for; none where that cannot be told (bytes, decimals, what was too deep).
+/// The value that this stands for; none where that cannot be told (decimals, what was too deep).
 fn amqp(value: &Value) -> Option<AMQPValue> {
     match value {
         Value::String(text) => Some(AMQPValue::LongString(text.as_str().into())),
@@ -247,6 +250,10 @@ fn amqp(value: &Value) -> Option<AMQPValue> {
         Value::Array(values) => {
             let values: Option<Vec<_>> = values.iter().map(amqp).collect();
             Some(AMQPValue::FieldArray(values?.into()))
+        }
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key("base64") => {
+            let bytes = BASE64_STANDARD.decode(fields.get("base64")?.as_str()?).ok()?;
+            Some(AMQPValue::ByteArray(bytes.into()))
         }
         Value::Object(fields) if ["base64", "dropped", "scale"].iter().any(|name| fields.contains_key(*name)) => None,
         Value::Object(fields) => {
@@ -293,6 +300,8 @@ mod tests {
     fn what_lost_a_header_is_not_put_back_without_it() {
         assert!(back(r#"{"dropped":"40000 bytes of upstream headers, kept are 32768"}"#).is_none());
         assert!(back(r#"{"headers":{"organization-id":{"base64":"/w=="}}}"#).is_none());
+        let bytes = back(r#"{"headers":{"n":{"base64":"/w=="}}}"#).expect("bytes of another header come back");
+        assert_eq!(bytes.inner()["n"], AMQPValue::ByteArray(vec![0xff].into()));
         assert!(back(r#"{"headers":{"n":{"scale":2,"value":5}}}"#).is_none());
         assert!(back(r#"{"headers":{"CC":{"base64":"/w=="}}}"#).is_some(), "it would not come back anyway");
     }
