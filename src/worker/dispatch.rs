@@ -103,7 +103,9 @@ async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targe
     let recording = |target: &Arc<Target>| {
         let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
         let key = key(&job);
-        let (receipt, redelivered, jobs) = (&input.receipt, input.redelivered, &context.plan.names().jobs);
+        // A copy that was published again comes without the broker's mark.
+        let redelivered = input.redelivered || input.redeliveries() > 0;
+        let (receipt, jobs) = (&input.receipt, &context.plan.names().jobs);
         async move {
             if redelivered && Box::pin(was_recorded(context, &key)).await {
                 return true;
