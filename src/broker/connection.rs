@@ -139,7 +139,7 @@ pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection
     Ok(connect_in_turn(amqp, role, first).await?.0)
 }
 
-/// The same, with the number of the broker that answered.
+/// As [`connect`]; also returns the number of the broker that answered, counted on from `first`.
 ///
 /// # Errors
 /// As [`connect`].
@@ -160,11 +160,17 @@ pub async fn connect_in_turn(amqp: &Amqp, role: &str, first: usize) -> Result<(C
 /// A connection whose messages cannot end it, whatever upstream wrote into them (see [`wire`]).
 pub struct Connection {
     lapin: lapin::Connection,
+    url: String,
     marks: Arc<Marks>,
     warning: Option<String>,
 }
 
 impl Connection {
+    /// Of its broker, without credentials.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Which of its messages were repaired.
     pub fn marks(&self) -> &Arc<Marks> {
         &self.marks
@@ -189,7 +195,7 @@ async fn open(url: &BrokerUrl, amqp: &Amqp, role: &str, tls: OwnedTLSConfig) -> 
     let opened = wire::connect(&address(url, amqp), properties(role), tls).await;
     let (lapin, marks, greeting) = opened.map_err(|error| ConnectError::refused(url, error))?;
     match preflight::check(&lapin, greeting.as_ref(), &broker(url)).await {
-        Ok(warning) => Ok(Connection { lapin, marks, warning }),
+        Ok(warning) => Ok(Connection { lapin, url: url.to_string(), marks, warning }),
         Err(reason) => {
             let _ = lapin.close(200, "not a broker for this".into()).await;
             Err(ConnectError::Unfit(reason))
@@ -261,8 +267,14 @@ pub struct Opening {
     role: &'static str,
     /// The broker that is tried first.
     first: Arc<AtomicUsize>,
-    /// What that was when the connection was made.
+    /// The broker that the connection was made with.
     made_with: AtomicUsize,
+}
+
+impl Opening {
+    fn has_others(&self) -> bool {
+        self.amqp.urls.last().len() > 1
+    }
 }
 
 impl managed::Manager for Opening {
@@ -271,15 +283,18 @@ impl managed::Manager for Opening {
 
     async fn create(&self) -> Result<Connection, ConnectError> {
         let first = self.first.load(Ordering::Relaxed);
-        self.made_with.store(first, Ordering::Relaxed);
-        connect(&self.amqp, self.role, first).await
+        let (connection, number) = connect_in_turn(&self.amqp, self.role, first).await?;
+        // Stays with the broker that answered, unless another user has moved on meanwhile.
+        let _ = self.first.compare_exchange(first, number, Ordering::Relaxed, Ordering::Relaxed);
+        self.made_with.store(number, Ordering::Relaxed);
+        Ok(connection)
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
         let first = self.first.load(Ordering::Relaxed);
         if !connection.status().connected() {
             Err(RecycleError::message("the connection is lost"))
-        } else if first != self.made_with.load(Ordering::Relaxed) && self.amqp.urls.last().len() > 1 {
+        } else if first != self.made_with.load(Ordering::Relaxed) && self.has_others() {
             Err(RecycleError::message("another broker is to be tried"))
         } else {
             Ok(())
@@ -298,13 +313,19 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Prepares a pool of one connection. Needs a tokio runtime; connects nothing yet.
-    pub fn new(amqp: &Amqp, role: &'static str) -> Shared {
-        let first = Arc::new(AtomicUsize::new(0));
+    /// Prepares a pool of one connection; `first` is the number of the broker to try first. Needs a tokio runtime; connects
+    /// nothing yet.
+    pub fn new(amqp: &Amqp, role: &'static str, first: usize) -> Shared {
+        let first = Arc::new(AtomicUsize::new(first));
         let opening = Opening { amqp: amqp.clone(), role, first: first.clone(), made_with: AtomicUsize::new(0) };
         let pool =
             managed::Pool::builder(opening).max_size(1).wait_timeout(Some(HANDSHAKE)).runtime(Runtime::Tokio1).build();
         Shared { pool: pool.ok(), first }
+    }
+
+    /// Whether there is another broker to move on to.
+    pub fn has_others(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.manager().has_others())
     }
 
     /// The connection, for as long as the guard is held. Open what is needed on it and let it go.

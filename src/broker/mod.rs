@@ -2,6 +2,7 @@
 
 pub mod acks;
 pub mod connection;
+pub mod distrust;
 
 pub mod management;
 

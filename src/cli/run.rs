@@ -82,12 +82,14 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     let reporting = report_store(&store, &health, &metrics);
     let watching = tokio::spawn(store.clone().watch(ended.clone(), reporting));
     let plan = Plan::new(&settings.amqp, &ladder);
-    let publisher = Publisher::start(&settings.amqp, "publish", Some(metrics.clone()), CancellationToken::new());
+    let (first_broker, publishing) = (fastrand::u16(..).into(), CancellationToken::new());
+    let publisher = Publisher::start_at(first_broker, &settings.amqp, "publish", Some(metrics.clone()), publishing);
     let context = Arc::new(Context {
         log: delivery_log::start(&settings, &plan, &publisher, Some((metrics.clone(), health.clone()))),
         plan,
         publisher,
         children: Children::new(Recipe { arguments: suspects }, metrics.clone()),
+        first_broker,
         slots: Arc::new(Semaphore::new(settings.delivery.concurrency)),
         lanes,
         store,

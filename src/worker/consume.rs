@@ -71,7 +71,7 @@ pub(super) async fn consume(context: &Arc<Context>, shutdown: &CancellationToken
 async fn keep_consuming(session: Session<'_>) -> Result<Option<Box<Open>>, TopologyError> {
     let Session { context, intake, shared, shutdown } = session;
     let mut pause = Pause::for_connecting();
-    let mut first = 0;
+    let mut first = context.first_broker;
     loop {
         let begun = Instant::now();
         let ended = session.run(&mut first).await;

@@ -92,6 +92,8 @@ pub struct Context {
     pub ladder: Ladder,
     /// Confirmed publishing.
     pub publisher: Publisher,
+    /// The number of the broker of `amqp.urls` to try first, so that workers spread over them.
+    pub first_broker: usize,
     /// Makes POSTs.
     pub poster: Poster,
     /// Work on suspects.

@@ -2,15 +2,15 @@
 //!
 //! A connection can be half-open (bytes vanish, nobody is told), and a consumer can starve on a connection that is well: the
 //! broker has forgotten it, or its deliveries go nowhere. Either way the worker would sit there connected and idle, with
-//! work waiting. So each half heartbeat a consuming connection itself is asked about its queue, and the answer is
+//! work waiting. So every 2 s a consuming connection itself is asked about its queue, and the answer is
 //! held against what the intake sees:
 //!
 //! | what is seen | what it means |
 //! |---|---|
 //! | no answer within a heartbeat, and no delivery meanwhile | half-open, or a broker that hangs |
-//! | messages ready and no consumer, twice in a row | the broker has forgotten ours |
-//! | nothing ready and no consumer, for two heartbeats, while the intake waits in vain | the same, or a queue without a leader |
-//! | messages ready, twice in a row, while the intake has waited for one for a whole heartbeat with room in its window | deliveries do not arrive |
+//! | messages ready and no consumer, for half a heartbeat | the broker has forgotten ours |
+//! | nothing ready and no consumer, for 6 s, while the intake waits with room in its window | the same; or a queue without a leader, or a member that is cut off from its cluster |
+//! | messages ready, for half a heartbeat, while the intake has waited for one for a whole heartbeat with room in its window | deliveries do not arrive |
 //!
 //! Each ends the session: readiness says why, and another connection follows. Ending a healthy one would be worse than the
 //! trouble: all that it holds is charged a delivery, and its events are dispatched twice. So a delivery that arrives is
@@ -31,11 +31,12 @@ use tokio::sync::Notify;
 
 use crate::broker::topology::{Count, Counter};
 
-/// Looks in a row that must agree before a consumer counts as dead: a queue whose leader moves counts nothing for a moment.
-const AGREED: u32 = 2;
+/// How often the broker is asked at least.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// The same where the count may only say that the leader did not answer: two heartbeats.
-const AGREED_UNSURE: u32 = 5;
+/// How long a count must say the same where it may only say that the leader did not answer. A member that is cut off from its
+/// cluster answers so (4.3).
+const UNSURE: Duration = Duration::from_secs(6);
 
 /// What an intake shows of itself.
 pub(super) struct Ward {
@@ -158,12 +159,28 @@ enum Trouble {
 }
 
 impl Trouble {
-    /// Looks in a row that must agree.
-    fn agreed(self) -> u32 {
+    /// How long looks must agree.
+    fn lasting(self, heartbeat: Duration) -> Duration {
         match self {
-            Trouble::Forgotten | Trouble::Starving => AGREED,
-            Trouble::Unsure => AGREED_UNSURE,
+            // A queue whose leader moves counts nothing for a moment.
+            Trouble::Forgotten | Trouble::Starving => heartbeat / 2,
+            Trouble::Unsure => UNSURE,
         }
+    }
+}
+
+/// A consumer that does not live.
+#[derive(Debug)]
+pub(super) struct Dead {
+    /// In words.
+    pub(super) why: String,
+    /// The broker answers and reaches no queue: its other connections are of no use either.
+    pub(super) blames_broker: bool,
+}
+
+impl Dead {
+    pub(super) fn of(why: String) -> Dead {
+        Dead { why, blames_broker: false }
     }
 }
 
@@ -173,7 +190,7 @@ fn trouble(count: Count, waited: Option<Duration>, arrived: bool, heartbeat: Dur
     let in_vain = waited.is_some_and(|waited| waited >= heartbeat);
     match count {
         _ if arrived => None,
-        Count { consumers: 0, ready: 0 } => in_vain.then_some(Trouble::Unsure),
+        Count { consumers: 0, ready: 0 } => waited.map(|_| Trouble::Unsure),
         Count { consumers: 0, .. } => Some(Trouble::Forgotten),
         Count { ready: 0, .. } => None,
         Count { .. } => in_vain.then_some(Trouble::Starving),
@@ -183,14 +200,13 @@ fn trouble(count: Count, waited: Option<Duration>, arrived: bool, heartbeat: Dur
 /// What the looks so far came to.
 #[derive(Default)]
 struct Seen {
-    trouble: Option<Trouble>,
-    times: u32,
+    trouble: Option<(Trouble, Instant)>,
     arrived: usize,
 }
 
 /// Looks until something is wrong, and says what.
-pub(super) async fn watch(connection: &Connection, ward: &Ward, heartbeat: Duration) -> String {
-    let mut tick = tokio::time::interval(heartbeat / 2);
+pub(super) async fn watch(connection: &Connection, ward: &Ward, heartbeat: Duration) -> Dead {
+    let mut tick = tokio::time::interval(LOOK.min(heartbeat / 2));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = Seen::default();
     let mut counter = Counter::new(connection);
@@ -202,28 +218,34 @@ pub(super) async fn watch(connection: &Connection, ward: &Ward, heartbeat: Durat
             Ok(Ok(Some(count))) => count,
             // Missing or hidden: what that means is not for this place to say.
             Ok(Ok(None)) => continue,
-            Ok(Err(error)) => return error.to_string(),
+            Ok(Err(error)) => return Dead::of(error.to_string()),
             // The answer stands behind what arrives. The next question goes by a channel that waits for none.
             Err(_) if arrived() > before => {
                 counter = Counter::new(connection);
                 continue;
             }
-            Err(_) => return format!("the broker has not answered for {} s", heartbeat.as_secs_f64()),
+            Err(_) => return Dead::of(format!("the broker has not answered for {} s", heartbeat.as_secs_f64())),
         };
         let here = arrived();
         let fresh = std::mem::replace(&mut seen.arrived, here) != here;
-        let now = trouble(count, ward.waited(Instant::now()), fresh, heartbeat);
-        seen.times = if now == seen.trouble { seen.times + 1 } else { 1 };
-        seen.trouble = now;
-        if let Some(trouble) = now
-            && seen.times >= trouble.agreed()
-        {
-            return match trouble {
+        let now = Instant::now();
+        let Some(trouble) = trouble(count, ward.waited(now), fresh, heartbeat) else {
+            seen.trouble = None;
+            continue;
+        };
+        let since = match seen.trouble {
+            Some((same, since)) if same == trouble => since,
+            _ => now,
+        };
+        seen.trouble = Some((trouble, since));
+        if now.duration_since(since) >= trouble.lasting(heartbeat) {
+            let why = match trouble {
                 Trouble::Forgotten | Trouble::Unsure => format!("the broker counts no consumer on {}", ward.queue),
                 Trouble::Starving => {
                     format!("{} messages wait on {}, and its consumer gets none", count.ready, ward.queue)
                 }
             };
+            return Dead { why, blames_broker: trouble == Trouble::Unsure };
         }
     }
 }
@@ -244,6 +266,7 @@ mod tests {
         assert_eq!(look(5, 0, None), Some(Trouble::Forgotten));
         assert_eq!(look(0, 0, long), Some(Trouble::Unsure));
         assert_eq!(look(5, 1, long), Some(Trouble::Starving));
+        assert_eq!(look(0, 0, just_now), Some(Trouble::Unsure));
         assert_eq!(look(0, 0, None), None, "busy: the leader only did not say");
         assert_eq!(look(0, 1, long), None, "nothing to do is no trouble");
         assert_eq!(look(5, 1, just_now), None);

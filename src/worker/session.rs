@@ -22,7 +22,7 @@ use super::{
     consume::{Intake, Shared},
     gate::Gate,
     intake,
-    pulse::{self, Ward},
+    pulse::{self, Dead, Ward},
     source::Source,
     tend, upkeep,
 };
@@ -96,7 +96,7 @@ enum Break {
     /// Consumer, channel or connection lost.
     Ended(String),
     /// The broker does not answer.
-    Dead(String),
+    Dead(Dead),
     /// The gate is closed, or the topology is not as it must be.
     Suspended,
     /// The topology is not as it must be any more.
@@ -161,9 +161,17 @@ impl Session<'_> {
         let ward = source.ward();
         let mut source = Some(source);
         let mut consumed = false;
-        let ended = self.consume_in_turns(&connection, &ward, &mut source, &mut consumed).await;
+        let url = connection.url().to_owned();
+        let mut distrusted = self.context.publisher.distrust().watch(&url);
+        let ended = tokio::select! {
+            ended = self.consume_in_turns(&connection, &ward, &mut source, &mut consumed) => ended,
+            () = distrusted.told() => Break::Dead(Dead::of(format!("{url} does not serve the queues"))),
+        };
         let why = match ended {
-            Break::Dead(why) => {
+            Break::Dead(Dead { why, blames_broker }) => {
+                if blames_broker {
+                    self.context.publisher.distrust().tell(&url);
+                }
                 // Nothing can be given back. Receipts turn bad at once, so that attempts in flight know that
                 // their jobs come again.
                 ward.abandon();

@@ -27,6 +27,9 @@ const AFTER: usize = 500;
 /// Deliveries go on within this time, without help.
 const RESUMED_WITHIN: Duration = Duration::from_secs(30);
 
+/// The same where a member is cut off.
+const MOVED_WITHIN: Duration = Duration::from_secs(15);
+
 /// How long a member is cut off at least.
 const CUT_OFF_FOR: Duration = Duration::from_secs(10);
 
@@ -44,8 +47,8 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
     let mut leader = cluster.leader(trial.world.vhost(), "leadhook.jobs");
     // It declared the queues; now it goes to the member that is to die.
     trial.workers.remove(0).stop().await;
-    trial.urls = urls(&cluster, &trial.world, leader);
-    trial.start().await;
+    let doors = Doors::of(&cluster, &trial.world).await;
+    doors.lead_to(leader, &mut trial).await;
     for time in ["first", "second"] {
         trial.load_on(RATE);
         let before = rates(&trial, BEFORE).await;
@@ -69,14 +72,14 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
 }
 
 /// The worker's member is cut off from the other two. It pauses and drops its connections (up to 4.2), or goes on to listen and
-/// confirms nothing (from 4.3 on); either way the worker goes on with another member before the cut is mended.
+/// confirms nothing (from 4.3 on); either way all connections of the worker go on with another member before the cut is mended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_cut_off_and_comes_back() {
     let mut kept = CLUSTER.lock().await;
     let cluster = kept.take().unwrap_or_else(Cluster::start);
     let mut trial = trial_of(&cluster, 0, SMALL).await;
-    trial.urls = urls(&cluster, &trial.world, 2);
-    trial.start().await;
+    let doors = Doors::of(&cluster, &trial.world).await;
+    doors.lead_to(2, &mut trial).await;
     cluster.settle();
     trial.load_on(30);
     trial.under_load(100).await;
@@ -84,7 +87,8 @@ async fn a_member_is_cut_off_and_comes_back() {
     // The tool takes its time before it cuts; it ends soon after.
     let (cut, published) = (SystemTime::now(), trial.upstream.latest());
     let resumed = resumed(&trial, cut, published).await;
-    assert!(resumed < RESUMED_WITHIN, "{resumed:?}");
+    assert!(resumed < MOVED_WITHIN, "{resumed:?}");
+    trial.workers[0].ready().await;
     tokio::time::sleep(CUT_OFF_FOR.saturating_sub(cut.elapsed().unwrap_or_default())).await;
     trial.member_broke(&format!("cut off for {:?}, resumed after {resumed:?}", cut.elapsed().unwrap_or_default()));
     cluster.nodes[2].heal();
@@ -131,6 +135,55 @@ async fn trial_of<'a>(cluster: &'a Cluster, eye: usize, scale: Scale) -> Trial<'
     let mut trial = Trial::with(node, world, proxy, urls, upstream, fastrand::u64(..)).await;
     trial.scale = scale;
     trial
+}
+
+/// The same without load: no publish fails, and only the silence of the queues tells. What upstream publishes then is delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_leaves_a_member_that_is_cut_off() {
+    let mut kept = CLUSTER.lock().await;
+    let cluster = kept.take().unwrap_or_else(Cluster::start);
+    let mut trial = trial_of(&cluster, 0, SMALL).await;
+    let doors = Doors::of(&cluster, &trial.world).await;
+    doors.lead_to(1, &mut trial).await;
+    cluster.settle();
+    let accepted = doors.0[1].accepted();
+    cluster.nodes[1].partition();
+    let (cut, published) = (SystemTime::now(), trial.upstream.latest());
+    trial.member_broke("cut off while idle");
+    trial.load(200, 30);
+    let resumed = resumed(&trial, cut, published).await;
+    println!("resumed after {resumed:?}");
+    assert!(resumed < MOVED_WITHIN, "{resumed:?}");
+    trial.workers[0].ready().await;
+    assert_eq!(doors.0[1].accepted(), accepted, "none of its connections comes back to this member");
+    cluster.nodes[1].heal();
+    trial.member_broke("healed");
+    cluster.rejoined(1, trial.world.vhost()).await;
+    trial.adds_up().await;
+    *kept = Some(cluster);
+}
+
+/// A way to each member that can be shut: a worker begins with any of its brokers, and a test wants it at one of them.
+struct Doors(Vec<Proxy>, Vec<String>);
+
+impl Doors {
+    async fn of(cluster: &Cluster, world: &World) -> Doors {
+        let mut doors = Doors(Vec::new(), Vec::new());
+        for url in urls(cluster, world, 0) {
+            let door = Proxy::before(&url).await;
+            doors.1.push(door.url(&url));
+            doors.0.push(door);
+        }
+        doors
+    }
+
+    /// Starts a worker that is connected to this member and knows all of them.
+    async fn lead_to(&self, member: usize, trial: &mut Trial<'_>) {
+        trial.urls.clone_from(&self.1);
+        (0..3).for_each(|n| self.0[n].down(n != member));
+        trial.start().await;
+        (0..3).for_each(|n| self.0[n].down(false));
+    }
 }
 
 /// All three, beginning with member `first`.

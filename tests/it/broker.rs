@@ -168,6 +168,50 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     worker.stop().await;
 }
 
+/// Messages that were not started are given back. They go on when the alarm is over, at once and without a second POST.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
+    const EVENTS: usize = 60;
+    let node = Node::private();
+    let world = World::on(&node).await;
+    let receiver = receiver("500").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 10");
+    let worker = world.worker(&[("LEADHOOK__BACKOFF__INITIAL", "1s"), ("LEADHOOK__BACKOFF__MAXIMUM", "1s")]).await;
+    world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    // Readiness says which queue, since when and why.
+    let reasons = eventually("suspended", async || {
+        let (_, body) = worker.get("/readyz").await?;
+        body.contains("consuming jobs: suspended since 2").then_some(body)
+    })
+    .await;
+    assert!(reasons.contains("because the broker blocks publishing"), "{reasons}");
+    // Only attempts that were made are held; those that wait for a retry come to the queue and stay there.
+    eventually("no consumer", async || {
+        let queues = node.manage(Method::GET, &format!("queues/{}?columns=name,consumers", world.vhost()), "").await;
+        let queues: serde_json::Value = serde_json::from_str(&queues).ok()?;
+        let consumed = |queue: &&serde_json::Value| queue["consumers"].as_u64() > Some(0);
+        queues.as_array()?.iter().find(consumed).is_none().then_some(())
+    })
+    .await;
+    receiver.set_script("200".parse().unwrap());
+    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    let ended = Instant::now();
+    worker.ready().await;
+    assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
+    eventually("all are delivered", async || {
+        let delivered = receiver.received().iter().filter(|one| one.status == Some(200)).count();
+        (delivered >= EVENTS).then_some(())
+    })
+    .await;
+    let received = receiver.received();
+    let attempts: HashSet<_> = received.iter().map(|one| (one.header("webhook-id"), one.attempt())).collect();
+    assert_eq!(attempts.len(), received.len(), "no attempt is made twice");
+    worker.stop().await;
+    assert_eq!(world.ready("failed").await, 0);
+}
+
 #[tokio::test]
 async fn a_full_failed_queue_closes_the_intake_and_nothing_is_posted_twice() {
     // A full quorum queue takes a few more before it refuses.

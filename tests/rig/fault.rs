@@ -16,6 +16,9 @@ use super::{
 /// How long a fault that lasts is held.
 const HOLD: Duration = Duration::from_secs(2);
 
+/// A `consumer_timeout` that an alarm outlasts ten times.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The broker's default `consumer_timeout`.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(1800);
 
@@ -240,12 +243,16 @@ impl Trial<'_> {
             Fault::DiskAlarm => {
                 self.broker_broke(&what);
                 let before = self.sessions_lost();
-                self.consumers_time_out_after(Duration::from_secs(1));
+                self.consumers_time_out_after(SHORT_TIMEOUT);
                 self.node.ctl(&["set_disk_free_limit", "100000000000000"]);
                 self.until_blocked().await;
-                // The messages that the worker holds wait for the end of the alarm. The broker takes them back before that.
+                // The messages that the worker holds wait for the end of the alarm. The broker takes them back before that, and
+                // the worker takes no others.
                 let blocked = self.sessions_lost();
                 self.seen("a consumer times out", async |trial| trial.sessions_lost() > blocked).await;
+                tokio::time::sleep(10 * SHORT_TIMEOUT).await;
+                let timed_out = self.sessions_lost() - blocked;
+                assert!(timed_out <= 2, "each consumer times out once at most, not {timed_out} times");
                 self.node.ctl(&["set_disk_free_limit", "50MB"]);
                 self.consumers_time_out_after(USUAL_TIMEOUT);
                 for _ in 0..=self.sessions_lost() - before {

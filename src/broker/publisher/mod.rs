@@ -14,7 +14,7 @@ use lapin::{BasicProperties, types::ShortString};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{connection::Shared, pause::Pause};
+use super::{connection::Shared, distrust::Distrust, pause::Pause};
 use crate::{metrics::Metrics, settings};
 
 /// Requests waiting for the task, beyond which callers wait.
@@ -101,6 +101,7 @@ pub struct Publisher {
     requests: mpsc::Sender<Request>,
     link: watch::Receiver<Link>,
     shared: Arc<Shared>,
+    distrust: Distrust,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -122,15 +123,34 @@ impl Publisher {
         metrics: Option<Arc<Metrics>>,
         shutdown: CancellationToken,
     ) -> Publisher {
+        Publisher::start_at(0, amqp, role, metrics, shutdown)
+    }
+
+    /// The same, but tries the broker of this number first.
+    pub fn start_at(
+        first: usize,
+        amqp: &settings::Amqp,
+        role: &'static str,
+        metrics: Option<Arc<Metrics>>,
+        shutdown: CancellationToken,
+    ) -> Publisher {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (link_sender, link) = watch::channel(Link::Lost("not connected yet".into()));
-        let shared = Arc::new(Shared::new(amqp, role));
+        let shared = Arc::new(Shared::new(amqp, role, first));
         let tasks = TaskTracker::new();
-        let actor =
-            Actor { shared: shared.clone(), inbox, link: link_sender, confirm_timeout: amqp.confirm_timeout, metrics };
+        let distrust = Distrust::default();
+        let actor = Actor {
+            shared: shared.clone(),
+            distrust: distrust.clone(),
+            doubted: None,
+            inbox,
+            link: link_sender,
+            confirm_timeout: amqp.confirm_timeout,
+            metrics,
+        };
         tasks.spawn(actor.run(shutdown.clone()));
         tasks.close();
-        Publisher { requests, link, shared, shutdown, tasks }
+        Publisher { requests, link, shared, distrust, shutdown, tasks }
     }
 
     /// Publishes once and waits for the confirm.
@@ -168,6 +188,11 @@ impl Publisher {
         &self.shared
     }
 
+    /// Where the connections of this process tell each other of brokers that do not serve.
+    pub fn distrust(&self) -> &Distrust {
+        &self.distrust
+    }
+
     /// Stops: what is under way gets `Lost`, then the connection is closed. Bounded to about a second.
     pub async fn close(&self) {
         self.shutdown.cancel();
@@ -179,6 +204,9 @@ impl Publisher {
 /// The task behind the handles.
 struct Actor {
     shared: Arc<Shared>,
+    distrust: Distrust,
+    /// The broker that did not confirm in time. If another one confirms, this one does not serve.
+    doubted: Option<String>,
     inbox: mpsc::Receiver<Request>,
     link: watch::Sender<Link>,
     confirm_timeout: Duration,

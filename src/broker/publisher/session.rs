@@ -59,11 +59,14 @@ pub(super) struct Open {
     channel: Channel,
     events: Pin<Box<dyn Stream<Item = Event> + Send>>,
     status: ConnectionStatus,
+    /// Of its broker, without credentials.
+    url: String,
 }
 
 /// Opens a confirm channel on the shared connection.
 pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
     let connection = shared.get().await?;
+    let url = connection.url().to_owned();
     let opening = async {
         let channel = connection::channel(&connection).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -80,7 +83,7 @@ pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
         }
     };
     let events = Box::pin(connection.events_listener());
-    Ok(Open { channel, events, status: connection.status().clone() })
+    Ok(Open { channel, events, status: connection.status().clone(), url })
 }
 
 /// One message that waits for its confirm.
@@ -97,6 +100,7 @@ struct Session<'a> {
     /// Shared: a clone of a channel counts up a dozen of things.
     channel: Arc<Channel>,
     status: ConnectionStatus,
+    url: String,
     next: u64,
     pending: BTreeMap<u64, Pending>,
     confirms: FuturesUnordered<Confirm>,
@@ -106,12 +110,15 @@ struct Session<'a> {
 
 /// Publishes on a channel until it ends.
 pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
-    let Open { channel, mut events, status } = open;
+    let Open { channel, mut events, status, url } = open;
     let blocked = status.blocked();
+    let mut distrusted = actor.distrust.watch(&url);
+    let has_others = actor.shared.has_others();
     let mut session = Session {
         actor,
         channel: Arc::new(channel),
         status,
+        url,
         next: 0,
         pending: BTreeMap::new(),
         confirms: FuturesUnordered::new(),
@@ -134,6 +141,9 @@ pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
             biased;
             Some(first) = session.confirms.next() => session.settle(first),
             event = events.next() => session.react(event),
+            () = distrusted.told(), if has_others => {
+                Some(session.lose(PublishError::Lost("its broker does not serve the queues".into())))
+            }
             _ = look.tick(), if waits => session.is_late().then(|| session.lose(PublishError::TimedOut)),
             request = session.actor.inbox.recv(), if room => match request {
                 Some(request) => { session.start(request); None }
@@ -247,6 +257,7 @@ impl Session<'_> {
             // A member that was cut off from its cluster goes on to listen, opens channels and confirms nothing (from 4.3 on).
             // With one broker this is the same connection again.
             PublishError::TimedOut => {
+                self.actor.doubted = Some(self.url.clone());
                 self.actor.shared.move_on();
                 End::FreshChannel
             }
@@ -256,7 +267,13 @@ impl Session<'_> {
         }
     }
 
-    fn answer(&self, pending: Pending, answer: Result<(), PublishError>) {
+    fn answer(&mut self, pending: Pending, answer: Result<(), PublishError>) {
+        if answer.is_ok()
+            && let Some(doubted) = self.actor.doubted.take()
+            && doubted != self.url
+        {
+            self.actor.distrust.tell(&doubted);
+        }
         if let Some(metrics) = &self.actor.metrics {
             match &answer {
                 Ok(()) => metrics.publish_confirmed(pending.since.elapsed()),
