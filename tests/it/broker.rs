@@ -178,7 +178,7 @@ async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     world.simple_store(&receiver.url(), "retry_attempts: 10");
     let worker = world.worker(&[("LEADHOOK__BACKOFF__INITIAL", "1s"), ("LEADHOOK__BACKOFF__MAXIMUM", "1s")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
-    receiver.wait_for(1, PATIENCE).await.unwrap();
+    receiver.wait_for(20, PATIENCE).await.unwrap();
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
     // Readiness says which queue, since when and why.
     let reasons = eventually("suspended", async || {
@@ -187,14 +187,8 @@ async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     })
     .await;
     assert!(reasons.contains("because the broker blocks publishing"), "{reasons}");
-    // Only attempts that were made are held; those that wait for a retry come to the queue and stay there.
-    eventually("no consumer", async || {
-        let queues = node.manage(Method::GET, &format!("queues/{}?columns=name,consumers", world.vhost()), "").await;
-        let queues: serde_json::Value = serde_json::from_str(&queues).ok()?;
-        let consumed = |queue: &&serde_json::Value| queue["consumers"].as_u64() > Some(0);
-        queues.as_array()?.iter().find(consumed).is_none().then_some(())
-    })
-    .await;
+    // Retries that are due come to the queue. A consumer would take them: its window is wider than they are many.
+    eventually("retries stay on the queue", async || (world.ready("jobs").await > 0).then_some(())).await;
     receiver.set_script("200".parse().unwrap());
     node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
     let ended = Instant::now();
