@@ -132,7 +132,7 @@ mod tests {
                 link.send_replace(Link::Blocked("memory".into()));
                 tokio::time::sleep(LONG / 10).await;
                 link.send_replace(Link::Ready);
-                tokio::task::yield_now().await;
+                tokio::time::sleep(LONG / 20).await;
             }
             link.send_replace(Link::Lost("cut".into()));
         };
