@@ -8,11 +8,11 @@
 //! ```
 //!
 //! Reading order: [`event`] and [`store`] say what is to be delivered where; [`job`] is one event on its way to one
-//! target; [`delivery`] holds the decisions (schedule, ladder, outcome, signature) and touches nothing; [`egress`] says where
-//! a webhook may go; [`poster`] makes exactly one POST; [`broker`] talks AMQP; [`delivery_log`] keeps what
-//! happened, for support; [`worker`] joins them under the settling rules; [`desk`] looks at
-//! failed jobs; [`console`] shows all that in a browser; [`receiver`] is the local test receiver; [`failpoint`] lets tests break all that; [`cli`] is the
-//! composition root.
+//! target; [`delivery`] holds the decisions (schedule, ladder, outcome, signature) and touches nothing; [`egress`] says
+//! where a webhook may go; [`poster`] makes exactly one POST; [`broker`] talks AMQP; [`delivery_log`] keeps what
+//! happened, for support; [`worker`] joins them under the settling rules; [`desk`] looks at failed jobs; [`console`]
+//! shows all that in a browser; [`receiver`] is the local test receiver; [`failpoint`] lets tests break all that;
+//! [`cli`] is the composition root.
 
 pub mod rejection;
 

@@ -9,7 +9,7 @@ pub enum RejectReason {
     TooLarge,
     /// `not_json`: empty, cut, binary, or JSON that is not one object.
     NotJson,
-    /// `duplicate_key`: one of the fields that Leadhook reads is there twice, so that readers may disagree about its meaning.
+    /// `duplicate_key`: one of the fields that Leadhook reads appears twice, so that readers may disagree about its meaning.
     DuplicateKey,
     /// `missing_field`: one of the seven required fields is not there.
     MissingField,
@@ -85,7 +85,7 @@ impl RejectReason {
                 "The body is not a JSON object. Fix the publisher; `leadhook rejected edit` repairs a message."
             }
             RejectReason::DuplicateKey => {
-                "A field is there twice. Fix the publisher; `leadhook rejected requeue --set` leaves it once."
+                "A field appears twice. Fix the publisher; `leadhook rejected requeue --set` keeps one."
             }
             RejectReason::MissingField => {
                 "A required field is missing. Fix the publisher; `leadhook rejected requeue --set` adds the field."
@@ -100,7 +100,7 @@ impl RejectReason {
                 "The store does not know the campaign. Add it to the store, then requeue; or requeue with --organization."
             }
             RejectReason::UnreadableProperties => {
-                "An AMQP property or header is invalid, as the detail says. Fix the publisher. Requeue delivers the event with the repaired properties."
+                "An AMQP property or header is invalid, as the detail says. Fix the publisher. Requeue delivers the event with sanitized properties."
             }
             RejectReason::UnknownOrganization => {
                 "The store does not know the organization. Add it to the store, then requeue; or requeue with --organization."
@@ -113,7 +113,7 @@ impl RejectReason {
             }
             RejectReason::NewerVersion => "A newer Leadhook made this job, and none took it up. Ask that version.",
             RejectReason::CrashLoop => {
-                "Leadhook died each time that it worked on this event. Report it with the lines of its log, and requeue the event once the cause is fixed."
+                "Three child processes died while each worked on this event alone. Report it with the worker's lines `a child process died`; requeue the event once the cause is fixed."
             }
         }
     }

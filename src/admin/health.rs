@@ -267,7 +267,8 @@ impl Health {
         });
     }
 
-    /// For how long failed, rejected and unreadable have not been empty, as far as this worker has seen; nothing for an empty one.
+    /// For how long failed, rejected and unreadable have not been empty, as far as this worker has seen; nothing for an
+    /// empty one.
     pub fn not_empty(&self) -> Vec<(&'static str, Duration)> {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         RESTING.into_iter().filter_map(|queue| Some((queue, facts.not_empty_since.get(queue)?.elapsed()))).collect()

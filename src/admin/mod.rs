@@ -1,6 +1,5 @@
-//! The admin port: `/livez`, `/readyz`, `/metrics` and `/targets`, read only and without authentication, hence on the loopback
-//! address by default. It holds no lead data, no secret, and nothing of a URL
-//! but scheme, host and port.
+//! The admin port: `/livez`, `/readyz`, `/metrics` and `/targets`, read only and without authentication, hence on the
+//! loopback address by default. It holds no lead data, no secret, and nothing of a URL but scheme, host and port.
 //!
 //! Liveness stays true while the process runs: a broker that is away is no reason to restart a worker that would only
 //! lose what it remembers. Readiness tells everything else ([`Health`]).

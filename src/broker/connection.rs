@@ -92,7 +92,9 @@ impl ConnectError {
             ConnectError::Login { .. } => {
                 "correct the user or the password in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file"
             }
-            ConnectError::Unfit(_) => "name a RabbitMQ in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file",
+            ConnectError::Unfit(_) => {
+                "use RabbitMQ 3.10.5 or later, and name it in amqp.urls (LEADHOOK__AMQP__URLS) or amqp.urls_file"
+            }
             ConnectError::Silent { .. } => {
                 "look at the broker and the network, or correct amqp.urls (LEADHOOK__AMQP__URLS)"
             }
@@ -208,7 +210,8 @@ fn broker(url: &BrokerUrl) -> String {
     url.parts().map_or_else(|| url.to_string(), |parts| format!("{}:{}", parts.authority.host, parts.authority.port))
 }
 
-/// Whom to trust and who we are, for `amqps://`. Read for each connection, so that renewed certificates are used by the next.
+/// Whom to trust and who we are, for `amqps://`. Read for each connection, so that renewed certificates are used by the
+/// next.
 ///
 /// # Errors
 /// [`ConnectError::Unreadable`]; what is in the files is looked at when connecting only.
@@ -230,8 +233,9 @@ pub fn tls(amqp: &Amqp) -> Result<OwnedTLSConfig, ConnectError> {
 
 /// Opens a channel.
 ///
-/// lapin (4.12) keeps the error of a channel that the broker closed, and answers with it whoever gets the number of that channel
-/// again; after `channel_max` channels (2047 by default) numbers come around. Such a number is passed over here.
+/// lapin (4.12) keeps the error of a channel that the broker closed, and answers with it whoever gets the number of
+/// that channel again; after `channel_max` channels (2047 by default) numbers come around. Such a number is passed over
+/// here.
 ///
 /// # Errors
 /// The connection is lost, or no number is left.

@@ -1,8 +1,8 @@
 //! Judges the broker itself, by the product and version that it greets with, before anything is declared on it.
 //!
-//! Leadhook's promises rest on quorum queues that dead-letter at least once. A broker that ignores `x-queue-type` answers a
-//! declare with ok and makes another kind of queue. LavinMQ does so (read in its source, `queue_factory.cr`): it logs that it
-//! does not support the type, makes its own kind of queue, and knows neither delivery by quorum nor
+//! Leadhook's promises rest on quorum queues that dead-letter at least once. A broker that ignores `x-queue-type`
+//! answers a declare with ok and makes another kind of queue. LavinMQ does so (read in its source, `queue_factory.cr`):
+//! it logs that it does not support the type, makes its own kind of queue, and knows neither delivery by quorum nor
 //! `x-dead-letter-strategy`. So a product other than RabbitMQ is asked for a queue of a type that no broker has: one
 //! that takes it is refused. RabbitMQ itself is judged by its version, because it logs an error for each such question.
 

@@ -57,7 +57,8 @@ impl Service<'_> {
 
 /// Show where the events of a campaign would go, and why
 ///
-/// For each event the targets, or the reason why there is none; for each target its values, and where each of them comes from.
+/// For each event the targets, or the reason why there is none; for each target its values, and where each of them
+/// comes from.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
     "leadhook explain --campaign ABC\nleadhook explain -c ABC --event lead.failed --json",

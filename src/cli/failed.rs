@@ -69,9 +69,9 @@ enum Command {
 
 /// Put events that the broker gave up on back onto the events queue, unchanged
 ///
-/// A message that `failed list` does not call a job can be an event that the broker moved there by itself. Each is published,
-/// confirmed by the broker, and only then removed. Messages that are not usable events stay, and so do jobs: `failed replay`
-/// is for those.
+/// A message that `failed list` does not call a job can be an event that the broker moved there by itself. Each is
+/// published, confirmed by the broker, and only then removed. Messages that are not usable events stay, and so do jobs:
+/// `failed replay` is for those.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
     "leadhook failed requeue --reason dead_lettered --dry-run\nleadhook failed requeue raw_5d41402abc",

@@ -64,8 +64,9 @@ pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
 /// Memory that a child may take beyond what it has when it is ready.
 const MEMORY: u64 = 1 << 30;
 
-/// A message that eats memory ends this process by itself. Where a container runs out of memory the kernel may end all of its processes
-/// (`memory.oom.group`), the parent included, and then the death would not count. Linux only, and harmless where it fails.
+/// A message that eats memory ends this process by itself. Where a container runs out of memory the kernel may end all
+/// of its processes (`memory.oom.group`), the parent included, and then the death would not count. Linux only, and
+/// harmless where it fails.
 fn limit_memory() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -78,8 +79,8 @@ fn limit_memory() {
     }
 }
 
-/// Where memory runs out, the kernel ends this process before its parent. It shows as `leadhook`, like its parent. Linux only, and harmless
-/// where it fails.
+/// Where memory runs out, the kernel ends this process before its parent. It shows as `leadhook`, like its parent.
+/// Linux only, and harmless where it fails.
 fn die_first() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let _ = std::fs::write("/proc/self/comm", "leadhook");

@@ -19,8 +19,8 @@ use crate::{
 
 /// Look at messages that the broker gave up on, and put them back
 ///
-/// A worker that cannot settle an event 100 times in a row loses it to the unreadable queue, where the broker moves it. The queue
-/// is empty as long as all is well. Looking changes nothing, neither the messages nor their order.
+/// The broker moves an event here after 100 redeliveries, none of which a worker lived to look at. The queue is
+/// normally empty. Looking changes nothing, neither the messages nor their order.
 #[derive(clap::Args)]
 #[command(after_help = after_help("leadhook unreadable list\nleadhook unreadable requeue --all", ""))]
 pub struct Args {
@@ -104,7 +104,7 @@ impl Which {
     }
 }
 
-/// Show one unreadable message: the reason, and which of its properties are repaired
+/// Show one unreadable message: the reason, and which of its properties were sanitized
 #[derive(clap::Args)]
 #[command(after_help = after_help("leadhook unreadable show raw_5d41402abc", show::NOT_THERE))]
 struct ShowArgs {
@@ -120,7 +120,7 @@ struct ShowArgs {
 
 /// Put messages that are usable events back onto the events queue
 ///
-/// Each is published, confirmed by the broker, and only then removed. Properties that cannot be read go back repaired. Messages
+/// Each is published, confirmed by the broker, and only then removed. Properties that cannot be read are sanitized. Messages
 /// that are not usable events stay.
 #[derive(clap::Args)]
 #[command(after_help = after_help(

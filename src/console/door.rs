@@ -130,8 +130,8 @@ pub fn is_foreign(headers: &HeaderMap) -> bool {
     from.is_none_or(|from| !from.eq_ignore_ascii_case(host))
 }
 
-/// Whether a foreign page loads this in the background, for example as a picture: each look costs work. Following a link from
-/// there is allowed.
+/// Whether a foreign page loads this in the background, for example as a picture: each look costs work. Following a
+/// link from there is allowed.
 pub fn is_embedded(headers: &HeaderMap) -> bool {
     let said = |name: &'static str| single(headers, &HeaderName::from_static(name));
     said("sec-fetch-site") == Some("cross-site") && said("sec-fetch-mode").is_some_and(|mode| mode != "navigate")

@@ -13,11 +13,11 @@
 //!  routes, failed, rejected   the handlers: thin
 //! ```
 //!
-//! **It stores nothing.** The result of a look at the failed queue is kept for a minute, so that people can turn pages. It has
-//! no bodies. Between two requests the console holds no message and no lock.
+//! **It stores nothing.** The result of a look at the failed queue is kept for a minute, so that people can turn pages.
+//! It has no bodies. Between two requests the console holds no message and no lock.
 //!
-//! **A page never hangs.** Every wait for the broker has a limit, and then the page says what is missing. Only one visit at a
-//! time reads the failed queue; a request that comes in the meantime gets a page that says so.
+//! **A page never hangs.** Every wait for the broker has a limit, and then the page says what is missing. Only one
+//! visit at a time reads the failed queue; a request that comes in the meantime gets a page that says so.
 //!
 //! **Markup is escaped by construction**: pages are `maud` templates, which escape all text. No code of the console may use
 //! `PreEscaped` (the test `pages::tests::nothing_is_pre_escaped` checks that).
@@ -61,8 +61,8 @@ use crate::{
 /// Connections at a time. A browser opens six. Those that are unused give way to others.
 const CONNECTIONS: usize = 200;
 
-/// Longest time after shutdown for answers that are being written and for visits to the failed queue: a visit reads on to the
-/// end of the queue, so that the broker gets all messages back in their order.
+/// Longest time after shutdown for answers that are being written and for visits to the failed queue: a visit reads on
+/// to the end of the queue, so that the broker gets all messages back in their order.
 const LINGER: Duration = Duration::from_secs(90);
 
 /// Longest wait for a record to be on the stream.

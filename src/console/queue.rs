@@ -302,11 +302,12 @@ impl Desk {
 /// Longest wait for other readers of the log: a search takes up to 16 s.
 const READERS: Duration = Duration::from_secs(17);
 
-/// Asks the delivery log about these jobs, the oldest of which was first seen at `since`. If it cannot be read, the second value
-/// says why.
+/// Asks the delivery log about these jobs, the oldest of which was first seen at `since`. If it cannot be read, the
+/// second value says why.
 pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
-    // Each reading takes megabytes a second, so the number of readers is limited, with searches and stories. All of them end.
+    // Each reading takes megabytes a second, so the number of readers is limited, with searches and stories. All of
+    // them end.
     let Ok(_turn) = tokio::time::timeout(READERS, shared.readings.acquire()).await else {
         return (Known::default(), Some("others are reading the delivery log".to_owned()));
     };

@@ -1,5 +1,5 @@
-//! Collects the figures of the overview all the time, so that the page is ready at once: queues by passive declares, which take
-//! no messages, and the worker on `admin.listen`, if one answers.
+//! Collects the figures of the overview all the time, so that the page is ready at once: queues by passive declares,
+//! which take no messages, and the worker on `admin.listen`, if one answers.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -158,8 +158,8 @@ async fn queues(
     Ok(Queues { events, jobs, failed, rejected, unreadable, rungs })
 }
 
-/// Messages on a queue that people look at. A reader holds messages, which the broker does not count as ready. While there is
-/// a reader, the count from before it is used, if that is larger.
+/// Messages on a queue that people look at. A reader holds messages, which the broker does not count as ready. While
+/// there is a reader, the count from before it is used, if that is larger.
 fn at_rest(count: Option<&Count>, before: Option<u64>) -> Option<u64> {
     let count = count?;
     let held = before.filter(|_| count.consumers > 0);

@@ -1,5 +1,5 @@
-//! Replays and discards: a page starts them, and they go on without it. Each runs the code of the command line, and is as safe
-//! to interrupt. Only one runs at a time, because it has the turn at the failed queue.
+//! Replays and discards: a page starts them, and they go on without it. Each runs the code of the command line, and is
+//! as safe to interrupt. Only one runs at a time, because it has the turn at the failed queue.
 
 use std::{
     collections::VecDeque,

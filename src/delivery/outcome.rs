@@ -41,7 +41,8 @@ pub struct Answer {
     pub challenge: bool,
     /// Where the header `Location` leads: scheme, host and port only, because paths and queries may hold lead data.
     pub location: Option<String>,
-    /// The body as far as it was read, if [`crate::poster::Post::whole_body`] asked for it. May echo lead data: never logged.
+    /// The body as far as it was read, if [`crate::poster::Post::whole_body`] asked for it. May echo lead data: never
+    /// logged.
     pub body: Option<Bytes>,
     /// The body broke, did not end in time, or is longer than 64 KiB. The status counts all the same.
     pub incomplete: bool,
@@ -585,8 +586,8 @@ impl FailReason {
                  report it to the engineers with the webhook-id, and replay once they have found out why."
             }
             FailReason::DeliveryLimit => {
-                "The broker gave up on the job after too many lost deliveries; \
-                 have the engineers look at the worker's connection to the broker, then replay."
+                "The broker gave up on this message after 100 redeliveries; have the engineers check the worker's log \
+                 and its connection to the broker, then replay the job, or requeue the event."
             }
         }
     }

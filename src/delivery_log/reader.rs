@@ -143,7 +143,8 @@ impl LogReader {
                 None => self.consumer.next().await,
                 Some(_) => match tokio::time::timeout(PATIENCE, self.consumer.next()).await {
                     Ok(next) => next,
-                    // What is thrown away meanwhile, by its age or by the stream's length, is skipped, and the last message never is.
+                    // What is thrown away meanwhile, by its age or by the stream's length, is skipped, and the last
+                    // message never is.
                     Err(_) => return Err(LogError::Stalled),
                 },
             };
@@ -207,8 +208,8 @@ pub async fn oldest(amqp: &Amqp, stream: &ShortString) -> Result<Option<Timestam
     Ok(oldest)
 }
 
-/// How long to wait for a first message: a moment where the stream says that it has none, which it says for some seconds after
-/// its first one came, too.
+/// How long to wait for a first message: a moment where the stream says that it has none, which it says for some
+/// seconds after its first one came, too.
 async fn patience(connection: &Connection, stream: &ShortString) -> Result<Duration, LogError> {
     let declaring = connection.create_channel().await.map_err(lost)?;
     let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };

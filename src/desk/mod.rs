@@ -14,9 +14,10 @@
 //! * **A replay publishes, waits for the confirm, and only then acks** ([`replay`]); copies of one job (a crash of a worker
 //!   can fork it) share a `webhook-id` and are replayed as one.
 //!
-//! [`record`], [`filter`], [`listing`], [`stats`], [`facts`], [`selection`], [`survey`], [`reroute`], [`repair`] and [`ledger`] decide and touch nothing;
-//! [`export`] writes files; [`visit`], [`wear`], [`replay`], [`requeue`] and [`remove`] talk to the broker, [`interrupt`] listens to Ctrl-C, and
-//! only `cli::failed` talks to people. Proof: `tests/it/desk/`.
+//! [`record`], [`filter`], [`listing`], [`stats`], [`facts`], [`selection`], [`survey`], [`reroute`], [`repair`] and
+//! [`ledger`] decide and touch nothing; [`export`] writes files; [`visit`], [`wear`], [`replay`], [`requeue`] and
+//! [`remove`] talk to the broker, [`interrupt`] listens to Ctrl-C, and only `cli::failed` talks to people. Proof:
+//! `tests/it/desk/`.
 
 pub mod record;
 

@@ -151,7 +151,7 @@ impl Record {
         if !repairs.is_empty() {
             let detail = self.detail.get_or_insert_default();
             let separator = if detail.is_empty() { "" } else { "; " };
-            *detail += &format!("{separator}shown with repaired properties: {}", repairs.words());
+            *detail += &format!("{separator}shown with sanitized properties: {}", repairs.words());
         }
         self
     }

@@ -1,8 +1,8 @@
-//! Putting messages that are no jobs back onto the events queue, as they came from upstream: publish, wait for the confirm, and
-//! only then remove.
+//! Putting messages that are no jobs back onto the events queue, as they came from upstream: publish, wait for the
+//! confirm, and only then remove.
 //!
-//! A repair may change it before. Only what is a usable event now is put back. An event that is put back twice is delivered under the same `webhook-id`,
-//! which is made of its `message_id` (or its body) and its target.
+//! A repair may change it before. Only what is a usable event now is put back. An event that is put back twice is
+//! delivered under the same `webhook-id`, which is made of its `message_id` (or its body) and its target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -204,9 +204,9 @@ fn repaired(changes: &[Change]) -> Option<String> {
     (!changes.is_empty()).then_some(said)
 }
 
-/// The message as it came from upstream, without what the broker and Leadhook added, and without what would act on the broker.
-/// None where a header was lost, or cannot be written as it came: without `organization-id`, say, an event could go to another
-/// organization than the one that its publisher meant.
+/// The message as it came from upstream, without what the broker and Leadhook added, and without what would act on the
+/// broker. None where a header was lost, or cannot be written as it came: without `organization-id`, say, an event
+/// could go to another organization than the one that its publisher meant.
 pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8]) -> Option<Outgoing> {
     let there = properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
     let kept = match text(&there, header::UPSTREAM) {

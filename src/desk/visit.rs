@@ -315,7 +315,8 @@ impl Visit {
     }
 }
 
-/// Who forgets a visit, a page that nobody waits for any more, say, has not given back in order: that is done behind its back.
+/// Who forgets a visit, a page that nobody waits for any more, say, has not given back in order: that is done behind
+/// its back.
 impl Drop for Visit {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

@@ -85,8 +85,8 @@ impl Guard {
     }
 }
 
-/// What can be said against a URL of an organization before any name is resolved: that it is `http://`, or holds an address that
-/// may not be called. In words for whoever keeps the store; holds nothing of the URL.
+/// What can be said against a URL of an organization before any name is resolved: that it is `http://`, or holds an
+/// address that may not be called. In words for whoever keeps the store; holds nothing of the URL.
 pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Objection> {
     if url.scheme() == "http" && !settings.plain_http {
         let what = "begins with http://, and egress.plain_http is off".to_owned();

@@ -1,11 +1,12 @@
 //! Which addresses are none of the public internet, and what they are instead.
 //!
-//! The tables hold every entry of IANA's IPv4 and IPv6 Special-Purpose Address Registries (as of 2025-10), also those that
-//! the registries call globally reachable: no webhook has business with relays, anycast name servers or protocol
-//! assignments. To them come multicast (RFC 5771, RFC 4291), site-local (RFC 3879), and platform addresses of clouds that look public. Of
-//! IPv6 nothing but 2000::/3 is public, which is all that IANA has given out as global unicast.
+//! The tables hold every entry of IANA's IPv4 and IPv6 Special-Purpose Address Registries (as of 2025-10), also those
+//! that the registries call globally reachable: no webhook has business with relays, anycast name servers or protocol
+//! assignments. To them come multicast (RFC 5771, RFC 4291), site-local (RFC 3879), and platform addresses of clouds
+//! that look public. Of IPv6 nothing but 2000::/3 is public, which is all that IANA has given out as global unicast.
 //!
-//! Crates exist, but none that is kept and complete: they stop at RFC 6890 of 2013, or leave out what embeds an IPv4 address.
+//! Crates exist, but none that is kept and complete: they stop at RFC 6890 of 2013, or leave out what embeds an IPv4
+//! address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -173,8 +174,8 @@ fn special_v4(address: Ipv4Addr) -> Option<Special> {
     V4.iter().find(|(range, _)| range.contains(&address)).map(|(_, special)| *special)
 }
 
-/// The last 64 bits of an ISATAP address (RFC 5214) are `0000:5efe` or `0200:5efe` and an IPv4 address: whatever the prefix, a machine
-/// that has such an interface would send to that address.
+/// The last 64 bits of an ISATAP address (RFC 5214) are `0000:5efe` or `0200:5efe` and an IPv4 address: whatever the
+/// prefix, a machine that has such an interface would send to that address.
 fn is_isatap(address: Ipv6Addr) -> bool {
     let groups = address.segments();
     groups[4] & !0x0200 == 0 && groups[5] == 0x5efe

@@ -84,7 +84,7 @@ impl<'a> Fields<'a> {
         })?;
         match twice {
             // Leadhook would route by one of them, and the receiver may read the other.
-            Some(name) => Err(Rejection::new(RejectReason::DuplicateKey, format!("field \"{name}\" is there twice"))),
+            Some(name) => Err(Rejection::new(RejectReason::DuplicateKey, format!("field \"{name}\" appears twice"))),
             None => Ok(Fields(values)),
         }
     }
@@ -147,7 +147,8 @@ fn one_organization(body: Option<String>, header: Option<&str>) -> Result<Option
     }
 }
 
-/// Ids are 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/reference/webhook-store.md), so that they are safe in keys, headers and logs.
+/// Ids are 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/reference/webhook-store.md), so that they are safe in keys, headers
+/// and logs.
 fn identifier(field: &str, value: String) -> Result<String, Rejection> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     if (1..=128).contains(&value.len()) && value.bytes().all(allowed) {

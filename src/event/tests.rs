@@ -48,8 +48,8 @@ fn unusable_bodies_are_rejected_with_reason_and_field() {
         (format!("{EXAMPLE}{EXAMPLE}"), NotJson, "line"),
         (with("\"John\"", r#""\ud80""#), NotJson, "line 4"),
         (format!("\u{feff}{EXAMPLE}"), NotJson, "byte order mark (UTF-8)"),
-        (with("\"status\"", r#""status": "x", "status""#), DuplicateKey, "field \"status\" is there twice"),
-        (with("\"status\"", r#""\u0065vent": "x", "status""#), DuplicateKey, "field \"event\" is there twice"),
+        (with("\"status\"", r#""status": "x", "status""#), DuplicateKey, "field \"status\" appears twice"),
+        (with("\"status\"", r#""\u0065vent": "x", "status""#), DuplicateKey, "field \"event\" appears twice"),
         (with("\"status\"", r#""data": {}, "status""#), DuplicateKey, "field \"data\""),
         (
             with("\"status\"", r#""organizationId": "a", "organization\u0049d": "a", "status""#),

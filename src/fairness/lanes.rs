@@ -27,8 +27,8 @@ pub const RESERVED: usize = 8;
 /// So many eighths of the slots are for lanes that have not answered since their trouble, since the start, or for a while.
 pub const UNCERTAIN: usize = 4;
 
-/// And so many for those of them of which nothing is known yet, for their first attempt: whoever is new must not wait for others'
-/// timeouts.
+/// And so many for those of them of which nothing is known yet, for their first attempt: whoever is new must not wait
+/// for others' timeouts.
 pub const UNHEARD_OF: usize = 5;
 
 /// Longest wait in the process for room, whatever was expected.
@@ -199,7 +199,8 @@ impl Lanes {
             Some(own) => (Queue::Target, lane.own_turns_soon(own, now)),
             None => (Queue::Lane, lane.turns_soon(now)),
         };
-        // Half of the slots are too many for what waits where nobody answers. While there are others, a short pause is waited out.
+        // Half of the slots are too many for what waits where nobody answers. While there are others, a short pause is
+        // waited out.
         let scarce = self.in_flight + self.waiting >= self.slots.div_ceil(2);
         let hopeless = held || (scarce && lane.is_late(now));
         // Where the slots are scarce, an attempt of its own lane will soon give back the one that it has.
@@ -250,7 +251,8 @@ impl Lanes {
         Admission::Park { reason, wait }
     }
 
-    /// A job that waited in the process, in this queue of its target's or lane's, does so no longer. Returns how many still do.
+    /// A job that waited in the process, in this queue of its target's or lane's, does so no longer. Returns how many
+    /// still do.
     pub fn waits_no_longer(&mut self, lane: &Arc<str>, target: &TargetKey, queue: Queue) -> usize {
         let Some(lane) = self.lanes.get_mut(lane) else { return 0 };
         let waiting = match queue {
@@ -265,8 +267,8 @@ impl Lanes {
         *waiting
     }
 
-    /// An attempt that began at `begun` has ended. `own` is its target if that had a limit of its own when it began: what was not
-    /// counted then must not be taken off now, after the store was read again.
+    /// An attempt that began at `begun` has ended. `own` is its target if that had a limit of its own when it began:
+    /// what was not counted then must not be taken off now, after the store was read again.
     pub fn ended(
         &mut self,
         lane: &Arc<str>,

@@ -1,5 +1,5 @@
-//! The lanes of one worker in a simulated world: receivers, a jobs queue, the delay ladder, and a clock that jumps from event
-//! to event. No sleeps, no dice: a draw is a fixed sequence, so each run is the same.
+//! The lanes of one worker in a simulated world: receivers, a jobs queue, the delay ladder, and a clock that jumps from
+//! event to event. No sleeps, no dice: a draw is a fixed sequence, so each run is the same.
 
 use std::{
     cmp::Reverse,

@@ -56,8 +56,8 @@ pub struct Job {
     pub parked: u32,
     /// How long it has been put back for altogether.
     pub waited: Duration,
-    /// Redeliveries since its last attempt, up to the last time it was put back. The broker counts from 0 again then, and a job
-    /// that kills the process must not hide behind that.
+    /// Redeliveries since its last attempt, up to the last time it was put back. The broker counts from 0 again then,
+    /// and a job that kills the process must not hide behind that.
     pub redeliveries: u32,
     /// Child processes that died while they worked on this job alone, since its last attempt.
     pub deaths: u32,

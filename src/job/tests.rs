@@ -257,8 +257,8 @@ fn what_is_nested_thousands_deep_is_kept_as_far_as_json_can_be_read() {
     }
 }
 
-/// The broker ends a connection over a message whose headers are longer than a frame (128 KiB by default), and its input would come
-/// again and again.
+/// The broker ends a connection over a message whose headers are longer than a frame (128 KiB by default), and its
+/// input would come again and again.
 #[test]
 fn the_longest_headers_of_a_job_fit_a_frame() {
     let mut longest = Job { upstream: Some("u".repeat(32 * 1024)), campaign: "c".repeat(255), ..job() };

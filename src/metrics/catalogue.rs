@@ -70,7 +70,7 @@ entries! {
     EVENTS_REJECTED = Counter "leadhook_events_rejected_total" ["reason"]
         "Messages put on the rejected queue, by reason";
     EVENTS_IRREGULAR = Counter "leadhook_events_irregular_total" ["field"]
-        "Events delivered although a field of them cannot be read: timestamp, which costs only the measurement of their lag";
+        "Events delivered although a field could not be read, by field. Today only timestamp: the event's lag is not measured";
     JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
         "Jobs made from events and confirmed by the broker";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
@@ -118,9 +118,9 @@ entries! {
     DELIVERY_LOG = Counter "leadhook_delivery_log_records_total" ["result"]
         "Records of the delivery log: written (confirmed by the broker) or lost (no room, or no time at the stop)";
     SUSPECTS = Gauge "leadhook_suspects_in_flight" []
-        "Messages in work that were redelivered 8 times or more; child processes work on them";
+        "Messages in progress that were redelivered 8 times or more; child processes work on them";
     CHILD_DEATHS = Counter "leadhook_child_deaths_total" ["child"]
-        "Child processes that died: shared by several messages, or alone with one, whose death counts against it";
+        "Child processes that died: shared (by several messages), or alone (with one message, against which the death counts)";
     PANICS = Counter "leadhook_panics_total" []
         "Panics caught; each costs its job one attempt and is a bug in Leadhook";
     BUILD_INFO = Info "leadhook_build_info" ["version"]

@@ -318,8 +318,8 @@ impl Metrics {
         }
     }
 
-    /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `unreadable`, `delay_<ms>`
-    /// (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
+    /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `unreadable`,
+    /// `delay_<ms>` (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
     pub fn set_queue_messages<'a>(&self, queues: impl IntoIterator<Item = (&'a str, u64)>) {
         let queues: BTreeMap<String, u64> =
             queues.into_iter().map(|(queue, messages)| (queue.replace('.', "_"), messages)).collect();

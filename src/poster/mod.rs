@@ -1,5 +1,5 @@
-//! One POST: out go a URL, headers and a body, back comes what the wire said, as an [`Exchange`]. What that means is decided in
-//! [`crate::delivery::outcome`].
+//! One POST: out go a URL, headers and a body, back comes what the wire said, as an [`Exchange`]. What that means is
+//! decided in [`crate::delivery::outcome`].
 //!
 //! | rule | prevents |
 //! |---|---|
@@ -12,9 +12,9 @@
 //! | at most 64 KiB of an answer's headers and 64 KiB of its body | an answer without end that eats memory or bandwidth |
 //! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
 //!
-//! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used before, and is
-//! closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new one. A later close may mean
-//! that the lead was taken, and is a failed attempt.
+//! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used
+//! before, and is closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new
+//! one. A later close may mean that the lead was taken, and is a failed attempt.
 //!
 //! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
 
@@ -75,7 +75,8 @@ const CLOSED_WHILE_IDLE: Duration = Duration::from_secs(1);
 /// For how long a connection is made, whatever the timeout of the exchange that asked for it.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// For how long what was sent may stay unacknowledged, or find no room at the receiver: the longest timeout that a store allows.
+/// For how long what was sent may stay unacknowledged, or find no room at the receiver: the longest timeout that a
+/// store allows.
 const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// Where one POST goes, and as whom.

@@ -98,8 +98,8 @@ impl Proxy {
 
 /// The tunnel that a proxy opens for `CONNECT authority` (RFC 9110, section 9.3.6).
 ///
-/// 403, 502, 503 and 504 are the proxy's word about the receiver. All else that keeps the tunnel away is the proxy's own fault, or
-/// is about ourselves (407), and none of the receiver's.
+/// 403, 502, 503 and 504 are the proxy's word about the receiver. All else that keeps the tunnel away is the proxy's
+/// own fault, or is about ourselves (407), and none of the receiver's.
 async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<HeaderValue>) -> Result<TcpStream, Fault> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Fault::Proxy)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
@@ -124,7 +124,8 @@ async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<Header
 fn of_socks(error: &tokio_socks::Error) -> Fault {
     use tokio_socks::Error;
     match error {
-        // What the proxy's rules forbid, or its network cannot reach, is a word about the receiver as well (RFC 1928, section 6).
+        // What the proxy's rules forbid, or its network cannot reach, is a word about the receiver as well (RFC 1928,
+        // section 6).
         Error::NetworkUnreachable
         | Error::HostUnreachable
         | Error::ConnectionRefused

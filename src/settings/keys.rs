@@ -1,5 +1,5 @@
-//! The closed list of settings: the loader accepts these keys, suggestions are drawn from them, and `docs/reference/settings.md`
-//! is generated from them.
+//! The closed list of settings: the loader accepts these keys, suggestions are drawn from them, and
+//! `docs/reference/settings.md` is generated from them.
 
 /// One setting, as it is described to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ const fn key(name: &'static str, default: &'static str, bounds: &'static str, wh
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
     key("amqp.urls", "[\"amqp://guest:guest@127.0.0.1:5672/%2f\"]", "",
-        "One or more brokers, tried in turn: `amqp://` or `amqps://`. The vhost `/` is written `%2f`. The URLs hold \
+        "One or more brokers, tried in turn from a random one: `amqp://` or `amqps://`. The vhost `/` is written `%2f`. The URLs hold \
          credentials, so set them by environment. Do not ask for a `frame_max=` below the broker's: a message with \
          longer headers would never arrive, and would hold up all behind it"),
     key("amqp.urls_file", "none", "",
@@ -211,7 +211,7 @@ const KEYS: &[Key] = &[
         "Names under which browsers may ask for the console, besides those of the loopback. Needs \
          `console.credentials`"),
     key("console.discard_directory", "none", "",
-        "Where the console writes failed jobs that are discarded. Without it the console discards nothing"),
+        "Where the console writes the jobs and messages that are discarded. Without it the console discards nothing"),
     key("log.format", "\"auto\"", "",
         "`auto` (text on a terminal, else JSON), `text` or `json`"),
     key("log.level", "\"info\"", "",

@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent. The POST of a suspect is
-/// made by its child process; an error: that has died.
+/// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent. The POST of
+/// a suspect is made by its child process; an error: that has died.
 pub(super) async fn attempt(
     context: &Context,
     job: &Job,

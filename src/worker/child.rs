@@ -1,9 +1,9 @@
 //! The child process: does with a suspect what may kill a process, and nothing that touches the broker (rule 4).
 //!
-//! A suspect is a message that was redelivered 8 times. Its parent, the worker, sends it here as one line of
-//! JSON, and gets one line back. An event is decoded, resolved, and its jobs are made; a job is decoded; an attempt is made and judged.
-//! Everything but the POST is a rehearsal: its results are thrown away, and the worker does the same once the child has survived it. So
-//! one code settles all messages, and the child knows nothing of confirms and acks.
+//! A suspect is a message that was redelivered 8 times. Its parent, the worker, sends it here as one line of JSON, and
+//! gets one line back. An event is decoded, resolved, and its jobs are made; a job is decoded; an attempt is made and
+//! judged. Everything but the POST is a rehearsal: its results are thrown away, and the worker does the same once the
+//! child has survived it. So one code settles all messages, and the child knows nothing of confirms and acks.
 //!
 //! The child ends when its standard input ends, because its parent has dropped it or has died.
 
@@ -173,7 +173,8 @@ fn say(line: &str) {
 
 impl Child {
     async fn answer(&self, request: &str) -> Answer {
-        // JSON cannot carry every AMQP header: no NaN, and only so many tables inside each other. Such a message has done no harm here.
+        // JSON cannot carry every AMQP header: no NaN, and only so many tables inside each other. Such a message has
+        // done no harm here.
         let Ok(Request { work, message }) = serde_json::from_str(request) else { return Answer::Survived };
         match work {
             // A panic kills no process: the worker meets it again and catches it.

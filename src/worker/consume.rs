@@ -1,5 +1,5 @@
-//! Both intakes, each on a connection of its own, for as long as the worker runs. What ends one connection charges nothing on
-//! the other.
+//! Both intakes, each on a connection of its own, for as long as the worker runs. What ends one connection charges
+//! nothing on the other.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -58,8 +58,10 @@ pub(super) struct Shared {
     topology: watch::Sender<bool>,
 }
 
-/// Consumes both queues until `shutdown`: what in-flight work still needs then. An error: the topology is wrong from the
-/// beginning.
+/// Consumes both queues until `shutdown`. Returns the connections that in-flight work still needs.
+///
+/// # Errors
+/// The topology was wrong at the first start.
 pub(super) async fn consume(context: &Arc<Context>, shutdown: &CancellationToken) -> Result<Vec<Open>, TopologyError> {
     let shared = Shared { course: Mutex::default(), topology: watch::Sender::new(false) };
     let keep = |intake| keep_consuming(Session { context, intake, shared: &shared, shutdown });
@@ -86,7 +88,8 @@ async fn keep_consuming(session: Session<'_>) -> Result<Option<Box<Open>>, Topol
             }
             End::Lost { why, consumed } => {
                 shared.lost(intake, &why, consumed);
-                // One that ends again and again is begun ever more slowly: each end charges a delivery to all that it held.
+                // A session that keeps ending is restarted ever more slowly: each end adds one redelivery to all that
+                // it held.
                 if consumed && begun.elapsed() > LASTING * context.settings.amqp.heartbeat {
                     pause.reset();
                 }
@@ -110,7 +113,7 @@ impl Shared {
         self.topology.send_replace(ok);
     }
 
-    /// Waits until the topology is so.
+    /// Waits until [`Shared::is_topology_ok`] equals `ok`.
     pub(super) async fn topology_is(&self, ok: bool) {
         // Fails only when the sender is gone, which is here.
         let _ = self.topology.subscribe().wait_for(|now| *now == ok).await;

@@ -125,9 +125,9 @@ async fn decide(
     }
 }
 
-/// Looks the target up anew (docs/reference/webhook-store.md): replicas may hold different revisions of the store for a while, so
-/// what is unknown or disabled here is judged again until `store.settle` has passed. The age is looked at here and so only when a
-/// job is due: one that waits on the ladder expires by so much later.
+/// Looks the target up anew (docs/reference/webhook-store.md): replicas may hold different revisions of the store for a
+/// while, so what is unknown or disabled here is judged again until `store.settle` has passed. The age is looked at
+/// here and so only when a job is due: one that waits on the ladder expires by so much later.
 fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Step>> {
     let settle = context.settings.store.settle;
     let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());

@@ -75,7 +75,7 @@ impl Gate {
         }
         Some(match &*self.link.borrow() {
             Link::Blocked(_) => "the broker blocks publishing".to_owned(),
-            Link::Lost(_) => "no publishing connection to the broker".to_owned(),
+            Link::Lost(_) => "there is no publishing connection to the broker".to_owned(),
             Link::Ready => "outcomes cannot be recorded".to_owned(),
         })
     }
@@ -138,7 +138,7 @@ mod tests {
         };
         tokio::join!(gate.closed_for(LONG), flapping);
         assert!(begun.elapsed() >= 2 * LONG, "{:?}", begun.elapsed());
-        assert_eq!(gate.closed().as_deref(), Some("no publishing connection to the broker"));
+        assert_eq!(gate.closed().as_deref(), Some("there is no publishing connection to the broker"));
     }
 
     #[tokio::test]

@@ -67,7 +67,8 @@ impl Input {
         self.count_of_ours(header::DEATHS)
     }
 
-    /// A count in a header of Leadhook. Only a worker publishes to a queue without an exchange: upstream cannot forge it elsewhere.
+    /// A count in a header of Leadhook. Only a worker publishes to a queue without an exchange: upstream cannot forge
+    /// it elsewhere.
     fn count_of_ours(&self, name: &str) -> u64 {
         match self.header(name) {
             Some(AMQPValue::LongLongInt(count)) if self.exchange.as_str().is_empty() => {

@@ -137,9 +137,10 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
     });
 }
 
-/// The message, unless it has to be published again first. That needs no slot, and the gate may be closed: other outcomes wait then.
+/// The message, unless it has to be published again first. That needs no slot, and the gate may be closed: other
+/// outcomes wait then.
 fn renewed(context: &Arc<Context>, input: Input, kind: Kind) -> Option<Input> {
-    if !suspects::is_worn(&input) {
+    if !suspects::is_due_for_renewal(&input) {
         return Some(input);
     }
     let context = context.clone();
@@ -149,8 +150,8 @@ fn renewed(context: &Arc<Context>, input: Input, kind: Kind) -> Option<Input> {
 
 /// A panic outside an attempt is a bug of ours: the message goes back, and its delivery count says when to stop trying.
 ///
-/// Takes what `catch_unwind` returned and not the future: a future handed on has room for it in both tasks, and there is one for
-/// each message.
+/// Takes what `catch_unwind` returned and not the future: a future handed on has room for it in both tasks, and there
+/// is one for each message.
 fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Receipt) {
     if ended.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");

@@ -64,8 +64,8 @@ impl Lanes {
         })))
     }
 
-    /// Asks for room for one attempt at this target, and waits for it for a moment where it is likely to come. `parked` is how
-    /// often the job was parked since its last attempt.
+    /// Asks for room for one attempt at this target, and waits for it for a moment where it is likely to come. `parked`
+    /// is how often the job was parked since its last attempt.
     pub async fn enter(&self, target: &Target, parked: u32) -> Entry {
         match self.ask(target, parked, Turn::Fresh, None) {
             Ok(entry) => entry,

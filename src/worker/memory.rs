@@ -1,5 +1,5 @@
-//! What this process has done with the copies it was given, in case the broker gives them again (rule 6). Events have a memory
-//! of their own, by `webhook_id` and digest of the body instead of a copy id (`worker::dispatch`).
+//! What this process has done with the copies it was given, in case the broker gives them again (rule 6). Events have a
+//! memory of their own, by `webhook_id` and digest of the body instead of a copy id (`worker::dispatch`).
 //!
 //! An ack that is lost with its connection brings the same copy back, marked `redelivered`. Without this memory it would
 //! be POSTed a second time, or fork into a second successor. The key is the copy's own id and its attempt number, so

@@ -34,8 +34,8 @@ use crate::broker::topology::{Count, Counter};
 /// How often the broker is asked at least.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long a count must say the same where it may only say that the leader did not answer. A member that is cut off from its
-/// cluster answers so (4.3).
+/// How long a count must say the same where it may only say that the leader did not answer. A member that is cut off
+/// from its cluster answers so (4.3).
 const UNSURE: Duration = Duration::from_secs(6);
 
 /// What an intake shows of itself.

@@ -12,7 +12,8 @@
 //! | a target is in trouble, or has recovered | one line each ([`Troubles`]) |
 //! | anything was settled | one line a minute that counts by outcome |
 //!
-//! Lines hold ids and closed words. No value of an event, nothing of an answer but its status and where it redirects to, and of a URL only scheme, host and port.
+//! Lines hold ids and closed words. No value of an event, nothing of an answer but its status and where it redirects
+//! to, and of a URL only scheme, host and port.
 
 use std::{
     sync::{
@@ -358,8 +359,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A message id as it may stand in the log. AMQP bounds it to 255 bytes. Upstream chooses it, and one with other characters than
-/// ids have could hold an e-mail address, a name or an escape sequence: it is left out.
+/// A message id as it may stand in the log. AMQP bounds it to 255 bytes. Upstream chooses it, and one with other
+/// characters than ids have could hold an e-mail address, a name or an escape sequence: it is left out.
 pub(super) fn readable_id(id: &ShortString) -> Option<&str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/#+=~-".contains(&byte);
     Some(id.as_str()).filter(|id| !id.is_empty() && id.bytes().all(allowed))

@@ -44,7 +44,7 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// How long the gate may be closed before the consumers are cancelled.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Shortest time between two suspensions. Each one charges a delivery to what is given back (RabbitMQ up to 4.2).
+/// Shortest time between two suspensions. Each one adds one redelivery to what is given back (RabbitMQ up to 4.2).
 const BETWEEN_SUSPENSIONS: Duration = Duration::from_secs(60);
 
 /// How often a session that does not consume looks whether its connection is still there.
@@ -315,8 +315,9 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the events in flight are settled, or each of them would be dispatched again; and until the broker has taken
-    /// in the acks. Attempts are not waited for: they may take as long as a receiver does, and the memory knows them.
+    /// Waits until the events in flight are settled, or each of them would be dispatched again; and until the broker
+    /// has taken in the acks. Attempts are not waited for: they may take as long as a receiver does, and the memory
+    /// knows them.
     async fn settle(&self, ward: &Ward) {
         if self.intake == Intake::Events {
             debug!("the intake has ended, settling the events in flight");

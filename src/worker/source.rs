@@ -1,8 +1,8 @@
 //! Where an intake's messages come from: a narrow consumer first, and a wide one once it has shown a message.
 //!
-//! A message that ends the connection as soon as it arrives, before Leadhook has seen it, charges a redelivery to all that was sent
-//! ahead with it. So each connection begins with one message, and such a message charges only itself. A message that kills the
-//! process later charges its neighbours too, which costs them nothing ([`super::suspects`]).
+//! A message that ends the connection as soon as it arrives, before Leadhook has seen it, charges a redelivery to all
+//! that was sent ahead with it. So each connection begins with one message, and such a message charges only itself. A
+//! message that kills the process later charges its neighbours too, which costs them nothing ([`super::suspects`]).
 
 use std::sync::Arc;
 

@@ -1,16 +1,17 @@
-//! Suspects: messages that were redelivered so often that they may be what kills workers (rule 4).
+//! Suspects: messages that were redelivered so often that they may be killing workers (rule 4).
 //!
-//! In three sentences, for operators: a message that was redelivered 8 times is worked on in a child process, so that it cannot harm the worker
-//! again. If a child dies, each message that was in it is worked on again, alone. A message whose child has died three times while it was
-//! alone rests on the failed queue (`crash_loop`), or on the rejected queue if it is an event.
+//! In three sentences, for operators: a message that was redelivered 8 times is worked on in a child process, so that
+//! it cannot harm the worker again. If a child dies, each message that was in it is worked on again, alone. A message
+//! whose child has died three times while it was alone rests on the failed queue (`crash_loop`), or on the rejected
+//! queue if it is an event.
 //!
 //! | rule | prevents |
 //! |---|---|
 //! | redeliveries alone fail nothing | a storm of kills, which charges all that workers hold, fails healthy messages |
-//! | only the death of a child with one message in it counts | a killer drags along what shares its child |
+//! | only the death of a child with one message in it counts | a message that kills takes down those that share its child |
 //! | and only if the worker lives a second longer | a kill of all processes of a machine counts as the message's doing |
 //! | one child for all at first | a thousand suspects after a storm cost a thousand processes |
-//! | counts travel with the message | a killer that is put back begins at 0 again |
+//! | counts travel with the message | a message that kills starts again at 0 when it is put back |
 //! | a message that the broker will soon give up on is published again | the broker's limit ends healthy messages in a long storm |
 
 use std::{sync::Arc, time::Duration};
@@ -44,9 +45,9 @@ pub(super) const SUSPECT: u64 = 8;
 /// Deaths of children that were alone with a message, after which it is given up.
 const MOST_DEATHS: u64 = 3;
 
-/// Redeliveries on the broker's count from which a message is published again, half of `x-delivery-limit`. The limit is for messages
-/// that kill a worker before it can look at them; all others are renewed long before.
-const WORN: u64 = 50;
+/// Redeliveries on the broker's count from which a message is published again, half of `x-delivery-limit`. The limit is
+/// for messages that kill a worker before it can look at them; all others are renewed long before.
+const RENEW_FROM: u64 = 50;
 
 /// How long a suspect waits in the process for a child of its own.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -63,15 +64,15 @@ pub(super) enum Kind {
     Job,
 }
 
-/// Whether a message is to be worked on in a child process. One whose properties were repaired is rejected unread, and must not be
-/// published again as if they were upstream's.
+/// Whether a message is to be worked on in a child process. One whose properties were repaired is rejected unread, and
+/// must not be published again as if they were upstream's.
 pub(super) fn is_suspect(input: &Input) -> bool {
     input.repairs.is_empty() && (input.redeliveries() >= SUSPECT || input.deaths() > 0)
 }
 
 /// Whether a message is to be published again before anything else, by [`renew`].
-pub(super) fn is_worn(input: &Input) -> bool {
-    input.repairs.is_empty() && input.delivery_count() >= WORN
+pub(super) fn is_due_for_renewal(input: &Input) -> bool {
+    input.repairs.is_empty() && input.delivery_count() >= RENEW_FROM
 }
 
 /// A suspect and the child that works on it.
@@ -106,7 +107,7 @@ pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind, slo
         Kind::Job => context.slots.clone().acquire_owned().await.ok(),
         Kind::Event => None,
     };
-    // The gate was asked before that, and so was the channel (rule 6).
+    // Waiting took time: check the gate and the channel again (rule 6).
     context.gate().opened().await;
     if !input.receipt.is_good() {
         return;
@@ -186,7 +187,7 @@ async fn give_up(context: &Context, input: &Input, kind: Kind, how: &str) {
 
 /// Publishes the message again before the broker gives up on it.
 pub(super) async fn renew(context: &Context, input: Box<Input>, kind: Kind) {
-    debug!(redeliveries = input.redeliveries(), "publishing a message again that was redelivered often");
+    debug!(redeliveries = input.redeliveries(), "republishing a message that was redelivered often");
     again(context, &input, kind, input.deaths(), Duration::ZERO).await;
 }
 
@@ -218,8 +219,8 @@ async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: 
     }
 }
 
-/// The message as it came, for one of Leadhook's queues: not decoded, without what a broker acts upon. A copy of a job keeps its id, so that the
-/// memory knows it.
+/// The message as it came, for one of Leadhook's queues: not decoded, without what a broker acts upon. A copy of a job
+/// keeps its id, so that the memory knows it.
 fn copy<const N: usize>(input: &Input, queue: &ShortString, more: [(&'static str, AMQPValue); N]) -> Outgoing {
     let mut headers = upstream::inert_headers(&input.properties);
     headers.extend(more.map(|(name, value)| (name.into(), value)));

@@ -1,4 +1,4 @@
-//! Looks after what operators change outside of this process while it runs: files with credentials, and policies.
+//! Watches two things that operators change outside this process: files with credentials, and policies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,17 +11,18 @@ use crate::broker::{
     topology::compare,
 };
 
-/// How often files with credentials are read, besides at each use. Readiness so tells of a broken file before a connection
-/// depends on it, and no longer once it is repaired.
+/// How often files with credentials are read, besides at each use. So readiness reports a broken file before a connection
+/// needs it, and stops once it is fixed.
 const FILES: Duration = Duration::from_secs(5);
 
 /// How often policies are looked at.
 const POLICIES: Duration = Duration::from_secs(120);
 
-/// The same at the start, growing: the queues may not exist yet, and the broker says some seconds later which policies apply.
+/// The same at the start, growing: the queues may not exist yet, and the broker says some seconds later which policies
+/// apply.
 const POLICIES_AT_FIRST: Duration = Duration::from_secs(2);
 
-/// Tells the warning about the broker, once for each change.
+/// Logs the broker warning once per change.
 pub(super) fn note_broker(context: &Context, connection: &Connection) {
     let warning = connection.warning();
     if context.health.set_broker_warning(warning)
@@ -52,7 +53,7 @@ pub(super) async fn watch_files(context: Arc<Context>) {
 }
 
 /// Keeps readiness and metrics true about policies and arguments of the queues, where `amqp.management_url` is set. A policy
-/// applies to a queue that exists without a word to its users. Never ends.
+/// applies to existing queues, and RabbitMQ does not notify clients. Never ends.
 pub(super) async fn watch_policies(context: Arc<Context>) {
     let (mut told, mut pause) = (Vec::new(), POLICIES_AT_FIRST);
     while context.settings.amqp.management_url.is_some() {

@@ -71,8 +71,9 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
     *kept = Some(cluster);
 }
 
-/// The worker's member is cut off from the other two. It pauses and drops its connections (up to 4.2), or goes on to listen and
-/// confirms nothing (from 4.3 on); either way all connections of the worker go on with another member before the cut is mended.
+/// The worker's member is cut off from the other two. It pauses and drops its connections (up to 4.2), or goes on to
+/// listen and confirms nothing (from 4.3 on); either way all connections of the worker go on with another member before
+/// the cut is mended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_cut_off_and_comes_back() {
     let mut kept = CLUSTER.lock().await;
@@ -137,7 +138,8 @@ async fn trial_of<'a>(cluster: &'a Cluster, eye: usize, scale: Scale) -> Trial<'
     trial
 }
 
-/// The same without load: no publish fails, and only the silence of the queues tells. What upstream publishes then is delivered.
+/// The same without load: no publish fails, and only the silence of the queues tells. What upstream publishes then is
+/// delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_leaves_a_member_that_is_cut_off() {
     let mut kept = CLUSTER.lock().await;

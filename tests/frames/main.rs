@@ -1,4 +1,5 @@
-//! `make fuzz`: frames that no broker should send, at a real worker, for as long as asked. A run that breaks a rule says its seed.
+//! `make fuzz`: frames that no broker should send, at a real worker, for as long as asked. A run that breaks a rule
+//! says its seed.
 
 use std::time::Duration;
 

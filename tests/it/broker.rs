@@ -61,8 +61,8 @@ async fn a_restart_while_busy_loses_nothing() {
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "8")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
-    // Events whose acks die with the broker come again and are dispatched again (docs/explanation/guarantees.md: a job may double): not what is
-    // asked here, so their queue must have worked off all of them.
+    // Events whose acks die with the broker come again and are dispatched again (docs/explanation/guarantees.md: a job
+    // may double): not what is asked here, so their queue must have worked off all of them.
     let events = ("leadhook.events".to_owned(), "0".to_owned());
     eventually("all events dispatched, and their acks worked off", async || {
         let dispatched = worker.metric("leadhook_events_total", "dispatched").await == EVENTS as f64;

@@ -49,7 +49,8 @@ fn nested(depth: usize, kinds: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Properties that upstream may write, with the reason for their rejection. None: lapin can read them, and the event is delivered.
+/// Properties that upstream may write, with the reason for their rejection. None: lapin can read them, and the event is
+/// delivered.
 fn kinds() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     let unreadable = Some("unreadable_properties");
     let id = |bytes: &[u8]| texts(&[(7, bytes)]);

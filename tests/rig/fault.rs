@@ -246,8 +246,8 @@ impl Trial<'_> {
                 self.consumers_time_out_after(SHORT_TIMEOUT);
                 self.node.ctl(&["set_disk_free_limit", "100000000000000"]);
                 self.until_blocked().await;
-                // The messages that the worker holds wait for the end of the alarm. The broker takes them back before that, and
-                // the worker takes no others.
+                // The messages that the worker holds wait for the end of the alarm. The broker takes them back before
+                // that, and the worker takes no others.
                 let blocked = self.sessions_lost();
                 self.seen("a consumer times out", async |trial| trial.sessions_lost() > blocked).await;
                 tokio::time::sleep(10 * SHORT_TIMEOUT).await;
@@ -395,8 +395,9 @@ impl Trial<'_> {
             _ => self.until_a_publish_fails("nacked", before).await,
         }
         a_moment(&mut self.rng, HOLD).await;
-        // Raised, not removed: a queue that was full tells those who publish to go on when it falls below its limit, and where
-        // the limit is taken away from a full queue it never does. Dead letters then wait for ever (measured on 3.10).
+        // Raised, not removed: a queue that was full tells those who publish to go on when it falls below its limit,
+        // and where the limit is taken away from a full queue it never does. Dead letters then wait for ever (measured
+        // on 3.10).
         self.node.manage(Method::PUT, &policy, &limit(1_000_000)).await;
     }
 }

@@ -62,8 +62,8 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Sends bad frames to a worker of its own for so long, with a pause behind each good event. Panics when a rule is broken; the
-/// seed is printed before.
+/// Sends bad frames to a worker of its own for so long, with a pause behind each good event. Panics when a rule is
+/// broken; the seed is printed before.
 pub async fn run(lasting: Duration, pause: Duration, seed: u64) -> Figures {
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);

@@ -1,14 +1,15 @@
 //! The ledger: what upstream had confirmed, against what receivers got and what rests on the failed and rejected queues.
 //!
-//! Each confirmed event must be accounted for: rejected, without target, or, for each of its targets, delivered at least once or
-//! on the failed queue. A job that is both (it forked when something broke, and one copy fared otherwise than the other) is
-//! counted apart. Nothing may be there that nobody published.
+//! Each confirmed event must be accounted for: rejected, without target, or, for each of its targets, delivered at
+//! least once or on the failed queue. A job that is both (it forked when something broke, and one copy fared otherwise
+//! than the other) is counted apart. Nothing may be there that nobody published.
 //!
-//! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there are
-//! none, and no attempt follows one that was accepted. They are bounded in sum, by what was in flight at each break, and for
-//! each job, by twice the number of breaks: an event may be in flight together with a job of it that is POSTed already, and
-//! then both come again. Where the broker goes and the worker stays, by once more: it publishes again what the broker may have
-//! taken without its confirm having come back. Forks that forked again at each break would grow beyond that.
+//! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there
+//! are none, and no attempt follows one that was accepted. They are bounded in sum, by what was in flight at each
+//! break, and for each job, by twice the number of breaks: an event may be in flight together with a job of it that is
+//! POSTed already, and then both come again. Where the broker goes and the worker stays, by once more: it publishes
+//! again what the broker may have taken without its confirm having come back. Forks that forked again at each break
+//! would grow beyond that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,8 @@
 //! A network between worker and broker that breaks on demand.
 //!
 //! The name that a client gives its connection tells them apart (`leadhook/events/...`, `leadhook/jobs/...`,
-//! `leadhook/publish/...`), so that each can be broken alone. Ready-made proxies (toxiproxy and its ports) were looked at: none cuts inside a frame or
-//! tells connections apart.
+//! `leadhook/publish/...`), so that each can be broken alone. Ready-made proxies (toxiproxy and its ports) were looked
+//! at: none cuts inside a frame or tells connections apart.
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,6 @@
-//! `make reconnects CUTS=1000`: cuts the connections of one worker again and again (both, then only the publishing one three
-//! times, and so on), and looks at what it holds in between. A day has no more reconnects than that; what each of them leaked would be
-//! there a thousand times.
+//! `make reconnects CUTS=1000`: cuts the connections of one worker again and again (both, then only the publishing one
+//! three times, and so on), and looks at what it holds in between. A day has no more reconnects than that; what each of
+//! them leaked would be there a thousand times.
 
 use std::{
     process::ExitCode,
@@ -28,8 +28,8 @@ const SPAN: usize = 4;
 /// Events around each cut.
 const EVENTS: usize = 20;
 
-/// Growth from the third quarter to the last, by medians, that counts as noise: tasks, threads, files, connections and channels.
-/// The first half fills what is bounded: a worker remembers ten thousand outcomes (`worker::memory`).
+/// Growth from the third quarter to the last, by medians, that counts as noise: tasks, threads, files, connections and
+/// channels. The first half fills what is bounded: a worker remembers ten thousand outcomes (`worker::memory`).
 const NOISE: u64 = 2;
 
 /// The same of memory, in KiB: an arena of the allocator comes and goes with 8 MiB (measured with that of glibc).

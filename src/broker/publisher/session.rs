@@ -254,8 +254,8 @@ impl Session<'_> {
             self.answer(pending, Err(error.clone()));
         }
         match error {
-            // A member that was cut off from its cluster goes on to listen, opens channels and confirms nothing (from 4.3 on).
-            // With one broker this is the same connection again.
+            // A member that was cut off from its cluster goes on to listen, opens channels and confirms nothing (from
+            // 4.3 on). With one broker this is the same connection again.
             PublishError::TimedOut => {
                 self.actor.doubted = Some(self.url.clone());
                 self.actor.shared.move_on();
@@ -284,7 +284,8 @@ impl Session<'_> {
         let _ = pending.reply.send(answer);
     }
 
-    /// Whether the oldest confirm's time is over. Not while blocked: the broker reads nothing then, and silence means nothing.
+    /// Whether the oldest confirm's time is over. Not while blocked: the broker reads nothing then, and silence means
+    /// nothing.
     fn is_late(&self) -> bool {
         let oldest = self.pending.values().next();
         !self.blocked && oldest.is_some_and(|oldest| oldest.since.elapsed() >= self.actor.confirm_timeout)

@@ -24,9 +24,9 @@ pub async fn declare(connection: &Connection, plan: &Plan) -> Result<(), Topolog
 
 /// The same for what was declared before on this connection, and is consumed from now.
 ///
-/// A missing queue of events or jobs is left to the next session. Declared at once, it comes before the news of its end reaches
-/// the consumers of the old one: RabbitMQ (3.10) then moves them over without a word, and messages that it hands to them vanish
-/// until the connection ends.
+/// A missing queue of events or jobs is left to the next session. Declared at once, it comes before the news of its end
+/// reaches the consumers of the old one: RabbitMQ (3.10) then moves them over without a word, and messages that it
+/// hands to them vanish until the connection ends.
 ///
 /// An exchange that stands is taken for what it was: where upstream lets no other client declare it, each comparison costs a
 /// channel.
@@ -104,8 +104,8 @@ pub enum Standing {
     Otherwise,
 }
 
-/// Makes sure that a stream stands, and declares it where that is allowed. `channel` is used up: nothing else waits behind it on
-/// a connection that others need.
+/// Makes sure that a stream stands, and declares it where that is allowed. `channel` is used up: nothing else waits
+/// behind it on a connection that others need.
 ///
 /// # Errors
 /// It is missing and may not be declared, or the broker refuses; or the connection is lost.

@@ -9,8 +9,8 @@ use crate::{
     settings::{self, Amqp},
 };
 
-/// Redeliveries after which the broker gives up on a message: for one that kills each worker before that can look at it. Workers publish
-/// all others again in time (`worker::suspects`).
+/// Redeliveries after which the broker gives up on a message: for one that kills each worker before that can look at
+/// it. Workers publish all others again in time (`worker::suspects`).
 const DELIVERY_LIMIT: i64 = 100;
 
 /// The same for queues that people look at: each look counts. Never -1 (means 0 on 3.x: gone at the second look), never
@@ -172,7 +172,8 @@ impl Queue {
     }
 }
 
-/// RabbitMQ throws away whole segments, and none that is still written: records are kept for as long as it takes to fill one, too.
+/// RabbitMQ throws away whole segments, and none that is still written: records are kept for as long as it takes to
+/// fill one, too.
 fn stream_arguments(retention: &Retention) -> Vec<(&'static str, Argument<'static>)> {
     let segment = (retention.bytes / 20).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let number = |bytes: u64| Argument::Number(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -12,7 +12,8 @@ use super::repairs::Repairs;
 
 /// The repaired messages of one connection, by channel and delivery tag: only the broker chooses these.
 ///
-/// The filter marks a message before lapin sees it. The worker and the commands ask once, as they take the message from lapin.
+/// The filter marks a message before lapin sees it. The worker and the commands ask once, as they take the message from
+/// lapin.
 #[derive(Debug, Default)]
 pub struct Marks {
     /// How many there are, so that a look costs no lock as long as there are none.

@@ -54,7 +54,8 @@ fn arguments(class: u16, method: u16) -> &'static [Argument] {
     }
 }
 
-/// Repairs the texts of a method in place. Arguments that do not fit are left: then the broker is at fault, and lapin says so.
+/// Repairs the texts of a method in place. Arguments that do not fit are left: then the broker is at fault, and lapin
+/// says so.
 pub(super) fn read(payload: &mut [u8]) -> (Said, Repairs) {
     let Some(ids) = number(payload, 0, 4) else { return (Said::Other, Repairs::NONE) };
     let (class, method) = ((ids >> 16) as u16, ids as u16);

@@ -22,8 +22,8 @@ impl Walk {
         Walk { repairs: Repairs::NONE, values_left: VALUES }
     }
 
-    /// The table at `at`, which begins with its length. The position behind it; none if it is longer than `bytes`, or too short
-    /// for any repair.
+    /// The table at `at`, which begins with its length. The position behind it; none if it is longer than `bytes`, or
+    /// too short for any repair.
     pub(super) fn outermost(&mut self, bytes: &mut [u8], at: usize) -> Option<usize> {
         let content = content(bytes, at)?;
         let end = content.end;
@@ -40,8 +40,8 @@ impl Walk {
         if self.values_left == 0 { Repairs::TOO_MANY } else { Repairs::MALFORMED_HEADER }
     }
 
-    /// Entries, from the beginning to the end. An error: where the entry begins that cannot be read, and where the one before it
-    /// does.
+    /// Entries, from the beginning to the end. An error: where the entry begins that cannot be read, and where the one
+    /// before it does.
     fn table(&mut self, content: &mut [u8], depth: u32) -> Result<(), Unreadable> {
         let mut entry = Unreadable { at: 0, before: 0 };
         while entry.at < content.len() {
@@ -115,7 +115,8 @@ fn content(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
     (end <= bytes.len()).then_some(begin..end)
 }
 
-/// Makes one readable entry of all from the unreadable one on. It returns none without room for one: an entry takes two bytes.
+/// Makes one readable entry of all from the unreadable one on. It returns none without room for one: an entry takes two
+/// bytes.
 fn rest_as_bytes(table: &mut [u8], unreadable: Unreadable) -> Option<()> {
     let from = if table.len() - unreadable.at < 2 { unreadable.before } else { unreadable.at };
     let rest = &mut table[from..];

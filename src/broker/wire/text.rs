@@ -3,8 +3,8 @@
 /// What stands for a byte that is not UTF-8.
 const REPLACEMENT: u8 = b'?';
 
-/// Makes the short string at `at` UTF-8. The position behind it, and whether it had to be repaired; none if it is longer than
-/// `bytes`.
+/// Makes the short string at `at` UTF-8. The position behind it, and whether it had to be repaired; none if it is
+/// longer than `bytes`.
 pub(super) fn short(bytes: &mut [u8], at: usize) -> Option<(usize, bool)> {
     let end = at + 1 + usize::from(*bytes.get(at)?);
     let text = bytes.get_mut(at + 1..end)?;

@@ -24,8 +24,9 @@ use crate::{
 
 /// Edit the body of one rejected message, and put it back onto the events queue
 ///
-/// Opens the editor of VISUAL or EDITOR on a private file, which is removed afterwards. The file holds the data of the lead.
-/// The result must be a usable event. The message id and the headers stay; `requeue --organization` changes the organization.
+/// Opens the editor of VISUAL or EDITOR on a private file, which is removed afterwards. The file holds the data of the
+/// lead. The result must be a usable event. The message id and the headers stay; `requeue --organization` changes the
+/// organization.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
     "leadhook rejected edit raw_5d41402abc",
@@ -97,8 +98,8 @@ fn unusable(doing: &str, error: &io::Error) -> Refusal {
     Refusal::findings(text, "make room there, or set TMPDIR to a directory that this user may write to")
 }
 
-/// A file that only its owner can read, in a directory of its own: an editor keeps its copies beside it. Both are removed with
-/// this value.
+/// A file that only its owner can read, in a directory of its own: an editor keeps its copies beside it. Both are
+/// removed with this value.
 struct PrivateFile {
     directory: PathBuf,
     path: PathBuf,

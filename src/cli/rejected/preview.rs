@@ -132,7 +132,7 @@ impl Preview<'_> {
         }
         for (why, Group { messages: count, example }) in rejected_again {
             line(format!(
-                "warning: {} by this store: {why} (such as {})",
+                "warning: {} would be rejected again: {why} (such as {})",
                 messages(*count),
                 output::printable(example)
             ));

@@ -30,9 +30,10 @@ use crate::{
 
 /// Put messages that are usable events back onto the events queue, as they are or repaired
 ///
-/// Each is published, confirmed by the broker, and only then removed. Messages that are still not usable events stay, and so
-/// do rejected jobs. An event of a campaign that is still unknown is rejected again. A repair changes the named fields at the
-/// top of the body and no other byte; the message id and the headers stay. The differences are shown before you are asked.
+/// Each is published, confirmed by the broker, and only then removed. Messages that are still not usable events stay,
+/// and so do rejected jobs. An event of a campaign that is still unknown is rejected again. A repair changes the named
+/// fields at the top of the body and no other byte; the message id and the headers stay. The differences are shown
+/// before you are asked.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
     "leadhook rejected requeue --reason unknown_campaign --dry-run\n\
@@ -61,7 +62,7 @@ struct RepairArgs {
     /// Remove a field of the body; can be repeated
     #[arg(long, value_name = "FIELD", help_heading = REPAIR)]
     remove: Vec<String>,
-    /// Name this organization: in the field organizationId if there is one, and in the header organization-id
+    /// Set the organization wherever the message names it; in the header organization-id if it names none
     #[arg(long, value_name = "ID", help_heading = REPAIR)]
     organization: Option<String>,
     /// Show the values that change; they may be data of leads
@@ -232,7 +233,7 @@ impl Summary {
         }];
         if *unusable > 0 {
             lines.push(format!(
-                "  {} left: not a usable event (replay a job with failed replay; else fix the publisher, and publish again)",
+                "  {} left: not a usable event (repair it with --set or `leadhook rejected edit`; replay a job with `leadhook failed replay`)",
                 messages(*unusable)
             ));
         }

@@ -18,8 +18,8 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// Longest wait for the broker's statistics, and the time between two questions. They show the policies of a queue some seconds
-/// after it was declared (measured: 8 s on 3.10), and people check right after applying.
+/// Longest wait for the broker's statistics, and the time between two questions. They show the policies of a queue some
+/// seconds after it was declared (measured: 8 s on 3.10), and people check right after applying.
 const STATISTICS: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 

@@ -69,7 +69,7 @@ pub fn list(frame: &Frame, query: &Query, rejected: &Rejected) -> Markup {
     let content = html! {
         (notes(&rejected.notes))
         p role="status" {
-            @if rejected.causes.is_empty() { "Nothing was rejected." }
+            @if rejected.causes.is_empty() { "The rejected queue is empty." }
             @else { strong { (messages(rejected.present)) } " that are not usable events. Fix the publisher or the store first." }
         }
         @if !rejected.causes.is_empty() { (causes(frame, rejected)) }
@@ -127,7 +127,8 @@ fn listed(frame: &Frame, rejected: &Rejected) -> Markup {
 /// The page of one message; `revealed` shows its data.
 pub fn message(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
     let record = &found.record;
-    let copies = (found.copies > 1).then(|| format!("{} messages have this id; all of them are meant.", found.copies));
+    let copies = (found.copies > 1)
+        .then(|| format!("{} messages have this id; the action applies to all of them.", found.copies));
     let content = html! {
         p.lead-in { span.id { (id) } }
         (notes(&copies.into_iter().collect::<Vec<_>>()))

@@ -258,7 +258,8 @@ fn a_reader_is_shown_no_form_that_acts() {
     }
 }
 
-/// Escaping holds by construction if no page bypasses it, and the content policy needs pages without inline scripts and styles.
+/// Escaping holds by construction if no page bypasses it, and the content policy needs pages without inline scripts and
+/// styles.
 #[test]
 fn nothing_is_pre_escaped() {
     let room = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console");

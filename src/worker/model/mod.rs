@@ -29,11 +29,12 @@
 //! - A restart is seen by the workers at once. A broker that is gone unseen is a cut and a lost publishing channel.
 //!
 //! **What is left out.** The publisher's own work (which confirm belongs to which message) has its tests. The gate and
-//! the slots only hold steps back, so the model makes more of them than the worker. A graceful stop is a kill at a quiet
-//! moment. The memory of events is left out too: the model dispatches a redelivered event again, so it explores more than
-//! the worker does. A worker's two consuming channels are one here: a cut takes the messages of both. Panics, jobs that crash a worker, parking, the bound of the memory, the store's changes, messages that the
-//! broker drops or dead-letters by its delivery limit, and a broker that loses what it has confirmed are not in it. A
-//! general model checker was considered: this is a few hundred lines and needs no dependency.
+//! the slots only hold steps back, so the model makes more of them than the worker. A graceful stop is a kill at a
+//! quiet moment. The memory of events is left out too: the model dispatches a redelivered event again, so it explores
+//! more than the worker does. A worker's two consuming channels are one here: a cut takes the messages of both. Panics,
+//! jobs that crash a worker, parking, the bound of the memory, the store's changes, messages that the broker drops or
+//! dead-letters by its delivery limit, and a broker that loses what it has confirmed are not in it. A general model
+//! checker was considered: this is a few hundred lines and needs no dependency.
 
 mod broker;
 mod checks;

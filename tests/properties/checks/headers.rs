@@ -189,8 +189,8 @@ fn the_trace_is_the_events(attempt: &Attempt<'_>, made: &HeaderMap) {
     assert_eq!(sent, Vec::from_iter(trace));
 }
 
-/// W3C Trace Context, section 3.2, by position: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more only after a later version. Neither
-/// id is all zeros.
+/// W3C Trace Context, section 3.2, by position: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more only after a later version.
+/// Neither id is all zeros.
 fn is_trace(text: &str) -> bool {
     let is_hex = |c: &char| matches!(c, '0'..='9' | 'a'..='f');
     let chars: Vec<char> = text.chars().collect();

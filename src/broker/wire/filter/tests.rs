@@ -97,7 +97,8 @@ fn deliver(header: &[u8]) -> Seen {
     Seen { properties, repairs: marks.take(CHANNEL, 7), bytes: header.len() }
 }
 
-/// The headers that are left of these entries, and what was repaired. The length stays, and so does the message id behind them.
+/// The headers that are left of these entries, and what was repaired. The length stays, and so does the message id
+/// behind them.
 #[track_caller]
 fn headers(entries: &[u8]) -> (FieldTable, Repairs) {
     let header = with_headers(entries);
