@@ -49,18 +49,18 @@ async fn what_is_asked_of_the_broker_is_a_setting() {
     prefetch("leadhook.events", 23).await;
     // A fifth more than the concurrency, so that no slot waits for the broker.
     prefetch("leadhook.jobs", 21).await;
-    let heartbeats = eventually("both connections in the management API", async || {
+    let heartbeats = eventually("all connections in the management API", async || {
         let connections = Node::shared().manage(Method::GET, &format!("vhosts/{vhost}/connections"), "").await;
         let connections: serde_json::Value = serde_json::from_str(&connections).unwrap();
         let ours = connections.as_array()?.iter().filter(|one| {
             one["client_properties"]["connection_name"].as_str().is_some_and(|name| name.starts_with("leadhook/"))
         });
         let heartbeats: Vec<_> = ours.filter_map(|one| one["timeout"].as_u64()).collect();
-        (heartbeats.len() == 2).then_some(heartbeats)
+        (heartbeats.len() == 3).then_some(heartbeats)
     })
     .await;
     // Three quarters, so that a silence is noticed within two of ours.
-    assert_eq!(heartbeats, [5, 5]);
+    assert_eq!(heartbeats, [5, 5, 5]);
     worker.stop().await;
 }
 
