@@ -95,7 +95,7 @@ const KEYS: &[Key] = &[
     key("amqp.urls", "[\"amqp://guest:guest@127.0.0.1:5672/%2f\"]", "",
         "One or more brokers, tried in turn from a random one: `amqp://` or `amqps://`. The vhost `/` is written `%2f`. The URLs hold \
          credentials, so set them by environment. Do not ask for a `frame_max=` below the broker's: a message with \
-         longer headers would never arrive, and would hold up all behind it"),
+         longer headers would be rejected"),
     key("amqp.urls_file", "none", "",
         "A file with these URLs, one on each line, instead of `amqp.urls`. Read again at each connect, so a new password \
          needs no restart. A file that cannot be used later keeps its last good content, and readiness warns"),

@@ -24,10 +24,6 @@ const SMALLEST_FRAME: usize = 4_096;
 /// The largest frame that we agree to. lapin allocates 32 times as much, twice.
 const LARGEST_FRAME: usize = 1 << 20;
 
-/// How much larger than a frame a content header may be that is still repaired. RabbitMQ does not count what it adds by
-/// itself: `x-delivery-count`, `x-death`.
-const EXCESS: usize = 65_536;
-
 /// Bytes that are read at once.
 const BUFFER: usize = 65_536;
 
@@ -67,12 +63,23 @@ pub struct Filter {
     end: usize,
     /// Bytes of the frame at `ready` that are passed on as they come.
     passing: usize,
+    /// Set when the frame at `ready` is a content header that was too large.
+    cut: Option<Cut>,
     frame_max: usize,
     /// The largest frame that we ask for, if we do.
     asked: usize,
     /// Deliveries whose content header has not come yet: mostly one, or none.
     open: Vec<Open>,
     marks: Arc<Marks>,
+}
+
+/// Bytes that are taken out of the frame at `ready`.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Where they are, counted from the frame's begin.
+    at: usize,
+    /// How many of them are still to be dropped.
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -92,6 +99,7 @@ impl Filter {
             ready: 0,
             end: 0,
             passing: 0,
+            cut: None,
             frame_max: USUAL_FRAME,
             asked: asked.filter(|size| *size > 0).map_or(LARGEST_FRAME, |size| size as usize),
             open: Vec::new(),
@@ -121,8 +129,8 @@ impl Filter {
             self.start = 0;
         }
         if self.end == self.buffer.len() {
-            // One content header does not fit: `filled` lets none pass that is larger than that.
-            let mut larger = vec![0; self.frame_max + EXCESS + HEAD + 1];
+            // One content header does not fit: what is larger than a frame is dropped as it comes.
+            let mut larger = vec![0; self.frame_max.max(self.end)];
             larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
             self.buffer = larger.into();
         }
@@ -150,6 +158,9 @@ impl Filter {
 
     /// Looks at the frame at `ready`. Whether anything can be done with it yet.
     fn frame(&mut self) -> Result<bool, Violation> {
+        if !self.drop_cut() {
+            return Ok(false);
+        }
         let there = &self.buffer[self.ready..self.end];
         let Some(head) = there.first_chunk::<HEAD>() else { return Ok(false) };
         let [kind, c0, c1, s0, s1, s2, s3] = *head;
@@ -165,8 +176,10 @@ impl Filter {
             }
             other => return Err(Violation::Type(other)),
         }
-        let excess = if kind == HEADER { EXCESS } else { 0 };
-        if frame > self.frame_max + excess {
+        if kind == HEADER && frame > self.frame_max && self.cut.is_none() {
+            return self.cut_headers(size);
+        }
+        if frame > self.frame_max {
             return Err(Violation::Size(frame));
         }
         if kind == BODY || kind == HEARTBEAT {
@@ -218,16 +231,11 @@ impl Filter {
 
     /// Repairs a content header, and marks its message. How long the payload is now.
     fn content_header(&mut self, channel: u16, payload: std::ops::Range<usize>) -> Result<usize, Violation> {
-        let payload = &mut self.buffer[payload];
-        let readable = match payload.len() + HEAD + 1 > self.frame_max {
-            true => header::make_smaller(payload),
-            false => header::make_readable(payload),
-        };
-        let readable = readable.ok_or(Violation::Header)?;
-        if readable.length + HEAD + 1 > self.frame_max {
-            return Err(Violation::Size(readable.length + HEAD + 1));
-        }
+        let readable = header::make_readable(&mut self.buffer[payload]).ok_or(Violation::Header)?;
         let mut repairs = readable.repairs;
+        if self.cut.take().is_some() {
+            repairs.add(Repairs::TOO_LARGE);
+        }
         if let Some(position) = self.open.iter().position(|open| open.channel == channel) {
             let open = self.open.swap_remove(position);
             repairs.add(open.repairs);
@@ -238,13 +246,40 @@ impl Filter {
         Ok(readable.length)
     }
 
+    /// Takes the headers out of the content header at `ready`, which is larger than a frame may be. RabbitMQ does not count
+    /// what it adds by itself (`x-delivery-count`, `x-death`), nor what it makes of the properties of AMQP 1.0. So there is
+    /// no bound, and nothing of them is kept in memory. Whether enough of the frame is there.
+    fn cut_headers(&mut self, size: usize) -> Result<bool, Violation> {
+        let payload = &mut self.buffer[self.ready + HEAD..self.end];
+        let Some(headers) = header::announce_no_headers(payload, size) else { return Ok(false) };
+        self.cut = Some(Cut { at: HEAD + headers.start, left: headers.len() });
+        self.set_size(size - headers.len());
+        Ok(true)
+    }
+
+    /// Drops what has come of the cut. Whether all of it has.
+    fn drop_cut(&mut self) -> bool {
+        let Some(Cut { at, left }) = &mut self.cut else { return true };
+        let from = self.ready + *at;
+        let count = (*left).min(self.end - from);
+        self.buffer.copy_within(from + count..self.end, from);
+        self.end -= count;
+        *left -= count;
+        *left == 0
+    }
+
     /// Makes the payload of the frame at `ready` shorter, and moves up what comes behind it.
     fn shorten(&mut self, before: usize, now: usize) {
-        let size = u32::try_from(now).unwrap_or(u32::MAX);
-        self.buffer[self.ready + 3..self.ready + HEAD].copy_from_slice(&size.to_be_bytes());
+        self.set_size(now);
         let payload = self.ready + HEAD;
         self.buffer.copy_within(payload + before..self.end, payload + now);
         self.end -= before - now;
+    }
+
+    /// Writes the size of the payload into the frame at `ready`.
+    fn set_size(&mut self, size: usize) {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.buffer[self.ready + 3..self.ready + HEAD].copy_from_slice(&size.to_be_bytes());
     }
 }
 

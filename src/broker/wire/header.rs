@@ -1,5 +1,7 @@
 //! Content headers: class, weight, body size, flags, and the properties that the flags announce.
 
+use std::ops::Range;
+
 use super::{repairs::Repairs, table::Walk, text::short};
 
 /// Bytes before the properties.
@@ -49,24 +51,24 @@ pub(super) fn make_readable(payload: &mut [u8]) -> Option<Readable> {
     Some(Readable { length: at, repairs: walk.repairs })
 }
 
-/// The same for a content header that is larger than a frame may be: its headers are taken out.
-pub(super) fn make_smaller(payload: &mut [u8]) -> Option<Readable> {
-    let mut readable = make_readable(payload)?;
-    let flags = flags(payload)?;
-    if flags & HEADERS != 0 {
-        let mut begin = FIXED;
-        for flag in [1 << 15, 1 << 14] {
-            if flags & flag != 0 {
-                begin = short(payload, begin)?.0;
-            }
-        }
-        let end = Walk::new().outermost(payload, begin)?;
-        payload.copy_within(end..readable.length, begin);
-        payload[FLAGS..FIXED].copy_from_slice(&(flags & !HEADERS).to_be_bytes());
-        readable.length -= end - begin;
+/// Bytes of a content header that hold all before its headers, and their length.
+const BEGINNING: usize = FIXED + 2 * 256 + 4;
+
+/// Clears the flag of the headers in the beginning of a content header of `size` bytes. The range of the headers, or of
+/// all properties where that cannot be said. None: more of the content header is needed.
+pub(super) fn announce_no_headers(payload: &mut [u8], size: usize) -> Option<Range<usize>> {
+    if payload.len() < BEGINNING {
+        return None;
     }
-    readable.repairs.add(Repairs::TOO_LARGE);
-    Some(readable)
+    let flags = flags(payload)?;
+    if flags & HEADERS == 0 || flags & 1 != 0 {
+        return Some(FIXED..size);
+    }
+    payload[FLAGS..FIXED].copy_from_slice(&(flags & !HEADERS).to_be_bytes());
+    let before = [1 << 15, 1 << 14].into_iter().filter(|flag| flags & flag != 0);
+    let begin = before.fold(FIXED, |at, _| at + 1 + usize::from(payload[at]));
+    let length = u32::from_be_bytes(payload[begin..begin + 4].try_into().ok()?);
+    Some(begin..size.min(begin.saturating_add(4).saturating_add(length as usize)))
 }
 
 fn flags(payload: &[u8]) -> Option<u16> {

@@ -22,9 +22,9 @@
 //! two ids may look the same now. So the filter remembers what it repaired ([`Marks`]), by channel and delivery tag and
 //! outside the message, where no publisher can forge it. The worker rejects such a message, and the commands show it.
 //!
-//! The filter never trusts a length, holds at most one content header, and descends at most [`DEPTH`] levels. A frame
-//! that no publisher can cause (an unknown type, no end mark, too large) is the broker's fault and ends the connection
-//! with an error.
+//! The filter never trusts a length, holds at most one frame, and descends at most [`DEPTH`] levels. A frame that no
+//! publisher can cause (an unknown type, no end mark, a method or a body that is too large) is the broker's fault and ends
+//! the connection with an error.
 
 mod filter;
 mod header;

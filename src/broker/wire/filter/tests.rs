@@ -258,13 +258,33 @@ fn a_content_header_that_the_broker_made_too_large_loses_its_headers() {
         content_header(1 << 15 | HEADERS | 1 << 12 | MESSAGE_ID, &parts.concat())
     };
     assert_eq!(deliver(&large(130_000)).repairs, Repairs::of_property(MESSAGE_ID));
-    let seen = deliver(&large(131_040));
-    assert!(seen.repairs.has(Repairs::TOO_LARGE), "{:?}", seen.repairs);
     let kept = BasicProperties::default().with_content_type("json".into()).with_delivery_mode(2);
-    assert_eq!(seen.properties, kept.with_message_id("J?rg".into()));
-    // What RabbitMQ adds by itself is never that large.
-    let (out, filled, _) = pass(&large(200_000), usize::MAX);
-    assert_eq!((out.len(), matches!(filled, Err(Violation::Size(200_000..)))), (0, true));
+    let kept = kept.with_message_id("J?rg".into());
+    for size in [131_040, 300_000] {
+        let seen = deliver(&large(size));
+        assert!(seen.repairs.has(Repairs::TOO_LARGE), "{size}: {:?}", seen.repairs);
+        assert_eq!(seen.properties, kept, "{size}");
+    }
+    // RabbitMQ 4 makes headers of the properties of AMQP 1.0, which know no frame.
+    let (out, filled, _) = pass(&large(40 << 20), usize::MAX);
+    assert_eq!((out, filled), (pass(&large(131_040), usize::MAX).0, Ok(())));
+}
+
+#[test]
+fn a_content_header_that_is_too_large_and_wrong_is_repaired_all_the_same() {
+    let large = vec![b'a'; 200_000];
+    let beyond = [&short(b"json")[..], b"\xff\xff\xff\xff", &large].concat();
+    let typed = BasicProperties::default().with_content_type("json".into());
+    for (flags, properties, kept) in [
+        (1 << 15 | HEADERS | MESSAGE_ID, &beyond, typed),
+        (1 << 15 | HEADERS | 1, &beyond, BasicProperties::default()),
+        (1 << 15, &large, BasicProperties::default()),
+        (0, &large, BasicProperties::default()),
+    ] {
+        let seen = deliver(&content_header(flags, properties));
+        assert!(seen.repairs.has(Repairs::TOO_LARGE), "{flags}: {:?}", seen.repairs);
+        assert_eq!(seen.properties, kept, "{flags}");
+    }
 }
 
 #[test]
@@ -317,7 +337,10 @@ fn frames_have_a_bound_that_the_broker_cannot_lift() {
         let (out, filled, _) = pass(&tune(proposed), usize::MAX);
         assert_eq!((out, filled), (tune(agreed), Ok(())), "{proposed}");
     }
-    assert!(matches!(pass(b"\x03\0\x01\xff\xff\xff\xff", 1).1, Err(Violation::Size(_))));
+    for kind in [METHOD, BODY] {
+        let endless = [kind, 0, 1, 0xff, 0xff, 0xff, 0xff];
+        assert!(matches!(pass(&endless, 1).1, Err(Violation::Size(_))), "{kind}");
+    }
 }
 
 #[test]
