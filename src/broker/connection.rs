@@ -196,7 +196,7 @@ impl Deref for Connection {
 async fn open(url: &BrokerUrl, amqp: &Amqp, role: &str, tls: OwnedTLSConfig) -> Result<Connection, ConnectError> {
     let opened = wire::connect(&address(url, amqp), properties(role), tls).await;
     let (lapin, marks, greeting) = opened.map_err(|error| ConnectError::refused(url, error))?;
-    match preflight::check(&lapin, greeting.as_ref(), &broker(url)).await {
+    match preflight::check(&lapin, greeting.as_ref(), &broker(url), &amqp.prefix).await {
         Ok(warning) => Ok(Connection { lapin, url: url.to_string(), marks, warning }),
         Err(reason) => {
             let _ = lapin.close(200, "not a broker for this".into()).await;

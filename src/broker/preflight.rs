@@ -55,8 +55,8 @@ const IGNORES: &str = "it ignores x-queue-type and makes another kind of queue t
 
 const FOREIGN: &str = "Leadhook is tested with RabbitMQ only";
 
-/// A type of queue that no broker has.
-const NO_TYPE: &str = "leadhook-preflight";
+/// A type of queue that no broker has, and the middle of the name of a queue of that type.
+const NO_TYPE: &str = "preflight";
 
 impl Greeting {
     /// From the payload of the frame that a broker sends first.
@@ -100,7 +100,8 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
-/// Judges the broker at the other end, named `broker`: the warning that it deserves, if any.
+/// Judges the broker at the other end, named `broker`: the warning that it deserves, if any. `prefix` begins the name of
+/// the queue that it may be asked for, so that the permissions of a worker are enough.
 ///
 /// # Errors
 /// It is of no use; the reason in a sentence.
@@ -108,6 +109,7 @@ pub(super) async fn check(
     connection: &lapin::Connection,
     greeting: Option<&Greeting>,
     broker: &str,
+    prefix: &str,
 ) -> Result<Option<String>, String> {
     let nameless = Greeting { product: "?".to_owned(), version: "?".to_owned() };
     let greeting = greeting.unwrap_or(&nameless);
@@ -116,24 +118,46 @@ pub(super) async fn check(
         Verdict::Fit => Ok(None),
         Verdict::Faulty(fault) => Ok(Some(told(fault))),
         Verdict::Unfit(reason) => Err(told(reason)),
-        Verdict::Foreign if ignores_queue_type(connection).await => Err(told(IGNORES)),
-        Verdict::Foreign => Ok(Some(told(FOREIGN))),
+        Verdict::Foreign => match ignores_queue_type(connection, prefix).await {
+            Ok(true) => Err(told(IGNORES)),
+            Ok(false) => Ok(Some(told(FOREIGN))),
+            Err(error) => {
+                let why = connection::words(&error);
+                Ok(Some(told(&format!("{FOREIGN}; Leadhook cannot check whether it ignores x-queue-type: {why}"))))
+            }
+        },
     }
 }
 
 /// Whether it makes a queue of a type that it cannot know.
-async fn ignores_queue_type(connection: &lapin::Connection) -> bool {
-    let Ok(channel) = connection::channel(connection).await else { return false };
-    let name = format!("{NO_TYPE}-{}", std::process::id());
+///
+/// # Errors
+/// See [`judged`].
+async fn ignores_queue_type(connection: &lapin::Connection, prefix: &str) -> lapin::Result<bool> {
+    let channel = connection::channel(connection).await?;
+    let name = format!("{prefix}.{NO_TYPE}-{}", std::process::id());
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(NO_TYPE.into()));
     let declared = channel.queue_declare(name.as_str().into(), options, arguments).await;
-    let is_taken = declared.as_ref().is_err_and(|error| reply::code(error) == Some(reply::RESOURCE_LOCKED));
     if declared.is_ok() {
         let _ = channel.queue_delete(name.as_str().into(), Default::default()).await;
     }
-    declared.is_ok() || is_taken
+    judged(declared.map(drop))
+}
+
+/// Whether the answer shows that the type was ignored.
+///
+/// # Errors
+/// The answer is about something else, such as a permission, and does not tell.
+fn judged(declared: lapin::Result<()>) -> lapin::Result<bool> {
+    let Err(error) = declared else { return Ok(true) };
+    match reply::code(&error) {
+        // Another process with this number has made that queue.
+        Some(reply::RESOURCE_LOCKED) => Ok(true),
+        Some(reply::PRECONDITION_FAILED) => Ok(false),
+        _ => Err(error),
+    }
 }
 
 /// Hears a broker's greeting while its bytes go by.
@@ -171,6 +195,11 @@ const LONGEST: usize = 131_072;
 
 #[cfg(test)]
 mod tests {
+    use lapin::{
+        ErrorKind,
+        protocol::{AMQPError, AMQPSoftError},
+    };
+
     use super::*;
 
     fn greeting(product: &str, version: &str) -> Greeting {
@@ -210,6 +239,18 @@ mod tests {
         check("3.7.28", "unfit");
         check("3.6", "unfit");
         assert_eq!(greeting("LavinMQ", "2.4.0").judge(), Verdict::Foreign);
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_type_shows_that_it_was_looked_at() {
+        let refused = |error: AMQPSoftError| {
+            judged(Err(ErrorKind::ProtocolError(AMQPError::new(error.into(), "no".into())).into()))
+        };
+        assert_eq!(judged(Ok(())), Ok(true));
+        assert_eq!(refused(AMQPSoftError::RESOURCELOCKED), Ok(true), "another process has made it");
+        assert_eq!(refused(AMQPSoftError::PRECONDITIONFAILED), Ok(false));
+        assert!(refused(AMQPSoftError::ACCESSREFUSED).is_err(), "the permission comes first");
+        assert!(judged(Err(ErrorKind::MissingHeartbeatError.into())).is_err());
     }
 
     /// A frame as a broker sends it.
