@@ -257,7 +257,7 @@ fn bad(rng: &mut Rng) -> (&'static str, Content) {
         10 => (
             "larger than a frame",
             headers({
-                let length = rng.usize(FRAME_MAX as usize - 200..FRAME_MAX as usize + 60_000);
+                let length = rng.usize(FRAME_MAX as usize - 200..FRAME_MAX as usize + 500_000);
                 let content: Vec<u8> = std::iter::repeat_n(rng.u8(..), length).collect();
                 named(b"n", &[&b"S"[..], &long(&content)].concat())
             }),
