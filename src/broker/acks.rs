@@ -31,8 +31,7 @@ impl Default for Outstanding {
 }
 
 impl Outstanding {
-    /// A delivery has come. With two consumers on a channel it can come after a later one: what lies between is with the other
-    /// consumer, outstanding as well, and no frame may count for it.
+    /// A delivery has come. One before it that has not come is outstanding as well, and no frame may count for it.
     pub fn taken(&mut self, tag: u64) {
         while self.first + (self.settled.len() as u64) <= tag {
             self.settled.push_back(false);

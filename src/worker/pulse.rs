@@ -68,14 +68,9 @@ impl Ward {
         })
     }
 
-    /// So many more may be sent ahead.
-    pub(super) fn widen(&self, by: u16) {
-        self.window.fetch_add(by.into(), Ordering::Relaxed);
-    }
-
-    /// Nothing is sent ahead any more.
-    pub(super) fn narrow(&self) {
-        self.window.store(0, Ordering::Relaxed);
+    /// So many messages may be sent ahead from now on.
+    pub(super) fn set_window(&self, window: u16) {
+        self.window.store(window.into(), Ordering::Relaxed);
     }
 
     /// The intake waits, for as long as the guard lives.
@@ -282,13 +277,13 @@ mod tests {
     fn an_intake_waits_only_with_room_in_its_window() {
         let ward = Ward::new(&"jobs".into());
         let now = Instant::now;
-        ward.widen(1);
+        ward.set_window(1);
         assert_eq!(ward.waited(now()), None);
         let waits = ward.waits();
         assert!(ward.waited(now()).is_some());
         let held = ward.holds();
         assert_eq!(ward.waited(now()), None, "the window is full");
-        ward.widen(1);
+        ward.set_window(2);
         assert!(ward.waited(now()).is_some());
         drop(held);
         drop(waits);

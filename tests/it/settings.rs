@@ -34,8 +34,6 @@ async fn what_is_asked_of_the_broker_is_a_setting() {
     ];
     let worker = world.worker(&environment).await;
     let vhost = world.vhost();
-    // The window opens behind the first message.
-    world.publish(event("ABC", 1).as_bytes()).await;
     let prefetch = async |queue: &str, expected: u64| {
         eventually("the consumers in the management API", async || {
             let consumers = Node::shared().manage(Method::GET, &format!("consumers/{vhost}"), "").await;
