@@ -6,7 +6,7 @@
 //! it would only make it worse.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -123,7 +123,7 @@ struct Facts {
     delivery_log: Option<String>,
     files: Vec<String>,
     policies: Vec<String>,
-    broker_warning: Option<String>,
+    broker_warnings: BTreeMap<Intake, String>,
     exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
@@ -179,7 +179,7 @@ impl Health {
             delivery_log: None,
             files: Vec::new(),
             policies: Vec::new(),
-            broker_warning: None,
+            broker_warnings: BTreeMap::new(),
             exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
@@ -227,12 +227,14 @@ impl Health {
         self.change(|facts| facts.files = problems);
     }
 
-    /// The warning about the broker of the consuming connection, if any. Returns whether it is news.
-    pub fn set_broker_warning(&self, warning: Option<&str>) -> bool {
+    /// The warning about the broker that this intake consumes from, if any. Returns whether it is news: the other intake
+    /// may consume from the same broker, or from another one.
+    pub fn set_broker_warning(&self, intake: Intake, warning: Option<&str>) -> bool {
         let mut is_news = false;
         self.change(|facts| {
-            is_news = facts.broker_warning.as_deref() != warning;
-            facts.broker_warning = warning.map(str::to_owned);
+            is_news = warning.is_some_and(|warning| facts.broker_warnings.values().all(|known| known != warning));
+            facts.broker_warnings.remove(&intake);
+            facts.broker_warnings.extend(warning.map(|warning| (intake, warning.to_owned())));
         });
         is_news
     }
@@ -340,7 +342,8 @@ impl Facts {
             warnings.push(format!("the delivery log cannot be written, its records will be lost: {problem}"));
         }
         warnings.extend(self.files.iter().map(|problem| format!("{problem}; its last good content stays in use")));
-        warnings.extend(self.broker_warning.iter().chain(&self.policies).cloned());
+        let of_brokers: BTreeSet<_> = self.broker_warnings.values().collect();
+        warnings.extend(of_brokers.into_iter().chain(&self.policies).cloned());
         let resting = [thresholds.failed, thresholds.rejected, thresholds.unreadable];
         for (queue, threshold) in RESTING.into_iter().zip(resting) {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {

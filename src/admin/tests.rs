@@ -88,6 +88,20 @@ fn a_worker_is_ready_only_when_everything_it_needs_is_there() {
 }
 
 #[test]
+fn each_broker_that_an_intake_consumes_from_is_warned_of_once() {
+    let health = healthy();
+    let set = |intake, warning| health.set_broker_warning(intake, warning);
+    assert!(set(Intake::Jobs, Some("broker a is old")));
+    assert!(!set(Intake::Events, Some("broker a is old")), "the same broker");
+    assert_eq!(health.report().warnings, ["broker a is old"]);
+    assert!(set(Intake::Events, Some("broker b is old")));
+    assert!(!set(Intake::Jobs, Some("broker a is old")), "connected again");
+    assert_eq!(health.report().warnings, ["broker a is old", "broker b is old"]);
+    assert!(!set(Intake::Events, None));
+    assert_eq!(health.report().warnings, ["broker a is old"]);
+}
+
+#[test]
 fn what_needs_a_person_is_a_warning_and_keeps_the_worker_in_service() {
     let health = healthy();
     health.set_waiting(counts(&[("leadhook.failed", 3)]));

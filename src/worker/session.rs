@@ -119,7 +119,7 @@ impl Session<'_> {
         *first += 1;
         let (connection, number) = connecting.await.map_err(not_begun)?;
         *first = number + 1;
-        upkeep::note_broker(self.context, &connection);
+        upkeep::note_broker(self.context, self.intake, &connection);
         let declaring = tokio::time::timeout(SETTING_UP, self.declare(&connection));
         declaring.await.map_err(|_| silent("declaring the topology"))??;
         let (queue, prefetch) = self.intake.source(self.context);

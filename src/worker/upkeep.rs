@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::warn;
 
-use super::Context;
+use super::{Context, Intake};
 use crate::broker::{
     connection::Connection,
     management::{Management, ManagementError},
@@ -22,10 +22,10 @@ const POLICIES: Duration = Duration::from_secs(120);
 /// apply.
 const POLICIES_AT_FIRST: Duration = Duration::from_secs(2);
 
-/// Logs the broker warning once per change.
-pub(super) fn note_broker(context: &Context, connection: &Connection) {
+/// Logs the warning about the broker that an intake consumes from once per change.
+pub(super) fn note_broker(context: &Context, intake: Intake, connection: &Connection) {
     let warning = connection.warning();
-    if context.health.set_broker_warning(warning)
+    if context.health.set_broker_warning(intake, warning)
         && let Some(warning) = warning
     {
         warn!("{warning}");
