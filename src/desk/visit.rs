@@ -10,6 +10,7 @@ use std::{
 use futures::StreamExt;
 use lapin::{
     Channel,
+    message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
@@ -223,25 +224,36 @@ impl Visit {
         let consuming = self.channel.basic_consume(self.queue.clone(), tag.clone(), options, FieldTable::default());
         let mut consumer = consuming.await.map_err(|error| unreadable(error, &self.queue))?;
         let mut batch = Vec::with_capacity(prefetch.into());
-        let mut heard = Instant::now();
+        let held = |delivery: Delivery| {
+            let repairs = self.connection.marks().take(self.channel.id(), delivery.delivery_tag);
+            Held::new(delivery, repairs)
+        };
+        let (mut heard, mut emptied) = (Instant::now(), false);
         while batch.len() < usize::from(prefetch) {
             match tokio::time::timeout(SILENCE, consumer.next()).await {
                 Ok(Some(Ok(delivery))) => {
-                    let repairs = self.connection.marks().take(self.channel.id(), delivery.delivery_tag);
-                    batch.push(Held::new(delivery, repairs));
-                    heard = Instant::now();
+                    batch.push(held(delivery));
+                    (heard, emptied) = (Instant::now(), false);
                 }
                 Ok(Some(Err(error))) => return Err(lost(error)),
                 Ok(None) => return Err(VisitError::Lost("the broker cancelled the consumer".into())),
                 Err(_) => {
                     let (ready, _) = count(&self.channel, &self.queue).await.map_err(lost)?;
-                    if ready == 0 || heard.elapsed() > PATIENCE {
+                    if (ready == 0 && emptied) || heard.elapsed() > PATIENCE {
                         break;
                     }
+                    // The answer may overtake the messages that the queue has given out to us.
+                    emptied = ready == 0;
                 }
             }
         }
         self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
+        // What came before the answer to that is held, and would not come again.
+        while batch.len() < usize::from(prefetch)
+            && let Ok(Some(Ok(delivery))) = tokio::time::timeout(SILENCE, consumer.next()).await
+        {
+            batch.push(held(delivery));
+        }
         Ok(batch)
     }
 

@@ -65,6 +65,7 @@ struct State {
     tags: HashMap<(u64, u16), u64>,
     backlog: HashMap<String, VecDeque<Content>>,
     published: HashMap<String, u64>,
+    late: bool,
 }
 
 #[derive(Clone)]
@@ -109,6 +110,12 @@ impl ScriptedBroker {
     /// Delivers a message to a consumer of `leadhook.<queue>`, or to the next one that comes.
     pub fn deliver(&self, queue: &str, content: Content) {
         lock(&self.state).deliver(&format!("leadhook.{queue}"), content);
+    }
+
+    /// From now on messages that wait for a consumer come behind the next answer about their queue, which counts none of
+    /// them: a broker has given them out then.
+    pub fn be_late(&self) {
+        lock(&self.state).late = true;
     }
 
     /// Sends bytes of any kind to a consumer of `leadhook.<queue>`. `bytes` is given the consumer's channel and tag.
@@ -172,6 +179,12 @@ impl State {
 
     fn consume(&mut self, queue: &str, consumer: Consumer) {
         self.consumers.entry(queue.to_owned()).or_default().push(consumer);
+        if !self.late {
+            self.give_out(queue);
+        }
+    }
+
+    fn give_out(&mut self, queue: &str) {
         for content in self.backlog.remove(queue).unwrap_or_default() {
             self.deliver(queue, content);
         }
@@ -294,12 +307,16 @@ async fn converse(
             }
             AMQPClass::Exchange(exchange::AMQPMethod::Declare(_)) => answer(channel, 40, 11, &[]),
             AMQPClass::Queue(queue::AMQPMethod::Declare(asked)) => {
-                let state = lock(state);
+                let mut state = lock(state);
                 let name = asked.queue.as_str();
-                let ready = state.backlog.get(name).map_or(0, VecDeque::len) as u32;
                 let consumers = state.consumers.get(name).map_or(0, Vec::len) as u32;
+                let given_out = state.late && consumers > 0;
+                let ready = if given_out { 0 } else { state.backlog.get(name).map_or(0, VecDeque::len) as u32 };
                 let said = [&short(name.as_bytes())[..], &ready.to_be_bytes(), &consumers.to_be_bytes()];
                 answer(channel, 50, 11, &said.concat());
+                if given_out {
+                    state.give_out(name);
+                }
             }
             AMQPClass::Queue(queue::AMQPMethod::Bind(_)) => answer(channel, 50, 21, &[]),
             AMQPClass::Queue(queue::AMQPMethod::Delete(_)) => answer(channel, 50, 41, &[0, 0, 0, 0]),

@@ -7,7 +7,10 @@ use lapin::{
 use serde_json::Value;
 
 use super::{drain, fail, job, set};
-use crate::harness::{PATIENCE, World, event, eventually, receiver};
+use crate::{
+    harness::{PATIENCE, World, event, eventually, leadhook, receiver},
+    rig::scripted_broker::{Content, ScriptedBroker},
+};
 
 /// Runs `leadhook rejected ...`: exit code, answer as JSON, stderr.
 async fn rejected(world: &World, arguments: &[&str]) -> (Option<i32>, Value, String) {
@@ -253,6 +256,22 @@ async fn a_message_is_edited_and_put_back_or_left_as_it_was() {
     let left = std::fs::read_dir(world.directory.path()).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!left.iter().any(|name| name.starts_with("leadhook-")), "{left:?}");
+}
+
+/// A busy broker counts no messages on a queue whose messages it has given out, and they come behind that answer.
+#[tokio::test]
+async fn messages_that_come_late_are_seen_all_the_same() {
+    let broker = ScriptedBroker::start().await;
+    broker.be_late();
+    for _ in 0..3 {
+        let content = Content { properties: vec![0, 0], body: b"{}".to_vec(), ..Content::default() };
+        broker.deliver("unreadable", content);
+    }
+    let mut command = leadhook(&broker.url);
+    command.args(["unreadable", "list", "--json"]);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("leadhook")).await.unwrap();
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(list["messages"].as_array().map(Vec::len), Some(3), "{output:?}");
 }
 
 #[tokio::test]
