@@ -131,7 +131,7 @@ pub(super) struct Desk<'a> {
     log: ShortString,
     pub settings: &'a Settings,
     pub plan: Plan,
-    interrupt: Interrupt,
+    pub interrupt: Interrupt,
 }
 
 impl Desk<'_> {

@@ -11,7 +11,7 @@ use tokio_util::{
 };
 
 /// Exit code of a process that is ended at once, as shells give it: 128 and the number of SIGINT.
-const ENDED: i32 = 130;
+pub const ENDED: i32 = 130;
 
 /// Whether somebody asked for the end, and who still holds something.
 #[derive(Clone, Default)]

@@ -9,6 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 
 use super::requeue::{How, repaired};
 use crate::{
@@ -16,7 +20,12 @@ use crate::{
         failed::{Desk, agree::agree, show},
         output::{self, Exit, Refusal, after_help},
     },
-    desk::{repair::Repair, selection::Selection, survey::Choice},
+    desk::{
+        interrupt::{ENDED, Holding},
+        repair::Repair,
+        selection::Selection,
+        survey::Choice,
+    },
     event::Event,
     job::fresh_copy,
     os_error,
@@ -50,7 +59,14 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         Refusal::usage("no editor is known: neither VISUAL nor EDITOR is set", "set one of them, such as EDITOR=nano")
     })?;
     let (id, was) = show::body(&args.id, args.how.is_json(), desk).await?;
-    let now = edited(&editor, &was, args.how.is_agreed(), desk.settings.delivery.max_event_bytes)?;
+    // From here on a signal does not end the process before the file is removed.
+    let holding = desk.interrupt.hold();
+    let file = PrivateFile::new(&was).map_err(|error| unusable("make", &error))?;
+    let cleaning = remove_at_signals(&file, holding).map_err(|error| unusable("guard", &error))?;
+    let now = edited(&editor, &file, &was, args.how.is_agreed(), desk.settings.delivery.max_event_bytes);
+    drop(file);
+    cleaning.abort();
+    let now = now?;
     if now == was {
         return Err(Refusal::findings(
             format!("nothing was changed: {}", output::printable(&id)),
@@ -61,9 +77,19 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     repaired(choice, &args.how, &Repair::Body { was, now }, args.show_data, desk).await
 }
 
+/// At SIGINT, SIGTERM and SIGHUP, removes the file and ends the process: the main task waits for the editor.
+fn remove_at_signals(file: &PrivateFile, holding: Holding) -> io::Result<JoinHandle<()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let directory = file.directory.clone();
+    Ok(tokio::spawn(async move {
+        tokio::select! { () = holding.over() => {}, _ = hangup.recv() => {} }
+        remove(&directory);
+        std::process::exit(ENDED);
+    }))
+}
+
 /// Has a person edit the body until it is a usable event.
-fn edited(editor: &str, was: &Bytes, agreed: bool, max_bytes: usize) -> Result<Bytes, Refusal> {
-    let file = PrivateFile::new(was).map_err(|error| unusable("make", &error))?;
+fn edited(editor: &str, file: &PrivateFile, was: &Bytes, agreed: bool, max_bytes: usize) -> Result<Bytes, Refusal> {
     loop {
         let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(&file.path).status();
         let status = status.map_err(|error| unusable("edit", &error))?;
@@ -119,10 +145,14 @@ impl PrivateFile {
 
 impl Drop for PrivateFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            let (path, why) = (self.directory.display(), os_error::words(&error));
-            output::warn(&format!("cannot remove the file with the data of a lead, remove it yourself: {path}: {why}"));
-        }
+        remove(&self.directory);
+    }
+}
+
+fn remove(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory) {
+        let (path, why) = (directory.display(), os_error::words(&error));
+        output::warn(&format!("cannot remove the file with the data of a lead, remove it yourself: {path}: {why}"));
     }
 }
 
@@ -149,7 +179,7 @@ mod tests {
     #[test]
     fn what_the_editor_leaves_is_the_body_if_it_is_an_event() {
         let was = Bytes::from_static(EVENT);
-        let edit = |script: &str| edited(script, &was, true, 1 << 20);
+        let edit = |script: &str| edited(script, &PrivateFile::new(&was).unwrap(), &was, true, 1 << 20);
         let changed = edit("sed -i 's/\"l\"/\"lead_2\"/'").unwrap();
         assert_eq!(changed, String::from_utf8(EVENT.to_vec()).unwrap().replace("\"l\"", "\"lead_2\""));
         assert_eq!(edit("true").unwrap(), was);

@@ -258,6 +258,39 @@ async fn a_message_is_edited_and_put_back_or_left_as_it_was() {
     assert!(!left.iter().any(|name| name.starts_with("leadhook-")), "{left:?}");
 }
 
+#[tokio::test]
+async fn a_signal_during_an_edit_leaves_no_data_behind() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    reject(&world, &[("broken-one", &odd("ABC").replace("null", "nil"), None)]).await;
+    let directory = tempfile::tempdir().unwrap();
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut command = world.command();
+        command.args(["rejected", "edit", "broken-one", "--yes"]);
+        // An editor that a signal does not end; only Leadhook is sent one.
+        let editor = "sh -c 'mkfifo \"$1.fifo\" && read line < \"$1.fifo\"' sh";
+        command.env_remove("VISUAL").env("EDITOR", editor).env("TMPDIR", directory.path());
+        let mut child = command.spawn().expect("leadhook");
+        let mut fifo = None;
+        eventually("the editor runs", async || {
+            let mut there = std::fs::read_dir(directory.path()).unwrap();
+            fifo = Some(there.next()?.unwrap().path().join("event.json.fifo"));
+            fifo.as_ref().is_some_and(|fifo| fifo.exists()).then_some(())
+        })
+        .await;
+        // It keeps the editor's end open until the test ends it.
+        let held = std::fs::OpenOptions::new().read(true).write(true).open(fifo.unwrap()).unwrap();
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        assert_eq!(ended.code(), Some(130), "{signal}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{signal}");
+        std::io::Write::write_all(&mut { held }, b"\n").unwrap();
+    }
+    assert_eq!(world.ready("rejected").await, 1);
+}
+
 /// A busy broker counts no messages on a queue whose messages it has given out, and they come behind that answer.
 #[tokio::test]
 async fn messages_that_come_late_are_seen_all_the_same() {
