@@ -55,7 +55,7 @@ pub async fn message(
 ) -> Shown {
     let frame = Frame::of(&shared, visitor);
     let found = find(&shared, &frame, &id).await?;
-    Ok(pages::rejected::message(&frame, &id, &found, false))
+    Ok(pages::rejected::message(&frame, &id, &found, shared.settings.delivery.max_event_bytes, false))
 }
 
 /// Shows the data of the lead, and records who asked.
@@ -74,7 +74,7 @@ pub async fn reveal(
     let on_record = shared.on_record(&shown).await;
     on_record.map_err(|Unrecorded| refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))?;
     warn!(by = frame.visitor.name, "console: the data of a rejected message was shown");
-    Ok(pages::rejected::message(&frame, &id, &found, true))
+    Ok(pages::rejected::message(&frame, &id, &found, shared.settings.delivery.max_event_bytes, true))
 }
 
 async fn find(shared: &Shared, frame: &Frame, id: &str) -> Result<Found, (StatusCode, Markup)> {

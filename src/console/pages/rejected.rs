@@ -124,8 +124,8 @@ fn listed(frame: &Frame, rejected: &Rejected) -> Markup {
     }
 }
 
-/// The page of one message; `revealed` shows its data.
-pub fn message(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
+/// The page of one message; `revealed` shows its data. A payload of more than `largest` bytes is not shown.
+pub fn message(frame: &Frame, id: &str, found: &Found, largest: usize, revealed: bool) -> Markup {
     let record = &found.record;
     let copies = (found.copies > 1)
         .then(|| format!("{} messages have this id; the action applies to all of them.", found.copies));
@@ -138,16 +138,18 @@ pub fn message(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup
             @if let Some(detail) = &record.detail { p.quiet { (detail) } }
         }
         dl.facts { dt { "rejected" } dd { (when(record.failed_at, frame.now)) } }
-        (payload(frame, id, found, revealed))
+        (payload(frame, id, found, largest, revealed))
         @if frame.acts() { (repair(frame, id)) }
     };
     frame.page(Tab::Rejected, "Rejected message", false, &content)
 }
 
-fn payload(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
+fn payload(frame: &Frame, id: &str, found: &Found, largest: usize, revealed: bool) -> Markup {
     html! {
         h2 { "Payload" }
-        @if revealed {
+        @if found.body.len() > largest {
+            p { (thousands(found.body.len() as u64)) " bytes are too large to be shown here: use " code { "leadhook rejected export" } "." }
+        } @else if revealed {
             div.note.warn role="status" { p { "This may be the data of a lead. Your name has been logged." } }
             pre tabindex="0" aria-label="Payload" { (mask::shown(&found.body)) }
         } @else {

@@ -208,7 +208,7 @@ fn hostile_content_stays_text_on_every_page() {
         }
         for revealed in [false, true] {
             let found = queue::Found { body: evil_job().body, record: evil_rejected(), copies: 2, delivered: None };
-            check(&super::rejected::message(&frame, EVIL, &found, revealed));
+            check(&super::rejected::message(&frame, EVIL, &found, 1 << 20, revealed));
             let delivered = Some(Delivered::Unknown);
             let found = queue::Found { body: evil_job().body, record: evil_record(), copies: 2, delivered };
             check(&super::job::page(&frame, EVIL, &found, revealed));
@@ -243,6 +243,19 @@ fn the_data_of_a_lead_is_masked_until_asked_for() {
 }
 
 #[test]
+fn a_payload_that_is_too_large_for_an_event_is_not_shown() {
+    let body = Bytes::from_static(br#"{"leadId":"l1","data":{}}"#);
+    for (largest, shown) in [(body.len(), true), (body.len() - 1, false)] {
+        for revealed in [false, true] {
+            let found = queue::Found { body: body.clone(), record: evil_rejected(), copies: 1, delivered: None };
+            let page = super::rejected::message(&frame(Role::Act), "m", &found, largest, revealed).into_string();
+            assert_eq!((page.contains("l1"), page.contains("<pre")), (shown, shown));
+            assert_eq!(page.contains("25 bytes are too large") && page.contains("rejected export"), !shown);
+        }
+    }
+}
+
+#[test]
 fn a_reader_is_shown_no_form_that_acts() {
     let looked = looked();
     for (role, acts) in [(Role::Read, false), (Role::Act, true)] {
@@ -253,7 +266,7 @@ fn a_reader_is_shown_no_form_that_acts() {
         let page = super::job::page(&frame(role), "wh_x", &found, false).into_string();
         assert_eq!((page.contains("method=\"post\""), page.contains("t0ken")), (acts, acts));
         let found = queue::Found { body: evil_job().body, record: evil_rejected(), copies: 1, delivered: None };
-        let page = super::rejected::message(&frame(role), "m", &found, false).into_string();
+        let page = super::rejected::message(&frame(role), "m", &found, 1 << 20, false).into_string();
         assert_eq!((page.contains("method=\"post\""), page.contains("t0ken")), (acts, acts));
     }
 }
