@@ -100,7 +100,7 @@ impl RejectReason {
                 "The store does not know the campaign. Add it to the store, then requeue; or requeue with --organization."
             }
             RejectReason::UnreadableProperties => {
-                "An AMQP property or header is invalid, as the detail says. Fix the publisher. Requeue delivers the event with sanitized properties."
+                "An AMQP property or header is invalid, as the detail says. Fix the publisher. Requeue delivers the event with sanitized properties; if it lost headers, name its organization with --organization."
             }
             RejectReason::UnknownOrganization => {
                 "The store does not know the organization. Add it to the store, then requeue; or requeue with --organization."

@@ -13,7 +13,7 @@ use super::{
     rejected::{list, requeue},
 };
 use crate::{
-    desk::{filter::Filter, record, survey::Choice},
+    desk::{filter::Filter, record, repair::Repair, survey::Choice},
     settings::Settings,
 };
 
@@ -121,7 +121,7 @@ struct ShowArgs {
 /// Put messages that are usable events back onto the events queue
 ///
 /// Each is published, confirmed by the broker, and only then removed. Properties that cannot be read are sanitized. Messages
-/// that are not usable events stay.
+/// that are not usable events stay, and so do those that lost headers, unless their organization is named.
 #[derive(clap::Args)]
 #[command(after_help = after_help(
     "leadhook unreadable requeue --all --dry-run\nleadhook unreadable requeue raw_5d41402abc",
@@ -130,6 +130,9 @@ struct ShowArgs {
 struct RequeueArgs {
     #[command(flatten)]
     which: Which,
+    /// Set the organization wherever the message names it; in the header organization-id if it names none
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
     #[command(flatten)]
     how: requeue::How,
 }
@@ -158,7 +161,13 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     match &args.command {
         Command::List(args) => list::go(args.filter.filter(), args.limit, args.output, &desk).await,
         Command::Show(args) => show::show(&args.id, args.body, args.output, &desk).await,
-        Command::Requeue(args) => requeue::go(args.which.choice()?, &args.how, &desk).await,
+        Command::Requeue(RequeueArgs { which, organization: None, how }) => {
+            requeue::go(which.choice()?, how, &desk).await
+        }
+        Command::Requeue(RequeueArgs { which, organization, how }) => {
+            let repair = Repair::Fields { set: Vec::new(), remove: Vec::new(), organization: organization.clone() };
+            requeue::repaired(which.choice()?, how, &repair, false, &desk).await
+        }
         Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &desk).await,
     }
 }

@@ -366,7 +366,8 @@ async fn requeue(
     notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
     notes.extend(tally.problem.as_ref().map(|problem| format!("not published: {problem}")));
     if tally.unusable > 0 {
-        notes.push(format!("{} left: not a usable event", messages(tally.unusable)));
+        let because = tally.unusable_because.as_deref().unwrap_or_default();
+        notes.push(format!("{} left: not a usable event: {because}", messages(tally.unusable)));
     }
     if survey.chosen.is_empty() {
         notes.push("the message is no longer on the rejected queue".to_owned());

@@ -24,7 +24,10 @@ use super::{
     wear::{Renewer, is_worn},
 };
 use crate::{
-    broker::publisher::{Outgoing, PublishError, Publisher},
+    broker::{
+        publisher::{Outgoing, PublishError, Publisher},
+        wire::Repairs,
+    },
     delivery_log::{DeliveryLog, Entry, What},
     event::{Event, ORGANIZATION_HEADER},
     job::{header, upstream},
@@ -60,6 +63,9 @@ pub struct Requeued {
     pub requeued: u64,
     /// Messages that are no usable event; left.
     pub unusable: u64,
+    /// Why the first of them is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable_because: Option<String>,
     /// Messages that were not confirmed; left.
     pub not_published: u64,
     /// Why publishing failed first.
@@ -106,7 +112,10 @@ impl Requeued {
         for held in wanted {
             match prepare(held, to.events, to.max_event_bytes, to.repair) {
                 Ok(prepared) => events.push((*held, prepared)),
-                Err(_) => self.unusable += 1,
+                Err(why) => {
+                    self.unusable += 1;
+                    self.unusable_because.get_or_insert(why);
+                }
             }
         }
         let work = stream::iter(events).map(async |(held, Prepared { event, message, changes })| {
@@ -190,7 +199,11 @@ pub fn prepare(
     }
     let organization = text(&headers, ORGANIZATION_HEADER);
     let event = Event::decode(&message.body, organization.as_deref(), max_bytes);
-    event.map(|event| Prepared { event, message, changes }).map_err(|rejection| rejection.to_string())
+    let event = event.map_err(|rejection| rejection.to_string())?;
+    if event.organization.is_none() && held.record.detail.as_deref().is_some_and(Repairs::lose_headers) {
+        return Err("it lost headers, perhaps organization-id too: name its organization".to_owned());
+    }
+    Ok(Prepared { event, message, changes })
 }
 
 /// Most characters of a reason in the delivery log.
@@ -265,6 +278,8 @@ fn amqp(value: &Value) -> Option<AMQPValue> {
 
 #[cfg(test)]
 mod tests {
+    use lapin::message::Delivery;
+
     use super::*;
 
     fn long(text: &str) -> AMQPValue {
@@ -294,6 +309,35 @@ mod tests {
         let AMQPValue::FieldTable(table) = &headers.inner()["t"] else { panic!("{headers:?}") };
         let list = AMQPValue::FieldArray(vec![AMQPValue::Boolean(true), AMQPValue::Double(1.5)].into());
         assert_eq!(table.inner()["a"], list);
+    }
+
+    #[test]
+    fn what_may_have_lost_its_organization_is_put_back_only_when_that_is_named() {
+        let body = br#"{"event":"lead.queued","leadId":"l","submissionId":"s","campaignId":"C","status":"","timestamp":0,"data":{}}"#;
+        let held = |repairs, detail: Option<&str>| {
+            let mut delivery = Delivery::mock(1, "".into(), "".into(), false, body.to_vec());
+            if let Some(detail) = detail {
+                let mut headers = FieldTable::default();
+                headers.insert(header::REASON.into(), long("unreadable_properties"));
+                headers.insert(header::DETAIL.into(), long(detail));
+                delivery.properties = BasicProperties::default().with_headers(headers);
+            }
+            Held::new(delivery, repairs)
+        };
+        let named = Repair::Fields { set: Vec::new(), remove: Vec::new(), organization: Some("acme".into()) };
+        let back = |held: &Held, repair| prepare(held, &"leadhook.events".into(), 1 << 20, repair);
+        let lossy =
+            [Repairs::TOO_LARGE, Repairs::CUT, Repairs::HEADER_NAME, Repairs::TOO_MANY, Repairs::MALFORMED_HEADER];
+        for repairs in lossy {
+            for held in [held(repairs, None), held(Repairs::NONE, Some(&repairs.words()))] {
+                assert!(back(&held, None).is_err_and(|why| why.contains("name its organization")), "{repairs:?}");
+                let event = back(&held, Some(&named)).unwrap().event;
+                assert_eq!(event.organization.as_deref(), Some("acme"), "{repairs:?}");
+            }
+        }
+        for repairs in [Repairs::NONE, Repairs::TOO_DEEP, Repairs::ROUTING_KEY] {
+            assert!(back(&held(repairs, None), None).is_ok(), "{repairs:?}");
+        }
     }
 
     #[test]

@@ -187,8 +187,11 @@ async fn every_tool_steps_over_what_lapin_cannot_read() {
     let told = run(&format!("rejected export --all --to {}", file.display())).await;
     let lines = std::fs::read_to_string(file).expect("the file").lines().count();
     assert_eq!(lines, poisons.len(), "{told}");
-    // All of them are events when their properties are repaired.
-    run("unreadable requeue --all --yes").await;
+    // All of them are events when their properties are repaired. Two have perhaps lost their organization.
+    let told = run("unreadable requeue --all --yes").await;
+    assert!(told.contains("name its organization"), "{told}");
+    assert_eq!((world.ready("unreadable").await, world.ready("events").await), (2, 2));
+    run("unreadable requeue --all --yes --organization acme").await;
     assert_eq!((world.ready("unreadable").await, world.ready("events").await), (0, poisons.len() as u32));
     let worker = world.worker(&[]).await;
     eventually("the repaired events are delivered", async || (receiver.count() >= 1).then_some(())).await;

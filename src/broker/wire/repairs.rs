@@ -73,6 +73,14 @@ impl Repairs {
         self.0 & other.0 == other.0
     }
 
+    /// Whether these [`Repairs::words`], or a text that holds them, name a repair by which a header may have been lost or
+    /// renamed.
+    pub fn lose_headers(words: &str) -> bool {
+        let losing =
+            [Repairs::HEADER_NAME, Repairs::TOO_MANY, Repairs::MALFORMED_HEADER, Repairs::CUT, Repairs::TOO_LARGE];
+        losing.into_iter().any(|repair| words.contains(&repair.words()))
+    }
+
     /// In words, for headers, logs and tables: "message_id is not UTF-8; a header is malformed".
     pub fn words(self) -> String {
         let properties = PROPERTIES.iter().filter(|(flag, _)| self.0 & flag != 0);
@@ -92,6 +100,8 @@ mod tests {
         repairs.add(Repairs::MALFORMED_HEADER);
         assert_eq!(repairs.words(), "message_id is not UTF-8; a header is malformed");
         assert_eq!(Repairs::NONE.words(), "");
+        assert!(Repairs::lose_headers(&format!("more; {}", repairs.words())));
+        assert!(!Repairs::lose_headers(&Repairs::of_property(1 << 7).words()) && !Repairs::lose_headers(""));
     }
 
     #[test]

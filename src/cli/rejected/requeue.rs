@@ -121,7 +121,7 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
 }
 
 /// Puts back what is chosen, repaired.
-pub(super) async fn repaired(
+pub(in crate::cli) async fn repaired(
     choice: Choice,
     args: &How,
     repair: &Repair,
@@ -223,7 +223,7 @@ impl Summary {
     }
 
     fn text(&self) -> String {
-        let Requeued { requeued, unusable, not_published, .. } = &self.tally;
+        let Requeued { requeued, unusable, unusable_because, not_published, .. } = &self.tally;
         let mut lines = vec![match self.dry_run {
             true if self.repairs.is_some() => {
                 format!("{} would be put back; nothing was done", messages(self.chosen - unusable))
@@ -233,9 +233,10 @@ impl Summary {
         }];
         if *unusable > 0 {
             lines.push(format!(
-                "  {} left: not a usable event (repair it with --set or `leadhook rejected edit`; replay a job with `leadhook failed replay`)",
+                "  {} left: not a usable event (repair it with --set, --organization or `leadhook rejected edit`; replay a job with `leadhook failed replay`)",
                 messages(*unusable)
             ));
+            lines.extend(unusable_because.iter().map(|why| format!("    the first: {}", output::printable(why))));
         }
         if *not_published > 0 {
             let left = messages(*not_published);
