@@ -14,7 +14,11 @@ use lapin::{BasicProperties, types::ShortString};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{connection::Shared, distrust::Distrust, pause::Pause};
+use super::{
+    connection::Shared,
+    distrust::{Distrust, Doubts},
+    pause::Pause,
+};
 use crate::{metrics::Metrics, settings};
 
 /// Requests waiting for the task, beyond which callers wait.
@@ -142,7 +146,7 @@ impl Publisher {
         let actor = Actor {
             shared: shared.clone(),
             distrust: distrust.clone(),
-            doubted: None,
+            doubts: Doubts::default(),
             inbox,
             link: link_sender,
             confirm_timeout: amqp.confirm_timeout,
@@ -205,8 +209,7 @@ impl Publisher {
 struct Actor {
     shared: Arc<Shared>,
     distrust: Distrust,
-    /// The broker that did not confirm in time. If another one confirms, this one does not serve.
-    doubted: Option<String>,
+    doubts: Doubts,
     inbox: mpsc::Receiver<Request>,
     link: watch::Sender<Link>,
     confirm_timeout: Duration,

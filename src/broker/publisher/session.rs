@@ -250,6 +250,7 @@ impl Session<'_> {
 
     /// Nothing that is under way can be relied on any more.
     fn lose(&mut self, error: PublishError) -> End {
+        let oldest = self.pending.first_key_value().map(|(_, pending)| pending.identity.routing_key.clone());
         for pending in std::mem::take(&mut self.pending).into_values() {
             self.answer(pending, Err(error.clone()));
         }
@@ -257,7 +258,9 @@ impl Session<'_> {
             // A member that was cut off from its cluster goes on to listen, opens channels and confirms nothing (from
             // 4.3 on). With one broker this is the same connection again.
             PublishError::TimedOut => {
-                self.actor.doubted = Some(self.url.clone());
+                if let Some(queue) = oldest {
+                    self.actor.doubts.late(queue, &self.url);
+                }
                 self.actor.shared.move_on();
                 End::FreshChannel
             }
@@ -269,8 +272,7 @@ impl Session<'_> {
 
     fn answer(&mut self, pending: Pending, answer: Result<(), PublishError>) {
         if answer.is_ok()
-            && let Some(doubted) = self.actor.doubted.take()
-            && doubted != self.url
+            && let Some(doubted) = self.actor.doubts.confirmed(&pending.identity.routing_key, &self.url)
         {
             self.actor.distrust.tell(&doubted);
         }
