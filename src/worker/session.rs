@@ -138,7 +138,10 @@ impl Session<'_> {
                     true => topology::declare(connection, plan).await,
                     false => topology::verify(connection, plan).await,
                 };
-                self.judge_topology(declared).map_err(End::Topology)
+                declared.map_err(|problem| self.judge(problem))?;
+                self.context.health.set_topology(TopologyState::Ok);
+                self.shared.set_topology(true);
+                Ok(())
             }
             Intake::Events if declare && self.shared.is_topology_ok() => {
                 topology::declare_events(connection, plan).await.map_err(not_begun)
@@ -147,14 +150,14 @@ impl Session<'_> {
         }
     }
 
-    fn judge_topology(&self, judged: Result<(), TopologyError>) -> Result<(), TopologyError> {
-        let state = match &judged {
-            Ok(()) => TopologyState::Ok,
-            Err(problem) => TopologyState::Problem(problem.to_string()),
-        };
-        self.context.health.set_topology(state);
-        self.shared.set_topology(judged.is_ok());
-        judged
+    /// A lost connection says nothing about the queues: events are consumed as before.
+    fn judge(&self, problem: TopologyError) -> End {
+        if let TopologyError::Problems { .. } = problem {
+            self.context.health.set_topology(TopologyState::Problem(problem.to_string()));
+            self.shared.set_topology(false);
+            return End::Topology(problem);
+        }
+        not_begun(problem)
     }
 
     async fn consume(&self, connection: Connection, source: Source) -> End {
@@ -193,10 +196,7 @@ impl Session<'_> {
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting again".into())).await;
         match why {
             Ok(why) => End::Lost { why, consumed },
-            Err(problem) => match self.judge_topology(Err(problem)) {
-                Err(problem) => End::Topology(problem),
-                Ok(()) => End::Lost { why: "the topology".to_owned(), consumed },
-            },
+            Err(problem) => self.judge(problem),
         }
     }
 

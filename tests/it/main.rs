@@ -27,6 +27,7 @@ mod reload; // the store changes under load
 mod retries; // the schedule on the wire, for every kind of failing receiver
 mod rotation; // credentials change under a running process
 mod samples; // the stores, settings and events that newcomers start from
+mod sessions; // which broker a worker consumes from, and what makes it leave
 mod settings; // settings that show only in a running worker
 mod stopping; // SIGTERM, replicas, crashes
 mod topology; // the exchange and the queues: declared, verified, explained, compared

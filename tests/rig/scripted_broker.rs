@@ -51,6 +51,15 @@ pub struct Content {
     pub body: Vec<u8>,
 }
 
+/// What is wrong with a queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// It counts neither messages nor consumers, as a queue without a leader does.
+    Leaderless,
+    /// The broker ends each connection that declares it.
+    HangsUp,
+}
+
 /// The broker end. It stops when it is dropped.
 pub struct ScriptedBroker {
     pub url: String,
@@ -66,6 +75,7 @@ struct State {
     backlog: HashMap<String, VecDeque<Content>>,
     published: HashMap<String, u64>,
     late: bool,
+    wrong: HashMap<String, Wrong>,
 }
 
 #[derive(Clone)]
@@ -130,6 +140,16 @@ impl ScriptedBroker {
     /// Consumers of `leadhook.<queue>`.
     pub fn consumers(&self, queue: &str) -> usize {
         lock(&self.state).consumers.get(&format!("leadhook.{queue}")).map_or(0, Vec::len)
+    }
+
+    /// From now on something is wrong with `leadhook.<queue>`.
+    pub fn spoil(&self, queue: &str, wrong: Wrong) {
+        lock(&self.state).wrong.insert(format!("leadhook.{queue}"), wrong);
+    }
+
+    /// The number of the connection that consumes `leadhook.<queue>`, if one does.
+    pub fn connection_of(&self, queue: &str) -> Option<u64> {
+        Some(lock(&self.state).consumers.get(&format!("leadhook.{queue}"))?.last()?.connection)
     }
 
     /// How many messages were published to `leadhook.<queue>`.
@@ -309,9 +329,19 @@ async fn converse(
             AMQPClass::Queue(queue::AMQPMethod::Declare(asked)) => {
                 let mut state = lock(state);
                 let name = asked.queue.as_str();
-                let consumers = state.consumers.get(name).map_or(0, Vec::len) as u32;
+                let wrong = state.wrong.get(name);
+                if wrong == Some(&Wrong::HangsUp) && !asked.passive {
+                    return Ok(());
+                }
+                let (mut ready, mut consumers) = (0, 0);
+                if wrong != Some(&Wrong::Leaderless) {
+                    ready = state.backlog.get(name).map_or(0, VecDeque::len) as u32;
+                    consumers = state.consumers.get(name).map_or(0, Vec::len) as u32;
+                }
                 let given_out = state.late && consumers > 0;
-                let ready = if given_out { 0 } else { state.backlog.get(name).map_or(0, VecDeque::len) as u32 };
+                if given_out {
+                    ready = 0;
+                }
                 let said = [&short(name.as_bytes())[..], &ready.to_be_bytes(), &consumers.to_be_bytes()];
                 answer(channel, 50, 11, &said.concat());
                 if given_out {
