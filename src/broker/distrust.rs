@@ -22,15 +22,17 @@ impl Distrust {
         self.0.send_replace(url.to_owned());
     }
 
-    /// For a connection to the broker of this URL. What was told before does not concern it.
-    pub fn watch(&self, url: &str) -> Distrusted {
-        Distrusted { url: url.to_owned(), told: self.0.subscribe() }
+    /// For a connection to the broker of this URL. What was told before does not concern it, and nothing does unless the
+    /// configuration `has_others` to move on to.
+    pub fn watch(&self, url: &str, has_others: bool) -> Distrusted {
+        Distrusted { url: url.to_owned(), has_others, told: self.0.subscribe() }
     }
 }
 
 /// See [`Distrust::watch`].
 pub struct Distrusted {
     url: String,
+    has_others: bool,
     told: watch::Receiver<String>,
 }
 
@@ -38,7 +40,7 @@ impl Distrusted {
     /// Waits until another connection says that this broker does not serve. May be dropped and called again.
     pub async fn told(&mut self) {
         while self.told.changed().await.is_ok() {
-            if *self.told.borrow_and_update() == self.url {
+            if *self.told.borrow_and_update() == self.url && self.has_others {
                 return;
             }
         }
@@ -74,10 +76,12 @@ mod tests {
     fn only_connections_to_that_broker_are_told() {
         let distrust = Distrust::default();
         distrust.tell("a");
-        let (mut a, mut b) = (distrust.watch("a"), distrust.watch("b"));
+        let (mut a, mut b) = (distrust.watch("a", true), distrust.watch("b", true));
+        let mut alone = distrust.watch("a", false);
         assert!(a.told().now_or_never().is_none(), "it was told before");
         distrust.tell("a");
         assert!(b.told().now_or_never().is_none());
+        assert!(alone.told().now_or_never().is_none(), "there is no other broker");
         assert!(a.told().now_or_never().is_some());
         assert!(a.told().now_or_never().is_none());
         distrust.tell("a");

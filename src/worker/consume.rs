@@ -42,6 +42,13 @@ impl Intake {
         }
     }
 
+    pub(super) fn other(self) -> Intake {
+        match self {
+            Intake::Events => Intake::Jobs,
+            Intake::Jobs => Intake::Events,
+        }
+    }
+
     /// The queue, and how many of its messages the broker sends ahead.
     pub(super) fn source(self, context: &Context) -> (&ShortString, u16) {
         let (names, delivery) = (context.plan.names(), &context.settings.delivery);

@@ -14,7 +14,8 @@
 //!
 //! Each ends the session: readiness says why, and another connection follows. Ending a healthy one would be worse than the
 //! trouble: all that it holds is charged a delivery, and its events are dispatched twice. So a delivery that arrives is
-//! stronger than any count: RabbitMQ answers "nothing ready, no consumer" also when a queue's leader takes longer than a
+//! stronger than any count. The broker is blamed only if it counts nothing on the other intake's queue either, because that
+//! costs both intakes their connections. RabbitMQ answers "nothing ready, no consumer" also when a queue's leader takes longer than a
 //! quarter of a second to say (`rabbit_quorum_queue:stat`), and an answer may stand behind a window of large messages.
 //! lapin notices a silent broker by itself (`broker::connection::address`).
 
@@ -199,8 +200,8 @@ struct Seen {
     arrived: usize,
 }
 
-/// Looks until something is wrong, and says what.
-pub(super) async fn watch(connection: &Connection, ward: &Ward, heartbeat: Duration) -> Dead {
+/// Looks until something is wrong, and says what. `other` is the queue of the other intake.
+pub(super) async fn watch(connection: &Connection, ward: &Ward, other: &ShortString, heartbeat: Duration) -> Dead {
     let mut tick = tokio::time::interval(LOOK.min(heartbeat / 2));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = Seen::default();
@@ -240,7 +241,11 @@ pub(super) async fn watch(connection: &Connection, ward: &Ward, heartbeat: Durat
                     format!("{} messages wait on {}, and its consumer gets none", count.ready, ward.queue)
                 }
             };
-            return Dead { why, blames_broker: trouble == Trouble::Unsure };
+            let blames_broker = trouble == Trouble::Unsure && {
+                let other = tokio::time::timeout(heartbeat, counter.count(other.as_str())).await;
+                matches!(other, Ok(Ok(Some(Count { consumers: 0, ready: 0 }))))
+            };
+            return Dead { why, blames_broker };
         }
     }
 }

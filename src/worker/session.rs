@@ -165,7 +165,8 @@ impl Session<'_> {
         let mut source = Some(source);
         let mut consumed = false;
         let url = connection.url().to_owned();
-        let mut distrusted = self.context.publisher.distrust().watch(&url);
+        let publisher = &self.context.publisher;
+        let mut distrusted = publisher.distrust().watch(&url, publisher.shared().has_others());
         let ended = tokio::select! {
             ended = self.consume_in_turns(&connection, &ward, &mut source, &mut consumed) => ended,
             () = distrusted.told() => Break::Dead(Dead::of(format!("{url} does not serve the queues"))),
@@ -173,7 +174,7 @@ impl Session<'_> {
         let why = match ended {
             Break::Dead(Dead { why, blames_broker }) => {
                 if blames_broker {
-                    self.context.publisher.distrust().tell(&url);
+                    publisher.distrust().tell(&url);
                 }
                 // Nothing can be given back. Receipts turn bad at once, so that attempts in flight know that
                 // their jobs come again.
@@ -209,6 +210,7 @@ impl Session<'_> {
         consumed: &mut bool,
     ) -> Break {
         let mut gate = self.context.gate();
+        let (other, _) = self.intake.other().source(self.context);
         let mut next_suspension = Instant::now();
         let mut watching = std::pin::pin!(async {
             match self.intake {
@@ -252,7 +254,7 @@ impl Session<'_> {
                     return ended.why.map_or(Break::Stop, Break::Ended);
                 }
                 problem = &mut watching => Break::Topology(problem),
-                why = pulse::watch(connection, ward, self.context.settings.amqp.heartbeat) => Break::Dead(why),
+                why = pulse::watch(connection, ward, other, self.context.settings.amqp.heartbeat) => Break::Dead(why),
                 () = self.closed_for_long(&mut gate, next_suspension) => Break::Suspended,
             };
             stop.cancel();

@@ -32,6 +32,25 @@ async fn workers_begin_at_a_random_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_without_a_leader_costs_the_other_intake_nothing() {
+    let broker = ScriptedBroker::start().await;
+    let (worker, _directory) = worker(&format!("{0},{0}", broker.url));
+    worker.ready().await;
+    let (events, jobs) = (broker.connection_of("events"), broker.connection_of("jobs"));
+    broker.spoil("events", Wrong::Leaderless);
+    eventually("another connection for events", async || {
+        broker.connection_of("events").filter(|now| Some(*now) != events)
+    })
+    .await;
+    worker.ready().await;
+    assert_eq!(broker.connection_of("jobs"), jobs, "{}", worker.log());
+
+    broker.spoil("jobs", Wrong::Leaderless);
+    eventually("the broker is blamed", async || worker.log().contains("does not serve the queues").then_some(())).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_lost_while_declaring_suspends_no_events() {
     let broker = ScriptedBroker::start().await;
     let (worker, _directory) = worker(&broker.url);

@@ -112,8 +112,7 @@ struct Session<'a> {
 pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
     let Open { channel, mut events, status, url } = open;
     let blocked = status.blocked();
-    let mut distrusted = actor.distrust.watch(&url);
-    let has_others = actor.shared.has_others();
+    let mut distrusted = actor.distrust.watch(&url, actor.shared.has_others());
     let mut session = Session {
         actor,
         channel: Arc::new(channel),
@@ -141,7 +140,7 @@ pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
             biased;
             Some(first) = session.confirms.next() => session.settle(first),
             event = events.next() => session.react(event),
-            () = distrusted.told(), if has_others => {
+            () = distrusted.told() => {
                 Some(session.lose(PublishError::Lost("its broker does not serve the queues".into())))
             }
             _ = look.tick(), if waits => session.is_late().then(|| session.lose(PublishError::TimedOut)),
