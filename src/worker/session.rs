@@ -243,9 +243,11 @@ impl Session<'_> {
             self.context.health.set_consuming(self.intake, ConsumeState::Consuming);
             self.shared.begun(self.context, self.intake);
             *consumed = true;
-            let stop = self.shutdown.child_token();
+            let token = self.shutdown.child_token();
+            // Stops the intake also where another connection's finding drops this future.
+            let stop = token.clone().drop_guard();
             // In a task of its own, so that a message wakes only its intake.
-            let taking = tokio::spawn(intake::run(self.context.clone(), self.intake, source, stop.clone()));
+            let taking = tokio::spawn(intake::run(self.context.clone(), self.intake, source, token));
             let mut taking = std::pin::pin!(taking);
             let mut pause = tokio::select! {
                 ended = &mut taking => {
@@ -257,7 +259,7 @@ impl Session<'_> {
                 why = pulse::watch(connection, ward, other, self.context.settings.amqp.heartbeat) => Break::Dead(why),
                 () = self.closed_for_long(&mut gate, next_suspension) => Break::Suspended,
             };
-            stop.cancel();
+            drop(stop);
             if matches!(pause, Break::Dead(_)) {
                 return pause;
             }
