@@ -211,7 +211,7 @@ impl Session<'_> {
     ) -> Break {
         let mut gate = self.context.gate();
         let (other, _) = self.intake.other().source(self.context);
-        let mut next_suspension = Instant::now();
+        let mut suspensions = Suspensions::new(PATIENCE, BETWEEN_SUSPENSIONS);
         let mut watching = std::pin::pin!(async {
             match self.intake {
                 Intake::Jobs => tend::watch(connection, self.context).await,
@@ -257,7 +257,7 @@ impl Session<'_> {
                 }
                 problem = &mut watching => Break::Topology(problem),
                 why = pulse::watch(connection, ward, other, self.context.settings.amqp.heartbeat) => Break::Dead(why),
-                () = self.closed_for_long(&mut gate, next_suspension) => Break::Suspended,
+                () = self.closed_for_long(&mut gate, &suspensions) => Break::Suspended,
             };
             drop(stop);
             if matches!(pause, Break::Dead(_)) {
@@ -273,7 +273,7 @@ impl Session<'_> {
             if !matches!(pause, Break::Suspended) || self.shutdown.is_cancelled() {
                 return pause;
             }
-            next_suspension = Instant::now() + BETWEEN_SUSPENSIONS;
+            suspensions.suspended(Instant::now());
             let (queue, reason) = (self.intake.name(), self.closed(&mut gate));
             info!(queue, reason, "consuming is suspended, and the messages that were not started are given back");
         }
@@ -301,12 +301,8 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until consuming should be suspended: at once for the topology, else not before `earliest`.
-    async fn closed_for_long(&self, gate: &mut Gate, earliest: Instant) {
-        let gate_is_closed = async {
-            tokio::time::sleep_until(earliest.into()).await;
-            gate.closed_for(PATIENCE).await;
-        };
+    /// Waits until consuming should be suspended: at once for the topology.
+    async fn closed_for_long(&self, gate: &mut Gate, suspensions: &Suspensions) {
         let topology_is_wrong = async {
             match self.intake {
                 Intake::Events => self.shared.topology_is(false).await,
@@ -314,7 +310,7 @@ impl Session<'_> {
             }
         };
         tokio::select! {
-            () = gate_is_closed => {}
+            () = suspensions.due(gate) => {}
             () = topology_is_wrong => {}
         }
     }
@@ -328,6 +324,30 @@ impl Session<'_> {
             let _ = tokio::time::timeout(SETTLING, ward.settled()).await;
         }
         tokio::time::sleep(super::LAST_ACKS).await;
+    }
+}
+
+/// When the gate suspends consuming.
+struct Suspensions {
+    patience: Duration,
+    between: Duration,
+    earliest: Instant,
+}
+
+impl Suspensions {
+    fn new(patience: Duration, between: Duration) -> Suspensions {
+        Suspensions { patience, between, earliest: Instant::now() }
+    }
+
+    /// Waits until the gate has been closed for long, and the last suspension is long ago.
+    async fn due(&self, gate: &mut Gate) {
+        tokio::time::sleep_until(self.earliest.into()).await;
+        gate.closed_for(self.patience).await;
+    }
+
+    /// Consuming was suspended.
+    fn suspended(&mut self, now: Instant) {
+        self.earliest = now + self.between;
     }
 }
 
@@ -366,4 +386,24 @@ fn silent(what: &str) -> End {
 fn no_answer(what: &str) -> String {
     let limit = SETTING_UP.as_secs();
     format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::gate::Waiting, *};
+    use crate::broker::publisher::Link;
+
+    #[tokio::test]
+    async fn two_suspensions_lie_apart() {
+        assert_eq!(BETWEEN_SUSPENSIONS, Duration::from_secs(60), "the guarantees say so");
+        let (_link, receiver) = tokio::sync::watch::channel(Link::Blocked("memory".into()));
+        let mut gate = Gate::new(receiver, &Waiting::default(), 4);
+        let between = Duration::from_millis(300);
+        let mut suspensions = Suspensions::new(Duration::from_millis(10), between);
+        suspensions.due(&mut gate).await;
+        let begun = Instant::now();
+        suspensions.suspended(begun);
+        suspensions.due(&mut gate).await;
+        assert!(begun.elapsed() >= between, "{:?}", begun.elapsed());
+    }
 }
