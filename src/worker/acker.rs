@@ -12,7 +12,7 @@ use std::{
 use futures::FutureExt;
 use lapin::{
     Channel,
-    options::{BasicAckOptions, BasicNackOptions},
+    options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
 };
 
 use crate::broker::acks::{Frame, Outstanding};
@@ -51,6 +51,13 @@ impl Acker {
         let mut state = self.0.lock();
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
         let _ = self.0.channel.basic_nack(tag, options).now_or_never();
+        state.outstanding.given_back(tag);
+    }
+
+    /// Gives one back to its queue, and its delivery count rises: from RabbitMQ 4.3 on a nack does not count.
+    pub(super) fn reject(&self, tag: u64) {
+        let mut state = self.0.lock();
+        let _ = self.0.channel.basic_reject(tag, BasicRejectOptions { requeue: true }).now_or_never();
         state.outstanding.given_back(tag);
     }
 

@@ -156,7 +156,9 @@ pub async fn serve(child: Child) {
         let child = child.clone();
         tokio::spawn(async move {
             let Some((number, request)) = line.split_once(' ') else { return };
-            let answer = child.answer(request).await;
+            // A panic is a death: the worker would meet it again, outside an attempt, and give the message back for ever.
+            let answering = AssertUnwindSafe(child.answer(request)).catch_unwind();
+            let answer = answering.await.unwrap_or_else(|_| std::process::abort());
             let answer = serde_json::to_string(&answer).unwrap_or_default();
             say(&format!("{number} {answer}"));
         });
@@ -177,13 +179,12 @@ impl Child {
         // done no harm here.
         let Ok(Request { work, message }) = serde_json::from_str(request) else { return Answer::Survived };
         match work {
-            // A panic kills no process: the worker meets it again and catches it.
             Work::Event => {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.rehearse_event(&message)));
+                self.rehearse_event(&message);
                 Answer::Survived
             }
             Work::Job => {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| rehearse_job(&message)));
+                rehearse_job(&message);
                 Answer::Survived
             }
             Work::Attempt => self.attempt(&message).await.unwrap_or(Answer::NoTarget),
@@ -211,8 +212,7 @@ impl Child {
         let TargetState::Active(target) = self.store.target(&job.organization, &job.target) else { return None };
         let exchange = attempt::post(&self.poster, &job, &target, job.attempt.saturating_add(1)).await;
         let maximum = self.settings.backoff.retry_after_maximum;
-        let judging = AssertUnwindSafe(async { judge(&exchange, &target.rules, SystemTime::now(), maximum) });
-        let _ = judging.catch_unwind().await;
+        judge(&exchange, &target.rules, SystemTime::now(), maximum);
         Some(Answer::Exchange(exchange))
     }
 }

@@ -128,4 +128,9 @@ impl Receipt {
     pub fn give_back(&self) {
         self.0.acks.give_back(self.0.tag);
     }
+
+    /// The same for a message that could not be settled: its delivery count rises.
+    pub fn reject(&self) {
+        self.0.acks.reject(self.0.tag);
+    }
 }

@@ -57,10 +57,7 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
             let receipt = input.receipt.clone();
             let ended = match suspects::is_suspect(&input) {
                 false => AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await,
-                true => {
-                    let settling = suspects::settle(&context, input, Kind::Event, None);
-                    AssertUnwindSafe(Box::pin(settling)).catch_unwind().await
-                }
+                true => suspect(&context, input, Kind::Event, None).await,
             };
             of_no_panic(ended, &context, &receipt);
         });
@@ -128,13 +125,26 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
                 drop(slot);
                 ended.map(drop)
             }
-            true => {
-                let settling = suspects::settle(&context, input, Kind::Job, Some(slot));
-                AssertUnwindSafe(Box::pin(settling)).catch_unwind().await
-            }
+            true => suspect(&context, input, Kind::Job, Some(slot)).await,
         };
         of_no_panic(ended, &context, &receipt);
     });
+}
+
+/// Settles a suspect. A panic that its child did not meet returns after a pause, so that the message does not come again
+/// at once, each time.
+async fn suspect(
+    context: &Context,
+    input: Box<Input>,
+    kind: Kind,
+    slot: Option<OwnedSemaphorePermit>,
+) -> std::thread::Result<()> {
+    let settling = suspects::settle(context, input, kind, slot);
+    let ended = AssertUnwindSafe(Box::pin(settling)).catch_unwind().await;
+    if ended.is_err() {
+        tokio::time::sleep(suspects::pause()).await;
+    }
+    ended
 }
 
 /// The message, unless it has to be published again first. That needs no slot, and the gate may be closed: other
@@ -156,7 +166,7 @@ fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Rece
     if ended.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");
         context.metrics.panic();
-        receipt.give_back();
+        receipt.reject();
     }
 }
 

@@ -193,12 +193,17 @@ pub(super) async fn renew(context: &Context, input: Box<Input>, kind: Kind) {
 
 /// Puts the message back for later, with its deaths counted if there was one.
 async fn put_back(context: &Context, input: &Input, kind: Kind, deaths: Option<u64>) {
-    let wait = Duration::from_secs(1).mul_f64(1.0 + 2.0 * fastrand::f64());
+    let wait = pause();
     if kind == Kind::Event {
         // There are no delay queues for events.
         tokio::time::sleep(wait).await;
     }
     again(context, input, kind, deaths.unwrap_or_else(|| input.deaths()), wait).await;
+}
+
+/// How long a suspect rests before it is worked on again.
+pub(super) fn pause() -> Duration {
+    Duration::from_secs(1).mul_f64(1.0 + 2.0 * fastrand::f64())
 }
 
 /// Publishes the message as it is, with its counts, and acks this copy of it.

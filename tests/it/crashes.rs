@@ -247,3 +247,17 @@ async fn a_message_is_published_again_before_the_broker_gives_up_on_it() {
     let Some(AMQPValue::LongString(said)) = headers.inner().get("leadhook-upstream") else { panic!("{headers:?}") };
     assert!(String::from_utf8_lossy(said.as_bytes()).contains("\"mine\":7"), "what upstream said is still there");
 }
+
+#[tokio::test]
+async fn an_event_that_panics_each_time_outside_an_attempt_is_rejected() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[("LEADHOOK_FAILPOINTS", "event.taken=panic")]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let rejected = world.take("rejected", 1).await;
+    assert_eq!(rejected[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
+    assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
+    assert_eq!(worker.log().matches("settling a message panicked").count(), SUSPECT as usize);
+    worker.stop().await;
+}
