@@ -8,6 +8,7 @@
 //! ```text
 //! job.posted=kill@17                     SIGKILL to itself when the 17th attempt has been answered
 //! publish.sent:leadhook.jobs=kill@5      when the 5th job has been written to the socket and no confirm has come
+//! job.posting:acme/SUS=abort             SIGABRT before each POST to that target, as of a message that kills its process
 //! job.posting:acme/SUS=panic             a panic before each POST to that target
 //! ```
 //!
@@ -62,6 +63,7 @@ mod armed {
 
     enum Action {
         Kill,
+        Abort,
         Panic,
     }
 
@@ -94,6 +96,7 @@ mod armed {
         };
         let action = match action {
             "kill" => Action::Kill,
+            "abort" => Action::Abort,
             "panic" => Action::Panic,
             _ => return None,
         };
@@ -117,6 +120,7 @@ mod armed {
             }
             match rule.action {
                 Action::Kill => die(),
+                Action::Abort => std::process::abort(),
                 Action::Panic => panic!("fail point {point}"),
             }
         }

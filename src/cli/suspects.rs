@@ -32,9 +32,10 @@ pub(super) fn arguments(from: &StoreArgs) -> Vec<std::ffi::OsString> {
     all
 }
 
-/// Works until standard input ends. Its parent is asked to stop, and not this process: it settles what is in flight first.
+/// Works until standard input ends. Signals to stop or to reload are for its parent, which settles what is in flight
+/// first.
 pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
-    let signals = [signal(SignalKind::terminate()), signal(SignalKind::interrupt())];
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let settings = from.load()?;
     if let Err(exit) = super::begin(&settings) {
         return Ok(exit);
@@ -64,17 +65,22 @@ pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
 /// Memory that a child may take beyond what it has when it is ready.
 const MEMORY: u64 = 1 << 30;
 
-/// A message that eats memory ends this process by itself. Where a container runs out of memory the kernel may end all
-/// of its processes (`memory.oom.group`), the parent included, and then the death would not count. Linux only, and
-/// harmless where it fails.
+/// The same in a small container: a quarter of its memory, and at least this.
+const LEAST_MEMORY: u64 = 128 << 20;
+
+/// A message that eats memory ends this process by its own doing (SIGABRT). Without the limit the kernel would, and a
+/// kill by the kernel does not count: it chooses a child whoever took the memory. Linux only, and harmless where it
+/// fails.
 fn limit_memory() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let data =
         status.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|most| most.trim().parse().ok());
+    let memory = MEMORY.min(container.map_or(MEMORY, |most: u64| (most / 4).max(LEAST_MEMORY)));
     if let Some(kilobytes) = data {
         let current = getrlimit(Resource::Data);
-        let most = kilobytes.saturating_mul(1024).saturating_add(MEMORY).min(current.maximum.unwrap_or(u64::MAX));
+        let most = kilobytes.saturating_mul(1024).saturating_add(memory).min(current.maximum.unwrap_or(u64::MAX));
         let _ = setrlimit(Resource::Data, Rlimit { current: Some(most), ..current });
     }
 }

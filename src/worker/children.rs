@@ -75,9 +75,14 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct NoChild;
 
-/// A child has died with a suspect in it; says how.
+/// A child has died with a suspect in it.
 #[derive(Clone, Debug)]
-pub(super) struct Died(pub(super) Arc<str>);
+pub(super) struct Died {
+    /// How, in words.
+    pub(super) how: Arc<str>,
+    /// Whether a message can have done it. If not, it was killed from outside.
+    pub(super) by_message: bool,
+}
 
 impl Children {
     /// None is running yet.
@@ -229,7 +234,10 @@ impl Child {
         match answer {
             Ok(answer) => Ok(answer),
             // The sender is dropped after the death has been noted.
-            Err(_) => Err(self.state.asked().as_ref().err().cloned().unwrap_or_else(|| Died("it ended".into()))),
+            Err(_) => Err(self.state.asked().as_ref().err().cloned().unwrap_or_else(|| Died {
+                how: "it ended".into(),
+                by_message: false,
+            })),
         }
     }
 }
@@ -311,7 +319,8 @@ async fn supervise(
             "it did not answer in time and was killed".into()
         }
     };
-    let asked = std::mem::replace(&mut *state.asked(), Err(Died(how.clone()))).unwrap_or_default();
+    let died = Died { how: how.clone(), by_message: status.is_none_or(can_be_a_messages_doing) };
+    let asked = std::mem::replace(&mut *state.asked(), Err(died)).unwrap_or_default();
     if asked.is_empty() && status.is_some_and(|status| status.success()) {
         return;
     }
@@ -323,6 +332,18 @@ async fn supervise(
     drop(asked);
 }
 
+/// Whether a message can have ended a process like this: by an exit, or by a signal that a process brings upon itself.
+/// One that eats memory is ended by its limit (SIGABRT). All other signals come from outside, also the SIGKILL of a
+/// kernel that is out of memory, which chooses a child whoever took the memory.
+fn can_be_a_messages_doing(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+
+    use rustix::process::Signal;
+    const OWN: [Signal; 7] =
+        [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS];
+    status.signal().is_none_or(|signal| OWN.iter().any(|own| own.as_raw() == signal))
+}
+
 /// How a process ended, in words.
 fn how(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
@@ -330,5 +351,23 @@ fn how(status: ExitStatus) -> String {
         (Some(signal), _) => format!("it was ended by signal {signal}"),
         (None, Some(code)) => format!("it exited with code {code}"),
         (None, None) => "it ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_kill_from_outside_is_not_the_doing_of_a_message() {
+        // A raw status is the signal, or the exit code in the second byte.
+        for own in [4, 6, 7, 8, 11, 0, 101 << 8] {
+            assert!(can_be_a_messages_doing(ExitStatus::from_raw(own)), "{own}");
+        }
+        for outside in [1, 2, 3, 9, 15] {
+            assert!(!can_be_a_messages_doing(ExitStatus::from_raw(outside)), "{outside}");
+        }
     }
 }

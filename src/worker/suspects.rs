@@ -9,6 +9,7 @@
 //! |---|---|
 //! | redeliveries alone fail nothing | a storm of kills, which charges all that workers hold, fails healthy messages |
 //! | only the death of a child with one message in it counts | a message that kills takes down those that share its child |
+//! | not if it was killed from outside | an operator, or a kernel without memory, kills a child with a healthy message in it |
 //! | and only if the worker lives a second longer | a kill of all processes of a machine counts as the message's doing |
 //! | one child for all at first | a thousand suspects after a storm cost a thousand processes |
 //! | counts travel with the message | a message that kills starts again at 0 when it is put back |
@@ -115,7 +116,10 @@ pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind, slo
     let Ok(child) = context.children.alone().await else { return put_back(context, &input, kind, None).await };
     if let Err(died) = work(context, &input, kind, child).await {
         drop((slot, place));
-        charge(context, &input, kind, &died).await;
+        match died.by_message {
+            true => charge(context, &input, kind, &died).await,
+            false => put_back(context, &input, kind, None).await,
+        }
     }
 }
 
@@ -147,7 +151,7 @@ async fn charge(context: &Context, input: &Input, kind: Kind, died: &Died) {
     let deaths = input.deaths().saturating_add(1);
     match deaths < MOST_DEATHS {
         true => put_back(context, input, kind, Some(deaths)).await,
-        false => give_up(context, input, kind, &died.0).await,
+        false => give_up(context, input, kind, &died.how).await,
     }
 }
 

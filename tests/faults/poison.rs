@@ -39,7 +39,7 @@ async fn a_job_that_kills_the_process_each_time_is_failed_and_its_neighbours_are
     trial.load_of(events, 0);
     let mut deaths = 0;
     loop {
-        trial.start_armed("job.posting:acme/BAD=kill");
+        trial.start_armed("job.posting:acme/BAD=abort");
         let mut worker = trial.workers.pop().expect("just started");
         let died = asked_every(std::time::Duration::from_millis(50), "death, or all settled", async || {
             if worker.has_ended().is_some() {

@@ -55,13 +55,26 @@ fn deaths(log: &str) -> usize {
     log.matches("a child process died").count()
 }
 
+/// Sends a signal to the child processes of a worker, by their ids.
+fn signal_children(worker: u32, signal: &str) {
+    let parent = format!("PPid:\t{worker}");
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let children = processes.filter(|process| {
+        let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        status.lines().any(|line| line == parent)
+    });
+    let ids: Vec<_> = children.map(|process| process.file_name()).collect();
+    let sent = std::process::Command::new("kill").arg(format!("-{signal}")).args(&ids).status();
+    assert!(sent.expect("kill").success(), "{ids:?}");
+}
+
 #[tokio::test]
 async fn a_job_that_kills_its_process_is_failed_after_three_deaths_and_the_worker_lives() {
     const OTHERS: u32 = 40;
     let world = World::new().await;
     let (suspect, others) = (receiver("200").await, receiver("200").await);
     two_targets(&world, &suspect.url(), &others.url());
-    let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "job.posting:acme/SUS=kill")]).await;
+    let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "job.posting:acme/SUS=abort")]).await;
     put(&world, redelivered(SUSPECT, Some("SUS"), &event("SUS", 1))).await;
     world.publish_many((0..OTHERS).map(|n| event("ABC", n))).await;
     let failed = world.take("failed", 1).await;
@@ -74,7 +87,7 @@ async fn a_job_that_kills_its_process_is_failed_after_three_deaths_and_the_worke
     // One that it shared with others, had there been any, and three of its own.
     let log = worker.log();
     assert_eq!(deaths(&log), 4, "{log}");
-    assert!(log.contains("it was ended by signal 9"));
+    assert!(log.contains("it was ended by signal 6"));
     assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
     assert_eq!(worker.metric("leadhook_jobs_total", "reason=\"crash_loop\"").await, 1.0);
     assert!(suspect.received().is_empty());
@@ -90,7 +103,7 @@ async fn an_event_that_kills_its_process_is_rejected_after_three_deaths_and_the_
     armed.stop().await;
     world.publish(event("SUS", 1).as_bytes()).await;
     redeliver(&world, "leadhook.events", SUSPECT).await;
-    let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "event.resolved:SUS=kill")]).await;
+    let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "event.resolved:SUS=abort")]).await;
     world.publish_many((0..20).map(|n| event("ABC", n))).await;
     let rejected = world.take("rejected", 1).await;
     assert_eq!(rejected[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
@@ -107,7 +120,7 @@ async fn what_shares_a_child_with_a_killer_is_delivered() {
     let world = World::new().await;
     let (suspect, others) = (receiver("200").await, receiver("200@300ms").await);
     two_targets(&world, &suspect.url(), &others.url());
-    let worker = world.worker(&[("LEADHOOK_FAILPOINTS", "job.posting:acme/SUS=kill")]).await;
+    let worker = world.worker(&[("LEADHOOK_FAILPOINTS", "job.posting:acme/SUS=abort")]).await;
     for n in 0..SHARING {
         put(&world, redelivered(SUSPECT, None, &event("ABC", n))).await;
         if n == SHARING / 2 {
@@ -260,4 +273,32 @@ async fn an_event_that_panics_each_time_outside_an_attempt_is_rejected() {
     assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
     assert_eq!(worker.log().matches("settling a message panicked").count(), SUSPECT as usize);
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn kills_of_child_processes_from_outside_count_against_no_message() {
+    const KILLS: usize = 5;
+    let world = World::new().await;
+    let receiver = receiver("hang").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    put(&world, redelivered(SUSPECT, None, &event("ABC", 1))).await;
+    for seen in 1..=KILLS {
+        receiver.wait_for(seen, PATIENCE).await.unwrap();
+        // Ignored: a reload is asked of the worker.
+        signal_children(worker.id(), "HUP");
+        signal_children(worker.id(), "KILL");
+        eventually("a death", async || (worker.log().matches("it was ended by signal 9").count() == seen).then_some(()))
+            .await;
+        if seen == KILLS {
+            receiver.set_script("200".parse().unwrap());
+        }
+    }
+    receiver.wait_for(KILLS + 1, PATIENCE).await.unwrap();
+    eventually("it is delivered", async || {
+        (worker.metric("leadhook_jobs_total", "outcome=\"delivered\"").await == 1.0).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(world.ready("failed").await, 0);
 }
