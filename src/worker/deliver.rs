@@ -112,8 +112,8 @@ async fn decide(
     };
     match context.lanes.enter(&target, job.parked).await {
         Entry::Go(pass) => {
-            if pass.was_waited_for() {
-                // The gate was asked before that, and so was the channel (rule 6).
+            if pass.was_waited_for() || suspect.is_some() {
+                // The gate was asked before the wait, or before a child was started, and so was the channel (rule 6).
                 context.gate().opened().await;
                 if !receipt.is_good() {
                     return Ok(None);
