@@ -136,7 +136,7 @@ impl Message {
 pub struct Child {
     /// Those of its parent.
     pub settings: Settings,
-    /// Read when the child started. Its parent gives it no new work after a few seconds, so it does not grow old.
+    /// Read when the child started. Its parent starts another one when the store has changed.
     pub store: Store,
     /// Makes the POSTs.
     pub poster: Poster,

@@ -6,10 +6,11 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     ffi::OsString,
+    ops::Deref,
     path::Path,
     process::{ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -23,13 +24,16 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::child::{Answer, Message, READY, Request, Work};
-use crate::{delivery::outcome::Exchange, metrics::Metrics, os_error};
+use crate::{delivery::outcome::Exchange, metrics::Metrics, os_error, store::LiveStore};
 
 /// Children with one suspect each, at a time.
 const ALONE: usize = 4;
 
-/// For how long a child gets new work: it has read the settings and the webhook store once, when it started.
-const YOUNG: Duration = Duration::from_secs(10);
+/// For how long a shared child without a suspect in it is kept.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Suspects in one child, at a time. The others wait outside, as messages that were not started.
+const SEATS: usize = 64;
 
 /// Longest start of a child.
 const STARTING: Duration = Duration::from_secs(20);
@@ -66,7 +70,10 @@ struct Inner {
 
 #[derive(Default)]
 struct Shared {
-    child: Option<Arc<Child>>,
+    /// Lives for [`IDLE`], and then as long as a suspect is in it.
+    child: Weak<Child>,
+    /// The one before it, which has an older revision of the store.
+    former: Weak<Child>,
     /// When the last start failed.
     failed: Option<Instant>,
 }
@@ -91,23 +98,42 @@ impl Children {
         Children(Arc::new(Inner { recipe, metrics, shared: Default::default(), alone }))
     }
 
-    /// The child that suspects share, started if there is none.
-    pub(super) async fn shared(&self) -> Result<Arc<Child>, NoChild> {
+    /// A seat in the child that suspects share, as soon as one is free.
+    pub(super) async fn shared(&self, store: &LiveStore) -> Result<Seat, NoChild> {
+        loop {
+            let seat = Seat::take(self.shared_child(store.current().revision()).await?).await;
+            // Waiting for it took time.
+            if seat.is_alive() && seat.revision == store.current().revision() {
+                return Ok(seat);
+            }
+        }
+    }
+
+    /// The child that suspects share, started if there is none for this revision. There are two at most, each with a
+    /// store of its own.
+    async fn shared_child(&self, revision: &str) -> Result<Arc<Child>, NoChild> {
+        let living = |child: &Weak<Child>| child.upgrade().filter(|child| child.is_alive());
         let mut shared = self.0.shared.lock().await;
-        if let Some(child) = shared.child.as_ref().filter(|child| child.is_alive()) {
-            return Ok(child.clone());
+        if let Some(child) = living(&shared.child) {
+            if child.revision == revision {
+                return Ok(child);
+            }
+            if living(&shared.former).is_some() {
+                return Err(NoChild);
+            }
+            shared.former = Arc::downgrade(&child);
         }
         if shared.failed.is_some_and(|failed| failed.elapsed() < AFTER_A_FAILURE) {
             return Err(NoChild);
         }
-        match self.start(Kind::Shared).await {
+        match self.start(Kind::Shared, revision).await {
             Ok(child) => {
-                *shared = Shared { child: Some(child.clone()), failed: None };
-                tokio::spawn(self.clone().retire(child.clone()));
+                (shared.child, shared.failed) = (Arc::downgrade(&child), None);
+                tokio::spawn(keep(child.clone()));
                 Ok(child)
             }
             Err(NoChild) => {
-                *shared = Shared { child: None, failed: Some(Instant::now()) };
+                (shared.child, shared.failed) = (Weak::new(), Some(Instant::now()));
                 Err(NoChild)
             }
         }
@@ -119,19 +145,12 @@ impl Children {
     }
 
     /// A child for one suspect.
-    pub(super) async fn alone(&self) -> Result<Arc<Child>, NoChild> {
-        self.start(Kind::Alone).await
+    pub(super) async fn alone(&self, store: &LiveStore) -> Result<Seat, NoChild> {
+        Ok(Seat::take(self.start(Kind::Alone, store.current().revision()).await?).await)
     }
 
-    /// No longer hands out a child that is not young any more. It ends with the last suspect in it.
-    async fn retire(self, child: Arc<Child>) {
-        tokio::time::sleep(YOUNG).await;
-        let mut shared = self.0.shared.lock().await;
-        shared.child.take_if(|current| Arc::ptr_eq(current, &child));
-    }
-
-    async fn start(&self, kind: Kind) -> Result<Arc<Child>, NoChild> {
-        match start(&self.0.recipe, kind, &self.0.metrics).await {
+    async fn start(&self, kind: Kind, revision: &str) -> Result<Arc<Child>, NoChild> {
+        match start(&self.0.recipe, kind, revision, &self.0.metrics).await {
             Ok(child) => Ok(Arc::new(child)),
             Err(error) => {
                 warn!(error, "cannot start a child process; suspects wait for it");
@@ -156,8 +175,38 @@ impl Kind {
     }
 }
 
+/// Keeps a child for a while: it ends with the last handle.
+async fn keep(child: Arc<Child>) {
+    tokio::time::sleep(IDLE).await;
+    drop(child);
+}
+
+/// A suspect's place in a child process, which ends with the last one.
+pub(super) struct Seat {
+    child: Arc<Child>,
+    _taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Seat {
+    async fn take(child: Arc<Child>) -> Seat {
+        let taken = child.seats.clone().acquire_owned().await.ok();
+        Seat { child, _taken: taken }
+    }
+}
+
+impl Deref for Seat {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
 /// A child process. It ends when this is dropped.
 pub(super) struct Child {
+    /// That of the webhook store when it was started: it reads the store once.
+    revision: String,
+    seats: Arc<Semaphore>,
     requests: mpsc::UnboundedSender<String>,
     next: AtomicU64,
     state: Arc<State>,
@@ -234,15 +283,18 @@ impl Child {
         match answer {
             Ok(answer) => Ok(answer),
             // The sender is dropped after the death has been noted.
-            Err(_) => Err(self.state.asked().as_ref().err().cloned().unwrap_or_else(|| Died {
-                how: "it ended".into(),
-                by_message: false,
-            })),
+            Err(_) => Err(self
+                .state
+                .asked()
+                .as_ref()
+                .err()
+                .cloned()
+                .unwrap_or_else(|| Died { how: "it ended".into(), by_message: false })),
         }
     }
 }
 
-async fn start(recipe: &Recipe, kind: Kind, metrics: &Arc<Metrics>) -> Result<Child, String> {
+async fn start(recipe: &Recipe, kind: Kind, revision: &str, metrics: &Arc<Metrics>) -> Result<Child, String> {
     let mut command = Command::new(program());
     command.arg0("leadhook").args(&recipe.arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -264,7 +316,8 @@ async fn start(recipe: &Recipe, kind: Kind, metrics: &Arc<Metrics>) -> Result<Ch
     let state = Arc::new(State { asked: Mutex::new(Ok(HashMap::new())), hangs: Notify::new() });
     tokio::spawn(write(stdin, sent));
     tokio::spawn(supervise(process, lines, state.clone(), kind, metrics.clone()));
-    Ok(Child { requests, next: AtomicU64::new(1), state })
+    let seats = Arc::new(Semaphore::new(SEATS));
+    Ok(Child { revision: revision.to_owned(), seats, requests, next: AtomicU64::new(1), state })
 }
 
 /// The program of this process, also when an upgrade has put another one in its place.

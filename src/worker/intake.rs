@@ -57,7 +57,7 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
             let receipt = input.receipt.clone();
             let ended = match suspects::is_suspect(&input) {
                 false => AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await,
-                true => suspect(&context, input, Kind::Event, None).await,
+                true => suspect(&context, input, Kind::Event).await,
             };
             of_no_panic(ended, &context, &receipt);
         });
@@ -125,7 +125,10 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
                 drop(slot);
                 ended.map(drop)
             }
-            true => suspect(&context, input, Kind::Job, Some(slot)).await,
+            true => {
+                drop(slot);
+                suspect(&context, input, Kind::Job).await
+            }
         };
         of_no_panic(ended, &context, &receipt);
     });
@@ -133,13 +136,8 @@ fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
 
 /// Settles a suspect. A panic that its child did not meet returns after a pause, so that the message does not come again
 /// at once, each time.
-async fn suspect(
-    context: &Context,
-    input: Box<Input>,
-    kind: Kind,
-    slot: Option<OwnedSemaphorePermit>,
-) -> std::thread::Result<()> {
-    let settling = suspects::settle(context, input, kind, slot);
+async fn suspect(context: &Context, input: Box<Input>, kind: Kind) -> std::thread::Result<()> {
+    let settling = suspects::settle(context, input, kind);
     let ended = AssertUnwindSafe(Box::pin(settling)).catch_unwind().await;
     if ended.is_err() {
         tokio::time::sleep(suspects::pause()).await;

@@ -15,17 +15,16 @@
 //! | counts travel with the message | a message that kills starts again at 0 when it is put back |
 //! | a message that the broker will soon give up on is published again | the broker's limit ends healthy messages in a long storm |
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
 use super::{
     Context,
     child::{Message, Work},
-    children::{Child, Died},
+    children::{Died, Seat},
     deliver::deliver,
     dispatch::dispatch,
     input::Input,
@@ -78,7 +77,7 @@ pub(super) fn is_due_for_renewal(input: &Input) -> bool {
 
 /// A suspect and the child that works on it.
 pub(super) struct Suspect {
-    child: Arc<Child>,
+    child: Seat,
     message: Message,
     id: String,
 }
@@ -90,32 +89,25 @@ impl Suspect {
     }
 }
 
-/// Settles a suspect. `slot` is the one of a job.
-pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind, slot: Option<OwnedSemaphorePermit>) {
+/// Settles a suspect. A job has a slot only while it is worked on: the start of a child may take long.
+pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind) {
     let _counted = context.metrics.suspect();
     if input.deaths() == 0 {
-        let Ok(child) = context.children.shared().await else { return put_back(context, &input, kind, None).await };
+        let Ok(child) = context.children.shared(&context.store).await else {
+            return put_back(context, &input, kind, None).await;
+        };
         if work(context, &input, kind, child).await.is_ok() {
             return;
         }
     }
-    // Others may have the slot meanwhile.
-    drop(slot);
     let Some(place) = context.children.place(PATIENCE).await else {
         return put_back(context, &input, kind, None).await;
     };
-    let slot = match kind {
-        Kind::Job => context.slots.clone().acquire_owned().await.ok(),
-        Kind::Event => None,
+    let Ok(child) = context.children.alone(&context.store).await else {
+        return put_back(context, &input, kind, None).await;
     };
-    // Waiting took time: check the gate and the channel again (rule 6).
-    context.gate().opened().await;
-    if !input.receipt.is_good() {
-        return;
-    }
-    let Ok(child) = context.children.alone().await else { return put_back(context, &input, kind, None).await };
     if let Err(died) = work(context, &input, kind, child).await {
-        drop((slot, place));
+        drop(place);
         match died.by_message {
             true => charge(context, &input, kind, &died).await,
             false => put_back(context, &input, kind, None).await,
@@ -124,7 +116,16 @@ pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind, slo
 }
 
 /// Works on a suspect with this child. An error: the child has died, and the message is not settled.
-async fn work(context: &Context, input: &Input, kind: Kind, child: Arc<Child>) -> Result<(), Died> {
+async fn work(context: &Context, input: &Input, kind: Kind, child: Seat) -> Result<(), Died> {
+    let _slot = match kind {
+        Kind::Job => context.slots.clone().acquire_owned().await.ok(),
+        Kind::Event => None,
+    };
+    // Waiting took time: check the gate and the channel again (rule 6).
+    context.gate().opened().await;
+    if !input.receipt.is_good() {
+        return Ok(());
+    }
     let id = input.properties.message_id().as_ref().and_then(super::report::readable_id).unwrap_or("unnamed");
     let message = Message::new(&input.properties, input.body.clone());
     let suspect = Suspect { child, message, id: id.to_owned() };

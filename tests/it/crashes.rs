@@ -55,17 +55,21 @@ fn deaths(log: &str) -> usize {
     log.matches("a child process died").count()
 }
 
-/// Sends a signal to the child processes of a worker, by their ids.
-fn signal_children(worker: u32, signal: &str) {
+/// The child processes of a worker.
+fn children(worker: u32) -> Vec<std::ffi::OsString> {
     let parent = format!("PPid:\t{worker}");
     let processes = std::fs::read_dir("/proc").expect("processes").flatten();
     let children = processes.filter(|process| {
         let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
         status.lines().any(|line| line == parent)
     });
-    let ids: Vec<_> = children.map(|process| process.file_name()).collect();
-    let sent = std::process::Command::new("kill").arg(format!("-{signal}")).args(&ids).status();
-    assert!(sent.expect("kill").success(), "{ids:?}");
+    children.map(|process| process.file_name()).collect()
+}
+
+/// Sends a signal to them, by their ids.
+fn signal_children(worker: u32, signal: &str) {
+    let sent = std::process::Command::new("kill").arg(format!("-{signal}")).args(children(worker)).status();
+    assert!(sent.expect("kill").success());
 }
 
 #[tokio::test]
@@ -288,8 +292,10 @@ async fn kills_of_child_processes_from_outside_count_against_no_message() {
         // Ignored: a reload is asked of the worker.
         signal_children(worker.id(), "HUP");
         signal_children(worker.id(), "KILL");
-        eventually("a death", async || (worker.log().matches("it was ended by signal 9").count() == seen).then_some(()))
-            .await;
+        eventually("a death", async || {
+            (worker.log().matches("it was ended by signal 9").count() == seen).then_some(())
+        })
+        .await;
         if seen == KILLS {
             receiver.set_script("200".parse().unwrap());
         }
@@ -301,4 +307,31 @@ async fn kills_of_child_processes_from_outside_count_against_no_message() {
     .await;
     worker.stop().await;
     assert_eq!(world.ready("failed").await, 0);
+}
+
+#[tokio::test]
+async fn no_third_child_starts_while_suspects_hang_in_two_of_older_stores() {
+    let world = World::new().await;
+    let receiver = receiver("hang").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[]).await;
+    for n in 0..3 {
+        put(&world, redelivered(SUSPECT, None, &event("ABC", n))).await;
+        if n == 2 {
+            break;
+        }
+        receiver.wait_for(n as usize + 1, PATIENCE).await.unwrap();
+        // Another revision.
+        world.simple_store(&receiver.url(), &format!("retry_attempts: {}", n + 2));
+        worker.signal("HUP");
+        let loaded = "webhook store loaded";
+        eventually("the store", async || (worker.log().matches(loaded).count() > n as usize + 1).then_some(())).await;
+    }
+    eventually("the third waits", async || {
+        (worker.metric("leadhook_jobs_total", "reason=\"suspect\"").await >= 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(children(worker.id()).len(), 2);
+    assert_eq!(receiver.count(), 2);
+    worker.kill().await;
 }
