@@ -46,7 +46,7 @@ pub(super) async fn attempt(
     measure_lag(context, job, at);
     let _attempting = context.metrics.attempting();
     let exchange = match suspect {
-        None => post(&context.poster, job, target, number).await,
+        None => post(&context.poster, job, target, target.timeout, number).await,
         Some(suspect) => match Box::pin(suspect.attempt(target.timeout)).await? {
             Some(exchange) => exchange,
             None => return Ok(Step::Park { reason: Parking::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
@@ -131,17 +131,17 @@ fn refusal_detail(number: u32, target: &Target) -> String {
     }
 }
 
-/// Makes the POST. A panic in it becomes [`Fault::Panic`].
-pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, number: u32) -> Exchange {
+/// Makes the POST. A panic in it becomes [`Fault::Panic`]. `timeout` is the target's, of the worker's store.
+pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, number: u32) -> Exchange {
     let started = Instant::now();
-    let posting = AssertUnwindSafe(try_to_post(poster, job, target, number));
+    let posting = AssertUnwindSafe(try_to_post(poster, job, target, timeout, number));
     posting.catch_unwind().await.unwrap_or_else(|_| {
         error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
         Exchange::new(Err(Fault::Panic), started.elapsed())
     })
 }
 
-async fn try_to_post(poster: &Poster, job: &Job, target: &Target, number: u32) -> Exchange {
+async fn try_to_post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, number: u32) -> Exchange {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let request = request::DeliveryRequest {
         webhook_id: &job.webhook_id,
@@ -161,7 +161,7 @@ async fn try_to_post(poster: &Poster, job: &Job, target: &Target, number: u32) -
                 identity: target.client_certificate.as_deref(),
                 authority: target.ca_certificate.as_deref(),
                 oauth2: target.oauth2.as_ref(),
-                timeout: target.timeout,
+                timeout,
                 whole_body: target.rules.accept_if.is_some(),
             };
             let exchange = poster.post(post, headers, job.body.clone()).await;

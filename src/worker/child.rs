@@ -11,17 +11,18 @@ use std::{
     io::{self, BufRead, Write},
     panic::AssertUnwindSafe,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::FutureExt;
 use jiff::Timestamp;
 use lapin::{
     BasicProperties,
-    types::{FieldTable, ShortString},
+    types::{ShortString, generation::gen_field_table, parsing::parse_field_table},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tokio::sync::mpsc;
 
 use super::{attempt, dispatch};
@@ -44,8 +45,8 @@ pub(super) enum Work {
     Event,
     /// Rehearse the decoding of a job.
     Job,
-    /// Make the next attempt of a job.
-    Attempt,
+    /// Make the next attempt of a job, with this timeout: the parent waits by it, and the store of the child may differ.
+    Attempt(Duration),
 }
 
 /// A request: follows its number on the line.
@@ -73,8 +74,26 @@ pub(super) struct Message {
     texts: [Option<ShortString>; 10],
     timestamp: Option<u64>,
     priority: Option<u8>,
-    headers: Option<FieldTable>,
-    body: Bytes,
+    /// As on the wire: JSON cannot carry every value, such as NaN.
+    headers: Encoded,
+    body: Encoded,
+}
+
+/// Bytes as base64.
+#[derive(Clone, Debug, PartialEq)]
+struct Encoded(Bytes);
+
+impl Serialize for Encoded {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64_STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Encoded {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Encoded, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        BASE64_STANDARD.decode(text.as_bytes()).map(|bytes| Encoded(bytes.into())).map_err(D::Error::custom)
+    }
 }
 
 impl Message {
@@ -91,12 +110,14 @@ impl Message {
             from.expiration(),
             from.cluster_id(),
         ];
+        let written = from.headers().as_ref().and_then(|table| gen_field_table(table)(Vec::new().into()).ok());
+        let headers = written.map(|written| written.write).unwrap_or_default();
         Message {
             texts: texts.map(Clone::clone),
             timestamp: *from.timestamp(),
             priority: *from.priority(),
-            headers: from.headers().clone(),
-            body,
+            headers: Encoded(headers.into()),
+            body: Encoded(body),
         }
     }
 
@@ -125,8 +146,9 @@ impl Message {
         if let Some(priority) = self.priority {
             to = to.with_priority(priority);
         }
-        if let Some(headers) = &self.headers {
-            to = to.with_headers(headers.clone());
+        if !self.headers.0.is_empty() {
+            let (_, headers) = parse_field_table(&*self.headers.0).expect("what the parent wrote");
+            to = to.with_headers(headers);
         }
         to
     }
@@ -175,9 +197,8 @@ fn say(line: &str) {
 
 impl Child {
     async fn answer(&self, request: &str) -> Answer {
-        // JSON cannot carry every AMQP header: no NaN, and only so many tables inside each other. Such a message has
-        // done no harm here.
-        let Ok(Request { work, message }) = serde_json::from_str(request) else { return Answer::Survived };
+        // A message that comes not whole to this process may be harmful for that reason: a panic is a death.
+        let Request { work, message } = serde_json::from_str(request).expect("what the parent wrote");
         match work {
             Work::Event => {
                 self.rehearse_event(&message);
@@ -187,7 +208,7 @@ impl Child {
                 rehearse_job(&message);
                 Answer::Survived
             }
-            Work::Attempt => self.attempt(&message).await.unwrap_or(Answer::NoTarget),
+            Work::Attempt(timeout) => self.attempt(&message, timeout).await.unwrap_or(Answer::NoTarget),
         }
     }
 
@@ -195,22 +216,22 @@ impl Child {
         failpoint::hit("event.taken", "");
         let properties = message.properties();
         let most = self.settings.delivery.max_event_bytes;
-        let Ok(event) = dispatch::decode(most, &properties, &message.body) else { return };
+        let Ok(event) = dispatch::decode(most, &properties, &message.body.0) else { return };
         let Ok(Ok(targets)) = dispatch::resolve(&self.store, &event) else { return };
         failpoint::hit("event.resolved", &event.campaign);
         let envelope = dispatch::envelope(&properties);
         for target in targets {
-            let (body, now) = (message.body.clone(), Timestamp::now());
+            let (body, now) = (message.body.0.clone(), Timestamp::now());
             let job = Job::new(&event, &target.organization, &target.key, &envelope, body, now);
             job.to_message(&ShortString::default());
         }
     }
 
     /// None: the job cannot be read, or its target is not in this store.
-    async fn attempt(&self, message: &Message) -> Option<Answer> {
-        let job = Job::decode(&message.properties(), message.body.clone()).ok()?;
+    async fn attempt(&self, message: &Message, timeout: Duration) -> Option<Answer> {
+        let job = Job::decode(&message.properties(), message.body.0.clone()).ok()?;
         let TargetState::Active(target) = self.store.target(&job.organization, &job.target) else { return None };
-        let exchange = attempt::post(&self.poster, &job, &target, job.attempt.saturating_add(1)).await;
+        let exchange = attempt::post(&self.poster, &job, &target, timeout, job.attempt.saturating_add(1)).await;
         let maximum = self.settings.backoff.retry_after_maximum;
         judge(&exchange, &target.rules, SystemTime::now(), maximum);
         Some(Answer::Exchange(exchange))
@@ -219,7 +240,7 @@ impl Child {
 
 fn rehearse_job(message: &Message) {
     failpoint::hit("job.taken", "");
-    if let Ok(job) = Job::decode(&message.properties(), message.body.clone()) {
+    if let Ok(job) = Job::decode(&message.properties(), message.body.0.clone()) {
         job.to_message(&ShortString::default());
     }
 }
@@ -228,7 +249,7 @@ fn rehearse_job(message: &Message) {
 mod tests {
     use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
-    use lapin::types::AMQPValue;
+    use lapin::types::{AMQPValue, DecimalValue, FieldTable};
 
     use super::*;
     use crate::{
@@ -238,11 +259,27 @@ mod tests {
 
     #[test]
     fn a_message_comes_to_the_child_as_it_is() {
-        let headers = BTreeMap::from([
+        let mut headers = BTreeMap::from([
             (ShortString::from("organization-id"), AMQPValue::LongString("acme".into())),
             (ShortString::from("bytes"), AMQPValue::LongString([0xff, 0x00].to_vec().into())),
             (ShortString::from("x-delivery-count"), AMQPValue::LongLongInt(8)),
         ]);
+        let all = [
+            AMQPValue::Boolean(true),
+            AMQPValue::ShortShortInt(-1),
+            AMQPValue::ShortShortUInt(1),
+            AMQPValue::ShortInt(-2),
+            AMQPValue::ShortUInt(2),
+            AMQPValue::LongInt(-3),
+            AMQPValue::LongUInt(3),
+            AMQPValue::Float(0.5),
+            AMQPValue::DecimalValue(DecimalValue { scale: 2, value: 5 }),
+            AMQPValue::Timestamp(7),
+            AMQPValue::ByteArray(vec![0, 255].into()),
+            AMQPValue::FieldTable(FieldTable::from(headers.clone())),
+            AMQPValue::Void,
+        ];
+        headers.insert("all".into(), AMQPValue::FieldArray(all.to_vec().into()));
         let properties = BasicProperties::default()
             .with_message_id("m-1".into())
             .with_type("lead.delivered".into())
@@ -263,6 +300,25 @@ mod tests {
         let there: Request<'_> = serde_json::from_str(&line).unwrap();
         assert_eq!(*there.message, message);
         assert_eq!(there.message.properties(), properties);
+    }
+
+    #[test]
+    fn values_that_json_lacks_come_to_the_child_too_and_a_body_takes_no_more_than_base64() {
+        let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let headers = numbers.iter().enumerate().map(|(n, &number)| (n.to_string().into(), AMQPValue::Double(number)));
+        let headers = FieldTable::from(headers.collect::<BTreeMap<ShortString, _>>());
+        let message = Message::new(&BasicProperties::default().with_headers(headers), vec![0xff; 3000].into());
+        let work = Work::Attempt(Duration::from_millis(1500));
+        let line = serde_json::to_string(&Request { work, message: Cow::Borrowed(&message) }).unwrap();
+        assert!(line.len() < 5000, "{}", line.len());
+        let there: Request<'_> = serde_json::from_str(&line).unwrap();
+        assert_eq!((there.work, &*there.message), (work, &message));
+        let headers = there.message.properties().headers().clone().unwrap();
+        let read = headers.inner().values().map(|value| match value {
+            AMQPValue::Double(number) => number.to_bits(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(read.collect::<Vec<_>>(), numbers.map(f64::to_bits));
     }
 
     #[test]

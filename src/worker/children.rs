@@ -256,7 +256,7 @@ impl Child {
         id: &str,
         timeout: Duration,
     ) -> Result<Option<Exchange>, Died> {
-        match self.ask(Work::Attempt, message, id, timeout + BEYOND_TIMEOUT).await? {
+        match self.ask(Work::Attempt(timeout), message, id, timeout + BEYOND_TIMEOUT).await? {
             Answer::Exchange(exchange) => Ok(Some(exchange)),
             Answer::Survived | Answer::NoTarget => Ok(None),
         }
