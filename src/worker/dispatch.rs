@@ -153,8 +153,10 @@ async fn was_recorded(context: &Context, key: &Key) -> bool {
 /// What travels with a job besides the body: an allow-list (ARCHITECTURE.md).
 pub(super) fn envelope(properties: &BasicProperties) -> Envelope {
     let traceparent = text_header(properties, header::TRACEPARENT).ok().flatten();
-    let carried =
-        |name: &str| matches!(name, header::TRACEPARENT | header::REDELIVERIES | header::DEATHS | "organization-id");
+    let carried = |name: &str| {
+        use header::{DEATHS, EXCHANGE, REDELIVERIES, ROUTING_KEY, TRACEPARENT};
+        matches!(name, TRACEPARENT | REDELIVERIES | DEATHS | EXCHANGE | ROUTING_KEY | "organization-id")
+    };
     Envelope {
         message_id: properties.message_id().as_ref().map(|id| id.as_str().to_owned()),
         traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),

@@ -67,6 +67,15 @@ impl Input {
         self.count_of_ours(header::DEATHS)
     }
 
+    /// Exchange and routing key with which upstream published it, also after a worker has put it back.
+    pub fn origin(&self) -> (&str, &str) {
+        let said = |name| text_header(&self.properties, name).ok().flatten();
+        match (said(header::EXCHANGE), said(header::ROUTING_KEY)) {
+            (Some(exchange), Some(routing_key)) if self.exchange.as_str().is_empty() => (exchange, routing_key),
+            _ => (self.exchange.as_str(), self.routing_key.as_str()),
+        }
+    }
+
     /// A count in a header of Leadhook. Only a worker publishes to a queue without an exchange: upstream cannot forge
     /// it elsewhere.
     fn count_of_ours(&self, name: &str) -> u64 {

@@ -21,13 +21,14 @@ pub fn message(
     now: Timestamp,
 ) -> Outgoing {
     let text = |value: &str| AMQPValue::LongString(value.into());
+    let (exchange, routing_key) = input.origin();
     let mut headers = BTreeMap::from([
         (header::REASON.into(), text(rejection.reason.label())),
         (header::DETAIL.into(), text(&rejection.detail)),
         (header::REJECTED_AT.into(), AMQPValue::LongLongInt(now.as_millisecond())),
         (header::SOURCE.into(), text(source.as_str())),
-        (header::EXCHANGE.into(), text(input.exchange.as_str())),
-        (header::ROUTING_KEY.into(), text(input.routing_key.as_str())),
+        (header::EXCHANGE.into(), text(exchange)),
+        (header::ROUTING_KEY.into(), text(routing_key)),
     ]);
     if let Some(all) = upstream::encode_rejected(&input.properties) {
         headers.insert(header::UPSTREAM.into(), text(&all));

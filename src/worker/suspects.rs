@@ -219,8 +219,14 @@ async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: 
         Kind::Job => names.delay(context.ladder.step(wait).rung),
     };
     let count = |count: u64| AMQPValue::LongLongInt(i64::try_from(count).unwrap_or(i64::MAX));
-    let counts = [(header::REDELIVERIES, count(input.redeliveries())), (header::DEATHS, count(deaths))];
-    let message = copy(input, &queue, counts);
+    let mut more = vec![(header::REDELIVERIES, count(input.redeliveries())), (header::DEATHS, count(deaths))];
+    if kind == Kind::Event {
+        // A later rejection tells of them.
+        let (exchange, routing_key) = input.origin();
+        let text = |value: &str| AMQPValue::LongString(value.into());
+        more.extend([(header::EXCHANGE, text(exchange)), (header::ROUTING_KEY, text(routing_key))]);
+    }
+    let message = copy(input, &queue, more);
     if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes
         && input.receipt.ack()
         && kind == Kind::Job
@@ -231,9 +237,9 @@ async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: 
 
 /// The message as it came, for one of Leadhook's queues: not decoded, without what a broker acts upon. A copy of a job
 /// keeps its id, so that the memory knows it.
-fn copy<const N: usize>(input: &Input, queue: &ShortString, more: [(&'static str, AMQPValue); N]) -> Outgoing {
+fn copy(input: &Input, queue: &ShortString, more: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> Outgoing {
     let mut headers = upstream::inert_headers(&input.properties);
-    headers.extend(more.map(|(name, value)| (name.into(), value)));
+    headers.extend(more.into_iter().map(|(name, value)| (name.into(), value)));
     Outgoing {
         exchange: ShortString::default(),
         routing_key: queue.clone(),

@@ -112,6 +112,9 @@ async fn an_event_that_kills_its_process_is_rejected_after_three_deaths_and_the_
     let rejected = world.take("rejected", 1).await;
     assert_eq!(rejected[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
     assert_eq!(rejected[0].body, event("SUS", 1).as_bytes());
+    // It was put back twice meanwhile.
+    assert_eq!(rejected[0].text("leadhook-exchange").as_deref(), Some("lead.events"));
+    assert_eq!(rejected[0].text("leadhook-routing-key").as_deref(), Some("lead.test"));
     others.wait_for(20, PATIENCE).await.unwrap();
     assert!(worker.has_ended().is_none());
     assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
