@@ -81,7 +81,7 @@ mod tests {
         assert!(a.told().now_or_never().is_none(), "it was told before");
         distrust.tell("a");
         assert!(b.told().now_or_never().is_none());
-        assert!(alone.told().now_or_never().is_none(), "there is no other broker");
+        assert!(alone.told().now_or_never().is_none(), "only one broker is configured");
         assert!(a.told().now_or_never().is_some());
         assert!(a.told().now_or_never().is_none());
         distrust.tell("a");

@@ -59,7 +59,10 @@ async fn a_connection_lost_while_declaring_suspends_no_events() {
     broker.spoil("jobs", Wrong::HangsUp);
     let before = broker.connections();
     assert!(broker.send("jobs", |_, _| b"no frame".to_vec()));
-    eventually("two sessions that came to nothing", async || (broker.connections() >= before + 3).then_some(())).await;
+    eventually("two more sessions that end while declaring", async || {
+        (broker.connections() >= before + 3).then_some(())
+    })
+    .await;
     let (_, report) = worker.get("/readyz").await.unwrap();
     assert!(report.contains("no connection to the broker"), "{report}");
     assert_eq!(broker.connection_of("events"), events, "{}", worker.log());

@@ -51,7 +51,7 @@ pub struct Content {
     pub body: Vec<u8>,
 }
 
-/// What is wrong with a queue.
+/// A fault of a queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
     /// It counts neither messages nor consumers, as a queue without a leader does.
