@@ -69,8 +69,8 @@ const MEMORY: u64 = 1 << 30;
 const LEAST_MEMORY: u64 = 128 << 20;
 
 /// A message that eats memory ends this process by its own doing (SIGABRT). Without the limit the kernel would, and a
-/// kill by the kernel does not count: it chooses a child whoever took the memory. Linux only, and harmless where it
-/// fails.
+/// kill by the kernel does not count: it chooses a child, no matter which process took the memory. Linux only, and
+/// harmless where it fails.
 fn limit_memory() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -45,7 +45,7 @@ pub(super) enum Work {
     Event,
     /// Rehearse the decoding of a job.
     Job,
-    /// Make the next attempt of a job, with this timeout: the parent waits by it, and the store of the child may differ.
+    /// Make the next attempt of a job, with this timeout: the parent waits by it, and the child may have another.
     Attempt(Duration),
 }
 
@@ -178,7 +178,7 @@ pub async fn serve(child: Child) {
         let child = child.clone();
         tokio::spawn(async move {
             let Some((number, request)) = line.split_once(' ') else { return };
-            // A panic is a death: the worker would meet it again, outside an attempt, and give the message back for ever.
+            // A panic is a death: the worker would meet it again, outside an attempt, and give the message back each time.
             let answering = AssertUnwindSafe(child.answer(request)).catch_unwind();
             let answer = answering.await.unwrap_or_else(|_| std::process::abort());
             let answer = serde_json::to_string(&answer).unwrap_or_default();

@@ -387,7 +387,7 @@ async fn supervise(
 
 /// Whether a message can have ended a process like this: by an exit, or by a signal that a process brings upon itself.
 /// One that eats memory is ended by its limit (SIGABRT). All other signals come from outside, also the SIGKILL of a
-/// kernel that is out of memory, which chooses a child whoever took the memory.
+/// kernel that is out of memory, which chooses a child, no matter which process took the memory.
 fn can_be_a_messages_doing(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
 
