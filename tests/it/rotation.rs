@@ -47,9 +47,9 @@ async fn a_new_password_of_the_broker_needs_no_restart() {
     world.reconnect().await;
     let broker = old.rsplit('@').next().unwrap().split('/').next().unwrap();
     let refused = format!("user {user} is refused by broker {broker}: ACCESS_REFUSED");
-    let report = eventually("both connections are refused", async || {
+    let report = eventually("all connections are refused", async || {
         let (status, report) = worker.get("/readyz").await?;
-        (status == 503 && report.matches(&refused).count() == 2).then_some(report)
+        (status == 503 && report.matches(&refused).count() == 3).then_some(report)
     })
     .await;
     assert!(worker.log().contains(&refused), "{}", worker.log());
