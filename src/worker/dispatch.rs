@@ -100,9 +100,10 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
 async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targets: &[Arc<Target>]) {
     failpoint::hit("event.resolved", &event.campaign);
     let (envelope, now) = (envelope(&input.properties), Timestamp::now());
+    let body = digest(&envelope, &input.body);
     let recording = |target: &Arc<Target>| {
         let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
-        let key = key(&job);
+        let key = Key { copy: format!("{} {body:x}", job.webhook_id).into(), attempt: 0 };
         // A copy that was published again comes without the broker's mark.
         let redelivered = input.redelivered || input.redeliveries() > 0;
         let (receipt, jobs) = (&input.receipt, &context.plan.names().jobs);
@@ -133,12 +134,15 @@ async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targe
     }
 }
 
-/// What tells a redelivered event from others for one target. An event has no copy id, so one that upstream republishes on
-/// purpose has the same key; it counts only where the broker gives it out again.
-fn key(job: &Job) -> Key {
+/// What tells a redelivered event from others, together with the `webhook-id` for its target. An event has no copy id, so
+/// one that upstream republishes on purpose has the same key; it counts only where the broker gives it out again. Without
+/// a `message_id` the `webhook-id` is made of the body, and no more is needed.
+fn digest(envelope: &Envelope, body: &[u8]) -> u64 {
     let mut digest = DefaultHasher::new();
-    job.body.hash(&mut digest);
-    Key { copy: format!("{} {:x}", job.webhook_id, digest.finish()).into(), attempt: 0 }
+    if envelope.message_id.is_some() {
+        body.hash(&mut digest);
+    }
+    digest.finish()
 }
 
 /// Whether this process has recorded the job of a redelivered event: waits for a publish that is under way.
