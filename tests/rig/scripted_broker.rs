@@ -233,14 +233,16 @@ async fn serve(stream: TcpStream, id: u64, state: &Mutex<State>, greeting: [&str
                 bytes = outgoing.recv() => bytes,
                 _ = beat.tick() => Some(frame(8, 0, &[])),
             };
-            let Some(bytes) = bytes else { return };
+            let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return };
             if write.write_all(&bytes).await.is_err() {
                 return;
             }
         }
     });
     let served = converse(&mut read, &out, id, state, greeting).await;
-    writing.abort();
+    // All that was said is written before the connection ends.
+    let _ = out.send(Vec::new());
+    let _ = writing.await;
     served
 }
 
@@ -310,8 +312,6 @@ async fn converse(
             AMQPClass::Connection(connection::AMQPMethod::Open(_)) => answer(0, 10, 41, &[0]),
             AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
                 answer(0, 10, 51, &[]);
-                // It is written before the connection ends.
-                tokio::time::sleep(Duration::from_millis(50)).await;
                 return Ok(());
             }
             AMQPClass::Channel(channel::AMQPMethod::Open(_)) => {
