@@ -76,9 +76,7 @@ pub async fn reveal(
             by: Some(frame.visitor.name.as_str().into()),
             ..Entry::of_job(What::Revealed, Timestamp::now(), job)
         };
-        let text = "The delivery log could not record that you asked, so the data is not shown. Try again later.";
-        let on_record = shared.on_record(&shown).await;
-        on_record.map_err(|Unrecorded| refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))?;
+        shown_on_record(&shared, &frame, &shown).await?;
     }
     if shared.settings.delivery_log.enabled {
         info!(by = frame.visitor.name, webhook_id = key, "console: the data of a lead was shown");
@@ -86,6 +84,17 @@ pub async fn reveal(
         warn!(by = frame.visitor.name, webhook_id = key, "console: the data of a lead was shown");
     }
     Ok(pages::job::page(&frame, &id, &found, true))
+}
+
+/// Records that data is about to be shown.
+pub(super) async fn shown_on_record(
+    shared: &Shared,
+    frame: &Frame,
+    shown: &Entry<'_>,
+) -> Result<(), (StatusCode, Markup)> {
+    let text = "The delivery log could not record that you asked, so the data is not shown. Try again later.";
+    let on_record = shared.on_record(shown).await;
+    on_record.map_err(|Unrecorded| refuse(frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))
 }
 
 async fn find(shared: &Shared, frame: &Frame, id: &str) -> Result<Found, (StatusCode, Markup)> {

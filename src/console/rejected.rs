@@ -14,9 +14,9 @@ use tracing::warn;
 use url::form_urlencoded;
 
 use super::{
-    Shared, Unrecorded,
+    Shared,
     door::Visitor,
-    failed::{REASON, ours},
+    failed::{REASON, ours, shown_on_record},
     pages::{
         self, Frame,
         rejected::{Difference, Form, Preview},
@@ -70,9 +70,7 @@ pub async fn reveal(
     let found = find(&shared, &frame, &id).await?;
     let by = Some(frame.visitor.name.as_str().into());
     let shown = Entry { id: Some(id.as_str().into()), by, ..Entry::new(What::Revealed, Timestamp::now()) };
-    let text = "The delivery log could not record that you asked, so the data is not shown. Try again later.";
-    let on_record = shared.on_record(&shown).await;
-    on_record.map_err(|Unrecorded| refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "Not shown", text))?;
+    shown_on_record(&shared, &frame, &shown).await?;
     warn!(by = frame.visitor.name, "console: the data of a rejected message was shown");
     Ok(pages::rejected::message(&frame, &id, &found, shared.settings.delivery.max_event_bytes, true))
 }
@@ -80,8 +78,12 @@ pub async fn reveal(
 async fn find(shared: &Shared, frame: &Frame, id: &str) -> Result<Found, (StatusCode, Markup)> {
     let found = shared.desk.find_rejected(shared, id).await;
     let found = found.map_err(|trouble| refuse(frame, trouble.status(), "The rejected queue", &trouble.words()))?;
+    found.ok_or_else(|| gone(frame))
+}
+
+fn gone(frame: &Frame) -> (StatusCode, Markup) {
     let text = "It is not on the rejected queue: it was put back or discarded.";
-    found.ok_or_else(|| refuse(frame, StatusCode::NOT_FOUND, "Message not found", text))
+    refuse(frame, StatusCode::NOT_FOUND, "Message not found", text)
 }
 
 /// Shows the differences that a repair would make, and asks. A form and not an address, because values are data.
@@ -112,9 +114,7 @@ async fn difference(
     let (events, largest) = (&shared.plan.names().events, shared.settings.delivery.max_event_bytes);
     let seen = shared.desk.see_rejected(shared, id, |held| requeue::prepare(held, events, largest, repair)).await;
     let seen = seen.map_err(|trouble| refuse(frame, trouble.status(), "The rejected queue", &trouble.words()))?;
-    let text = "It is not on the rejected queue: it was put back or discarded.";
-    let prepared = seen.ok_or_else(|| refuse(frame, StatusCode::NOT_FOUND, "Message not found", text))?;
-    Ok(match prepared {
+    Ok(match seen.ok_or_else(|| gone(frame))? {
         Err(why) => Difference::Unusable(why),
         Ok(prepared) => {
             let event = prepared.event;
