@@ -1,20 +1,8 @@
 //! Connecting. A connection has one role: the worker consumes on one and publishes on another, because a broker under a
 //! memory alarm stops reading from publishers, acks included.
 
-use std::{
-    ops::Deref,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{ops::Deref, path::Path, sync::Arc, time::Duration};
 
-use deadpool::{
-    Runtime,
-    managed::{self, Metrics, PoolError, RecycleError, RecycleResult},
-};
 use lapin::{
     Channel, ConnectionProperties, ErrorKind,
     protocol::{AMQPError, AMQPErrorKind},
@@ -32,7 +20,7 @@ use crate::{
 };
 
 /// Longest wait for TCP, TLS and the AMQP handshake together, per broker.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Why there is no connection. Names hosts, never credentials.
 #[derive(Debug, thiserror::Error)]
@@ -263,111 +251,6 @@ pub(super) fn is_soft(error: &AMQPError) -> bool {
 fn in_turn<T>(all: &[T], first: usize) -> impl Iterator<Item = &T> {
     let first = first.checked_rem(all.len()).unwrap_or(0);
     all[first..].iter().chain(&all[..first])
-}
-
-/// Makes the connections of a pool. (The manager of deadpool-lapin cannot be given certificates.)
-pub struct Opening {
-    amqp: Amqp,
-    role: &'static str,
-    /// The broker that is tried first.
-    first: Arc<AtomicUsize>,
-    /// The broker that the connection was made with.
-    made_with: AtomicUsize,
-}
-
-impl Opening {
-    fn has_others(&self) -> bool {
-        self.amqp.urls.last().len() > 1
-    }
-}
-
-impl managed::Manager for Opening {
-    type Type = Connection;
-    type Error = ConnectError;
-
-    async fn create(&self) -> Result<Connection, ConnectError> {
-        let first = self.first.load(Ordering::Relaxed);
-        let (connection, number) = connect_in_turn(&self.amqp, self.role, first).await?;
-        // Stays with the broker that answered, unless another user has moved on meanwhile.
-        let _ = self.first.compare_exchange(first, number, Ordering::Relaxed, Ordering::Relaxed);
-        self.made_with.store(number, Ordering::Relaxed);
-        Ok(connection)
-    }
-
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
-        let first = self.first.load(Ordering::Relaxed);
-        if !connection.status().connected() {
-            Err(RecycleError::message("the connection is lost"))
-        } else if first != self.made_with.load(Ordering::Relaxed) && self.has_others() {
-            Err(RecycleError::message("another broker is to be tried"))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// A connection that is lent by a [`Shared`].
-pub type Lent = managed::Object<Opening>;
-
-/// One connection that several users share, made when it is first asked for and again when it is lost.
-pub struct Shared {
-    /// None without a runtime for its timeouts.
-    pool: Option<managed::Pool<Opening>>,
-    first: Arc<AtomicUsize>,
-}
-
-impl Shared {
-    /// Prepares a pool of one connection; `first` is the number of the broker to try first. Needs a tokio runtime; connects
-    /// nothing yet.
-    pub fn new(amqp: &Amqp, role: &'static str, first: usize) -> Shared {
-        let first = Arc::new(AtomicUsize::new(first));
-        let opening = Opening { amqp: amqp.clone(), role, first: first.clone(), made_with: AtomicUsize::new(0) };
-        let pool =
-            managed::Pool::builder(opening).max_size(1).wait_timeout(Some(HANDSHAKE)).runtime(Runtime::Tokio1).build();
-        Shared { pool: pool.ok(), first }
-    }
-
-    /// Whether there is another broker to move on to.
-    pub fn has_others(&self) -> bool {
-        self.pool.as_ref().is_some_and(|pool| pool.manager().has_others())
-    }
-
-    /// The connection, for as long as the guard is held. Open what is needed on it and let it go.
-    ///
-    /// # Errors
-    /// As [`connect`]; or another user holds it for too long.
-    pub async fn get(&self) -> Result<Lent, ConnectError> {
-        let pool = self.pool.as_ref().ok_or(ConnectError::Unconfigured)?;
-        pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error,
-            _ => ConnectError::Silent { url: "the shared connection".to_owned() },
-        })
-    }
-
-    /// The connection was of no use: it is given up, and the next broker is tried first.
-    pub fn move_on(&self) {
-        self.first.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Says goodbye to the broker, if there is a connection. Bounded; failing is harmless, the socket goes anyway.
-    pub async fn close(&self) {
-        let Some(pool) = &self.pool else { return };
-        if pool.status().size > 0
-            && let Ok(connection) = pool.get().await
-        {
-            let goodbye = connection.close(200, "goodbye".into());
-            let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
-        }
-        pool.close();
-    }
-}
-
-/// Takes a connection away from all who share it, and says goodbye to its broker.
-pub fn discard(connection: Lent) {
-    let connection = Lent::take(connection);
-    tokio::spawn(async move {
-        let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting anew".into())).await;
-    });
 }
 
 /// The URL with our heartbeat, unless the URL asks for one itself (the consumers are watched by the setting all the same).

@@ -14,6 +14,8 @@ pub mod publisher;
 
 pub mod reply;
 
+pub mod shared;
+
 pub mod topology;
 
 pub mod wire;

@@ -34,9 +34,10 @@ use super::{Entry, batch};
 use crate::{
     admin::Health,
     broker::{
-        connection::{self, Shared},
+        connection,
         pause::Pause,
         publisher::{Link, Publisher},
+        shared::Shared,
         topology::{self, Plan, Queue, Retention, Standing},
     },
     metrics::Metrics,

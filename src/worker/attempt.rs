@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::{
     Context,
-    children::Died,
+    child_process::Died,
     lanes::{Cause, Pass},
     log::{self, Attempt},
     report,

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::{
     Context,
     attempt::attempt,
-    children::Died,
+    child_process::Died,
     hold::{self, Hold, hold},
     input::{Input, Receipt},
     lanes::Entry,

@@ -16,6 +16,7 @@ mod acker;
 mod allowance;
 mod attempt;
 pub mod child;
+mod child_process;
 mod children;
 mod consume;
 mod deliver;
@@ -38,6 +39,7 @@ mod session;
 mod source;
 mod step;
 mod suspects;
+mod suspensions;
 mod tend;
 mod trouble;
 mod upkeep;
@@ -51,11 +53,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-pub use self::{
-    children::{Children, Recipe},
-    consume::Intake,
-    lanes::Lanes,
-};
+pub use self::{child_process::Recipe, children::Children, consume::Intake, lanes::Lanes};
 use self::{gate::Waiting, memory::Memory, report::Reports, session::Open};
 use crate::{
     admin::{BrokerState, Health},

@@ -1,10 +1,10 @@
 //! One consuming connection, from connecting to its loss or the stop.
 //!
 //! Each intake has such a session of its own, so that the end of one connection charges nothing on the other. The session of
-//! jobs also keeps the topology: it declares it when it connects, and looks after it as long as it lasts. The session of
-//! events cannot do that, because a message from upstream may end its connection.
+//! jobs also keeps the topology: it declares it when it connects, and watches it while it lasts. No message of upstream
+//! travels on that connection.
 //!
-//! A session consumes only while the gate is open. When the gate has been closed for [`PATIENCE`], the session cancels its
+//! A session consumes only while the gate is open. When the gate has been closed for [`PATIENCE`](super::suspensions), the session cancels its
 //! consumers and gives back what was sent ahead. So an alarm that outlasts `consumer_timeout` charges each message at most
 //! one delivery.
 
@@ -24,6 +24,7 @@ use super::{
     intake,
     pulse::{self, Dead, Ward},
     source::Source,
+    suspensions::Suspensions,
     tend, upkeep,
 };
 use crate::{
@@ -40,12 +41,6 @@ const SETTING_UP: Duration = Duration::from_secs(20);
 
 /// Longest wait for events in flight when a session ends on a connection that is well: meanwhile nothing is consumed.
 const SETTLING: Duration = Duration::from_secs(5);
-
-/// How long the gate may be closed before the consumers are cancelled.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Shortest time between two suspensions. Each one adds one redelivery to what is given back (RabbitMQ up to 4.2).
-const BETWEEN_SUSPENSIONS: Duration = Duration::from_secs(60);
 
 /// How often a session that does not consume looks whether its connection is still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -211,7 +206,7 @@ impl Session<'_> {
     ) -> Break {
         let mut gate = self.context.gate();
         let (other, _) = self.intake.other().source(self.context);
-        let mut suspensions = Suspensions::new(PATIENCE, BETWEEN_SUSPENSIONS);
+        let mut suspensions = Suspensions::default();
         let mut watching = std::pin::pin!(async {
             match self.intake {
                 Intake::Jobs => tend::watch(connection, self.context).await,
@@ -327,30 +322,6 @@ impl Session<'_> {
     }
 }
 
-/// When the gate suspends consuming.
-struct Suspensions {
-    patience: Duration,
-    between: Duration,
-    earliest: Instant,
-}
-
-impl Suspensions {
-    fn new(patience: Duration, between: Duration) -> Suspensions {
-        Suspensions { patience, between, earliest: Instant::now() }
-    }
-
-    /// Waits until the gate has been closed for long, and the last suspension is long ago.
-    async fn due(&self, gate: &mut Gate) {
-        tokio::time::sleep_until(self.earliest.into()).await;
-        gate.closed_for(self.patience).await;
-    }
-
-    /// Consuming was suspended.
-    fn suspended(&mut self, now: Instant) {
-        self.earliest = now + self.between;
-    }
-}
-
 /// A panic in an intake is a bug that ends the process.
 fn joined(ended: Result<intake::End, tokio::task::JoinError>) -> intake::End {
     match ended {
@@ -386,24 +357,4 @@ fn silent(what: &str) -> End {
 fn no_answer(what: &str) -> String {
     let limit = SETTING_UP.as_secs();
     format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::gate::Waiting, *};
-    use crate::broker::publisher::Link;
-
-    #[tokio::test]
-    async fn two_suspensions_lie_apart() {
-        assert_eq!(BETWEEN_SUSPENSIONS, Duration::from_secs(60), "the guarantees say so");
-        let (_link, receiver) = tokio::sync::watch::channel(Link::Blocked("memory".into()));
-        let mut gate = Gate::new(receiver, &Waiting::default(), 4);
-        let between = Duration::from_millis(300);
-        let mut suspensions = Suspensions::new(Duration::from_millis(10), between);
-        suspensions.due(&mut gate).await;
-        let begun = Instant::now();
-        suspensions.suspended(begun);
-        suspensions.due(&mut gate).await;
-        assert!(begun.elapsed() >= between, "{:?}", begun.elapsed());
-    }
 }

@@ -24,7 +24,8 @@ use tracing::{debug, warn};
 use super::{
     Context,
     child::{Message, Work},
-    children::{Died, Seat},
+    child_process::Died,
+    children::Seat,
     deliver::deliver,
     dispatch::dispatch,
     input::Input,

@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    connection::Shared,
     distrust::{Distrust, Doubts},
     pause::Pause,
+    shared::Shared,
 };
 use crate::{metrics::Metrics, settings};
 

@@ -31,7 +31,10 @@ use tokio::sync::oneshot;
 
 use super::{Actor, Link, Outgoing, PublishError, Request};
 use crate::{
-    broker::connection::{self, ConnectError, Shared, is_soft},
+    broker::{
+        connection::{self, ConnectError, is_soft},
+        shared::{self, Shared},
+    },
     failpoint,
 };
 
@@ -78,7 +81,7 @@ pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
         Ok(channel) => channel,
         Err(error) => {
             // No channel, no use: the next one who asks gets another connection.
-            connection::discard(connection);
+            shared::discard(connection);
             return Err(refused(error));
         }
     };
