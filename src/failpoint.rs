@@ -16,11 +16,16 @@
 //! production. The library `fail` was looked at: it can panic, sleep and return, but neither kill nor count to the n-th.
 
 /// Every fail point, in the order of an event's way, with what has just happened there.
-pub const POINTS: [(&str, &str); 15] = [
+pub const POINTS: [(&str, &str); 17] = [
     ("event.taken", "an event was consumed"),
     ("event.resolved", "its targets are known, nothing is published (detail: campaign)"),
+    ("event.posting", "the POST of a direct attempt is about to be made (detail: target key)"),
+    ("event.posted", "the POST of a direct attempt was answered, nothing is settled (detail: target key)"),
     ("publish.sent", "a message was written to the socket, no confirm has come (detail: its queue)"),
-    ("event.recorded", "all its jobs are confirmed, the event is not acked"),
+    (
+        "event.recorded",
+        "delivered, or all that follows is confirmed, the event is not acked (detail: what became of its first delivery)",
+    ),
     ("event.acked", "the ack of the event is on its way"),
     ("job.taken", "a job was consumed"),
     ("job.posting", "the POST is about to be made (detail: target key)"),

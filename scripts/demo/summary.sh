@@ -43,7 +43,7 @@ settled() {
     local events jobs
     events=$(metric leadhook_events_total)
     jobs=$(($(metric leadhook_jobs_total 'outcome="delivered"') + $(metric leadhook_jobs_total 'outcome="failed"')))
-    [ "$events" -ge "$PUBLISHED" ] && [ "$jobs" -ge "$(metric leadhook_jobs_published_total)" ]
+    [ "$events" -ge "$PUBLISHED" ] && [ "$jobs" -ge "$(metric leadhook_deliveries_total)" ]
 }
 
 # read_records DIR: what the receivers saw. Per webhook-id: POSTS, DELIVERED (1 or 0), WHERE (receiver and path).
@@ -128,7 +128,7 @@ summary() {
     dispatched=$(metric leadhook_events_total 'result="dispatched"')
     no_target=$(metric leadhook_events_total 'result="no_target"')
     rejected=$(metric leadhook_events_total 'result="rejected"')
-    jobs=$(metric leadhook_jobs_published_total)
+    jobs=$(metric leadhook_deliveries_total)
     delivered=$(metric leadhook_jobs_total 'outcome="delivered"')
     failed=$(metric leadhook_jobs_total 'outcome="failed"')
 
@@ -138,14 +138,14 @@ summary() {
     story "$dir" down /globex
     heading "The failed queue, as support sees it (leadhook failed list)"
     "$(binary)" failed list | sed 's/^\(.\)/  \1/'
-    heading "Each event and target (a job): delivered or failed"
+    heading "Each event and target (a delivery): delivered or failed"
     table_of_targets
     heading "Does it add up?"
     printf '  %s events = %s dispatched + %s no target (%s) + %s rejected (%s)\n' "$PUBLISHED" "$dispatched" "$no_target" \
         "$(reasons leadhook_no_target_total)" "$rejected" "$(reasons leadhook_events_rejected_total)"
     check "published and confirmed = dispatched + no target + rejected" "$PUBLISHED" $((dispatched + no_target + rejected))
-    check "dispatched, no target, rejected, jobs: as the store has it" "$dispatched $no_target $rejected $jobs" "$EXPECTED"
-    check "jobs made by the worker = webhooks seen by the receivers" "$jobs" "$ALL_JOBS"
+    check "dispatched, no target, rejected, deliveries: as the store has it" "$dispatched $no_target $rejected $jobs" "$EXPECTED"
+    check "deliveries of the worker = webhooks seen by the receivers" "$jobs" "$ALL_JOBS"
     check "delivered, says the worker = answered 2xx, say the receivers" "$delivered" "$ALL_DELIVERED"
     check "failed, says the worker = never answered 2xx, say the receivers" "$failed" "$ALL_FAILED"
     check "failed, says the worker = on the failed queue, says the broker" "$failed" "$(queue failed)"

@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Semaphore,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -29,7 +26,7 @@ use crate::{
     poster::Poster,
     settings::{self, Egress, Settings},
     store::{LiveStore, ReloadReport},
-    worker::{self, Children, Context, End, Lanes, Recipe},
+    worker::{self, Children, Context, End, Lanes, Recipe, Slots},
 };
 
 /// How long requests to the admin port may take to end, after everything else has.
@@ -90,7 +87,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         publisher,
         children: Children::new(Recipe { arguments: suspects }, metrics.clone()),
         first_broker,
-        slots: Arc::new(Semaphore::new(settings.delivery.concurrency)),
+        slots: Slots::new(settings.delivery.concurrency, settings.delivery.event_prefetch),
         lanes,
         store,
         ladder,
@@ -118,8 +115,8 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
             info!("stopped, everything in flight is settled");
             Exit::Ok
         }
-        End::Abandoned(jobs) => {
-            warn!(jobs, "stopped; the grace period is over, and the jobs in flight will be delivered again");
+        End::Abandoned(in_flight) => {
+            warn!(in_flight, "stopped; the grace period is over, and the messages in flight will be delivered again");
             Exit::UncleanDrain
         }
         End::CannotStart(problem) => {

@@ -64,19 +64,21 @@ macro_rules! entries {
 
 entries! {
     EVENTS = Counter "leadhook_events_total" ["result"]
-        "Events settled: dispatched (at least one job was made), no_target, or rejected";
+        "Events settled: dispatched (attempted directly, or at least one job was made), no_target, or rejected";
     NO_TARGET = Counter "leadhook_no_target_total" ["reason"]
         "Events without a target, by reason";
     EVENTS_REJECTED = Counter "leadhook_events_rejected_total" ["reason"]
         "Messages put on the rejected queue, by reason";
     EVENTS_IRREGULAR = Counter "leadhook_events_irregular_total" ["field"]
         "Events delivered although a field could not be read, by field. Today only timestamp: the event's lag is not measured";
-    JOBS_PUBLISHED = Counter "leadhook_jobs_published_total" []
-        "Jobs made from events and confirmed by the broker";
+    DELIVERIES = Counter "leadhook_deliveries_total" []
+        "Deliveries of the events settled, one for each target: attempted directly, or confirmed as jobs";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
-        "Jobs settled: delivered, refused (reason: kept on the failed queue, or empty), failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
+        "Jobs and direct attempts settled: delivered, refused (reason: kept on the failed queue, or empty), failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
     ATTEMPTS = Counter "leadhook_attempts_total" ["class", "outcome"]
         "HTTP attempts, by status class or the fault that prevented an answer, and by outcome: delivered, refused, retry, failed, deferred (not counted against the job)";
+    DIRECT_ATTEMPTS = Counter "leadhook_direct_attempts_total" []
+        "Attempts made straight from an event, without a job on the broker; they are among leadhook_attempts_total";
     ANSWERS_INCOMPLETE = Counter "leadhook_answers_incomplete_total" []
         "Answers with invalid headers, or whose body broke, did not end in 2 s or was longer than 64 KiB; their status counted";
     CONNECTIONS_REPLACED = Counter "leadhook_connections_replaced_total" []
@@ -84,7 +86,7 @@ entries! {
     ATTEMPT_SECONDS = Histogram "leadhook_attempt_seconds" []
         "Duration of attempts, from start to the last byte read or the fault";
     EVENT_LAG = Histogram "leadhook_event_lag_seconds" []
-        "Time from an event's own timestamp to the first attempt of each of its jobs";
+        "Time from an event's own timestamp to its first attempt at each target";
     DUE_LAG = Histogram "leadhook_due_lag_seconds" []
         "Time from when a retry was due to when it was made";
     IN_FLIGHT = Gauge "leadhook_attempts_in_flight" []

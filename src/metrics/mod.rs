@@ -46,9 +46,10 @@ pub struct Metrics {
     no_target: Labelled,
     events_rejected: Labelled,
     events_irregular: Labelled,
-    jobs_published: Counter,
+    deliveries: Counter,
     jobs: Family<[(&'static str, &'static str); 2], Counter>,
     attempts: Family<[(&'static str, &'static str); 2], Counter>,
+    direct_attempts: Counter,
     answers_incomplete: Counter,
     connections_replaced: Counter,
     attempt_seconds: Histogram,
@@ -114,9 +115,10 @@ impl Metrics {
             no_target: register(&mut registry, catalogue::NO_TARGET, Family::default()),
             events_rejected: register(&mut registry, catalogue::EVENTS_REJECTED, Family::default()),
             events_irregular: register(&mut registry, catalogue::EVENTS_IRREGULAR, Family::default()),
-            jobs_published: register(&mut registry, catalogue::JOBS_PUBLISHED, Counter::default()),
+            deliveries: register(&mut registry, catalogue::DELIVERIES, Counter::default()),
             jobs: register(&mut registry, catalogue::JOBS, Family::default()),
             attempts: register(&mut registry, catalogue::ATTEMPTS, Family::default()),
+            direct_attempts: register(&mut registry, catalogue::DIRECT_ATTEMPTS, Counter::default()),
             answers_incomplete: register(&mut registry, catalogue::ANSWERS_INCOMPLETE, Counter::default()),
             connections_replaced: register(&mut registry, catalogue::CONNECTIONS_REPLACED, Counter::default()),
             attempt_seconds: register(&mut registry, catalogue::ATTEMPT_SECONDS, Histogram::new(ATTEMPT_BUCKETS)),
@@ -160,10 +162,10 @@ impl Metrics {
         page
     }
 
-    /// An event became jobs, all of them confirmed; `jobs` of them.
-    pub fn event_dispatched(&self, jobs: usize) {
+    /// Each of an event's deliveries was attempted directly, or confirmed as a job.
+    pub fn event_dispatched(&self, deliveries: usize) {
         count(&self.events, "result", "dispatched");
-        self.jobs_published.inc_by(jobs as u64);
+        self.deliveries.inc_by(deliveries as u64);
     }
 
     /// An event that nobody wants.
@@ -221,6 +223,11 @@ impl Metrics {
         if exchange.result == Err(Fault::Panic) {
             self.panics.inc();
         }
+    }
+
+    /// An attempt is made straight from an event.
+    pub fn direct_attempt(&self) {
+        self.direct_attempts.inc();
     }
 
     /// A message on the jobs queue that is no usable job went to the rejected queue, confirmed.

@@ -15,6 +15,7 @@ fn fault(fault: Fault) -> Exchange {
 fn busy() -> std::sync::Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.event_dispatched(2);
+    metrics.direct_attempt();
     metrics.event_without_target("disabled");
     metrics.event_rejected("not_json");
     metrics.event_irregular("timestamp");
@@ -77,7 +78,7 @@ fn what_happened_is_what_is_counted() {
         "leadhook_events_total{result=\"rejected\"} 1",
         "leadhook_no_target_total{reason=\"disabled\"} 1",
         "leadhook_events_rejected_total{reason=\"not_json\"} 1",
-        "leadhook_jobs_published_total 2",
+        "leadhook_deliveries_total 2",
         "leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 1",
         "leadhook_jobs_total{outcome=\"failed\",reason=\"gone\"} 1",
         "leadhook_jobs_total{outcome=\"retry\",reason=\"status\"} 1",

@@ -52,6 +52,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let max_in_flight = sheet.key("delivery.max_in_flight").integer(1..=1_000).map(|n| n as usize);
     let maximum_age = sheet.key("delivery.maximum_age").duration(MINUTE..=30 * 24 * HOUR);
     let event_prefetch = sheet.key("delivery.event_prefetch").integer(1..=2_000).map(|n| n as u16);
+    let direct = sheet.key("delivery.direct").value(words::boolean).any();
     let max_event_bytes = sheet.key("delivery.max_event_bytes").size(1 << 10..=16 << 20).map(|n| n as usize);
     let log_enabled = sheet.key("delivery_log.enabled").value(words::boolean).any();
     let log_age = sheet.key("delivery_log.maximum_age").duration(HOUR..=365 * 24 * HOUR);
@@ -145,6 +146,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
             max_in_flight: max_in_flight?,
             maximum_age: maximum_age?,
             event_prefetch: event_prefetch?,
+            direct: direct?,
             max_event_bytes: max_event_bytes?,
         },
         delivery_log: DeliveryLog { enabled: log_enabled?, maximum_age: log_age?, max_bytes: log_bytes? },

@@ -55,6 +55,7 @@ impl Settings {
             ("delivery.max_in_flight", delivery.max_in_flight.to_string()),
             ("delivery.maximum_age", spoken(delivery.maximum_age)),
             ("delivery.event_prefetch", delivery.event_prefetch.to_string()),
+            ("delivery.direct", delivery.direct.to_string()),
             ("delivery.max_event_bytes", spoken_size(delivery.max_event_bytes as u64)),
             ("delivery_log.enabled", delivery_log.enabled.to_string()),
             ("delivery_log.maximum_age", spoken(delivery_log.maximum_age)),

@@ -139,6 +139,9 @@ const KEYS: &[Key] = &[
          replay. At least `backoff.maximum` with jitter"),
     key("delivery.event_prefetch", "500", "1 to 2000",
         "Events that each worker takes from the broker at once"),
+    key("delivery.direct", "true", "",
+        "Whether an event with one target is attempted straight from the event, without a job on the broker. With `false` \
+         each event becomes jobs first"),
     key("delivery.max_event_bytes", "\"1 MiB\"", "1 KiB to 16 MiB",
         "Largest event. Larger ones are rejected"),
     key("delivery_log.enabled", "true", "",

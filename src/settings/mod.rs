@@ -220,6 +220,8 @@ pub struct Delivery {
     pub maximum_age: Duration,
     /// Events taken from the broker at once, 1 to 2000, default 500.
     pub event_prefetch: u16,
+    /// Whether first attempts are made straight from the event where that is possible.
+    pub direct: bool,
     /// Largest event body in bytes.
     pub max_event_bytes: usize,
 }

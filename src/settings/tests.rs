@@ -63,6 +63,7 @@ const ROWS: &[Row] = &[
     ("delivery.max_in_flight", "9", "9", |s| s.delivery.max_in_flight.to_string(), "9"),
     ("delivery.maximum_age", "'4d'", "4d", |s| format!("{:?}", s.delivery.maximum_age), "345600s"),
     ("delivery.event_prefetch", "8", "8", |s| s.delivery.event_prefetch.to_string(), "8"),
+    ("delivery.direct", "false", "false", |s| s.delivery.direct.to_string(), "false"),
     ("delivery.max_event_bytes", "'64 KiB'", "64 KiB", |s| s.delivery.max_event_bytes.to_string(), "65536"),
     ("delivery_log.enabled", "false", "false", |s| s.delivery_log.enabled.to_string(), "false"),
     ("delivery_log.maximum_age", "'24h'", "24h", |s| format!("{:?}", s.delivery_log.maximum_age), "86400s"),
@@ -271,6 +272,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(s.delivery.max_in_flight, 64);
     assert_eq!(s.delivery.maximum_age, Duration::from_secs(72 * 3600));
     assert_eq!(s.delivery.event_prefetch, 500);
+    assert!(s.delivery.direct);
     assert_eq!(s.delivery.max_event_bytes, 1024 * 1024);
     assert!(s.delivery_log.enabled);
     assert_eq!(s.delivery_log.maximum_age, Duration::from_secs(14 * 86_400));

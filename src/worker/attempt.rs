@@ -32,6 +32,15 @@ use crate::{
     },
 };
 
+/// How an attempt came about.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// Straight from the event.
+    Direct,
+    /// From a job; of a suspect, with the child process that makes the POST.
+    Job(Option<&'a Suspect>),
+}
+
 /// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent. The POST of
 /// a suspect is made by its child process; an error: that has died.
 pub(super) async fn attempt(
@@ -39,15 +48,19 @@ pub(super) async fn attempt(
     job: &Job,
     target: &Target,
     pass: Pass,
-    suspect: Option<&Suspect>,
+    way: Way<'_>,
 ) -> Result<Step, Died> {
     let number = job.attempt.saturating_add(1);
     let at = Timestamp::now();
     measure_lag(context, job, at);
     let _attempting = context.metrics.attempting();
-    let exchange = match suspect {
-        None => post(&context.poster, job, target, target.timeout, number).await,
-        Some(suspect) => match Box::pin(suspect.attempt(target.timeout)).await? {
+    let exchange = match way {
+        Way::Direct => {
+            context.metrics.direct_attempt();
+            post(&context.poster, job, target, target.timeout, number, &DIRECT).await
+        }
+        Way::Job(None) => post(&context.poster, job, target, target.timeout, number, &FROM_JOB).await,
+        Way::Job(Some(suspect)) => match Box::pin(suspect.attempt(target.timeout)).await? {
             Some(exchange) => exchange,
             None => return Ok(Step::Park { reason: Parking::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
         },
@@ -131,17 +144,36 @@ fn refusal_detail(number: u32, target: &Target) -> String {
     }
 }
 
+/// Its fail points: before the POST and after it.
+pub(super) type Points = [&'static str; 2];
+const DIRECT: Points = ["event.posting", "event.posted"];
+pub(super) const FROM_JOB: Points = ["job.posting", "job.posted"];
+
 /// Makes the POST. A panic in it becomes [`Fault::Panic`]. `timeout` is the target's, of the worker's store.
-pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, number: u32) -> Exchange {
+pub(super) async fn post(
+    poster: &Poster,
+    job: &Job,
+    target: &Target,
+    timeout: Duration,
+    number: u32,
+    points: &Points,
+) -> Exchange {
     let started = Instant::now();
-    let posting = AssertUnwindSafe(try_to_post(poster, job, target, timeout, number));
+    let posting = AssertUnwindSafe(try_to_post(poster, job, target, timeout, number, points));
     posting.catch_unwind().await.unwrap_or_else(|_| {
         error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
         Exchange::new(Err(Fault::Panic), started.elapsed())
     })
 }
 
-async fn try_to_post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, number: u32) -> Exchange {
+async fn try_to_post(
+    poster: &Poster,
+    job: &Job,
+    target: &Target,
+    timeout: Duration,
+    number: u32,
+    points: &Points,
+) -> Exchange {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let request = request::DeliveryRequest {
         webhook_id: &job.webhook_id,
@@ -153,7 +185,7 @@ async fn try_to_post(poster: &Poster, job: &Job, target: &Target, timeout: Durat
     };
     match request::headers(&request) {
         Ok(headers) => {
-            failpoint::hit("job.posting", target.key.as_str());
+            failpoint::hit(points[0], target.key.as_str());
             let post = Post {
                 organization: &target.organization,
                 url: &target.url,
@@ -165,7 +197,7 @@ async fn try_to_post(poster: &Poster, job: &Job, target: &Target, timeout: Durat
                 whole_body: target.rules.accept_if.is_some(),
             };
             let exchange = poster.post(post, headers, job.body.clone()).await;
-            failpoint::hit("job.posted", target.key.as_str());
+            failpoint::hit(points[1], target.key.as_str());
             exchange
         }
         Err(_) => Exchange::new(Err(Fault::UnusableTarget), Duration::ZERO),

@@ -3,19 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tracing::debug;
 
 use super::{
     Context,
-    attempt::attempt,
+    attempt::{Way, attempt},
     child_process::Died,
     hold::{self, Hold, hold},
     input::{Input, Receipt},
     lanes::Entry,
-    log,
-    memory::{Key, Settlement},
-    record::{Recorded, record},
-    reject,
+    log, reject,
+    settle::{
+        Delivery,
+        memory::Key,
+        record::{Recorded, record},
+        report,
+    },
     step::{Parking, Step},
     suspects::Suspect,
 };
@@ -55,43 +57,20 @@ pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Optio
         let input = *input;
         (input.receipt, input.redelivered)
     };
-    let key = Key { copy: job.copy.as_str().into(), attempt: job.attempt };
-    // A suspect that was put back as it is has the id of the copy that came again.
-    let again = redelivered || suspect.is_some();
-    let known = match again {
-        true => context.memory.recall(&key).await,
-        false => None,
+    let delivery = Delivery {
+        receipt: &receipt,
+        job: &job,
+        memory: &context.memory,
+        key: Key { id: job.copy.as_str().into(), part: job.attempt.into() },
+        // A suspect that was put back as it is has the id of the copy that came again.
+        again: redelivered || suspect.is_some(),
     };
-    if again && !receipt.is_good() {
-        // Gone while the memory was waited for. Whoever is given this copy next may have recorded its outcome already,
-        // and must not find that overwritten; and where nothing is known, an attempt now would be made again then.
-        return Ok(());
-    }
-    if known.is_some() {
-        context.metrics.duplicate_suppressed();
-        debug!(webhook_id = job.webhook_id, "settling a redelivered job from memory");
-    }
-    let ticket = context.memory.begin(key);
-    let mut settlement = match known {
-        Some(settlement) => settlement,
-        None => match decide(context, &receipt, &job, suspect).await? {
-            Some(step) => Settlement { step, recorded: false },
-            // It comes again.
-            None => return Ok(()),
-        },
-    };
-    if !settlement.recorded {
-        settlement.recorded = settle(context, &receipt, &job, &settlement.step).await == Recorded::Yes;
-    }
-    // Remembered before the ack: an ack that is lost brings this copy back.
-    ticket.finish(settlement.clone());
-    if !settlement.recorded {
-        return Ok(());
-    }
-    failpoint::hit("job.recorded", settlement.step.name());
+    let settled = delivery.settle(context, async || decide(context, &receipt, &job, suspect).await).await?;
+    let Some(step) = settled else { return Ok(()) };
+    failpoint::hit("job.recorded", step.name());
     if receipt.ack() {
         failpoint::hit("job.acked", "");
-        report(context, &job, &settlement.step);
+        report(context, &job, &step);
     }
     Ok(())
 }
@@ -119,7 +98,7 @@ async fn decide(
                     return Ok(None);
                 }
             }
-            attempt(context, job, &target, pass, suspect).await.map(Some)
+            attempt(context, job, &target, pass, Way::Job(suspect)).await.map(Some)
         }
         Entry::Park(reason, wait) => Ok(Some(Step::Park { reason: Parking::Lane(reason), wait })),
     }
@@ -154,36 +133,6 @@ fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, B
 /// How soon an unknown target is looked for again: several times within the settling time, never in a tight loop.
 fn recheck(settle: Duration) -> Duration {
     (settle / 8).clamp(Duration::from_millis(250), Duration::from_secs(15))
-}
-
-/// Puts the successor on the broker, if there is one.
-async fn settle(context: &Context, receipt: &Receipt, job: &Job, step: &Step) -> Recorded {
-    match step {
-        Step::Delivered | Step::Refuse { keep: false, .. } => Recorded::Yes,
-        // Most are delivered: their tasks need no room for this.
-        Step::Refuse { keep: true, .. }
-        | Step::Retry { .. }
-        | Step::Fail { .. }
-        | Step::Park { .. }
-        | Step::Wait { .. } => {
-            let now = Timestamp::now();
-            Box::pin(record(context, receipt, || step.message(context, job, now))).await
-        }
-    }
-}
-
-/// Says what became of a job, once, here.
-fn report(context: &Context, job: &Job, step: &Step) {
-    log::stepped(context, job, step);
-    context.reports.settled(job, step);
-    match step {
-        Step::Delivered => context.metrics.job_delivered(),
-        Step::Refuse { keep, .. } => context.metrics.job_refused(*keep),
-        Step::Retry { reason, .. } => context.metrics.job_retry(reason.label()),
-        Step::Fail { reason, .. } => context.metrics.job_failed(reason.label()),
-        Step::Park { reason, .. } => context.metrics.job_parked(reason.label()),
-        Step::Wait { .. } => {}
-    }
 }
 
 async fn reject_job(context: &Context, input: Box<Input>, rejection: Rejection) {

@@ -1,4 +1,5 @@
-//! Dispatch: an event becomes one job for each of its targets. Acked when all of them are confirmed (rule 1).
+//! Dispatch: an event with one target is attempted directly where that is possible, else it becomes one job for each of its
+//! targets. Acked when each delivery is settled (rule 1).
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -11,11 +12,16 @@ use lapin::BasicProperties;
 
 use super::{
     Context,
-    input::{Input, text_header},
-    log,
-    memory::{Key, Settlement},
-    record::{Recorded, record},
-    reject,
+    attempt::{Way, attempt},
+    child_process::Died,
+    input::{Input, Receipt, text_header},
+    log, reject,
+    settle::{
+        Delivery,
+        memory::Key,
+        record::{Recorded, record},
+        report,
+    },
     step::Step,
 };
 use crate::{
@@ -41,7 +47,7 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
         context.reports.irregular("timestamp");
     }
     match resolve(&context.store.current(), &event) {
-        Ok(Ok(targets)) => publish_jobs(context, input, &event, &targets).await,
+        Ok(Ok(targets)) => deliver_to_all(context, input, &event, &targets).await,
         Ok(Err(reason)) => {
             if input.receipt.ack() {
                 log::no_target(context, &event, reason.name());
@@ -97,40 +103,69 @@ fn misplacement(misplaced: Misplaced) -> Rejection {
     }
 }
 
-async fn publish_jobs(context: &Context, input: Box<Input>, event: &Event, targets: &[Arc<Target>]) {
+async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, targets: &[Arc<Target>]) {
     failpoint::hit("event.resolved", &event.campaign);
     let (envelope, now) = (envelope(&input.properties), Timestamp::now());
-    let body = digest(&envelope, &input.body);
-    let recording = |target: &Arc<Target>| {
-        let job = Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now);
-        let key = Key { copy: format!("{} {body:x}", job.webhook_id).into(), attempt: 0 };
-        // A copy that was published again comes without the broker's mark.
-        let redelivered = input.redelivered || input.redeliveries() > 0;
-        let (receipt, jobs) = (&input.receipt, &context.plan.names().jobs);
-        async move {
-            if redelivered && Box::pin(was_recorded(context, &key)).await {
-                return true;
-            }
-            let ticket = context.dispatched.begin(key);
-            let recorded = record(context, receipt, || Some(job.to_message(jobs))).await == Recorded::Yes;
-            if recorded {
-                ticket.finish(Settlement { step: Step::Delivered, recorded });
-            }
-            recorded
+    let digest = digest(&envelope, &input.body);
+    let job = |target: &Arc<Target>| {
+        Box::new(Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now))
+    };
+    let jobs: Vec<_> = targets.iter().map(|target| (job(target), target)).collect();
+    // A copy that was published again comes without the broker's mark.
+    let again = input.redelivered || input.redeliveries() > 0;
+    // The message's headers are let go of before the wait for a receiver.
+    let receipt = {
+        let input = *input;
+        input.receipt
+    };
+    let receipt = &receipt;
+    let may_be_direct = context.settings.delivery.direct && targets.len() == 1 && !again;
+    let settle = async |job: &Job, target: &Target| {
+        let key = Key { id: job.webhook_id.as_str().into(), part: digest };
+        let delivery = Delivery { receipt, job, memory: &context.dispatched, key, again };
+        let decide = async || match may_be_direct {
+            true => attempt_directly(context, receipt, job, target).await,
+            false => Ok(Some(Step::Forward)),
+        };
+        delivery.settle(context, decide).await.unwrap_or(None)
+    };
+    let settled = match &jobs[..] {
+        // Mostly there is one, which needs no list.
+        [(job, target)] => settle(job, target).await.map(|step| vec![step]),
+        several => {
+            Box::pin(join_all(several.iter().map(|(job, target)| settle(job, target)))).await.into_iter().collect()
         }
     };
-    let recorded = match targets {
-        // Mostly there is one, which needs no list.
-        [only] => recording(only).await,
-        several => Box::pin(join_all(several.iter().map(recording))).await.into_iter().all(|recorded| recorded),
-    };
-    if !recorded {
-        return;
-    }
-    failpoint::hit("event.recorded", "");
-    if input.receipt.ack() {
+    let Some(settled) = settled else { return };
+    failpoint::hit("event.recorded", settled[0].name());
+    if receipt.ack() {
         failpoint::hit("event.acked", "");
-        context.metrics.event_dispatched(targets.len());
+        context.metrics.event_dispatched(settled.len());
+        settled.iter().zip(&jobs).for_each(|(step, (job, _))| report(context, job, step));
+    }
+}
+
+/// The outcome of an attempt straight from the event. It is the long way instead where no slot comes free in time, the
+/// circuit has no room or the gate is closed. `None`: the event's channel is gone.
+async fn attempt_directly(
+    context: &Context,
+    receipt: &Receipt,
+    job: &Job,
+    target: &Target,
+) -> Result<Option<Step>, Died> {
+    let Some(slot) = context.slots.direct().await else { return Ok(Some(Step::Forward)) };
+    if slot.was_waited_for {
+        // The gate and the channel were asked before the wait (rule 6).
+        if !receipt.is_good() {
+            return Ok(None);
+        }
+        if !context.gate().is_open() {
+            return Ok(Some(Step::Forward));
+        }
+    }
+    match context.lanes.try_enter(target) {
+        Some(pass) => attempt(context, job, target, pass, Way::Direct).await.map(Some),
+        None => Ok(Some(Step::Forward)),
     }
 }
 
@@ -143,15 +178,6 @@ fn digest(envelope: &Envelope, body: &[u8]) -> u64 {
         body.hash(&mut digest);
     }
     digest.finish()
-}
-
-/// Whether this process has recorded the job of a redelivered event: waits for a publish that is under way.
-async fn was_recorded(context: &Context, key: &Key) -> bool {
-    let recorded = context.dispatched.recall(key).await.is_some_and(|known| known.recorded);
-    if recorded {
-        context.metrics.duplicate_suppressed();
-    }
-    recorded
 }
 
 /// What travels with a job besides the body: an allow-list (ARCHITECTURE.md).

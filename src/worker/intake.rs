@@ -3,7 +3,6 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -12,8 +11,9 @@ use super::{
     consume::Intake,
     deliver::deliver,
     dispatch::dispatch,
-    gate::Gate,
     input::{Input, Receipt},
+    settle::gate::Gate,
+    slots::Slot,
     source::Source,
     suspects::{self, Kind},
 };
@@ -68,7 +68,7 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
 async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToken) -> Option<String> {
     let mut gate = context.gate();
     loop {
-        let slot = slot(context, stop).await?;
+        let slot = stop.run_until_cancelled(context.slots.job()).await.flatten()?;
         let input = match next(from, stop).await {
             Ok(input) => input,
             Err(end) => return end,
@@ -78,14 +78,6 @@ async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToke
             start(context, input, slot);
         }
     }
-}
-
-/// A slot, as soon as there is one; none at the stop.
-async fn slot(context: &Context, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-    if let Ok(free) = context.slots.clone().try_acquire_owned() {
-        return Some(free);
-    }
-    stop.run_until_cancelled(context.slots.clone().acquire_owned()).await?.ok()
 }
 
 /// The next message; `Err` at the end, with the reason unless it is the stop.
@@ -115,7 +107,7 @@ async fn pass(gate: &mut Gate, input: &Input, stop: &CancellationToken) -> bool 
     passed && input.receipt.is_good()
 }
 
-fn start(context: &Arc<Context>, input: Input, slot: OwnedSemaphorePermit) {
+fn start(context: &Arc<Context>, input: Input, slot: Slot) {
     let (context, input) = (context.clone(), Box::new(input));
     context.tasks.clone().spawn(async move {
         let receipt = input.receipt.clone();

@@ -74,6 +74,14 @@ impl Lanes {
         }
     }
 
+    /// Asks for room for one direct attempt, at once or not at all.
+    pub fn try_enter(&self, target: &Target) -> Option<Pass> {
+        match self.ask(target, 0, Turn::Last, None) {
+            Ok(Entry::Go(pass)) => Some(pass),
+            Ok(Entry::Park(..)) | Err(_) => None,
+        }
+    }
+
     async fn wait(&self, target: &Target, parked: u32, mut place: Place) -> Entry {
         let patience = tokio::time::Instant::now() + PATIENCE;
         let queue = place.queue;

@@ -85,6 +85,7 @@ pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
         Step::Park { reason, .. } if job.parked == 0 => (What::Parked, Parking::label(*reason)),
         Step::Fail { entry: Some(_), .. }
         | Step::Delivered
+        | Step::Forward
         | Step::Refuse { .. }
         | Step::Retry { .. }
         | Step::Park { .. }

@@ -21,21 +21,20 @@ mod children;
 mod consume;
 mod deliver;
 mod dispatch;
-mod gate;
 mod hold;
 mod input;
 mod intake;
 mod lanes;
 mod log;
-mod memory;
 #[cfg(test)]
 mod model;
 mod outage;
 mod pulse;
-mod record;
 mod reject;
 mod report;
 mod session;
+mod settle;
+mod slots;
 mod source;
 mod step;
 mod suspects;
@@ -49,12 +48,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-pub use self::{child_process::Recipe, children::Children, consume::Intake, lanes::Lanes};
-use self::{gate::Waiting, memory::Memory, report::Reports, session::Open};
+pub use self::{child_process::Recipe, children::Children, consume::Intake, lanes::Lanes, slots::Slots};
+use self::{
+    report::Reports,
+    session::Open,
+    settle::{
+        gate::{Gate, Waiting},
+        memory::Memory,
+    },
+};
 use crate::{
     admin::{BrokerState, Health},
     broker::{
@@ -106,22 +111,22 @@ pub struct Context {
     pub waiting: Waiting,
     /// Outcomes whose ack may have been lost.
     pub memory: Memory,
-    /// Jobs that were made of events whose ack may have been lost.
+    /// What became of events whose ack may have been lost.
     pub dispatched: Memory,
     /// What the log says about deliveries.
     pub reports: Reports,
     /// Which of those slots whose attempts may take.
     pub lanes: Lanes,
     /// Slots for attempts, as many as `delivery.concurrency`.
-    pub slots: Arc<Semaphore>,
+    pub slots: Slots,
     /// Everything in flight.
     pub tasks: TaskTracker,
 }
 
 impl Context {
     /// When new work may start.
-    fn gate(&self) -> gate::Gate {
-        gate::Gate::new(self.publisher.link(), &self.waiting, self.settings.delivery.concurrency)
+    fn gate(&self) -> Gate {
+        Gate::new(self.publisher.link(), &self.waiting, self.settings.delivery.concurrency)
     }
 }
 

@@ -215,7 +215,7 @@ impl Reports {
                 }
                 say!(debug, job, reason = reason.label(), wait_ms, "deferred");
             }
-            Step::Wait { .. } => {}
+            Step::Forward | Step::Wait { .. } => {}
         }
     }
 

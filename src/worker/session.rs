@@ -20,9 +20,9 @@ use tracing::{debug, info};
 use super::{
     Context,
     consume::{Intake, Shared},
-    gate::Gate,
     intake,
     pulse::{self, Dead, Ward},
+    settle::gate::Gate,
     source::Source,
     suspensions::Suspensions,
     tend, upkeep,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Context;
+use super::{Context, settle::machine::Outcome};
 use crate::{
     broker::publisher::Outgoing,
     delivery::{
@@ -20,6 +20,8 @@ use crate::{
 pub enum Step {
     /// The receiver has the lead: nothing more to do.
     Delivered,
+    /// Of an event: no attempt is made here, the job goes onto the jobs queue.
+    Forward,
     /// The receiver does not take the lead: nothing more to do, unless refused jobs are kept.
     Refuse {
         /// The attempt.
@@ -92,11 +94,26 @@ impl Parking {
     }
 }
 
+impl Outcome for Step {
+    fn has_successor(&self) -> bool {
+        match self {
+            Step::Delivered | Step::Refuse { keep: false, .. } => false,
+            Step::Refuse { keep: true, .. }
+            | Step::Forward
+            | Step::Retry { .. }
+            | Step::Fail { .. }
+            | Step::Park { .. }
+            | Step::Wait { .. } => true,
+        }
+    }
+}
+
 impl Step {
     /// The word for it.
     pub fn name(&self) -> &'static str {
         match self {
             Step::Delivered => "delivered",
+            Step::Forward => "forward",
             Step::Refuse { .. } => "refuse",
             Step::Retry { .. } => "retry",
             Step::Fail { .. } => "fail",
@@ -109,6 +126,7 @@ impl Step {
     pub fn message(&self, context: &Context, job: &Job, now: Timestamp) -> Option<Outgoing> {
         match self {
             Step::Delivered | Step::Refuse { keep: false, .. } => None,
+            Step::Forward => Some(job.to_message(&context.plan.names().jobs)),
             Step::Refuse { entry, keep: true, detail } => {
                 let job = job.attempted(entry.clone());
                 Some(job.to_failed(&context.plan.names().failed, FailReason::Refused, detail, now))

@@ -29,9 +29,8 @@ use super::{
     deliver::deliver,
     dispatch::dispatch,
     input::Input,
-    log,
-    record::{Recorded, record},
-    reject,
+    log, reject,
+    settle::record::{Recorded, record},
 };
 use crate::{
     broker::publisher::Outgoing,
@@ -119,7 +118,7 @@ pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind) {
 /// Works on a suspect with this child. An error: the child has died, and the message is not settled.
 async fn work(context: &Context, input: &Input, kind: Kind, child: Seat) -> Result<(), Died> {
     let _slot = match kind {
-        Kind::Job => context.slots.clone().acquire_owned().await.ok(),
+        Kind::Job => context.slots.job().await,
         Kind::Event => None,
     };
     // Waiting took time: check the gate and the channel again (rule 6).

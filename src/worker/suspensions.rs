@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
+use super::settle::gate::Gate;
 
 /// How long the gate may be closed before the consumers are cancelled.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl Suspensions {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::gate::Waiting, *};
+    use super::{super::settle::gate::Waiting, *};
     use crate::broker::publisher::Link;
 
     #[tokio::test]

@@ -76,9 +76,14 @@ async fn stopped_in_an_outage(
     trial.spawn(&[("LEADHOOK__SHUTDOWN__GRACE", &grace), ("LEADHOOK__AMQP__HEARTBEAT", heartbeat)]);
     trial.workers[0].ready().await;
     node.settle();
-    trial.load(300, 150);
+    trial.bad_receiver("500@900ms").await;
+    trial.load_on(150);
     trial.under_load(60).await;
+    // An attempt whose outcome only the broker can take: a worker that keeps up with the load has nothing else to hold.
+    let begun = trial.receiver("bad").count();
+    eventually("a slow attempt", async || (trial.receiver("bad").count() > begun).then_some(())).await;
     break_it(&trial).await;
+    trial.upstream.hold();
     trial.broker_broke("an outage");
     let begun = Instant::now();
     for signal in 0..signals {
@@ -98,6 +103,7 @@ async fn stopped_in_an_outage(
         node.start_again();
     }
     trial.start().await;
+    trial.end_load().await;
     trial.adds_up().await;
     status
 }

@@ -67,16 +67,27 @@ async fn the_end_of_one_consuming_connection_leaves_the_other_alone() {
 /// The jobs of these events are published and not yet confirmed when the broker gives the events out again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_whose_connection_is_lost_is_not_dispatched_again() {
+    given_out_again("HEALTHY", "false").await;
+}
+
+/// They were attempted directly, and their retries are not yet confirmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_attempt_whose_connection_is_lost_is_not_made_again() {
+    given_out_again("FLAKY", "true").await;
+}
+
+async fn given_out_again(campaign: &str, direct: &str) {
     // Few enough for a target that is new: none of their jobs is put back for want of room.
     const TARGETED: usize = 3;
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
     // Neither gives up while confirms are held back.
-    trial.spawn(&[("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "2m"), ("LEADHOOK__AMQP__HEARTBEAT", "2m")]);
+    let patient = [("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "2m"), ("LEADHOOK__AMQP__HEARTBEAT", "2m")];
+    trial.spawn(&[patient[0], patient[1], ("LEADHOOK__DELIVERY__DIRECT", direct)]);
     trial.workers[0].ready().await;
     trial.proxy.wait(Publish, ToWorker);
-    let events = trial.events_of(&[("HEALTHY", TARGETED)]);
+    let events = trial.events_of(&[(campaign, TARGETED)]);
     trial.load_of(events, 0);
-    eventually("their jobs are POSTed", async || (trial.post_count() == TARGETED).then_some(())).await;
+    eventually("they are POSTed", async || (trial.post_count() == TARGETED).then_some(())).await;
     trial.proxy.cut(Events);
     eventually("a new connection", async || {
         (trial.workers[0].metric("leadhook_reconnects_total", "events").await == 1.0).then_some(())
@@ -87,7 +98,8 @@ async fn an_event_whose_connection_is_lost_is_not_dispatched_again() {
     trial.quiet().await;
     let suppressed = trial.workers[0].metric("leadhook_duplicates_suppressed_total", "").await;
     assert_eq!(suppressed, TARGETED as f64);
-    trial.adds_up().await;
+    let account = trial.adds_up().await;
+    assert_eq!((account.duplicates, account.both), (0, 0));
 }
 
 /// lapin never uses the number of a channel again that the broker closed: in an outage that lasts they are used up.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use lapin::{
     BasicProperties,
-    options::{BasicGetOptions, BasicRejectOptions},
+    options::BasicGetOptions,
     types::{AMQPValue, FieldTable},
 };
 use leadhook::{
@@ -38,19 +38,6 @@ fn redelivered(times: u32, campaign: Option<&str>, body: &str) -> Outgoing {
 
 async fn put(world: &World, message: Outgoing) {
     world.publish_to("", message.routing_key.as_str(), &message.body, message.properties).await;
-}
-
-/// Takes the one message of a queue and rejects it so many times. From 4.3 on a nack does not count, and this does.
-async fn redeliver(world: &World, queue: &str, times: u32) {
-    let channel = world.channel().await;
-    for _ in 0..times {
-        let got = eventually("the message", async || {
-            channel.basic_get(queue.into(), BasicGetOptions::default()).await.expect("get")
-        })
-        .await;
-        let back = BasicRejectOptions { requeue: true };
-        got.delivery.acker.reject(back).await.expect("reject");
-    }
 }
 
 fn deaths(log: &str) -> usize {
@@ -108,7 +95,7 @@ async fn an_event_that_kills_its_process_is_rejected_after_three_deaths_and_the_
     let armed = world.worker(&[]).await;
     armed.stop().await;
     world.publish(event("SUS", 1).as_bytes()).await;
-    redeliver(&world, "leadhook.events", SUSPECT).await;
+    world.redeliver("events", SUSPECT).await;
     let mut worker = world.worker(&[("LEADHOOK_FAILPOINTS", "event.resolved:SUS=abort")]).await;
     world.publish_many((0..20).map(|n| event("ABC", n))).await;
     let rejected = world.take("rejected", 1).await;
@@ -245,12 +232,12 @@ async fn a_message_is_published_again_before_the_broker_gives_up_on_it() {
     let upstream = FieldTable::from(std::collections::BTreeMap::from([("mine".into(), AMQPValue::LongInt(7))]));
     let properties = BasicProperties::default().with_message_id("m-1".into()).with_headers(upstream);
     world.publish_with(event("ABC", 1).as_bytes(), properties).await;
-    redeliver(&world, "leadhook.events", WORN).await;
+    world.redeliver("events", WORN).await;
     let worker = world.worker(&[]).await;
     hanging.wait_for(1, PATIENCE).await.unwrap();
     worker.kill().await;
     // The event was settled, and its job has a count of its own.
-    redeliver(&world, "leadhook.jobs", WORN).await;
+    world.redeliver("jobs", WORN).await;
     let worker = world.worker(&[]).await;
     hanging.wait_for(2, PATIENCE).await.unwrap();
     worker.kill().await;

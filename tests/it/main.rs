@@ -8,6 +8,7 @@ mod crashes; // messages that kill their process: child processes, and what coun
 mod deliveries; // what a receiver gets: bytes, headers, signature, one POST per attempt
 mod delivery_log; // what happened to each delivery is kept, told, and loses nobody's time
 mod desk; // looking at failed jobs changes nothing, putting them back loses nothing
+mod direct; // attempts straight from an event, and what takes the long way
 mod docs; // the documents say what is, and nothing else
 mod egress; // where webhooks may go
 mod event_forms; // what upstream systems write that many readers refuse

@@ -154,7 +154,7 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
         // Panics in all the places that hold a lead.
         (
             "LEADHOOK_FAILPOINTS",
-            "job.posting:acme/ok=panic@2;job.taken=panic@3;event.taken=panic@4;event.recorded=panic@5",
+            "event.posting:acme/ok=panic@2;job.taken=panic@3;event.taken=panic@4;event.recorded=panic@5",
         ),
     ];
     let worker = world.worker(&environment).await;

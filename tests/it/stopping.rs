@@ -75,14 +75,14 @@ async fn a_stop_that_does_not_come_to_its_end_ends_with_the_grace_period() {
     let took = asked.elapsed();
     assert_eq!(status.code(), Some(4), "{}", worker.log());
     assert!(
-        worker.log().contains("\"jobs\":1") && worker.log().contains("the grace period is over"),
+        worker.log().contains("\"in_flight\":1") && worker.log().contains("the grace period is over"),
         "{}",
         worker.log()
     );
     // Closing the connections takes 3 s at most; the rest is for a busy machine. Without its end the drain would go on.
     assert!(took >= GRACE && took < GRACE + Duration::from_secs(20), "{took:?}");
-    // The job is given back, and the next worker makes the same first attempt.
-    eventually("the job is back", async || (world.ready("jobs").await == 1).then_some(())).await;
+    // The event is given back, and the next worker makes the same first attempt.
+    eventually("the event is back", async || (world.ready("events").await == 1).then_some(())).await;
     receiver.set_script("200".parse().unwrap());
     let second = world.worker(&[]).await;
     let received = receiver.wait_for(2, PATIENCE).await.unwrap();

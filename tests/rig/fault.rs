@@ -75,12 +75,17 @@ pub enum Fault {
 }
 
 /// Those that a seed may draw, for one worker in front of a broker of its own.
-pub const DRAWN: [Fault; 44] = [
+pub const DRAWN: [Fault; 49] = [
     Fault::Killed,
     Fault::KilledAt("event.taken"),
     Fault::KilledAt("event.resolved"),
+    Fault::KilledAt("event.posting"),
+    Fault::KilledAt("event.posted"),
     Fault::KilledAt("publish.sent"),
-    Fault::KilledAt("event.recorded"),
+    Fault::KilledAt("event.recorded:delivered"),
+    Fault::KilledAt("event.recorded:retry"),
+    Fault::KilledAt("event.recorded:fail"),
+    Fault::KilledAt("event.recorded:forward"),
     Fault::KilledAt("event.acked"),
     Fault::KilledAt("job.taken"),
     Fault::KilledAt("job.posting"),

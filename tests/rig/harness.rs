@@ -14,8 +14,8 @@ use std::{
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicAckOptions, BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions,
+        ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -253,6 +253,20 @@ impl World {
         let channel = connection::channel(&self.connection).await.expect("a channel");
         let name = format!("leadhook.{queue}");
         channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
+    }
+
+    /// Takes the message at the head of a queue and rejects it, so many times: its delivery count rises. From 4.3 on
+    /// a nack does not count.
+    pub async fn redeliver(&self, queue: &str, times: u32) {
+        let channel = self.channel().await;
+        for _ in 0..times {
+            let got = eventually("the message", async || {
+                let name = format!("leadhook.{queue}");
+                channel.basic_get(name.into(), BasicGetOptions::default()).await.expect("get")
+            })
+            .await;
+            got.delivery.acker.reject(BasicRejectOptions { requeue: true }).await.expect("reject");
+        }
     }
 
     /// All that lies on a queue; nothing where there is no such queue.

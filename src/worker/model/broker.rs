@@ -2,10 +2,11 @@
 
 use super::{
     Fault, Model,
-    state::{Copy, Message, Publish, State, Task, Ticket, What},
+    state::{Copy, Message, Part, State, Task, Ticket, What},
     task::{Spot, Visit},
     trace::{How, Step},
 };
+use crate::worker::settle::machine::Next;
 
 impl Model {
     /// Workers see that a channel is gone, and open another.
@@ -43,11 +44,16 @@ impl Model {
         for copy in next.copies.iter_mut().filter(|copy| concerns(copy, worker)) {
             copy.excused |=
                 copy.forwarded || copy.tasks().any(|(_, task)| task.worker == worker && has_published(task));
+            // Nobody knows any more what became of an event.
+            if let What::Event(event) = copy.what {
+                let dispatched = state.ends[usize::from(event)].iter().any(|end| end.dispatched);
+                copy.excused |= dispatched || copy.posts[usize::from(worker)] > 0;
+            }
             for message in copy.messages.iter_mut().filter(|message| message.is_with(worker)) {
                 *message = Message { redelivered: true, holder: None };
             }
             copy.strays.retain(|task| task.worker != worker);
-            copy.known[usize::from(worker)] = None;
+            copy.known[usize::from(worker)] = Default::default();
             copy.posts[usize::from(worker)] = 0;
         }
         visit(Step::Kill { worker }, next);
@@ -56,7 +62,7 @@ impl Model {
     /// With the channel goes what was sent ahead on it and never started: it comes again as redelivered.
     fn cut(&self, state: &State, worker: u8, visit: Visit<'_>) {
         let mut idle = Vec::new();
-        for (copy, one) in state.copies.iter().enumerate().filter(|(_, one)| matches!(one.what, What::Job { .. })) {
+        for (copy, one) in state.copies.iter().enumerate() {
             let fresh = |message: &Message| *message == Message::READY;
             idle.extend(one.messages.iter().enumerate().filter(|(_, one)| fresh(one)).map(|(at, _)| (copy, at)));
         }
@@ -77,11 +83,14 @@ impl Model {
     fn drop_channel(&self, state: &mut State, worker: u8) {
         for copy in &mut state.copies {
             let explains = self.cut_explains(copy.what);
+            let event = matches!(copy.what, What::Event(_));
+            let attempted = event && copy.posts[usize::from(worker)] > 0;
             for message in copy.messages.iter_mut().filter(|message| message.is_with(worker)) {
                 state.stale[usize::from(worker)] = true;
                 message.redelivered = true;
                 let task = message.holder.take().expect("a message that is with a worker");
-                copy.excused |= explains && has_published(&task);
+                let attempts = event && task.parts.iter().any(|part| part.machine.next() == Next::Decide);
+                copy.excused |= explains && (attempted || attempts || has_published(&task));
                 copy.strays.push(task);
             }
         }
@@ -104,10 +113,10 @@ impl Model {
         let arrived = [How::Nacked, How::Unclear];
         for (copy, one) in state.copies.iter().enumerate() {
             for (at, task) in one.tasks() {
-                for (which, publish) in task.publishes().iter().enumerate() {
-                    let (hows, arrived) = match publish {
-                        Publish::Due if task.good => (&never[..], false),
-                        Publish::There => (&arrived[..], true),
+                for (which, part) in task.parts.iter().enumerate() {
+                    let (hows, arrived) = match part {
+                        Part { there: true, .. } => (&arrived[..], true),
+                        part if part.is_due() && task.good => (&never[..], false),
                         _ => continue,
                     };
                     for how in hows.iter().copied() {
@@ -163,7 +172,7 @@ impl Model {
 
     fn fail(&self, state: &mut State, spot: Spot, which: usize, how: How) {
         let copy = &mut state.copies[spot.copy];
-        copy.excused |= matches!(copy.task(spot.at).publishes()[which], Publish::There);
+        copy.excused |= copy.task(spot.at).parts[which].there;
         self.answer(state, spot, which, Err(how.error()));
     }
 }
@@ -177,12 +186,13 @@ fn notice(state: &mut State, worker: usize) {
 
 /// Whether a successor of this task is on the broker.
 fn has_published(task: &Task) -> bool {
-    task.publishes().iter().any(|publish| matches!(publish, Publish::There | Publish::Recorded))
+    task.parts.iter().any(Part::has_published)
 }
 
 /// Whether a worker holds a copy, works on it or remembers it.
 fn concerns(copy: &Copy, worker: u8) -> bool {
-    copy.known[usize::from(worker)].is_some_and(|ticket| copy.tickets[usize::from(ticket)] != Ticket::Dropped)
+    let mut known = copy.known[usize::from(worker)].iter().flatten();
+    known.any(|ticket| copy.tickets[usize::from(*ticket)] != Ticket::Dropped)
         || copy.tasks().any(|(_, task)| task.worker == worker)
 }
 
@@ -191,8 +201,7 @@ fn under_way(state: &State, of: impl Fn(&Task) -> bool) -> Vec<(Spot, usize)> {
     let mut found = Vec::new();
     for (copy, one) in state.copies.iter().enumerate() {
         for (at, task) in one.tasks().filter(|(_, task)| of(task)) {
-            let there = |publish: &Publish| matches!(publish, Publish::There);
-            let these = task.publishes().iter().enumerate().filter(|(_, publish)| there(publish));
+            let these = task.parts.iter().enumerate().filter(|(_, part)| part.there);
             found.extend(these.map(|(which, _)| (Spot { copy, at }, which)));
         }
     }

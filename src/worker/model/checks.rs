@@ -105,7 +105,8 @@ impl Model {
             Kind::Unwanted => true,
             Kind::Unusable => state.rejected[event],
             Kind::Wanted | Kind::Dispatched => {
-                state.ends[event][..self.setting.answers.len()].iter().all(|end| end.dispatched)
+                // One with a single target may have been attempted directly.
+                copy.delivered || state.ends[event][..self.setting.answers.len()].iter().all(|end| end.dispatched)
             }
         }
     }

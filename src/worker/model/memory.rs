@@ -12,7 +12,7 @@ use super::{
     task::begin,
 };
 use crate::worker::{
-    memory::{self, Key, Memory, Settlement},
+    settle::memory::{self, Key, Memory, Settlement},
     step::{Parking, Step},
 };
 
@@ -76,7 +76,7 @@ impl Play {
             Doing::Nothing => {
                 let memory = self.memory.clone();
                 let recall = Box::pin(async move { memory.recall(&key()).await });
-                self.recall(recall, self.copy.known[0])
+                self.recall(recall, self.copy.known[0][0])
             }
             Doing::Recalling(recall, ticket) => self.recall(recall, ticket),
             Doing::Attempting(real, ticket) => {
@@ -100,12 +100,12 @@ impl Play {
             }
             (real, model) => panic!("the worker's memory says {real:?}, the model's {model:?}"),
         }
-        Doing::Attempting(self.memory.begin(key()), begin(&mut self.copy, 0))
+        Doing::Attempting(self.memory.begin(key()), begin(&mut self.copy, 0, 0))
     }
 }
 
 fn key() -> Key {
-    Key { copy: "one".into(), attempt: 0 }
+    Key { id: "one".into(), part: 0 }
 }
 
 /// Some step for each fate: the memory looks into none.
@@ -114,6 +114,7 @@ fn settlement(fate: Fate, recorded: bool) -> Settlement {
         Fate::Delivered => Step::Delivered,
         Fate::Retry => Step::Park { reason: Parking::TargetRemoved, wait: Duration::ZERO },
         Fate::Fail => Step::Wait { remaining: Duration::ZERO },
+        Fate::Forward | Fate::Reject => unreachable!("no outcome of this test"),
     };
-    Settlement { step, recorded }
+    Settlement { outcome: step, recorded }
 }

@@ -2,20 +2,19 @@
 //! wherever they can strike, loses an event or a job, acks too soon, or repeats and forks with no fault to explain it.
 //!
 //! **What a state is.** The broker's messages (by copy id, attempt, redelivered, who holds them), the workers' tasks
-//! (where each stands in `dispatch`, `deliver` and `record`, and whether its receipt is good) and memories, what the
-//! receivers have answered, and how many faults are left. A state is known again by a fingerprint of 128 bits.
+//! (where each of its deliveries stands, and whether its receipt is good) and memories, what the receivers have answered,
+//! and how many faults are left. A state is known again by a fingerprint of 128 bits.
 //!
-//! **What is the code itself.** What an answer means (`outcome::judge`, `verdict::verdict`) and what the publisher's
-//! answer means (`record::meaning`) are called, not copied. The model's memory is held against the real one ([`memory`]).
-//! The order of the steps is written down a second time, in [`task`]: whoever changes it in `dispatch`, `deliver` or
-//! `record` changes it there.
+//! **What is the code itself.** The order of the steps (`settle::machine`), what an answer means (`outcome::judge`,
+//! `verdict::verdict`) and what the publisher's answer means (`record::meaning`) are called, not copied. The model's memory
+//! is held against the real one ([`memory`]).
 //!
 //! **What is looked for** is listed as [`checks::Wrong`]. "Stuck" is looked for where nothing but a fault can follow, and
 //! no way leads in a circle, so each way comes to an end at which all is settled. That the checks can fail is shown by
 //! protocols that are broken on purpose ([`Broken`]).
 //!
-//! **Bounds.** One retry. A job with two faults of every kind (50,336 states), an event with one (26,189), an event
-//! for two targets, two events, two workers; [`tests`] has each with its figure. All in all 157,018 states, about 8 s of
+//! **Bounds.** One retry. A job with two faults of every kind (47,639 states), an event with one (27,003), an event
+//! for two targets, two events, two workers; [`tests`] has each with its figure. All in all 185,366 states, about 20 s of
 //! a debug build's time, below 64 MiB.
 //!
 //! **What is folded**, for fewer states:
@@ -30,8 +29,7 @@
 //!
 //! **What is left out.** The publisher's own work (which confirm belongs to which message) has its tests. The gate and
 //! the slots only hold steps back, so the model makes more of them than the worker. A graceful stop is a kill at a
-//! quiet moment. The memory of events is left out too: the model dispatches a redelivered event again, so it explores
-//! more than the worker does. A worker's two consuming channels are one here: a cut takes the messages of both. Panics,
+//! quiet moment. A worker's two consuming channels are one here: a cut takes the messages of both. Panics,
 //! jobs that crash a worker, parking, the bound of the memory, the store's changes, messages that the broker drops or
 //! dead-letters by its delivery limit, and a broker that loses what it has confirmed are not in it. A general model
 //! checker was considered: this is a few hundred lines and needs no dependency.

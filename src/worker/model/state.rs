@@ -1,6 +1,8 @@
 //! What the model remembers: the broker's queues, the workers' tasks and memories, the receivers, and what has been
 //! proven so far. Everything is small, comparable and hashable.
 
+use crate::worker::settle::machine::{Machine, Next, Outcome, Settlement};
+
 /// At most so many workers, events and targets; a [`super::Setting`] may use fewer.
 pub const WORKERS: usize = 2;
 pub const EVENTS: usize = 2;
@@ -26,7 +28,7 @@ pub struct State {
 /// What has become of one event at one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct End {
-    /// A job for it was on the broker.
+    /// A job for it, or its failed record, was on the broker.
     pub dispatched: bool,
     /// Its receiver answered 2xx.
     pub delivered: bool,
@@ -43,7 +45,8 @@ pub enum What {
     Job { event: u8, target: u8, attempt: u8 },
 }
 
-/// One published copy: everything that knows it by its id, which is the key of the worker's memory.
+/// One published copy: everything that knows it by its id, which is the key of the worker's memory. Of an event each
+/// target has a key of its own.
 ///
 /// There can be several messages of it, because the broker may dead-letter a waiting message twice. A second publish is another
 /// copy: `record` makes a message for each try, and [`crate::job::fresh_copy`] gives each message its own id.
@@ -53,10 +56,10 @@ pub struct Copy {
     pub messages: Vec<Message>,
     /// Tasks whose message the broker has taken back.
     pub strays: Vec<Task>,
-    /// What begun attempts have come to; `known` and tasks name them by index.
+    /// What begun deliveries have come to; `known` and tasks name them by index.
     pub tickets: Vec<Ticket>,
-    /// Each worker's memory of this copy.
-    pub known: [Option<u8>; WORKERS],
+    /// Each worker's memory of this copy, for each part of a task.
+    pub known: [[Option<u8>; TARGETS]; WORKERS],
     /// How many messages of this copy were ever on the broker.
     pub arrivals: u8,
     /// POSTs made for it by each process that runs now.
@@ -85,51 +88,71 @@ pub struct Task {
     pub worker: u8,
     /// `Receipt::is_good`: as far as the worker knows, its channel is there.
     pub good: bool,
-    pub stage: Stage,
+    /// Its deliveries: one of a job, one for each target of an event, and of one that is rejected the rejected message.
+    pub parts: Vec<Part>,
 }
 
-/// Where in `deliver` or `dispatch` a task stands.
+/// One delivery in `Delivery::settle`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stage {
-    /// `Memory::recall` waits for this ticket, or has just got it.
-    Recalling(u8),
-    /// `Memory::begin` has made this ticket; the POST comes next.
-    Posting(u8),
-    /// In `settle`, with what was decided.
-    Settling { ticket: u8, fate: Fate, publish: Publish },
-    /// In `publish_jobs` (one for each target) or `reject_event` (the first).
-    Dispatching([Publish; TARGETS]),
+pub struct Part {
+    /// The code itself.
+    pub machine: Machine<Fate>,
+    /// What it waits for while it recalls, and what it has begun then.
+    pub ticket: Option<u8>,
+    /// Its successor is on its queue, and the confirm is on its way.
+    pub there: bool,
 }
 
 /// `Step`, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fate {
     Delivered,
+    /// The job of an event.
+    Forward,
     Retry,
     Fail,
+    /// The rejected message of an event.
+    Reject,
 }
 
-/// One successor in `record`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Publish {
-    /// There is none.
-    Nothing,
-    /// At the top of the loop.
-    Due,
-    /// On its queue; the confirm is on its way.
-    There,
-    /// `Recorded::Yes`
-    Recorded,
-    /// `Recorded::InputGone`
-    InputGone,
+impl Outcome for Fate {
+    fn has_successor(&self) -> bool {
+        *self != Fate::Delivered
+    }
 }
 
-/// One attempt in a worker's memory.
+/// One delivery in a worker's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ticket {
     Running,
     Settled { fate: Fate, recorded: bool },
     Dropped,
+}
+
+impl Ticket {
+    pub fn of(settlement: Option<&Settlement<Fate>>) -> Ticket {
+        match settlement {
+            Some(Settlement { outcome, recorded }) => Ticket::Settled { fate: *outcome, recorded: *recorded },
+            None => Ticket::Dropped,
+        }
+    }
+}
+
+impl Part {
+    /// Whether nothing more is to be done.
+    pub fn is_over(&self) -> bool {
+        matches!(self.machine.next(), Next::Settled | Next::Left)
+    }
+
+    /// Whether its successor is to be published, or to be published again.
+    pub fn is_due(&self) -> bool {
+        self.machine.next() == Next::Publish && !self.there
+    }
+
+    /// Whether its successor is on the broker.
+    pub fn has_published(&self) -> bool {
+        self.there || self.machine.settlement().is_some_and(|known| known.recorded && known.outcome.has_successor())
+    }
 }
 
 /// Where a task is found in a copy.
@@ -146,7 +169,7 @@ impl Copy {
             messages: Vec::new(),
             strays: Vec::new(),
             tickets: Vec::new(),
-            known: [None; WORKERS],
+            known: Default::default(),
             arrivals: 0,
             posts: [0; WORKERS],
             delivered: false,
@@ -202,32 +225,6 @@ impl Message {
     }
 }
 
-impl Task {
-    /// Its successors: one for a job, one for each target of an event.
-    pub fn publishes(&self) -> &[Publish] {
-        match &self.stage {
-            Stage::Settling { publish, .. } => std::slice::from_ref(publish),
-            Stage::Dispatching(all) => all,
-            Stage::Recalling(_) | Stage::Posting(_) => &[],
-        }
-    }
-
-    pub fn publishes_mut(&mut self) -> &mut [Publish] {
-        match &mut self.stage {
-            Stage::Settling { publish, .. } => std::slice::from_mut(publish),
-            Stage::Dispatching(all) => all,
-            Stage::Recalling(_) | Stage::Posting(_) => &mut [],
-        }
-    }
-
-    fn ticket_mut(&mut self) -> Option<&mut u8> {
-        match &mut self.stage {
-            Stage::Recalling(ticket) | Stage::Posting(ticket) | Stage::Settling { ticket, .. } => Some(ticket),
-            Stage::Dispatching(_) => None,
-        }
-    }
-}
-
 impl State {
     /// Drops what can matter no more and puts the rest in order, so that states that differ in numbering only are one.
     pub fn tidy(&mut self) {
@@ -251,9 +248,9 @@ impl Copy {
             });
             *index = *new;
         };
-        let known = self.known.iter_mut().filter_map(Option::as_mut);
-        known.for_each(&mut keep);
-        self.tasks_mut().filter_map(Task::ticket_mut).for_each(&mut keep);
+        self.known.iter_mut().flatten().filter_map(Option::as_mut).for_each(&mut keep);
+        let parts = self.tasks_mut().flat_map(|task| &mut task.parts);
+        parts.filter_map(|part| part.ticket.as_mut()).for_each(&mut keep);
         self.tickets = tickets;
     }
 }

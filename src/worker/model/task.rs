@@ -1,11 +1,12 @@
-//! The worker's part: `intake`, `dispatch`, `deliver`, `attempt`, `memory` and `record`, one step at a time.
+//! The worker's part, one step at a time. The order of the steps is the worker's own ([`machine`]); what is here is what
+//! the worker does in each of them: look into the memory, POST, publish, ack.
 
 use std::time::{Duration, SystemTime};
 
 use super::{
     Broken, Kind, Model,
     checks::Wrong,
-    state::{At, Copy, End, Fate, Publish, Stage, State, TARGETS, Task, Ticket, What},
+    state::{At, Copy, End, Fate, Part, State, Task, Ticket, What},
     trace::{How, Next, Step},
 };
 use crate::{
@@ -16,7 +17,10 @@ use crate::{
         verdict::{Verdict, verdict},
     },
     settings::Backoff,
-    worker::record::{Recorded, meaning},
+    worker::settle::{
+        machine::{self, Machine, Settlement},
+        record::{Recorded, meaning},
+    },
 };
 
 /// One retry: a job has an end after two attempts.
@@ -40,17 +44,18 @@ impl Model {
             self.take(state, index, visit);
             for (at, task) in copy.tasks() {
                 let spot = Spot { copy: index, at };
-                match &task.stage {
-                    Stage::Recalling(ticket) => self.recall(state, spot, task, *ticket, visit),
-                    Stage::Posting(ticket) => self.post(state, spot, task, *ticket, visit),
-                    Stage::Settling { publish: Publish::Recorded, .. } => {
-                        let mut next = state.clone();
-                        self.settle(&mut next, spot);
-                        visit(Step::Ack { worker: task.worker, what: copy.what }, next);
+                for (which, part) in task.parts.iter().enumerate() {
+                    match part.machine.next() {
+                        machine::Next::Recall => self.recall(state, spot, which, visit),
+                        machine::Next::Decide => self.post(state, spot, which, visit),
+                        machine::Next::Publish => self.publish(state, spot, which, visit),
+                        machine::Next::Settled | machine::Next::Left => {}
                     }
-                    Stage::Settling { .. } | Stage::Dispatching(_) => {
-                        (0..task.publishes().len()).for_each(|which| self.publish(state, spot, task, which, visit));
-                    }
+                }
+                if task.parts.iter().all(Part::is_over) {
+                    let mut next = state.clone();
+                    self.settle(&mut next, spot);
+                    visit(Step::Ack { worker: task.worker, what: copy.what }, next);
                 }
             }
         }
@@ -62,102 +67,142 @@ impl Model {
         for (at, message) in state.copies[index].messages.iter().enumerate() {
             let redelivered = message.redelivered;
             for worker in (0..self.setting.workers).filter(|worker| message.holder.is_none() && !state.stale[*worker]) {
-                let mut next = state.clone();
-                let copy = &mut next.copies[index];
-                let known = copy.known[worker].filter(|_| redelivered && self.broken != Some(Broken::NoMemory));
-                let worker = worker as u8;
-                let stage = match (what, known) {
-                    (What::Event(event), _) => self.dispatching(event),
-                    (What::Job { .. }, Some(ticket)) => Stage::Recalling(ticket),
-                    (What::Job { attempt, .. }, None)
-                        if redelivered && self.broken == Some(Broken::CountRedelivery) =>
-                    {
-                        Stage::Settling { ticket: begin(copy, worker), fate: fate(500, attempt), publish: Publish::Due }
+                for direct in self.ways(what, redelivered) {
+                    let mut next = state.clone();
+                    let copy = &mut next.copies[index];
+                    let worker = worker as u8;
+                    let parts =
+                        (0..self.parts(what)).map(|which| self.begin(copy, worker, which, redelivered, *direct));
+                    let parts: Vec<Part> = parts.collect();
+                    let empty = parts.is_empty();
+                    copy.messages[at].holder = Some(Task { worker, good: true, parts });
+                    if empty {
+                        self.ack(&mut next, Spot { copy: index, at: At::Message(at) });
                     }
-                    (What::Job { .. }, None) => Stage::Posting(begin(copy, worker)),
-                };
-                copy.messages[at].holder = Some(Task { worker, good: true, stage });
-                if self.unwanted(what) {
-                    self.ack(&mut next, Spot { copy: index, at: At::Message(at) });
+                    visit(Step::Take { worker, what, redelivered }, next);
                 }
-                visit(Step::Take { worker, what, redelivered }, next);
             }
         }
     }
 
-    fn unwanted(&self, what: What) -> bool {
-        matches!(what, What::Event(event) if self.setting.events[usize::from(event)] == Kind::Unwanted)
-    }
-
-    fn dispatching(&self, event: u8) -> Stage {
-        let successors = match self.setting.events[usize::from(event)] {
-            Kind::Wanted => self.setting.answers.len(),
-            Kind::Unusable => 1,
-            Kind::Unwanted | Kind::Dispatched => 0,
+    /// An event with one target may be attempted directly, unless it was redelivered; the long way is always there.
+    fn ways(&self, what: What, redelivered: bool) -> &'static [bool] {
+        let may_be_direct = match what {
+            What::Event(event) => {
+                self.setting.events[usize::from(event)] == Kind::Wanted
+                    && self.setting.answers.len() == 1
+                    && !redelivered
+            }
+            What::Job { .. } => return &[true],
         };
-        let mut all = [Publish::Nothing; TARGETS];
-        all[..successors].fill(Publish::Due);
-        Stage::Dispatching(all)
+        if may_be_direct { &[true, false] } else { &[false] }
     }
 
-    fn recall(&self, state: &State, spot: Spot, task: &Task, ticket: u8, visit: Visit<'_>) {
+    fn parts(&self, what: What) -> usize {
+        match what {
+            What::Job { .. } => 1,
+            What::Event(event) => match self.setting.events[usize::from(event)] {
+                Kind::Wanted => self.setting.answers.len(),
+                Kind::Unusable => 1,
+                Kind::Unwanted | Kind::Dispatched => 0,
+            },
+        }
+    }
+
+    /// The start of `Delivery::settle`, up to the first wait.
+    fn begin(&self, copy: &mut Copy, worker: u8, which: usize, redelivered: bool, attempt: bool) -> Part {
+        let decided = match copy.what {
+            What::Event(event) if self.setting.events[usize::from(event)] == Kind::Unusable => {
+                let mut machine = Machine::begin(false);
+                machine.decided(Some(Fate::Reject));
+                return Part { machine, ticket: None, there: false };
+            }
+            What::Job { attempt, .. } if redelivered && self.broken == Some(Broken::CountRedelivery) => {
+                Some(fate(500, attempt))
+            }
+            What::Job { .. } | What::Event(_) if attempt => None,
+            What::Job { .. } | What::Event(_) => Some(Fate::Forward),
+        };
+        let mut machine = Machine::begin(redelivered);
+        if machine.next() == machine::Next::Recall {
+            let known = copy.known[usize::from(worker)][which].filter(|_| self.broken != Some(Broken::NoMemory));
+            if known.is_some() {
+                return Part { machine, ticket: known, there: false };
+            }
+            machine.recalled(None, true);
+        }
+        let ticket = Some(begin(copy, worker, which));
+        if decided.is_some() {
+            machine.decided(decided);
+        }
+        Part { machine, ticket, there: false }
+    }
+
+    fn recall(&self, state: &State, spot: Spot, which: usize, visit: Visit<'_>) {
         let mut next = state.clone();
         let copy = &mut next.copies[spot.copy];
-        let ticket = copy.tickets[usize::from(ticket)];
-        let stage = match ticket {
-            Ticket::Running => return,
-            Ticket::Dropped => Stage::Posting(begin(copy, task.worker)),
-            Ticket::Settled { fate, recorded } => {
-                let publish = if recorded { Publish::Recorded } else { Publish::Due };
-                Stage::Settling { ticket: begin(copy, task.worker), fate, publish }
-            }
+        let (what, task) = (copy.what, copy.task(spot.at));
+        let (worker, mut part) = (task.worker, task.parts[which].clone());
+        let known = match part.ticket.map(|ticket| copy.tickets[usize::from(ticket)]) {
+            Some(Ticket::Running) => return,
+            Some(Ticket::Dropped) | None => None,
+            Some(Ticket::Settled { fate, recorded }) => Some(Settlement { outcome: fate, recorded }),
         };
-        copy.task_mut(spot.at).stage = stage;
-        visit(Step::Recall { worker: task.worker, what: copy.what }, next);
+        // Without its channel it gives up ([`Model::hurry`]).
+        part.machine.recalled(known, true);
+        part.ticket = match part.machine.next() {
+            machine::Next::Settled => None,
+            _ => Some(begin(copy, worker, which)),
+        };
+        if let (machine::Next::Decide, What::Event(_)) = (part.machine.next(), what) {
+            part.machine.decided(Some(Fate::Forward));
+        }
+        copy.task_mut(spot.at).parts[which] = part;
+        visit(Step::Recall { worker, what }, next);
     }
 
-    fn post(&self, state: &State, spot: Spot, task: &Task, ticket: u8, visit: Visit<'_>) {
+    fn post(&self, state: &State, spot: Spot, which: usize, visit: Visit<'_>) {
         let what = state.copies[spot.copy].what;
-        let What::Job { event, target, attempt } = what else { unreachable!("events are not POSTed") };
+        let What::Job { event, target, attempt } = delivery(what, which) else { unreachable!("a delivery") };
         for &status in self.setting.answers[usize::from(target)] {
             let mut next = state.clone();
             let fate = fate(status, attempt);
             let end = &mut next.ends[usize::from(event)][usize::from(target)];
             match fate {
                 Fate::Delivered => end.delivered = true,
-                Fate::Retry | Fate::Fail => end.refused = (end.refused + 1).min(RETRY_ATTEMPTS as u8 + 1),
+                _ => end.refused = (end.refused + 1).min(RETRY_ATTEMPTS as u8 + 1),
             }
             let copy = &mut next.copies[spot.copy];
             copy.delivered |= fate == Fate::Delivered;
-            copy.posts[usize::from(task.worker)] += 1;
-            let publish = if fate == Fate::Delivered { Publish::Recorded } else { Publish::Due };
-            copy.task_mut(spot.at).stage = Stage::Settling { ticket, fate, publish };
-            let once = copy.posts[usize::from(task.worker)] <= copy.arrivals;
+            let task = copy.task_mut(spot.at);
+            task.parts[which].machine.decided(Some(fate));
+            let worker = task.worker;
+            copy.posts[usize::from(worker)] += 1;
+            let once = copy.posts[usize::from(worker)] <= copy.arrivals;
+            self.remember(copy, spot.at, which);
             self.demand(&mut next, Wrong::PostedAgain, once);
-            visit(Step::Post { worker: task.worker, what, status }, next);
+            visit(Step::Post { worker, what, status }, next);
         }
     }
 
     /// One turn of the loop in `record`: published if the input's channel is good, else given up; and later confirmed.
-    fn publish(&self, state: &State, spot: Spot, task: &Task, which: usize, visit: Visit<'_>) {
+    fn publish(&self, state: &State, spot: Spot, which: usize, visit: Visit<'_>) {
         let mut next = state.clone();
-        let (worker, what) = (task.worker, state.copies[spot.copy].what);
-        let successor = self.successor(what, task, which);
-        let step = match task.publishes()[which] {
-            Publish::Nothing | Publish::Recorded | Publish::InputGone => return,
-            Publish::Due => {
+        let (what, task) = (state.copies[spot.copy].what, state.copies[spot.copy].task(spot.at));
+        let (worker, successor) = (task.worker, self.successor(what, task, which));
+        let step = match task.parts[which].there {
+            false => {
                 self.send(&mut next, spot, which);
                 if self.broken == Some(Broken::AckBeforeConfirm) && matches!(spot.at, At::Message(_)) {
                     // On another connection: it may overtake the publish.
                     let mut early = state.clone();
-                    self.finish(&mut early.copies[spot.copy], spot.at, true);
                     keep_publishing(&mut early.copies[spot.copy], spot.at);
                     self.ack(&mut early, spot);
                     visit(Step::Ack { worker, what }, early);
                 }
                 Step::Send { worker, what, next: successor }
             }
-            Publish::There => {
+            true => {
                 self.answer(&mut next, spot, which, Ok(()));
                 Step::Confirm { worker, what, next: successor }
             }
@@ -169,38 +214,41 @@ impl Model {
     fn send(&self, state: &mut State, spot: Spot, which: usize) {
         let here = &mut state.copies[spot.copy];
         let (from, task) = (here.what, here.task(spot.at).clone());
-        if task.publishes()[which] != Publish::Due {
+        if !task.parts[which].is_due() {
             return;
         }
         let successor = self.successor(from, &task, which);
-        here.task_mut(spot.at).publishes_mut()[which] = Publish::There;
+        here.task_mut(spot.at).parts[which].there = true;
         // The channel is gone already, and the worker cannot know.
         here.excused |= task.good && state.stale[usize::from(task.worker)] && self.cut_explains(from);
         let explained = here.excused || here.arrivals > 1;
-        let again = match successor {
-            Next::Job(What::Job { event, target, attempt: 0 }) => {
-                let end = &mut state.ends[usize::from(event)][usize::from(target)];
-                std::mem::replace(&mut end.dispatched, true)
+        let again = match (from, successor) {
+            (What::Event(event), Next::Job(What::Job { attempt, .. }) | Next::Failed(What::Job { attempt, .. })) => {
+                let end = &mut state.ends[usize::from(event)][which];
+                // A direct attempt that was made is as good as a job.
+                let attempted =
+                    attempt == 0 && matches!(successor, Next::Job(_)) && here.posts.iter().any(|posts| *posts > 0);
+                std::mem::replace(&mut end.dispatched, true) || attempted
             }
-            Next::Job(_) | Next::Failed(_) | Next::Rejected(_) => std::mem::replace(&mut here.forwarded, true),
+            _ => std::mem::replace(&mut here.forwarded, true),
         };
         self.demand(state, Wrong::Forked, !again || explained);
         let made = |attempt: u8, end: &End| end.refused >= attempt && u32::from(attempt) <= RETRY_ATTEMPTS + 1;
-        let honest = match (successor, from) {
-            (Next::Job(What::Job { event, target, attempt }), _) => {
+        let honest = match successor {
+            Next::Job(What::Job { event, target, attempt }) => {
                 made(attempt, &state.ends[usize::from(event)][usize::from(target)])
                     && u32::from(attempt) <= RETRY_ATTEMPTS
             }
-            (Next::Failed(_), What::Job { event, target, attempt }) => {
+            Next::Failed(What::Job { event, target, attempt }) => {
                 let end = &mut state.ends[usize::from(event)][usize::from(target)];
                 end.failed = (end.failed + 1).min(2);
                 made(attempt + 1, end)
             }
-            (Next::Rejected(_), What::Event(event)) => {
+            Next::Rejected(What::Event(event)) => {
                 state.rejected[usize::from(event)] = true;
                 self.setting.events[usize::from(event)] == Kind::Unusable
             }
-            (Next::Failed(_), What::Event(_)) | (Next::Rejected(_), What::Job { .. }) | (Next::Job(_), _) => false,
+            Next::Job(_) | Next::Failed(_) | Next::Rejected(_) => false,
         };
         self.demand(state, Wrong::Invented, honest);
         if let Next::Job(what) = successor {
@@ -210,8 +258,9 @@ impl Model {
 
     /// What the publisher's answer makes of a successor, and of the task if it was the last.
     pub fn answer(&self, state: &mut State, spot: Spot, which: usize, answer: Result<(), PublishError>) {
-        let publish = &mut state.copies[spot.copy].task_mut(spot.at).publishes_mut()[which];
-        if !matches!(publish, Publish::Due | Publish::There) {
+        let copy = &mut state.copies[spot.copy];
+        let part = &mut copy.task_mut(spot.at).parts[which];
+        if part.machine.next() != machine::Next::Publish {
             return;
         }
         let done = match (&answer, self.broken) {
@@ -219,37 +268,40 @@ impl Model {
             (Err(PublishError::TimedOut), broken) => broken == Some(Broken::TimedOutIsDone),
             _ => false,
         };
-        *publish = match meaning(answer) {
-            Ok(Recorded::Yes) => Publish::Recorded,
-            Ok(Recorded::InputGone) => Publish::InputGone,
-            Err(_) if done => Publish::Recorded,
-            Err(_) if self.broken == Some(Broken::GiveBackAfterPost) => Publish::InputGone,
-            Err(_) => Publish::Due,
+        let recorded = match meaning(answer) {
+            Ok(recorded) => recorded,
+            Err(_) if done => Recorded::Yes,
+            Err(_) if self.broken == Some(Broken::GiveBackAfterPost) => Recorded::InputGone,
+            Err(_) => {
+                // `record` publishes it again.
+                part.there = false;
+                return;
+            }
         };
+        part.there = false;
+        part.machine.published(recorded);
+        self.remember(copy, spot.at, which);
         self.settle(state, spot);
     }
 
-    /// Ends a task whose successors are all decided: remembers, and acks if they are recorded.
+    /// Ends a task whose deliveries are all over, and acks if all are settled.
     pub fn settle(&self, state: &mut State, spot: Spot) {
         let copy = &mut state.copies[spot.copy];
-        let publishes = copy.task(spot.at).publishes();
-        let open = publishes.iter().any(|publish| matches!(publish, Publish::Due | Publish::There));
-        let hasty = self.broken == Some(Broken::AckWhenSomeAreDone) && publishes.contains(&Publish::Recorded);
-        let gone = publishes.contains(&Publish::InputGone);
-        if open && !hasty {
+        let parts = &copy.task(spot.at).parts;
+        let settled = |part: &Part| part.machine.next() == machine::Next::Settled;
+        let hasty = self.broken == Some(Broken::AckWhenSomeAreDone) && parts.iter().any(settled);
+        let all = parts.iter().all(settled);
+        if !hasty && !parts.iter().all(Part::is_over) {
             return;
         }
-        let forgets = self.broken == Some(Broken::GiveBackDelivered)
-            && matches!(copy.task(spot.at).stage, Stage::Settling { fate: Fate::Delivered, .. });
-        if forgets {
+        let delivered = |part: &Part| part.machine.settlement().is_some_and(|it| it.outcome == Fate::Delivered);
+        if self.broken == Some(Broken::GiveBackDelivered) && parts.iter().all(delivered) {
             copy.known = Default::default();
             copy.leave(spot.at);
-        } else if hasty || !gone {
-            self.finish(copy, spot.at, true);
+        } else if hasty || all {
             keep_publishing(copy, spot.at);
             self.ack(state, spot);
         } else {
-            self.finish(copy, spot.at, self.broken == Some(Broken::RememberTooMuch));
             copy.leave(spot.at);
         }
     }
@@ -273,58 +325,74 @@ impl Model {
         for index in 0..state.copies.len() {
             for stray in (0..state.copies[index].strays.len()).rev() {
                 let spot = Spot { copy: index, at: At::Stray(stray) };
-                let copy = &mut state.copies[index];
-                let task = copy.task(spot.at);
-                let gives_up = !task.good && self.broken != Some(Broken::PublishWithoutInput);
-                match task.stage {
-                    Stage::Dispatching(_) if gives_up => copy.leave(spot.at),
-                    Stage::Settling { publish: Publish::Due, .. } if gives_up => {
-                        self.answer(state, spot, 0, Err(PublishError::Unwanted));
+                let task = state.copies[index].task(spot.at);
+                let (good, parts) = (task.good, task.parts.len());
+                for which in 0..parts {
+                    let copy = &mut state.copies[index];
+                    let part = &mut copy.task_mut(spot.at).parts[which];
+                    match part.machine.next() {
+                        machine::Next::Publish
+                            if !good && !part.there && self.broken != Some(Broken::PublishWithoutInput) =>
+                        {
+                            part.machine.published(Recorded::InputGone);
+                            self.remember(copy, spot.at, which);
+                        }
+                        machine::Next::Recall if !good && self.broken != Some(Broken::WaiterGoesOn) => {
+                            part.machine.recalled(None, false);
+                            part.ticket = None;
+                        }
+                        _ => {}
                     }
-                    Stage::Settling { publish: Publish::Recorded, .. } => self.settle(state, spot),
-                    Stage::Recalling(_) if !task.good && self.broken != Some(Broken::WaiterGoesOn) => {
-                        copy.leave(spot.at);
-                    }
-                    Stage::Dispatching(_) | Stage::Settling { .. } | Stage::Recalling(_) | Stage::Posting(_) => {}
                 }
+                self.settle(state, spot);
             }
         }
     }
 
-    /// `Ticket::finish`; with a broken protocol the ticket may be settled already.
-    fn finish(&self, copy: &mut Copy, at: At, recorded: bool) {
-        let task = copy.task_mut(at);
-        let worker = usize::from(task.worker);
-        let Stage::Settling { ticket, fate, .. } = task.stage else { return };
-        let ticket = &mut copy.tickets[usize::from(ticket)];
-        match ticket {
-            Ticket::Running if !recorded && self.broken == Some(Broken::GiveBackAfterPost) => {
-                *ticket = Ticket::Dropped;
-                copy.known[worker] = None;
+    /// `Ticket::finish`, when a delivery is over.
+    fn remember(&self, copy: &mut Copy, at: At, which: usize) {
+        let task = copy.task(at);
+        let (worker, part) = (usize::from(task.worker), &task.parts[which]);
+        let (Some(ticket), true) = (part.ticket, part.is_over()) else { return };
+        let settled = match Ticket::of(part.machine.settlement()) {
+            Ticket::Settled { recorded: false, .. } if self.broken == Some(Broken::GiveBackAfterPost) => {
+                copy.known[worker][which] = None;
+                Ticket::Dropped
             }
-            Ticket::Running => *ticket = Ticket::Settled { fate, recorded },
-            Ticket::Settled { .. } | Ticket::Dropped => {}
-        }
+            Ticket::Settled { fate, .. } if self.broken == Some(Broken::RememberTooMuch) => {
+                Ticket::Settled { fate, recorded: true }
+            }
+            other => other,
+        };
+        copy.tickets[usize::from(ticket)] = settled;
     }
 
-    /// What a task publishes.
+    /// Whether a cut alone explains that a copy gets a second successor: another worker knows nothing of what this one did,
+    /// and nobody remembers what was rejected.
+    pub fn cut_explains(&self, what: What) -> bool {
+        let rejected = |event: u8| self.setting.events[usize::from(event)] == Kind::Unusable;
+        self.setting.workers > 1 || matches!(what, What::Event(event) if rejected(event))
+    }
+
+    /// What a delivery publishes.
     pub fn successor(&self, from: What, task: &Task, which: usize) -> Next {
-        match (from, &task.stage) {
-            (What::Job { event, target, attempt }, Stage::Settling { fate: Fate::Retry, .. }) => {
+        let settlement = task.parts[which].machine.settlement();
+        match (delivery(from, which), settlement.map(|settlement| settlement.outcome)) {
+            (What::Job { event, target, attempt }, Some(Fate::Retry)) => {
                 Next::Job(What::Job { event, target, attempt: attempt + 1 })
             }
-            (What::Job { .. }, _) => Next::Failed(from),
-            (What::Event(event), _) => match self.setting.events[usize::from(event)] {
-                Kind::Wanted => Next::Job(What::Job { event, target: which as u8, attempt: 0 }),
-                Kind::Unusable | Kind::Unwanted | Kind::Dispatched => Next::Rejected(from),
-            },
+            (job, Some(Fate::Forward)) => Next::Job(job),
+            (_, Some(Fate::Reject)) => Next::Rejected(from),
+            (job, _) => Next::Failed(job),
         }
     }
+}
 
-    /// Whether a cut alone explains that a copy gets a second successor: dispatch has no memory, and another process
-    /// knows nothing of this one's.
-    pub fn cut_explains(&self, what: What) -> bool {
-        self.setting.workers > 1 || matches!(what, What::Event(_))
+/// The delivery of an event for one of its targets, as its job would carry it.
+fn delivery(what: What, which: usize) -> What {
+    match what {
+        What::Event(event) => What::Job { event, target: which as u8, attempt: 0 },
+        job @ What::Job { .. } => job,
     }
 }
 
@@ -336,17 +404,17 @@ pub struct Spot {
 }
 
 /// `Memory::begin`
-pub fn begin(copy: &mut Copy, worker: u8) -> u8 {
+pub fn begin(copy: &mut Copy, worker: u8, which: usize) -> u8 {
     copy.tickets.push(Ticket::Running);
     let ticket = copy.tickets.len() as u8 - 1;
-    copy.known[usize::from(worker)] = Some(ticket);
+    copy.known[usize::from(worker)][which] = Some(ticket);
     ticket
 }
 
 /// When a broken protocol acks before all is confirmed, the rest goes on.
 fn keep_publishing(copy: &mut Copy, at: At) {
     let task = copy.task(at);
-    if task.publishes().iter().any(|publish| matches!(publish, Publish::Due | Publish::There)) {
+    if !task.parts.iter().all(Part::is_over) {
         copy.strays.push(task.clone());
     }
 }

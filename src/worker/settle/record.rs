@@ -3,10 +3,12 @@
 use lapin::types::ShortString;
 use tracing::{error, info, warn};
 
-use super::{Context, input::Receipt};
-use crate::broker::{
-    pause::Pause,
-    publisher::{Outgoing, PublishError},
+use crate::{
+    broker::{
+        pause::Pause,
+        publisher::{Outgoing, PublishError},
+    },
+    worker::{Context, input::Receipt},
 };
 
 /// Longest wait for a declare. It holds the one connection that publishing needs for a fresh channel.
@@ -95,7 +97,7 @@ async fn try_to(context: &Context, receipt: &Receipt, message: Box<Outgoing>) ->
 }
 
 /// What the answer to a publish means for its input (rule 5). An error is *not done*: to be done again.
-pub(super) fn meaning(answer: Result<(), PublishError>) -> Result<Recorded, PublishError> {
+pub fn meaning(answer: Result<(), PublishError>) -> Result<Recorded, PublishError> {
     match answer {
         Ok(()) => Ok(Recorded::Yes),
         Err(PublishError::Unwanted) => Ok(Recorded::InputGone),

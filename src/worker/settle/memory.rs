@@ -13,7 +13,8 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::step::Step;
+use super::machine;
+use crate::worker::step::Step;
 
 /// Finished copies remembered; mostly delivered, and those take below 200 bytes each.
 const FINISHED: usize = 10_000;
@@ -21,20 +22,14 @@ const FINISHED: usize = 10_000;
 /// Which copy, and which attempt of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// The copy's own id.
-    pub copy: Arc<str>,
-    /// Attempts made before this one.
-    pub attempt: u32,
+    /// A job's copy id; of an event the `webhook-id` for one of its targets.
+    pub id: Arc<str>,
+    /// Attempts that a job has behind it; of an event a digest of its body.
+    pub part: u64,
 }
 
-/// What an attempt came to and whether its successor is on the broker.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settlement {
-    /// What becomes of the job.
-    pub step: Step,
-    /// Nothing more is to be published: only the ack is missing.
-    pub recorded: bool,
-}
+/// What a delivery came to.
+pub type Settlement = machine::Settlement<Step>;
 
 /// What is known of one.
 enum Known {
@@ -42,6 +37,8 @@ enum Known {
     Running(Arc<Waiting>),
     /// As nearly all do: there is nothing more to it.
     Delivered,
+    /// Its job is on the jobs queue.
+    Forwarded,
     /// Boxed: thousands are kept.
     Otherwise(Box<Settlement>),
 }
@@ -52,7 +49,8 @@ type Waiting = OnceLock<watch::Sender<Option<Settlement>>>;
 impl Known {
     fn finished(settlement: &Settlement) -> Known {
         match settlement {
-            Settlement { step: Step::Delivered, recorded: true } => Known::Delivered,
+            Settlement { outcome: Step::Delivered, .. } => Known::Delivered,
+            Settlement { outcome: Step::Forward, recorded: true } => Known::Forwarded,
             other => Known::Otherwise(Box::new(other.clone())),
         }
     }
@@ -82,7 +80,8 @@ impl Memory {
         let mut outcome = match self.lock().known.get(key)? {
             // Under the lock: it cannot finish untold meanwhile.
             Known::Running(waiting) => waiting.get_or_init(|| watch::channel(None).0).subscribe(),
-            Known::Delivered => return Some(Settlement { step: Step::Delivered, recorded: true }),
+            Known::Delivered => return Some(Settlement { outcome: Step::Delivered, recorded: true }),
+            Known::Forwarded => return Some(Settlement { outcome: Step::Forward, recorded: true }),
             Known::Otherwise(settlement) => return Some(Settlement::clone(settlement)),
         };
         let settled = outcome.wait_for(Option::is_some).await.ok()?;
@@ -147,11 +146,11 @@ mod tests {
     use super::*;
 
     fn key(copy: usize) -> Key {
-        Key { copy: copy.to_string().into(), attempt: 0 }
+        Key { id: copy.to_string().into(), part: 0 }
     }
 
     fn delivered() -> Settlement {
-        Settlement { step: Step::Delivered, recorded: true }
+        Settlement { outcome: Step::Delivered, recorded: true }
     }
 
     #[tokio::test]
@@ -159,18 +158,19 @@ mod tests {
         let memory = Memory::default();
         memory.begin(key(1)).finish(delivered());
         assert_eq!(memory.recall(&key(1)).await, Some(delivered()));
-        assert_eq!(memory.recall(&Key { attempt: 1, ..key(1) }).await, None);
+        assert_eq!(memory.recall(&Key { part: 1, ..key(1) }).await, None);
         assert_eq!(memory.recall(&key(2)).await, None);
     }
 
     #[tokio::test]
     async fn what_still_lacks_its_successor_is_recalled_so() {
         let memory = Memory::default();
-        let unrecorded = Settlement { step: Step::Wait { remaining: Duration::from_secs(7) }, recorded: false };
-        memory.begin(key(1)).finish(unrecorded.clone());
-        assert_eq!(memory.recall(&key(1)).await, Some(unrecorded));
-        memory.begin(key(2)).finish(Settlement { recorded: false, ..delivered() });
-        assert_eq!(memory.recall(&key(2)).await, Some(Settlement { recorded: false, ..delivered() }));
+        for (copy, outcome) in [Step::Wait { remaining: Duration::from_secs(7) }, Step::Forward].into_iter().enumerate()
+        {
+            let unrecorded = Settlement { outcome, recorded: false };
+            memory.begin(key(copy)).finish(unrecorded.clone());
+            assert_eq!(memory.recall(&key(copy)).await, Some(unrecorded));
+        }
     }
 
     #[tokio::test]

@@ -1,0 +1,121 @@
+//! Slots: how many attempts run at once, and whose turn it is. Those that become free alternate between events and jobs, so
+//! that neither new leads nor old ones starve.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long an event waits for a direct attempt. Then it takes the long way.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The slots of a worker.
+pub struct Slots {
+    free: Arc<Semaphore>,
+    /// Held by the event that is next. A free slot goes to whoever has waited longest, and jobs wait one at a time, so with one
+    /// event in that line they alternate.
+    next: Semaphore,
+    /// Events that may be attempted directly at once.
+    direct: Arc<Semaphore>,
+}
+
+/// The right to have an attempt in flight.
+pub struct Slot {
+    _slot: OwnedSemaphorePermit,
+    _direct: Option<OwnedSemaphorePermit>,
+    /// Whether it was waited for: what was looked at before may not hold any more.
+    pub was_waited_for: bool,
+}
+
+impl Slots {
+    /// `slots` attempts at once. Of a window of so many events half may be attempted directly: the rest is left for those
+    /// whose targets need the long way.
+    pub fn new(slots: usize, event_window: u16) -> Slots {
+        let direct = usize::from(event_window).div_ceil(2);
+        Slots {
+            free: Arc::new(Semaphore::new(slots)),
+            next: Semaphore::new(1),
+            direct: Arc::new(Semaphore::new(direct)),
+        }
+    }
+
+    /// A slot for a job, as soon as it is its turn.
+    pub async fn job(&self) -> Option<Slot> {
+        let now = self.free.clone().try_acquire_owned().ok();
+        let was_waited_for = now.is_none();
+        let slot = match now {
+            Some(slot) => slot,
+            None => self.free.clone().acquire_owned().await.ok()?,
+        };
+        Some(Slot { _slot: slot, _direct: None, was_waited_for })
+    }
+
+    /// A slot for an event, if it is its turn within 50 ms.
+    pub async fn direct(&self) -> Option<Slot> {
+        if let Some(slot) = self.direct_now() {
+            return Some(slot);
+        }
+        // Few wait: the tasks of all others need no room for it.
+        Box::pin(tokio::time::timeout(PATIENCE, self.direct_later())).await.ok()?
+    }
+
+    fn direct_now(&self) -> Option<Slot> {
+        let direct = self.direct.clone().try_acquire_owned().ok()?;
+        let slot = self.free.clone().try_acquire_owned().ok()?;
+        Some(Slot { _slot: slot, _direct: Some(direct), was_waited_for: false })
+    }
+
+    async fn direct_later(&self) -> Option<Slot> {
+        let direct = self.direct.clone().acquire_owned().await.ok()?;
+        let _next = self.next.acquire().await.ok()?;
+        let slot = self.free.clone().acquire_owned().await.ok()?;
+        Some(Slot { _slot: slot, _direct: Some(direct), was_waited_for: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn slots_that_become_free_alternate_between_events_and_jobs() {
+        let slots = Slots::new(1, 20);
+        let mut taken = slots.job().await;
+        let mut events: Vec<_> = (0..4).map(|_| Box::pin(slots.direct_later())).collect();
+        let mut turns = String::new();
+        let mut job = Box::pin(slots.job());
+        for _ in 0..8 {
+            events.iter_mut().for_each(|event| assert!(event.now_or_never().is_none()));
+            assert!((&mut job).now_or_never().is_none(), "none is free");
+            drop(taken.take());
+            // Whoever is first in the line has it now.
+            let event = events.iter_mut().position(|event| {
+                let got = event.now_or_never().flatten();
+                let has = got.is_some();
+                taken = taken.take().or(got);
+                has
+            });
+            match event {
+                Some(at) => {
+                    turns.push('e');
+                    events[at] = Box::pin(slots.direct_later());
+                }
+                None => {
+                    turns.push('j');
+                    taken = (&mut job).now_or_never().flatten();
+                    assert!(taken.is_some(), "{turns}");
+                    job = Box::pin(slots.job());
+                }
+            }
+        }
+        assert!(turns == "ejejejej" || turns == "jejejeje", "{turns}");
+    }
+
+    #[tokio::test]
+    async fn half_of_the_window_is_left_for_events_that_are_not_attempted_directly() {
+        let slots = Slots::new(100, 9);
+        let taken: Vec<_> = futures::future::join_all((0..9).map(|_| slots.direct())).await;
+        assert_eq!(taken.iter().flatten().count(), 5);
+    }
+}

@@ -1,0 +1,107 @@
+use std::time::Duration;
+
+use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
+
+/// Without the delivery log nothing but jobs is published.
+const QUIET: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "false");
+
+/// What the worker has published so far, and how many attempts it has made straight from events.
+async fn figures(worker: &crate::rig::worker::Worker) -> (f64, f64) {
+    let published = worker.metric("leadhook_publish_confirm_seconds_count", "").await;
+    (published, worker.metric("leadhook_direct_attempts_total", "").await)
+}
+
+#[tokio::test]
+async fn an_event_with_one_target_publishes_nothing() {
+    // No more than a target that is new may have in flight.
+    const EVENTS: u32 = 4;
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    for (direct, expected) in [("true", (0.0, EVENTS.into())), ("false", (EVENTS.into(), 0.0))] {
+        let worker = world.worker(&[QUIET, ("LEADHOOK__DELIVERY__DIRECT", direct)]).await;
+        world.publish_many((0..EVENTS).map(|n| event("ABC", n))).await;
+        eventually("all are settled", async || {
+            (worker.metric("leadhook_jobs_total", "delivered").await == f64::from(EVENTS)).then_some(())
+        })
+        .await;
+        assert_eq!(figures(&worker).await, expected, "direct = {direct}");
+        assert_eq!(worker.metric("leadhook_deliveries_total", "").await, f64::from(EVENTS));
+        worker.stop().await;
+    }
+    let received = receiver.received();
+    assert_eq!(received.len(), 2 * EVENTS as usize);
+    assert!(received.iter().all(|one| one.attempt() == Some(1)));
+    assert_eq!(world.waiting().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_a_direct_attempt_came_to_counts_as_the_first_of_its_delivery() {
+    let world = World::new().await;
+    let receiver = receiver("500,410").await;
+    world.simple_store(&receiver.url(), "");
+    let worker = world.worker(&[QUIET]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    let failed = world.take("failed", 1).await;
+    let history: Vec<_> = failed[0].history().iter().map(|entry| (entry.attempt, entry.status)).collect();
+    assert_eq!(history, [(1, Some(500)), (2, Some(410))]);
+    assert_eq!(failed[0].body, event("ABC", 1).as_bytes());
+    // The retry, and the failed job.
+    assert_eq!(figures(&worker).await, (2.0, 1.0));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn several_targets_take_the_long_way() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    let url = receiver.url();
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhooks:\n      - {{ name: one, url: \"{url}\", events: \"*\" }}\n      - {{ name: two, url: \"{url}\", events: \"*\" }}\n"
+    ));
+    let worker = world.worker(&[QUIET]).await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    receiver.wait_for(2, PATIENCE).await.unwrap();
+    assert_eq!(figures(&worker).await, (2.0, 0.0));
+    assert_eq!(worker.metric("leadhook_deliveries_total", "").await, 2.0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_redelivered_event_takes_the_long_way() {
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "");
+    world.worker(&[]).await.stop().await;
+    world.publish(event("ABC", 1).as_bytes()).await;
+    world.redeliver("events", 1).await;
+    let worker = world.worker(&[QUIET]).await;
+    receiver.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(figures(&worker).await, (1.0, 0.0));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn receivers_that_hang_leave_half_of_the_event_window() {
+    const OTHERS: usize = 40;
+    let world = World::new().await;
+    let (hanging, healthy) = (receiver("hang").await, receiver("200").await);
+    world.store(&format!(
+        "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{}\", events: \"*\", timeout: 60 }}\n    campaigns:\n      WELL: {{ override: true, webhook: {{ url: \"{}\", events: \"*\" }} }}\n",
+        hanging.url(),
+        healthy.url()
+    ));
+    let window = [QUIET, ("LEADHOOK__DELIVERY__EVENT_PREFETCH", "4"), ("LEADHOOK__SHUTDOWN__GRACE", "100ms")];
+    let worker = world.worker(&window).await;
+    world.publish_many((0..20).map(|n| event("HANGS", n))).await;
+    eventually("the hanging ones hold what they may", async || {
+        (worker.metric("leadhook_attempts_in_flight", "").await >= 2.0).then_some(())
+    })
+    .await;
+    world.publish_many((0..OTHERS as u32).map(|n| event("WELL", n))).await;
+    let received = healthy.wait_for(OTHERS, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(counts(&received).values().max(), Some(&1));
+    // The window is four: had the hanging ones taken all of it, no event would have come any more.
+    assert!(figures(&worker).await.1 >= 2.0);
+    worker.kill().await;
+}
