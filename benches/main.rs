@@ -39,9 +39,6 @@ enum Command {
     /// The barest program that does the same
     #[command(hide = true)]
     Ceiling(ceiling::Args),
-    /// Load a store and say what it costs
-    #[command(hide = true)]
-    Store(cases::StoreArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -50,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ceiling(args) => args.threads,
         // One core is enough for the receivers, and leaves the other to those who are measured.
         Command::Receiver => 0,
-        Command::Run(_) | Command::Store(_) => 1,
+        Command::Run(_) => 1,
     };
     let mut runtime = match threads {
         0 => tokio::runtime::Builder::new_current_thread(),
@@ -65,7 +62,6 @@ fn main() -> anyhow::Result<()> {
             Command::Run(args) => cases::run(args).await,
             Command::Receiver => receiver::run().await,
             Command::Ceiling(args) => ceiling::run(args).await,
-            Command::Store(args) => cases::measure_store(&args),
         }
     })
 }

@@ -35,51 +35,6 @@ pub fn case(scale: Scale) -> Case {
     Case { name: "drain", runs: [3, 7], variants }
 }
 
-/// *security*: what the address guard and signing cost. The guard cannot be switched off: the baseline lets everything pass by one
-/// rule. Run by name only.
-pub fn security(scale: Scale) -> Case {
-    let events = if scale.long { 50_000 } else { 30_000 };
-    const OPEN: &[(&str, &str)] = &[("LEADHOOK__EGRESS__ALLOW", "0.0.0.0/0")];
-    // A company's list: none of them is met, so each is looked at.
-    const STRICT: &[(&str, &str)] = &[
-        ("LEADHOOK__EGRESS__ALLOW", "10.8.0.0/16,crm.internal.example,127.0.0.0/8"),
-        (
-            "LEADHOOK__EGRESS__DENY",
-            "203.0.113.0/24,198.51.100.7,*.evil.example,evil.example,2001:db8::/32,192.0.2.0/24,198.18.0.0/15,8.8.8.8",
-        ),
-    ];
-    const SIGNED: &str =
-        ", signing_secrets: [whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3, whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4]";
-    let variant = |name: &str, environment: &'static [(&str, &str)], more: &'static str| {
-        Variant::new(name, move |broker| {
-            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more };
-            Box::pin(drain(broker, Who::Worker, load, environment))
-        })
-    };
-    let variants = vec![
-        variant("open, unsigned", OPEN, ""),
-        variant("guarded", STRICT, ""),
-        variant("guarded, signed twice", STRICT, SIGNED),
-    ];
-    Case { name: "security", runs: [5, 7], variants }
-}
-
-/// *delivery log*: what it costs to keep it. Run by name only.
-pub fn delivery_log(scale: Scale) -> Case {
-    let events = if scale.long { 50_000 } else { 30_000 };
-    let variant = |name: &str, environment: &'static [(&str, &str)]| {
-        Variant::new(name, move |broker| {
-            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more: "" };
-            Box::pin(drain(broker, Who::Worker, load, environment))
-        })
-    };
-    let variants = vec![
-        variant("off", &[("LEADHOOK__DELIVERY_LOG__ENABLED", "false")]),
-        variant("on", &[("LEADHOOK__DELIVERY_LOG__ENABLED", "true")]),
-    ];
-    Case { name: "delivery log", runs: [5, 9], variants }
-}
-
 /// *ceiling*: the layouts that were tried for the ceiling, each in its turn. Run by name only.
 pub fn layouts(scale: Scale) -> Case {
     let events = if scale.long { 50_000 } else { 30_000 };

@@ -1,16 +1,11 @@
 //! The cases, and the program that runs their variants in turn.
 
-mod desk;
 mod drain;
 mod latency;
 mod memory;
 mod neighbours;
 mod parking;
 mod recovery;
-mod scale;
-mod stores;
-mod storm;
-mod support;
 
 use std::{
     io::{IsTerminal, Write},
@@ -21,7 +16,6 @@ use std::{
 use anyhow::{Context, bail};
 use futures::future::LocalBoxFuture;
 
-pub use self::stores::{StoreArgs, measure as measure_store};
 use crate::{
     rig::Broker,
     summary::{self, Row, Runs, Sample},
@@ -78,9 +72,8 @@ pub struct Case {
     pub variants: Vec<Variant>,
 }
 
-/// Run by name only: how the ceiling was found, what the address guard, signing, parking and the delivery log cost, how long
-/// support waits for an answer, and what its replays come to when they are killed.
-const BY_NAME: [&str; 6] = ["ceiling", "security", "parking", "delivery log", "support", "desk"];
+/// Run by name only: how the ceiling was found, and what parking costs.
+const BY_NAME: [&str; 2] = ["ceiling", "parking"];
 
 /// Runs them, prints the table as it grows, and writes it down.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -115,10 +108,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 fn all(scale: Scale) -> Vec<Case> {
     let mut cases = vec![drain::case(scale)];
     cases.extend(latency::cases(scale));
-    cases.extend([neighbours::case(scale), recovery::case(scale), storm::case(scale), memory::case(scale)]);
-    cases.extend(scale::cases(scale));
-    cases.extend([stores::case(scale), parking::case(scale), drain::layouts(scale), drain::security(scale)]);
-    cases.extend([drain::delivery_log(scale), support::case(scale), desk::case(scale)]);
+    cases.extend([neighbours::case(scale), recovery::case(scale), memory::case(scale)]);
+    cases.extend([parking::case(scale), drain::layouts(scale)]);
     cases
 }
 

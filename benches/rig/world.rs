@@ -3,17 +3,14 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use futures::StreamExt;
 use lapin::{
-    Connection, ConnectionProperties,
-    options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOptions},
-    types::{FieldTable, ShortString},
+    Connection, ConnectionProperties, options::QueueDeleteOptions
 };
 use leadhook::{
     broker::topology::{self, Names, Plan},
@@ -124,60 +121,9 @@ impl<'b> World<'b> {
         Process::spawn(command.stdout(Stdio::null()))
     }
 
-    /// Runs a command of the program to its end; what it printed, and how long it took.
-    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<(serde_json::Value, Duration)> {
-        let program = std::env::current_exe()?.with_file_name("leadhook");
-        let mut command = Command::new(program);
-        command.envs(self.environment.iter().cloned()).args(arguments).env("LEADHOOK__STORE__PATH", self.store_path());
-        let begun = Instant::now();
-        let output = command.stdin(Stdio::null()).output()?;
-        let took = begun.elapsed();
-        let told = serde_json::from_slice(&output.stdout);
-        let told = told.with_context(|| format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))?;
-        Ok((told, took))
-    }
-
-    /// The same, without waiting for its end.
-    pub fn start(&self, arguments: &[&str]) -> anyhow::Result<Child> {
-        let program = std::env::current_exe()?.with_file_name("leadhook");
-        let mut command = Command::new(program);
-        command.envs(self.environment.iter().cloned()).args(arguments).env("LEADHOOK__STORE__PATH", self.store_path());
-        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
-    }
-
-    /// Takes all that is ready on a queue away; the `message_id` of each.
-    pub async fn take(&self, queue: &ShortString) -> anyhow::Result<Vec<String>> {
-        let ready = self.ready(queue).await?;
-        let channel = self.connection.create_channel().await?;
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let mut consumer = channel.basic_consume(queue.clone(), "take".into(), options, FieldTable::default()).await?;
-        let mut ids = Vec::new();
-        while (ids.len() as u64) < ready {
-            let next = tokio::time::timeout(Duration::from_secs(60), consumer.next()).await?;
-            let delivery = next.context("the consumer has ended")??;
-            ids.push(delivery.properties.message_id().as_ref().context("a message without id")?.to_string());
-        }
-        channel.close(200, "taken".into()).await?;
-        Ok(ids)
-    }
-
     /// The names of its queues.
     pub fn names(&self) -> Names {
         plan(&self.settings).names().clone()
-    }
-
-    /// Messages ready on a queue.
-    pub async fn ready(&self, queue: &ShortString) -> anyhow::Result<u64> {
-        let channel = self.connection.create_channel().await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
-        channel.close(200, "counted".into()).await?;
-        Ok(declared.message_count().into())
-    }
-
-    /// What its worker goes by.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// What the receivers have seen since the last reset.
