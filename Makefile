@@ -25,9 +25,9 @@ CUTS ?= 1000
 reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (half an hour)
 	@scripts/soak.sh --cuts $(CUTS)
 
-# make bench [LONG=1] [RUNS=n] ['CASES=drain,bad neighbours']
-bench: ## how fast, how late, how fair: five minutes on a private RabbitMQ, or two hours with LONG=1
-	@scripts/bench.sh $(if $(CASES),--cases '$(CASES)') $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long)
+# make bench [QUICK=1] [RUNS=n] ['CASES=drain,hanging targets']
+bench: ## throughput, latency, isolation and recovery against their bars, on a private RabbitMQ: an hour, or ten minutes with QUICK=1
+	@scripts/bench.sh $(if $(CASES),--cases '$(CASES)') $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick)
 
 interop: ## signatures against the verifiers of Python and JavaScript, and httpbin (installs them below target/)
 	@scripts/interop.sh

@@ -1,19 +1,22 @@
-//! The benchmark: how fast, how late, how fair, and against what limit. `make bench`; docs/contributing/benchmark-log.md explains it.
+//! The benchmark: throughput, latency, isolation of bad targets, and recovery, against bars. `make bench`;
+//! docs/explanation/performance.md describes the cases.
 //!
 //! ```text
 //!  this program --starts--> private RabbitMQ, receivers, workers (or the ceiling), all of them processes of their own
 //!       |--publishes as upstream does
-//!       '--asks the receivers what they have seen, and /proc what everybody has cost
+//!       '--asks the receivers what they have seen, and /proc what each process has cost
 //! ```
 //!
-//! Variants of a case are run in turn, again and again, so that a machine that is noisy is as noisy for one as for the other.
+//! The variants of a case run in turn, round after round, so that noise of the machine meets all of them.
 
+mod case;
 mod cases;
 mod ceiling;
 mod clock;
+mod figures;
 mod receiver;
 mod rig;
-mod summary;
+mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -23,7 +26,7 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
-#[command(about = "Measures Leadhook against the barest program that does the same")]
+#[command(about = "Measures Leadhook against its bars and against the barest programs that do the same")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,12 +34,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run cases, print a table, write target/bench/latest.json
-    Run(cases::Args),
+    /// Run cases, print a table of figures and bars, write target/bench/latest.json
+    Run(run::Args),
     /// The receivers of a run
     #[command(hide = true)]
     Receiver,
-    /// The barest program that does the same
+    /// The barest program that does the same, with one broker hop or two
     #[command(hide = true)]
     Ceiling(ceiling::Args),
 }
@@ -59,7 +62,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = runtime.worker_threads(threads.max(1)).enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Run(args) => cases::run(args).await,
+            Command::Run(args) => run::run(args).await,
             Command::Receiver => receiver::run().await,
             Command::Ceiling(args) => ceiling::run(args).await,
         }

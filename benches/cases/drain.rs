@@ -1,107 +1,97 @@
-//! *drain*: a full events queue and healthy receivers. How many deliveries a second, and at what cost?
+//! *drain*: a full events queue, 20 healthy targets. Deliveries a second, and the CPU of each.
 
-use super::{Case, Scale, Variant};
+use super::{BY_NAME, NOT_DIRECT};
 use crate::{
-    rig::{Broker, Process, Target, World, upstream::event},
-    summary::{Sample, sample},
+    case::{Case, Scale, Variant},
+    figures::{Figure, Sample, sample},
+    rig::{Broker, OK, Process, Who, World, upstream::event},
 };
 
-/// Targets, each of an organization of its own.
-const TARGETS: usize = 20;
-
-/// Who drains.
-#[derive(Clone, Copy)]
-pub enum Who {
-    /// The worker.
-    Worker,
-    /// The barest program that does the same.
-    Ceiling(&'static [&'static str]),
-}
-
-/// The ceiling is the baseline.
+/// The ceilings, and the worker with and without direct attempts.
 pub fn case(scale: Scale) -> Case {
-    let events = if scale.long { 50_000 } else { 30_000 };
-    let variant = |name: &str, who: Who| {
-        Variant::new(name, move |broker| {
-            Box::pin(drain(
-                broker,
-                who,
-                Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more: "" },
-                &[],
-            ))
-        })
-    };
-    let variants = vec![variant("ceiling", Who::Ceiling(&[])), variant("worker", Who::Worker)];
-    Case { name: "drain", runs: [3, 7], variants }
-}
-
-/// *ceiling*: the layouts that were tried for the ceiling, each in its turn. Run by name only.
-pub fn layouts(scale: Scale) -> Case {
-    let events = if scale.long { 50_000 } else { 30_000 };
-    let layouts: [(&str, &'static [&'static str]); 10] = [
-        ("as it is", &[]),
-        ("prefetch 300", &["--event-prefetch", "300", "--job-prefetch", "300"]),
-        ("prefetch 2000", &["--event-prefetch", "2000", "--job-prefetch", "2000"]),
-        ("two runtime threads", &["--threads", "2"]),
-        ("one runtime thread", &["--threads", "1"]),
-        ("one connection", &["--one-connection"]),
-        ("sockets after 256 turns", &["--event-interval", "256"]),
-        ("an ack for each", &["--single-acks"]),
-        ("each publish written first", &["--await-writes"]),
-        ("ten headers more", &["--headers", "10"]),
+    let events = scale.count(30_000);
+    let variant =
+        |name, who, environment| Variant::new(name, move |broker| Box::pin(drain(broker, who, events, environment)));
+    let variants = vec![
+        variant("two-hop ceiling", Who::TwoHops(&[]), &[]),
+        variant("one-hop ceiling", Who::OneHop(&[]), &[]),
+        variant("worker", Who::Worker, &[]),
+        variant("worker, not direct", Who::Worker, NOT_DIRECT),
     ];
-    let variant = |(name, layout)| {
-        Variant::new(name, move |broker| {
-            let load = Load { events, first: events, targets: TARGETS, bytes: 400, workers: 1, more: "" };
-            Box::pin(drain(broker, Who::Ceiling(layout), load, &[]))
-        })
-    };
-    Case { name: "ceiling", runs: [3, 5], variants: layouts.into_iter().map(variant).collect() }
+    let mut figures = vec![
+        Figure::of("deliveries", "worker").against("two-hop ceiling").at_least(1.1),
+        Figure::of("deliveries", "worker").against("one-hop ceiling").at_least(0.7),
+        Figure::of("deliveries", "worker").against("worker, not direct"),
+        Figure::of("went direct", "worker").at_least(95.0),
+        Figure::of("worker CPU each", "worker").against("two-hop ceiling").at_most(0.95),
+        Figure::of("worker CPU each", "worker").against("one-hop ceiling"),
+        Figure::of("broker CPU each", "worker").against("two-hop ceiling").at_most(0.55),
+        Figure::of("broker CPU each", "worker").against("one-hop ceiling"),
+    ];
+    for metric in ["deliveries", "worker CPU each", "broker CPU each"] {
+        figures.extend(["two-hop ceiling", "one-hop ceiling", "worker"].map(|variant| Figure::of(metric, variant)));
+    }
+    Case::new("drain", variants, figures)
 }
 
-/// What is drained.
-#[derive(Clone, Copy)]
-pub struct Load {
-    /// How many are queued.
-    pub events: u64,
-    /// After how many of them it is enough.
-    pub first: u64,
-    /// To how many targets.
-    pub targets: usize,
-    /// How large each is.
-    pub bytes: usize,
-    /// By how many workers.
-    pub workers: usize,
-    /// More of each webhook in the store.
-    pub more: &'static str,
+/// *ceiling layouts*: the layouts that were tried for the ceilings, each in its turn.
+pub fn layouts(scale: Scale) -> Case {
+    let events = scale.count(30_000);
+    const WINDOW_300: &[&str] = &["--event-prefetch", "300", "--job-prefetch", "300"];
+    const WINDOW_2000: &[&str] = &["--event-prefetch", "2000", "--job-prefetch", "2000"];
+    const SOCKETS_61: &[&str] = &["--event-interval", "61"];
+    const THREADS_1: &[&str] = &["--threads", "1"];
+    const THREADS_2: &[&str] = &["--threads", "2"];
+    let layouts = [
+        ("two hops", Who::TwoHops(&[])),
+        ("two hops, window 300", Who::TwoHops(WINDOW_300)),
+        ("two hops, window 2000", Who::TwoHops(WINDOW_2000)),
+        ("two hops, sockets after 61 turns", Who::TwoHops(SOCKETS_61)),
+        ("two hops, 1 thread of its own", Who::TwoHops(THREADS_1)),
+        ("two hops, 2 threads", Who::TwoHops(THREADS_2)),
+        ("one hop", Who::OneHop(&[])),
+        ("one hop, window 300", Who::OneHop(WINDOW_300)),
+        ("one hop, window 2000", Who::OneHop(WINDOW_2000)),
+        ("one hop, sockets after 61 turns", Who::OneHop(SOCKETS_61)),
+        ("one hop, 1 thread of its own", Who::OneHop(THREADS_1)),
+        ("one hop, 2 threads", Who::OneHop(THREADS_2)),
+    ];
+    let against = |name: &str| if name.starts_with("two") { "two hops" } else { "one hop" };
+    let figures = layouts.iter().flat_map(|(name, _)| {
+        ["deliveries", "worker CPU each"].map(|metric| Figure::of(metric, name).against(against(name)))
+    });
+    let figures = figures.collect();
+    let variant = |(name, who)| Variant::new(name, move |broker| Box::pin(drain(broker, who, events, &[])));
+    Case::new(BY_NAME, layouts.map(variant).into(), figures)
 }
 
-/// Fills the queue, then starts whoever drains it. The time is the receivers': from the first request to the last.
-pub async fn drain(broker: &Broker, who: Who, load: Load, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Sample>> {
+/// Fills the queue, then starts the program that drains it. The receivers' time counts: from the first request to the last.
+async fn drain(broker: &Broker, who: Who, events: u64, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Sample>> {
     let world = World::new(broker, environment).await?;
-    world.write_store(&vec![Target::Does("ok".to_owned()); load.targets], load.more)?;
+    world.write_store(&[OK; 20])?;
     let mut upstream = world.upstream().await?;
-    for n in 0..load.events {
-        upstream.publish(&event(&format!("c{}", n as usize % load.targets), n, load.bytes)).await?;
+    for n in 0..events {
+        upstream.publish(&event(&format!("c{}", n % 20), n, 400)).await?;
     }
     upstream.done().await?;
     let before = world.costs(&[]);
-    let start = || match who {
-        Who::Worker => world.worker(),
-        Who::Ceiling(layout) => world.ceiling(layout),
-    };
-    let mut workers: Vec<Process> = (0..load.workers).map(|_| start()).collect::<anyhow::Result<_>>()?;
-    let report = world.received("ok", load.first, &mut workers).await?;
+    let mut workers = [world.start(who)?];
+    let ok = world.received("ok", events, &mut workers).await?;
     let costs = world.costs(&workers).since(before);
+    let direct = direct_share(&world, &workers, ok.requests).await?;
     drop(workers);
     world.end().await?;
-    let ok = &report["ok"];
-    let each = |seconds: f64| seconds * 1e6 / ok.requests as f64;
-    Ok(vec![
-        sample("deliveries", "1/s", (ok.requests - 1) as f64 / ((ok.last - ok.first) as f64 / 1e9)),
-        sample("worker CPU each", "µs", each(costs.worker.cpu)),
-        sample("broker CPU each", "µs", each(costs.broker.cpu)),
-        sample("receiver CPU each", "µs", each(costs.receiver.cpu)),
-        sample("worker peak memory", "MiB", costs.worker.peak),
-    ])
+    let mut samples = vec![
+        sample("deliveries", "1/s", ok.rate()),
+        sample("worker CPU each", "µs", costs.worker.cpu * 1e6 / events as f64),
+        sample("broker CPU each", "µs", costs.broker.cpu * 1e6 / events as f64),
+    ];
+    samples.extend(direct);
+    Ok(samples)
+}
+
+/// The share of the workers' requests that were direct attempts; none if they do not count those.
+pub async fn direct_share(world: &World<'_>, workers: &[Process], requests: u64) -> anyhow::Result<Option<Sample>> {
+    let direct = world.metric(workers, "leadhook_direct_attempts_total").await?;
+    Ok(direct.map(|direct| sample("went direct", "%", 100.0 * direct / requests as f64)))
 }

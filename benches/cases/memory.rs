@@ -1,36 +1,43 @@
-//! *memory*: a thousand requests in flight. How much does the worker hold at most?
+//! *memory*: the most that a worker holds with a thousand requests of 1 KiB in flight.
 
-use super::{Case, Scale, Variant};
 use crate::{
-    rig::{Broker, Target, World, upstream::event},
-    summary::{Sample, sample},
+    case::{Case, Scale, Variant},
+    figures::{Figure, Sample, sample},
+    rig::{Broker, Target, Who, World, upstream::event},
 };
 
-/// So that a thousand can be in flight.
-const ROOM: [(&str, &str); 1] = [("LEADHOOK__DELIVERY__CONCURRENCY", "1100")];
+/// Room for a thousand in flight.
+const ROOM: &[(&str, &str)] = &[("LEADHOOK__DELIVERY__CONCURRENCY", "1100")];
 
-/// One form only.
-pub fn case(_: Scale) -> Case {
-    let variants = vec![Variant::new("1 KiB each", |broker| Box::pin(hold(broker)))];
-    Case { name: "memory", runs: [1, 5], variants }
+const VARIANT: &str = "1000 requests of 1 KiB";
+
+/// One variant.
+pub fn case(scale: Scale) -> Case {
+    let events = scale.count(20_000);
+    let variants = vec![Variant::new(VARIANT, move |broker| Box::pin(hold(broker, events)))];
+    let figures = vec![
+        Figure::of("worker peak memory", VARIANT).at_most(64.0),
+        Figure::of("most in flight", VARIANT).at_least(900.0),
+    ];
+    Case::new("memory", variants, figures)
 }
 
-async fn hold(broker: &Broker) -> anyhow::Result<Vec<Sample>> {
-    let world = World::new(broker, &ROOM).await?;
-    // A hundred targets that take a second each: 64 in flight at each of them at most, a thousand altogether.
-    world.write_store(&vec![Target::Does("after1000".to_owned()); 100], "")?;
-    let mut workers = vec![world.worker()?];
+async fn hold(broker: &Broker, events: u64) -> anyhow::Result<Vec<Sample>> {
+    let world = World::new(broker, ROOM).await?;
+    // A hundred targets that take a second each: none needs more than its own limit for a thousand altogether.
+    world.write_store(&[Target("after1000", ""); 100])?;
+    let mut workers = [world.start(Who::Worker)?];
     let mut upstream = world.upstream().await?;
-    for n in 0..12_000 {
+    for n in 0..events {
         upstream.publish(&event(&format!("c{}", n % 100), n, 1024)).await?;
     }
     upstream.done().await?;
-    let report = world.received("after1000", 12_000, &mut workers).await?;
+    let group = world.received("after1000", events, &mut workers).await?;
     let costs = world.costs(&workers);
     drop(workers);
     world.end().await?;
     Ok(vec![
-        sample("most in flight", "requests", report["after1000"].most_together as f64),
         sample("worker peak memory", "MiB", costs.worker.peak),
+        sample("most in flight", "requests", group.most_together as f64),
     ])
 }

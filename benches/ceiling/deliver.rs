@@ -1,4 +1,4 @@
-//! Jobs become POSTs.
+//! Messages become POSTs: jobs with two hops, events with one.
 
 use anyhow::bail;
 use bytes::Bytes;
@@ -8,9 +8,14 @@ use leadhook::broker::acks::{Frame, Outstanding};
 
 use super::{PATH, ack, http::Pool};
 
-/// POSTs each job, and acks those that were answered since the last look, those at the front in one frame.
-pub async fn run(jobs: Channel, mut consumer: Consumer, target: String, single: bool) -> anyhow::Result<()> {
-    let pool = Pool::new(&target)?;
+/// POSTs each message to the path that it names, and acks those that were answered since the last look, those at the front in one
+/// frame.
+pub async fn run(
+    channel: Channel,
+    mut consumer: Consumer,
+    pool: Pool,
+    path: fn(&Delivery) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
     let mut outstanding = Outstanding::default();
     let mut posts = FuturesUnordered::new();
     loop {
@@ -21,31 +26,31 @@ pub async fn run(jobs: Channel, mut consumer: Consumer, target: String, single: 
                 while let Some(Some(posted)) = posts.next().now_or_never() {
                     due.push(posted?);
                 }
-                let frames = match single {
-                    true => due.iter().map(|tag| Frame { tag: *tag, multiple: false }).collect(),
-                    false => outstanding.ack(&due),
-                };
-                for Frame { tag, multiple } in frames {
-                    ack(&jobs, tag, multiple);
+                for Frame { tag, multiple } in outstanding.ack(&due) {
+                    ack(&channel, tag, multiple);
                 }
             }
             delivery = consumer.next() => {
                 let Some(delivery) = delivery.transpose()? else { bail!("the consumer has ended") };
                 outstanding.taken(delivery.delivery_tag);
-                posts.push(post(pool.clone(), delivery));
+                posts.push(post(pool.clone(), path(&delivery)?, delivery));
             }
         }
     }
 }
 
-async fn post(pool: Pool, job: Delivery) -> anyhow::Result<u64> {
-    let headers = job.properties.headers().as_ref();
-    let path = match headers.and_then(|headers| headers.inner().get(PATH)) {
-        Some(AMQPValue::LongString(path)) => String::from_utf8_lossy(path.as_bytes()).into_owned(),
-        _ => bail!("a job without a path"),
-    };
-    match pool.post(&path, Bytes::from(job.data)).await? {
-        200..=299 => Ok(job.delivery_tag),
+async fn post(pool: Pool, path: String, message: Delivery) -> anyhow::Result<u64> {
+    match pool.post(&path, Bytes::from(message.data)).await? {
+        200..=299 => Ok(message.delivery_tag),
         status => bail!("status {status}"),
+    }
+}
+
+/// The path of a job, from its header.
+pub fn path(job: &Delivery) -> anyhow::Result<String> {
+    let headers = job.properties.headers().as_ref();
+    match headers.and_then(|headers| headers.inner().get(PATH)) {
+        Some(AMQPValue::LongString(path)) => Ok(String::from_utf8_lossy(path.as_bytes()).into_owned()),
+        _ => bail!("a job without a path"),
     }
 }

@@ -1,8 +1,11 @@
-//! The barest program that does what the worker does: consume an event, publish its job and wait for the confirm, ack the event,
-//! consume the job, POST it, ack the job. Nothing is acked before its successor is confirmed, and no ack is held back.
+//! The ceilings: the barest programs that make the worker's steps on broker and network. Each delivery is acked only after what
+//! follows from it has happened, and no ack is held back.
 //!
-//! It knows no store, no headers but one, no retries, no signature, no limits, no metrics and no log. docs/contributing/benchmark-log.md
-//! says which layouts were tried and why this is the best that was found.
+//! - *Two hops*: consume an event, publish its job and wait for the confirm, ack the event, consume the job, POST it, ack the job.
+//! - *One hop*: consume an event, POST it, ack the event. An answer other than 2xx ends the program.
+//!
+//! They know no store, no headers but one, no retries, no signature, no limits, no metrics and no log.
+//! docs/contributing/benchmark-log.md says which layouts were tried and why these are the best that were found.
 
 mod deliver;
 mod dispatch;
@@ -14,6 +17,8 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions},
     types::FieldTable,
 };
+
+use self::http::Pool;
 
 /// The header that names a job's path.
 const PATH: &str = "path";
@@ -42,31 +47,27 @@ pub struct Args {
     /// Turns before sockets are looked at again, as long as there are tasks to run
     #[arg(long, default_value_t = 61)]
     pub event_interval: u32,
-    /// One connection for all instead of one to consume and one to publish
+    /// The POST follows from the event itself: no job is published
     #[arg(long)]
-    pub one_connection: bool,
-    /// An ack for each message, even where several are due at once
-    #[arg(long)]
-    pub single_acks: bool,
-    /// Waiting until each publish is written before the next one
-    #[arg(long)]
-    pub await_writes: bool,
-    /// So many headers more on each job
-    #[arg(long, default_value_t = 0)]
-    pub headers: usize,
+    pub one_hop: bool,
 }
 
 /// Runs until it is killed.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let events = format!("{}.events", args.prefix);
     let consuming = connect(&args.amqp).await?;
-    let publishing = if args.one_connection { None } else { Some(connect(&args.amqp).await?) };
-    let publish = publishing.as_ref().unwrap_or(&consuming).create_channel().await?;
+    let (events, event_consumer) = consume(&consuming, &events, args.event_prefetch).await?;
+    let pool = Pool::new(&args.target)?;
+    if args.one_hop {
+        return tokio::spawn(deliver::run(events, event_consumer, pool, dispatch::campaign)).await?;
+    }
+    let jobs = format!("{}.jobs", args.prefix);
+    let publishing = connect(&args.amqp).await?;
+    let publish = publishing.create_channel().await?;
     publish.confirm_select(ConfirmSelectOptions::default()).await?;
-    let (events, event_consumer) = consume(&consuming, &format!("{}.events", args.prefix), args.event_prefetch).await?;
-    let (jobs, job_consumer) = consume(&consuming, &format!("{}.jobs", args.prefix), args.job_prefetch).await?;
-    let dispatch =
-        tokio::spawn(dispatch::run(publish, format!("{}.jobs", args.prefix), events, event_consumer, args.clone()));
-    let deliver = tokio::spawn(deliver::run(jobs, job_consumer, args.target, args.single_acks));
+    let (job_channel, job_consumer) = consume(&consuming, &jobs, args.job_prefetch).await?;
+    let dispatch = tokio::spawn(dispatch::run(publish, jobs, events, event_consumer));
+    let deliver = tokio::spawn(deliver::run(job_channel, job_consumer, pool, deliver::path));
     let (dispatch, deliver) = tokio::try_join!(dispatch, deliver)?;
     dispatch.and(deliver)
 }

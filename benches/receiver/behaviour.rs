@@ -1,14 +1,9 @@
 //! What a target does with a request.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
-
-use super::seen::Seen;
+use std::time::Duration;
 
 /// Longer than any timeout of a run.
-const FOR_EVER: Duration = Duration::from_secs(3600);
+const FOREVER: Duration = Duration::from_secs(3600);
 
 /// The first part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +16,7 @@ pub enum Behaviour {
     Hang,
     /// `status<n>`: that status at once.
     Status(u16),
-    /// `flaky`: each webhook-id fails twice, then succeeds.
-    Flaky,
-    /// `switch`: whatever was switched to last.
+    /// `switch`: what was switched to last.
     Switch,
 }
 
@@ -33,7 +26,6 @@ impl Behaviour {
         Some(match word {
             "ok" => Behaviour::Ok,
             "hang" => Behaviour::Hang,
-            "flaky" => Behaviour::Flaky,
             "switch" => Behaviour::Switch,
             word => match (word.strip_prefix("after"), word.strip_prefix("status")) {
                 (Some(ms), _) => Behaviour::After(ms.parse().ok()?),
@@ -43,8 +35,13 @@ impl Behaviour {
         })
     }
 
+    /// Whether it answers 200, sooner or later.
+    pub fn delivers(self) -> bool {
+        matches!(self, Behaviour::Ok | Behaviour::After(_) | Behaviour::Status(200..=299))
+    }
+
     /// Does it; the status to answer with.
-    pub async fn act(self, path: &str, seen: &Mutex<Seen>) -> u16 {
+    pub async fn act(self) -> u16 {
         match self {
             Behaviour::Ok => 200,
             Behaviour::After(ms) => {
@@ -52,11 +49,10 @@ impl Behaviour {
                 200
             }
             Behaviour::Hang | Behaviour::Switch => {
-                tokio::time::sleep(FOR_EVER).await;
+                tokio::time::sleep(FOREVER).await;
                 200
             }
             Behaviour::Status(status) => status,
-            Behaviour::Flaky => seen.lock().unwrap_or_else(PoisonError::into_inner).turn(path),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The receivers of a run: one process, many targets told apart by path, and a port to ask what it has seen.
 //!
-//! `/<behaviour>/<target>` says what is done with a request; see [`Behaviour`]. A body that holds a `sentAt` (nanoseconds of this
-//! machine's monotonic clock) is measured: from there to the moment in which the whole request has arrived.
+//! `/<behaviour>/<target>` says what is done with a request; see [`Behaviour`]. The `sentAt` of a body (nanoseconds of this
+//! machine's monotonic clock) identifies the event, and its latency counts from there until the whole request has arrived.
 
 mod behaviour;
 mod seen;
@@ -19,7 +19,7 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::ser
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-pub use self::seen::Report;
+pub use self::seen::{Group, Report};
 use self::{behaviour::Behaviour, seen::Seen};
 use crate::clock;
 
@@ -45,16 +45,16 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>) {
 
 async fn receive(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let id = request.headers().get("webhook-id").map(|id| id.as_bytes().to_vec());
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let now = clock::now();
-    let (behaviour, in_flight) = {
+    let arrived = clock::now();
+    let behaviour = {
         let mut state = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let behaviour = state.behaviour(&path);
-        state.arrived(&path, id, clock::sent_at(&body), now);
-        (behaviour, InFlight { seen: seen.clone(), path: path.clone() })
+        state.arrived(&path, behaviour, clock::sent_at(&body).unwrap_or_default(), arrived);
+        behaviour
     };
-    let status = behaviour.act(&path, &seen).await;
+    let in_flight = InFlight { seen, path, arrived };
+    let status = behaviour.act().await;
     drop(in_flight);
     let answer = Response::builder().status(status).body(Full::default());
     Ok(answer.unwrap_or_default())
@@ -64,15 +64,16 @@ async fn receive(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<R
 struct InFlight {
     seen: Arc<Mutex<Seen>>,
     path: String,
+    arrived: u64,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).left(&self.path);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).left(&self.path, clock::now() - self.arrived);
     }
 }
 
-/// `GET /report`, `POST /reset`, `POST /switch/<behaviour>`.
+/// `/report`, `/delivered`, `/reset`, `/switch/<behaviour>`.
 async fn answer_questions(listener: TcpListener, seen: Arc<Mutex<Seen>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let seen = seen.clone();
@@ -89,7 +90,8 @@ async fn answer_questions(listener: TcpListener, seen: Arc<Mutex<Seen>>) {
 fn answer(path: &str, seen: &Mutex<Seen>) -> String {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     match path {
-        "/reset" => *seen = Seen::default(),
+        "/reset" => seen.reset(clock::now()),
+        "/delivered" => return serde_json::to_string(seen.delivered()).unwrap_or_default(),
         "/report" => return serde_json::to_string(&seen.report()).unwrap_or_default(),
         path => match path.strip_prefix("/switch/").and_then(Behaviour::parse) {
             Some(behaviour) => seen.switch(behaviour),

@@ -1,6 +1,6 @@
 //! A RabbitMQ node for the runs alone.
 
-use std::{path::Path, process::Command};
+use std::{os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 
@@ -25,10 +25,23 @@ impl Broker {
         Ok(Broker { url, pid, directory })
     }
 
-    /// `rabbitmqctl`.
-    pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let path = self.directory.path().to_str().context("a directory that is UTF-8")?;
-        script(&[&["ctl", path], arguments].concat())
+    /// Bytes that its quorum queues take on the disk, with their common log.
+    pub fn queues_on_disk(&self) -> anyhow::Result<u64> {
+        let mut directories = vec![self.directory.path().to_owned()];
+        let mut sum = 0;
+        while let Some(directory) = directories.pop() {
+            // Files come and go meanwhile.
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => directories.push(entry.path()),
+                    Ok(metadata) if entry.path().components().any(|part| part.as_os_str() == "quorum") => {
+                        sum += metadata.blocks() * 512;
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        Ok(sum)
     }
 }
 

@@ -1,12 +1,12 @@
-//! What the cases stand on: a private broker, processes that are accounted for, and an upstream that publishes.
+//! The parts of a run: a private broker, processes with their costs, receivers, and an upstream that publishes.
 
 mod broker;
-pub mod process;
+mod process;
 pub mod upstream;
 mod world;
 
 pub use self::{
     broker::Broker,
     process::{Process, Usage},
-    world::{Target, World},
+    world::{OK, Target, Who, World},
 };

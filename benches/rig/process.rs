@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
@@ -11,7 +12,10 @@ use anyhow::Context;
 const TICKS: f64 = 100.0;
 
 /// A process that is killed when this is dropped.
-pub struct Process(Child);
+pub struct Process {
+    child: Child,
+    admin: Option<SocketAddr>,
+}
 
 /// What processes have cost so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,31 +30,44 @@ impl Process {
     /// Starts it; what it says on stderr goes nowhere.
     pub fn spawn(command: &mut Command) -> anyhow::Result<Process> {
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
-        child.map(Process).with_context(|| format!("cannot start {:?}", command.get_program()))
+        child
+            .map(|child| Process { child, admin: None })
+            .with_context(|| format!("cannot start {:?}", command.get_program()))
+    }
+
+    /// A worker that serves its metrics there.
+    pub fn with_admin(mut self, admin: SocketAddr) -> Process {
+        self.admin = Some(admin);
+        self
+    }
+
+    /// Where it serves its metrics, if it is a worker.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// The first line that it says on stdout.
     pub fn first_line(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
-        BufReader::new(self.0.stdout.take().context("its output is not here")?).read_line(&mut line)?;
+        BufReader::new(self.child.stdout.take().context("its output is not here")?).read_line(&mut line)?;
         Ok(line.trim().to_owned())
     }
 
-    /// What it has cost so far.
+    /// Its cost so far.
     pub fn usage(&self) -> Usage {
-        usage(self.0.id())
+        usage(self.child.id())
     }
 
-    /// Whether it has ended, which none is meant to.
+    /// Whether it has ended by itself, which is a fault.
     pub fn has_ended(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
+        !matches!(self.child.try_wait(), Ok(None))
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,39 +1,48 @@
-//! One run: queues of its own, a store, receivers, and whoever works.
+//! One run: queues of its own, a store, receivers, and the programs that deliver.
 
 use std::{
-    net::SocketAddr,
+    collections::HashSet,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use lapin::{
-    Connection, ConnectionProperties, options::QueueDeleteOptions
+    Connection, ConnectionProperties,
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::FieldTable,
 };
 use leadhook::{
-    broker::topology::{self, Names, Plan},
+    broker::topology::{self, Plan},
     delivery::ladder::Ladder,
     settings::{self, Settings},
 };
 
 use super::{Broker, Process, Usage, process, upstream::Upstream};
-use crate::receiver::{self, Report};
+use crate::receiver::{self, Group, Report};
 
-/// Longest wait for a run to come to its end.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// One organization's webhook: the first part of its path at the receivers, and more keys of it in the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Target(pub &'static str, pub &'static str);
 
-/// Where one organization's webhook goes: the first part of the path at the receivers, or another URL altogether.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// What the receiver does.
-    Does(String),
-    /// A URL at which nobody listens.
-    Refuses,
+/// Answers 200 at once.
+pub const OK: Target = Target("ok", "");
+
+/// The program that delivers.
+#[derive(Clone, Copy, Debug)]
+pub enum Who {
+    /// The worker.
+    Worker,
+    /// The ceiling with two hops; arguments that change its layout.
+    TwoHops(&'static [&'static str]),
+    /// The ceiling with one hop; likewise.
+    OneHop(&'static [&'static str]),
 }
 
-/// See the module's words.
+/// See the module's description.
 pub struct World<'b> {
     broker: &'b Broker,
     settings: Settings,
@@ -45,10 +54,10 @@ pub struct World<'b> {
     environment: Vec<(String, String)>,
 }
 
-/// What everybody has cost.
+/// The cost of each side.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Costs {
-    /// Whoever worked.
+    /// The workers, or the ceiling.
     pub worker: Usage,
     /// The broker.
     pub broker: Usage,
@@ -66,7 +75,6 @@ impl<'b> World<'b> {
             ("LEADHOOK__AMQP__URLS", broker.url.as_str()),
             ("LEADHOOK__AMQP__PREFIX", &prefix),
             ("LEADHOOK__AMQP__EXCHANGE", &format!("{prefix}.lead")),
-            ("LEADHOOK__ADMIN__LISTEN", "127.0.0.1:0"),
             ("LEADHOOK__EGRESS__ALLOW", "127.0.0.0/8"),
             ("LEADHOOK__EGRESS__PLAIN_HTTP", "true"),
             ("LEADHOOK__LOG__LEVEL", "warn"),
@@ -101,60 +109,96 @@ impl<'b> World<'b> {
     }
 
     /// Writes a store with one organization and one campaign (`c0`, `c1`, ...) for each target.
-    pub fn write_store(&self, targets: &[Target], more: &str) -> anyhow::Result<()> {
-        Ok(std::fs::write(self.store_path(), store(targets, self.receiver_address, more))?)
+    pub fn write_store(&self, targets: &[Target]) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.store_path(), store(targets, self.receiver_address))?)
+    }
+
+    /// Starts the program that delivers. All that a ceiling delivers goes to the receivers that answer at once.
+    pub fn start(&self, who: Who) -> anyhow::Result<Process> {
+        let (hops, layout) = match who {
+            Who::Worker => return self.worker(),
+            Who::TwoHops(layout) => (None, layout),
+            Who::OneHop(layout) => (Some("--one-hop"), layout),
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["ceiling", "--amqp", &self.broker.url, "--prefix", &self.settings.amqp.prefix, "--target"]);
+        command.arg(format!("http://{}/ok", self.receiver_address)).args(hops).args(layout);
+        Process::spawn(command.stdout(Stdio::null()))
     }
 
     /// Starts a worker, the program itself.
     pub fn worker(&self) -> anyhow::Result<Process> {
-        let program = std::env::current_exe()?.with_file_name("leadhook");
-        let mut command = Command::new(program);
-        command.envs(self.environment.iter().cloned()).arg("run").arg("--store").arg(self.store_path());
-        Process::spawn(command.stdout(Stdio::null()))
+        // Bound and released: the worker's own choice of a port would be unknown here.
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = Command::new(std::env::current_exe()?.with_file_name("leadhook"));
+        command.envs(self.environment.iter().cloned()).env("LEADHOOK__ADMIN__LISTEN", admin.to_string());
+        command.arg("run").arg("--store").arg(self.store_path());
+        Ok(Process::spawn(command.stdout(Stdio::null()))?.with_admin(admin))
     }
 
-    /// Starts the ceiling. All its jobs go to the receivers that answer at once.
-    pub fn ceiling(&self, layout: &[&str]) -> anyhow::Result<Process> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["ceiling", "--amqp", &self.broker.url, "--prefix", &self.settings.amqp.prefix, "--target"]);
-        command.arg(format!("http://{}/ok", self.receiver_address)).args(layout);
-        Process::spawn(command.stdout(Stdio::null()))
+    /// Messages ready on one of its queues, such as `events`.
+    pub async fn ready(&self, queue: &str) -> anyhow::Result<u64> {
+        let channel = self.connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let name = format!("{}.{queue}", self.settings.amqp.prefix);
+        let declared = channel.queue_declare(name.into(), passive, FieldTable::default()).await?;
+        channel.close(200, "counted".into()).await?;
+        Ok(declared.message_count().into())
     }
 
-    /// The names of its queues.
-    pub fn names(&self) -> Names {
-        plan(&self.settings).names().clone()
+    /// Waits until fewer than so many messages are ready on a queue.
+    pub async fn drained(&self, queue: &str, below: u64) -> anyhow::Result<()> {
+        while self.ready(queue).await? >= below {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
-    /// What the receivers have seen since the last reset.
-    pub async fn report(&self) -> anyhow::Result<Report> {
-        Ok(serde_json::from_str(&receiver::ask(self.questions, "/report").await?)?)
+    /// Sum of a metric over the workers; none if no worker has it.
+    pub async fn metric(&self, workers: &[Process], name: &str) -> anyhow::Result<Option<f64>> {
+        let mut sum = None;
+        for admin in workers.iter().filter_map(Process::admin) {
+            let text = receiver::ask(admin, "/metrics").await?;
+            let of_it =
+                text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+            for value in of_it.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()) {
+                *sum.get_or_insert(0.0) += value;
+            }
+        }
+        Ok(sum)
     }
 
-    /// One of the receivers' other questions.
-    pub async fn ask(&self, path: &str) -> anyhow::Result<()> {
+    /// What a group of receivers has seen of the events that were sent since the last reset.
+    pub async fn group(&self, name: &str) -> anyhow::Result<Group> {
+        let mut report: Report = serde_json::from_str(&receiver::ask(self.questions, "/report").await?)?;
+        Ok(report.remove(name).unwrap_or_default())
+    }
+
+    /// When the events were sent that have been delivered.
+    pub async fn delivered(&self) -> anyhow::Result<HashSet<u64>> {
+        Ok(serde_json::from_str(&receiver::ask(self.questions, "/delivered").await?)?)
+    }
+
+    /// Tells the receivers to `/reset` or to `/switch/<behaviour>`.
+    pub async fn tell(&self, path: &str) -> anyhow::Result<()> {
         let answer = receiver::ask(self.questions, path).await?;
         ensure!(answer == "ok", "{path}: {answer}");
         Ok(())
     }
 
-    /// Waits until so many different webhooks (or requests, of the ceiling) have come to a group of receivers.
-    pub async fn received(&self, group: &str, count: u64, workers: &mut [Process]) -> anyhow::Result<Report> {
-        let begun = Instant::now();
+    /// Waits until so many different events, sent since the last reset, have come to a group of receivers.
+    pub async fn received(&self, name: &str, count: u64, workers: &mut [Process]) -> anyhow::Result<Group> {
         loop {
-            let report = self.report().await?;
-            let seen =
-                report.get(group).map_or(0, |seen| if seen.distinct > 0 { seen.distinct } else { seen.requests });
-            if seen >= count {
-                return Ok(report);
+            let group = self.group(name).await?;
+            if group.distinct >= count {
+                return Ok(group);
             }
-            ensure!(begun.elapsed() < PATIENCE, "{seen} of {count} have come to {group} after {PATIENCE:?}");
             ensure!(!workers.iter_mut().any(Process::has_ended), "a worker has ended");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// What everybody has cost so far.
+    /// The cost of each side so far.
     pub fn costs(&self, workers: &[Process]) -> Costs {
         let add = |sum: Usage, one: Usage| Usage { cpu: sum.cpu + one.cpu, peak: sum.peak.max(one.peak) };
         Costs {
@@ -164,13 +208,14 @@ impl<'b> World<'b> {
         }
     }
 
-    /// Removes its queues. Those who work must have ended.
+    /// Removes its queues. The workers must have ended.
     pub async fn end(self) -> anyhow::Result<()> {
         let channel = self.connection.create_channel().await?;
         for queue in plan(&self.settings).queues().iter().rev() {
             channel.queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default()).await?;
         }
-        channel.queue_delete(self.names().log.clone(), QueueDeleteOptions::default()).await?;
+        let log = plan(&self.settings).names().log.clone();
+        channel.queue_delete(log, QueueDeleteOptions::default()).await?;
         self.connection.close(200, "the run is over".into()).await?;
         Ok(())
     }
@@ -196,18 +241,10 @@ fn plan(settings: &Settings) -> Plan {
     Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff))
 }
 
-/// The text of a store with one organization and one campaign for each target; `more` are further keys of each webhook.
-fn store(targets: &[Target], receiver: SocketAddr, more: &str) -> String {
-    let mut text = "organizations:\n".to_owned();
-    for (n, target) in targets.iter().enumerate() {
-        let url = match target {
-            Target::Does(what) => format!("http://{receiver}/{what}/c{n}"),
-            // The discard port: nobody listens there, and binding it takes privileges.
-            Target::Refuses => format!("http://127.0.0.1:9/c{n}"),
-        };
-        text.push_str(&format!(
-            "  o{n}:\n    webhook: {{ url: \"{url}\", events: \"*\"{more} }}\n    campaigns: {{ c{n}: {{}} }}\n"
-        ));
-    }
-    text
+fn store(targets: &[Target], receiver: SocketAddr) -> String {
+    let webhook = |(n, Target(does, more)): (usize, &Target)| {
+        let url = format!("http://{receiver}/{does}/c{n}");
+        format!("  o{n}:\n    webhook: {{ url: \"{url}\", events: \"*\"{more} }}\n    campaigns: {{ c{n}: {{}} }}\n")
+    };
+    "organizations:\n".to_owned() + &targets.iter().enumerate().map(webhook).collect::<String>()
 }
