@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo up down bench soak reconnects interop console-test compose-test test test-rabbitmq4 check fmt lint doc docs deny fuzz ci
+.PHONY: help demo up down bench soak storm poison reconnects interop console-test compose-test test test-rabbitmq4 check fmt lint doc docs deny fuzz ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,6 +20,15 @@ down: ## end what `make up` started
 MINUTES ?= 10
 soak: ## faults drawn from a seed, for MINUTES=10, with a ledger at the end
 	@scripts/soak.sh --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LANES),--lanes $(LANES))
+
+# LEADHOOK_BIN=FILE takes another binary than the debug build for `storm` and `poison`, RABBITMQ_ROOTFS=TREE another RabbitMQ.
+KILLS ?= 80
+storm: ## both of two workers killed KILLS=80 times within two minutes, [REFUSE=60] s of them with a full jobs queue
+	@scripts/soak.sh --storm --rounds $(KILLS) $(if $(REFUSE),--refuse $(REFUSE)) $(if $(SEED),--seed $(SEED))
+
+WORKERS ?= 1
+poison: ## messages that have done harm, each with good events behind it, for WORKERS=1
+	@scripts/soak.sh --poison --workers $(WORKERS)
 
 CUTS ?= 1000
 reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (half an hour)

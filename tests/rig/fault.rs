@@ -10,7 +10,7 @@ use reqwest::Method;
 use super::{
     harness::{asked_every, eventually},
     proxy::{Direction, Weather, Which},
-    trial::{Trial, a_moment},
+    trial::{Trial, UNLIMITED, a_moment},
 };
 
 /// How long a fault that lasts is held.
@@ -387,13 +387,7 @@ impl Trial<'_> {
     async fn fill(&mut self, queue: &str, what: &str) {
         self.worker_broke(what);
         let before = self.metrics("leadhook_publish_failures_total", "nacked").await;
-        let policy = format!("policies/{}/full", self.world.vhost());
-        let limit = |most: u32| {
-            format!(
-                r#"{{"pattern":"{queue}","apply-to":"queues","definition":{{"max-length":{most},"overflow":"reject-publish"}}}}"#
-            )
-        };
-        self.node.manage(Method::PUT, &policy, &limit(1)).await;
+        self.limit_length(queue, 1).await;
         match queue {
             // Whoever publishes there is upstream.
             "events$" => tokio::time::sleep(HOLD).await,
@@ -403,6 +397,6 @@ impl Trial<'_> {
         // Raised, not removed: a queue that was full tells those who publish to go on when it falls below its limit,
         // and where the limit is taken away from a full queue it never does. Dead letters then wait for ever (measured
         // on 3.10).
-        self.node.manage(Method::PUT, &policy, &limit(1_000_000)).await;
+        self.limit_length(queue, UNLIMITED).await;
     }
 }

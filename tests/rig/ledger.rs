@@ -91,6 +91,8 @@ pub struct Account {
     pub failed: usize,
     pub both: usize,
     pub rejected: usize,
+    /// Messages on the rejected queue that are usable, or that nobody published.
+    pub wrongly_rejected: usize,
     pub no_target: usize,
     pub lost: usize,
     pub duplicates: usize,
@@ -202,6 +204,7 @@ impl Account {
             match unusable.get_mut(message.body.as_slice()) {
                 Some(count) => *count += 1,
                 None => {
+                    self.wrongly_rejected += 1;
                     let reason = message.text("leadhook-reason").unwrap_or_default();
                     self.wrong.push(format!("rejected, but usable or never published: {reason}"));
                 }
@@ -269,6 +272,7 @@ impl Account {
         self.failed += other.failed;
         self.both += other.both;
         self.rejected += other.rejected;
+        self.wrongly_rejected += other.wrongly_rejected;
         self.no_target += other.no_target;
         self.lost += other.lost;
         self.duplicates += other.duplicates;

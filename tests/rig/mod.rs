@@ -7,6 +7,7 @@ pub mod harness; // a world per test: vhost, store, workers, receivers
 pub mod ledger; // every event accounted for
 pub mod load; // what is published, and to whom it goes
 pub mod node; // private RabbitMQ nodes
+pub mod poison; // properties and headers that lapin cannot read
 pub mod proxy; // a network that breaks on demand
 pub mod raw_publisher; // a publisher that writes its own frames
 pub mod scripted_broker; // a broker end that sends any bytes

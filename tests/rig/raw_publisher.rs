@@ -14,6 +14,9 @@ pub struct RawPublisher {
 
 const CHANNEL: u16 = 1;
 
+/// Bytes of a frame around its payload.
+const FRAME_OVERHEAD: usize = 8;
+
 impl RawPublisher {
     /// Connects to `amqp://user:password@host:port/vhost`.
     pub async fn connect(url: &str) -> RawPublisher {
@@ -45,7 +48,9 @@ impl RawPublisher {
         self.ask(CHANNEL, 60, 40, &arguments).await;
         let header = [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), properties].concat();
         let mut bytes = frame(HEADER, CHANNEL, &header);
-        bytes.extend(frame(BODY, CHANNEL, body));
+        for part in body.chunks(FRAME_MAX as usize - FRAME_OVERHEAD) {
+            bytes.extend(frame(BODY, CHANNEL, part));
+        }
         self.stream.write_all(&bytes).await.expect("a connection");
         self.answered(60, 80).await;
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use leadhook::receiver::{Received, Receiver};
+use reqwest::Method;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -26,6 +27,8 @@ pub const RETRIES: usize = 2;
 const PLENTY: usize = 60_000;
 /// Dead letters that the broker has under way for each delay queue (`dead_letter_worker_consumer_prefetch`).
 const DEAD_LETTERS: usize = 32;
+/// More messages than a queue ever holds here.
+pub const UNLIMITED: u32 = 1_000_000;
 /// Delay queues in use: with these waits, jitter included.
 const RUNGS_IN_USE: usize = 4;
 
@@ -55,6 +58,8 @@ pub struct Trial<'a> {
     pub story: Vec<String>,
     /// Says nothing at its end.
     pub silent: bool,
+    /// Longest time until all is settled, besides the time that targets which hang take.
+    pub patience: Duration,
     pub(super) receivers: BTreeMap<&'static str, Receiver>,
     pub(super) bad: Option<String>,
     pub(super) numbered: u32,
@@ -94,6 +99,7 @@ impl<'a> Trial<'a> {
             excuse: Excuse::default(),
             story: Vec::new(),
             silent: false,
+            patience: PATIENCE,
             receivers: load::receivers().await,
             bad: None,
             numbered: 0,
@@ -180,6 +186,15 @@ impl<'a> Trial<'a> {
     /// All POSTs so far.
     pub fn posts(&self) -> Vec<Arc<Received>> {
         self.receivers.values().flat_map(Receiver::received).collect()
+    }
+
+    /// Lets the queues of this pattern refuse publishes while they hold more than `most` messages.
+    pub async fn limit_length(&self, queue: &str, most: u32) {
+        let policy = format!("policies/{}/full", self.world.vhost());
+        let limit = format!(
+            r#"{{"pattern":"{queue}","apply-to":"queues","definition":{{"max-length":{most},"overflow":"reject-publish"}}}}"#
+        );
+        self.node.manage(Method::PUT, &policy, &limit).await;
     }
 
     /// Something broke that a worker or its connections had in flight: each attempt and each event in flight may come again,
@@ -296,7 +311,7 @@ impl<'a> Trial<'a> {
     fn patience(&self) -> Duration {
         let hanging = self.upstream.confirmed().iter().filter(|event| event.body.contains("\"BAD\"")).count();
         let attempts = u32::try_from(hanging * (RETRIES + 1)).expect("some thousands at most");
-        PATIENCE + (TIMEOUT * attempts).mul_f64(1.8)
+        self.patience + (TIMEOUT * attempts).mul_f64(1.8)
     }
 
     /// `None` if somebody does not say.
@@ -311,7 +326,7 @@ impl<'a> Trial<'a> {
 
     /// Queues that still hold something, other than those that keep what they are given, with how much: what is ready, what somebody holds, and
     /// what is expired and not yet where it goes.
-    fn left(&self) -> Vec<String> {
+    pub fn left(&self) -> Vec<String> {
         let held = self.node.held(self.world.vhost()).into_iter();
         let keeps = |name: &str| [".failed", ".rejected", ".log"].iter().any(|last| name.ends_with(last));
         let working = held.filter(|(name, _)| !keeps(name));

@@ -21,6 +21,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 mod rig;
 
 mod cuts; // a thousand reconnects, and what they leave behind
+mod poison; // messages that have done harm, and the good events behind them
+mod storm; // workers that are killed again and again
 
 use rig::{
     fault::{DRAWN, Fault},
@@ -51,7 +53,22 @@ struct Asked {
     /// Instead: so many cuts of all connections of one worker, with figures of what it holds in between
     #[arg(long)]
     cuts: Option<usize>,
+    /// Instead: kills both of two workers in every round of 1.5 s, for 80 rounds or as many as asked
+    #[arg(long, conflicts_with_all = ["cuts", "poison"])]
+    storm: bool,
+    /// With --storm: in its middle the jobs queue refuses publishes for so many seconds
+    #[arg(long, default_value_t = 0, requires = "storm")]
+    refuse: u64,
+    /// Instead: one message of each kind that has done harm, with 200 good events behind it
+    #[arg(long, conflicts_with = "cuts")]
+    poison: bool,
+    /// With --poison: so many workers
+    #[arg(long, default_value_t = 1, requires = "poison")]
+    workers: usize,
 }
+
+/// Rounds of a storm.
+const STORM_ROUNDS: u64 = 80;
 
 /// All rounds together.
 #[derive(Default)]
@@ -64,6 +81,14 @@ fn main() -> ExitCode {
     let asked = Asked::parse();
     if let Some(cuts) = asked.cuts {
         return cuts::run(cuts);
+    }
+    if asked.storm {
+        let rounds = u32::try_from(asked.rounds.unwrap_or(STORM_ROUNDS)).unwrap_or(u32::MAX);
+        let seed = asked.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+        return storm::Storm { rounds, refuse: Duration::from_secs(asked.refuse), seed }.run();
+    }
+    if asked.poison {
+        return poison::run(asked.workers);
     }
     // Whatever panics in a round is told with the round.
     std::panic::set_hook(Box::new(|_| {}));
