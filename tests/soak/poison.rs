@@ -6,7 +6,7 @@ use std::{
     ops::Range,
     process::ExitCode,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use leadhook::receiver::{Options, Received, Receiver};
@@ -36,6 +36,9 @@ const DELAY: Duration = Duration::from_secs(5);
 
 /// Longest wait for anything, after which it counts as never.
 const NEVER: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a worker has ended, and where a poison is.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What poison may end on.
 const ENDS: [&str; 3] = ["rejected", "unreadable", "failed"];
@@ -122,6 +125,7 @@ impl Course {
     /// One poison among good events, whose numbers begin behind `base`.
     async fn play(&mut self, base: u32, poison: Poison) -> Row {
         let Poison { name, exchange, routing_key, properties, body, reason } = poison;
+        eprintln!("{name}");
         let retried = base + FIRST_RETRIED..base + FIRST_RETRIED + RETRIED;
         self.world.publish_many(retried.clone().map(|n| event("RETRY", n))).await;
         let before = self.rest();
@@ -130,12 +134,12 @@ impl Course {
         let begun = SystemTime::now();
         let good = base + 1..base + 1 + GOOD;
         self.world.publish_many(good.clone().map(|n| event("ABC", n))).await;
-        self.posted(good.clone(), 1).await;
+        self.posted(good.clone(), 1, NEVER).await;
         let delays = good.map(|n| self.posts.get(&n)?.first()?.duration_since(begun).ok());
         let longest = delays.collect::<Option<Vec<_>>>().and_then(|delays| delays.into_iter().max());
         let ended = self.end_of(base + POISON, &before).await;
         // The last of three POSTs is accepted.
-        self.posted(retried, 3).await;
+        self.posted(retried, 3, NEVER).await;
         let mut tools = Vec::new();
         for words in TOOLS {
             let mut command = self.world.command();
@@ -143,22 +147,29 @@ impl Course {
             let output = tokio::task::spawn_blocking(move || command.output().expect("the command")).await;
             tools.push(output.expect("the command").status.code());
         }
-        self.replace_the_dead().await;
+        self.replace_the_dead();
         Row { name, longest, ended, reason, tools }
     }
 
-    /// Waits until each of these events has so many POSTs, or never will.
-    async fn posted(&mut self, events: Range<u32>, count: usize) {
-        let waiting = async {
-            while !events.clone().all(|n| self.posts.get(&n).is_some_and(|posts| posts.len() >= count)) {
-                let taken = tokio::select! {
+    /// Waits at most so long until each of these events has so many POSTs; says whether they have. A worker that has ended is
+    /// replaced meanwhile.
+    async fn posted(&mut self, events: Range<u32>, count: usize, most: Duration) -> bool {
+        let begun = Instant::now();
+        while !events.clone().all(|n| self.posts.get(&n).is_some_and(|posts| posts.len() >= count)) {
+            if begun.elapsed() >= most {
+                return false;
+            }
+            self.replace_the_dead();
+            let taking = async {
+                tokio::select! {
                     taken = self.accepting.take() => taken,
                     taken = self.retrying.take() => taken,
-                };
-                record(&mut self.posts, &taken);
-            }
-        };
-        let _ = tokio::time::timeout(NEVER, waiting).await;
+                }
+            };
+            let taken = tokio::time::timeout(LOOK, taking).await.unwrap_or_default();
+            record(&mut self.posts, &taken);
+        }
+        true
     }
 
     /// How many messages rest on each queue that poison may end on.
@@ -173,12 +184,13 @@ impl Course {
 
     /// Where a poison has ended: on a queue that holds more than `before`, or at the receiver.
     async fn end_of(&mut self, poison: u32, before: &BTreeMap<&'static str, u32>) -> String {
-        for _ in 0..NEVER.as_secs() {
+        let begun = Instant::now();
+        while begun.elapsed() < NEVER {
             let rest = self.rest();
             if let Some(queue) = ENDS.into_iter().find(|queue| rest[queue] > before[queue]) {
                 return queue.to_owned();
             }
-            if tokio::time::timeout(Duration::from_secs(1), self.posted(poison..poison + 1, 1)).await.is_ok() {
+            if self.posted(poison..poison + 1, 1, LOOK).await {
                 return POSTED.to_owned();
             }
         }
@@ -186,11 +198,11 @@ impl Course {
     }
 
     /// Starts a worker for each that has ended.
-    async fn replace_the_dead(&mut self) {
+    fn replace_the_dead(&mut self) {
         for worker in &mut self.workers {
             if worker.has_ended().is_some() {
                 self.deaths += 1;
-                *worker = self.world.worker(&[]).await;
+                *worker = self.world.start_worker(&[]);
             }
         }
     }
@@ -200,6 +212,7 @@ impl Course {
         let lost_connections: usize =
             self.workers.iter().map(|worker| worker.log().matches("lost the broker connection").count()).sum();
         for worker in std::mem::take(&mut self.workers) {
+            worker.ready().await;
             worker.stop().await;
         }
         // Those that came late.
