@@ -124,6 +124,7 @@ struct Facts {
     files: Vec<String>,
     policies: Vec<String>,
     broker_warnings: BTreeMap<Intake, String>,
+    workers: Option<String>,
     exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
@@ -180,6 +181,7 @@ impl Health {
             files: Vec::new(),
             policies: Vec::new(),
             broker_warnings: BTreeMap::new(),
+            workers: None,
             exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
@@ -243,6 +245,11 @@ impl Health {
     /// before.
     pub fn set_policies(&self, problems: Vec<String>) {
         self.change(|facts| facts.policies = problems);
+    }
+
+    /// Why the number of workers is unknown, if so, in a whole sentence. A warning: the last number stays in use.
+    pub fn set_workers(&self, problem: Option<String>) {
+        self.change(|facts| facts.workers = problem);
     }
 
     /// This machine had no file, memory or port left for a connection just now.
@@ -343,7 +350,7 @@ impl Facts {
         }
         warnings.extend(self.files.iter().map(|problem| format!("{problem}; its last good content stays in use")));
         let of_brokers: BTreeSet<_> = self.broker_warnings.values().collect();
-        warnings.extend(of_brokers.into_iter().chain(&self.policies).cloned());
+        warnings.extend(of_brokers.into_iter().chain(&self.policies).chain(&self.workers).cloned());
         let resting = [thresholds.failed, thresholds.rejected, thresholds.unreadable];
         for (queue, threshold) in RESTING.into_iter().zip(resting) {
             let Some(messages) = self.queues.get(queue).copied().filter(|messages| *messages >= threshold) else {

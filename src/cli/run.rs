@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -99,6 +102,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         dispatched: Default::default(),
         reports: Default::default(),
         tasks: TaskTracker::new(),
+        workers: watch::Sender::new(1),
         settings,
     });
     tokio::spawn(stop_on_signal(shutdown.clone(), health));

@@ -106,7 +106,7 @@ entries! {
     STORE_RELOAD_SUCCESS = Gauge "leadhook_store_last_reload_success" []
         "1 if the last reload of the webhook store was accepted, 0 if it was refused and the previous store stays in use";
     QUEUE_MESSAGES = Gauge "leadhook_queue_messages" ["queue"]
-        "Messages ready on each of Leadhook's queues, named without the prefix: events, jobs, failed, rejected, unreadable, delay_<ms>";
+        "Messages ready on each of Leadhook's queues, named without the prefix: events, jobs, failed, rejected, unreadable, workers (always 0), delay_<ms>";
     NOT_EMPTY = Gauge "leadhook_queue_not_empty_seconds" ["queue"]
         "For how long this worker has seen the failed, the rejected or the unreadable queue not empty; 0 when empty";
     RETRIES_WAITING = Gauge "leadhook_retries_waiting" []
@@ -125,6 +125,8 @@ entries! {
         "Child processes that died: shared (by several messages), or alone (with one message, against which the death counts)";
     PANICS = Counter "leadhook_panics_total" []
         "Panics caught; each costs its job one attempt and is a bug in Leadhook";
+    WORKERS = Gauge "leadhook_workers" []
+        "Workers, as the broker counts them; they share the limits that hold over all workers. Each worker reports the same number";
     BUILD_INFO = Info "leadhook_build_info" ["version"]
         "Always 1: the version of Leadhook";
     TASKS = Gauge "leadhook_tasks" []

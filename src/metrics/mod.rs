@@ -73,6 +73,7 @@ pub struct Metrics {
     suspects: Gauge,
     child_deaths: Labelled,
     panics: Counter,
+    workers: Gauge,
     /// Label values in use, so that those which vanish are taken out of the scrape without emptying it for a moment.
     shown: Mutex<Shown>,
 }
@@ -142,6 +143,7 @@ impl Metrics {
             suspects: register(&mut registry, catalogue::SUSPECTS, Gauge::default()),
             child_deaths: register(&mut registry, catalogue::CHILD_DEATHS, Family::default()),
             panics: register(&mut registry, catalogue::PANICS, Counter::default()),
+            workers: register(&mut registry, catalogue::WORKERS, Gauge::default()),
             shown: Mutex::default(),
             registry,
         };
@@ -326,7 +328,7 @@ impl Metrics {
     }
 
     /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `unreadable`,
-    /// `delay_<ms>` (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
+    /// `workers`, `delay_<ms>` (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
     pub fn set_queue_messages<'a>(&self, queues: impl IntoIterator<Item = (&'a str, u64)>) {
         let queues: BTreeMap<String, u64> =
             queues.into_iter().map(|(queue, messages)| (queue.replace('.', "_"), messages)).collect();
@@ -363,6 +365,11 @@ impl Metrics {
         self.policy_problems.set(problems as i64);
     }
 
+    /// How many workers share the limits that hold over all of them.
+    pub fn set_workers(&self, workers: usize) {
+        self.workers.set(workers as i64);
+    }
+
     fn job(&self, outcome: &'static str, reason: &'static str) {
         self.jobs.get_or_create(&[("outcome", outcome), ("reason", reason)]).inc();
     }
@@ -382,6 +389,7 @@ impl Metrics {
                 drop(family.get_or_create(&[(label, value)]));
             }
         }
+        self.set_workers(1);
         self.set_lanes(Standing::ALL.map(|standing| (standing.label(), 0)));
         for outcome in ["delivered", "refused"] {
             drop(self.jobs.get_or_create(&[("outcome", outcome), ("reason", "")]));

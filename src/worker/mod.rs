@@ -42,12 +42,14 @@ mod suspensions;
 mod tend;
 mod trouble;
 mod upkeep;
+mod workers;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -121,6 +123,8 @@ pub struct Context {
     pub slots: Slots,
     /// Everything in flight.
     pub tasks: TaskTracker,
+    /// How many workers there are with this one, 1 or more: they share the limits that hold over all workers.
+    pub workers: watch::Sender<usize>,
 }
 
 impl Context {

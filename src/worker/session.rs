@@ -25,7 +25,7 @@ use super::{
     settle::gate::Gate,
     source::Source,
     suspensions::Suspensions,
-    tend, upkeep,
+    tend, upkeep, workers,
 };
 use crate::{
     admin::{ConsumeState, TopologyState},
@@ -209,7 +209,10 @@ impl Session<'_> {
         let mut suspensions = Suspensions::default();
         let mut watching = std::pin::pin!(async {
             match self.intake {
-                Intake::Jobs => tend::watch(connection, self.context).await,
+                Intake::Jobs => tokio::select! {
+                    problem = tend::watch(connection, self.context) => problem,
+                    never = workers::watch(connection, self.context) => match never {},
+                },
                 Intake::Events => std::future::pending().await,
             }
         });

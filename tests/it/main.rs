@@ -32,6 +32,7 @@ mod sessions; // which broker a worker consumes from, and what makes it leave
 mod settings; // settings that show only in a running worker
 mod stopping; // SIGTERM, replicas, crashes
 mod topology; // the exchange and the queues: declared, verified, explained, compared
+mod workers; // how many workers there are
 
 /// Worlds, nodes, workers: what the tests stand on.
 #[path = "../rig/mod.rs"]

@@ -299,6 +299,8 @@ fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
     match key {
         // How long a stream keeps what is on it is for policies to say.
         _ if planned.role == Role::Log => None,
+        // It holds no messages.
+        _ if planned.role == Role::Workers && key != "expires" => None,
         "message-ttl" => match planned.ttl.map(|ours| i64::try_from(ours.as_millis()).unwrap_or(i64::MAX)) {
             Some(ours) => {
                 number.is_none_or(|ttl| ttl < ours).then_some("jobs come back too early, at the shorter time")

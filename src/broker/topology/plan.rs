@@ -37,6 +37,8 @@ pub struct Names {
     pub unreadable: ShortString,
     /// The delivery log, a stream.
     pub log: ShortString,
+    /// Consumed by every worker, so that its consumers are the number of workers. Holds no messages.
+    pub workers: ShortString,
 }
 
 impl Names {
@@ -50,6 +52,7 @@ impl Names {
             rejected: name("rejected"),
             unreadable: name("unreadable"),
             log: name("log"),
+            workers: name("workers"),
         }
     }
 
@@ -88,6 +91,8 @@ pub enum Role {
     Unreadable,
     /// What happened to all of them, for support: a stream.
     Log,
+    /// Nothing: its consumers are the number of workers.
+    Workers,
 }
 
 /// The value of a queue argument.
@@ -230,6 +235,14 @@ impl Plan {
         ];
         queues.extend(ladder.rungs().iter().map(delay));
         queues.push(input(&names.events, Role::Events, &names.unreadable));
+        queues.push(Queue {
+            name: names.workers.clone(),
+            role: Role::Workers,
+            delivery_limit: None,
+            ttl: None,
+            dead_letters_to: None,
+            retention: None,
+        });
         Plan {
             exchange: amqp.exchange.as_str().into(),
             routing_keys: amqp.routing_keys.iter().map(|key| key.as_str().into()).collect(),
@@ -317,6 +330,7 @@ pub(super) mod tests {
             "leadhook.unreadable: x-queue-type=quorum x-delivery-limit=100000".to_owned(),
             format!("leadhook.jobs: {}", dead(100, "leadhook.failed")),
             format!("leadhook.events: {}", dead(100, "leadhook.unreadable")),
+            "leadhook.workers: x-queue-type=quorum".to_owned(),
         ];
         assert_eq!(others.iter().map(|queue| shown(queue)).collect::<Vec<_>>(), expected);
         // From a second up to the longest backoff of the defaults, 1 h and a fifth.

@@ -15,6 +15,7 @@ pub(super) fn purpose(role: Role) -> String {
         Role::Rejected => "messages that are not usable events".to_owned(),
         Role::Unreadable => "events that the broker gave up on".to_owned(),
         Role::Log => "the delivery log".to_owned(),
+        Role::Workers => "nothing: counts the workers".to_owned(),
     }
 }
 

@@ -64,7 +64,7 @@ fn what_stands_as_planned_is_ok() {
     assert!(comparison.rows.iter().all(|row| row.state == State::Ok), "{comparison:?}");
     let names: Vec<_> = comparison.rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names[..4], ["lead.events", "lead.events lead.*", "leadhook.events", "leadhook.jobs"]);
-    assert_eq!(names[names.len() - 2..], ["leadhook.rejected", "leadhook.unreadable"]);
+    assert_eq!(names[names.len() - 2..], ["leadhook.unreadable", "leadhook.workers"]);
     assert_eq!(comparison.rows[2].ready, Some(7), "the count of AMQP is the fresher one");
 }
 
@@ -116,6 +116,7 @@ fn policies_that_change_what_a_queue_does_are_findings() {
         ("leadhook.jobs", "message-ttl", json!(60_000)),
         ("leadhook.delay.1000", "message-ttl", json!(600)),
         ("leadhook.jobs", "expires", json!(60_000)),
+        ("leadhook.workers", "expires", json!(60_000)),
         ("leadhook.failed", "max-length", json!(5)),
         ("leadhook.failed", "max-length-bytes", json!(5)),
         ("leadhook.failed", "delivery-limit", json!(20)),
@@ -143,6 +144,9 @@ fn policies_that_change_what_a_queue_does_are_findings() {
         ("leadhook.delay.1000", "delivery-limit", json!(20)),
         // Without a limit of length it does nothing.
         ("leadhook.failed", "overflow", json!("drop-head")),
+        // It holds no messages.
+        ("leadhook.workers", "message-ttl", json!(60_000)),
+        ("leadhook.workers", "max-length", json!(5)),
     ] {
         assert_eq!(policy(name, key, value).state, State::Ok, "{key}");
     }
