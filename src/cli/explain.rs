@@ -147,6 +147,8 @@ pub(crate) struct TargetAnswer {
     pub(crate) timeout_seconds: Sourced<u64>,
     /// The lower limit: the target's or the service's (`delivery.max_in_flight`).
     pub(crate) max_in_flight: Sourced<usize>,
+    /// None: no limit.
+    pub(crate) max_per_second: Sourced<Option<f64>>,
     pub(crate) accept: Sourced<Statuses>,
     pub(crate) never_retry: Sourced<Statuses>,
     pub(crate) accept_if: Sourced<Option<Condition>>,
@@ -243,6 +245,7 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
         retry_attempts: sourced(target.retry_attempts, origins.retry_attempts),
         timeout_seconds: sourced(target.timeout.as_secs(), origins.timeout),
         max_in_flight: max_in_flight(webhook, target, service),
+        max_per_second: sourced(target.max_per_second, origins.max_per_second),
         accept: sourced(target.rules.accept.clone(), origins.accept),
         never_retry: sourced(target.rules.never_retry.clone(), origins.never_retry),
         accept_if: sourced(target.rules.accept_if.as_deref().cloned(), origins.accept_if),
@@ -414,7 +417,7 @@ impl fmt::Display for TargetAnswer {
 }
 
 impl TargetAnswer {
-    /// Name, value and origin of each setting. Rules about answers, certificates and headers only if there are any.
+    /// Name, value and origin of each setting. The rate, rules about answers, certificates and headers only if there are any.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String, &'static str)> {
         let mut rows = vec![
             ("url", self.url.value.clone(), self.url.origin),
@@ -426,6 +429,7 @@ impl TargetAnswer {
         ];
         let default = Origin::Default.name();
         let rules = [
+            ("max_per_second", or_none(self.max_per_second.value.as_ref()), self.max_per_second.origin),
             ("accept", self.accept.value.to_string(), self.accept.origin),
             ("never_retry", self.never_retry.value.to_string(), self.never_retry.origin),
             ("accept_if", or_none(self.accept_if.value.as_ref()), self.accept_if.origin),

@@ -96,6 +96,7 @@ pub(super) struct DeclaredWebhook {
     pub retry_attempts: Said<u32>,
     pub timeout: Said<Duration>,
     pub max_in_flight: Said<Option<u32>>,
+    pub max_per_second: Said<Option<f64>>,
     pub answers: DeclaredAnswers,
 }
 
@@ -117,6 +118,7 @@ impl DeclaredWebhook {
             retry_attempts: Said::Nothing,
             timeout: Said::Nothing,
             max_in_flight: Said::Nothing,
+            max_per_second: Said::Nothing,
             answers: DeclaredAnswers::NOTHING,
         }
     }

@@ -120,6 +120,8 @@ pub struct Origins {
     pub timeout: Origin,
     /// Of `max_in_flight`; [`Origin::Default`] where the service's own limit is all.
     pub max_in_flight: Origin,
+    /// Of `max_per_second`; [`Origin::Default`] if there is no limit.
+    pub max_per_second: Origin,
     /// Of `accept`; [`Origin::Default`] if only 2xx means delivered.
     pub accept: Origin,
     /// Of `never_retry`; [`Origin::Default`] if no status besides 410 is final.
@@ -263,6 +265,8 @@ impl Scope<'_> {
             self.choose(&own.timeout, self.parent.map(|parent| &parent.timeout), DEFAULT_TIMEOUT);
         let (max_in_flight, max_in_flight_origin) =
             self.choose(&own.max_in_flight, self.parent.map(|parent| &parent.max_in_flight), None);
+        let (max_per_second, max_per_second_origin) =
+            self.choose(&own.max_per_second, self.parent.map(|parent| &parent.max_per_second), None);
         let parents = self.parent.map(|parent| &parent.answers);
         let (accept, accept_origin) =
             self.choose(&own.answers.accept, parents.map(|up| &up.accept), Statuses::default());
@@ -307,6 +311,7 @@ impl Scope<'_> {
                 retry_attempts,
                 timeout,
                 max_in_flight,
+                max_per_second,
                 rules,
                 lane,
             })
@@ -323,6 +328,7 @@ impl Scope<'_> {
             retry_attempts: retry_origin,
             timeout: timeout_origin,
             max_in_flight: max_in_flight_origin,
+            max_per_second: max_per_second_origin,
             accept: accept_origin,
             never_retry: never_retry_origin,
             accept_if: accept_if_origin,

@@ -28,6 +28,15 @@ impl<T> Said<T> {
         }
     }
 
+    /// The same with another value.
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Said<U> {
+        match self {
+            Said::Nothing => Said::Nothing,
+            Said::Unusable => Said::Unusable,
+            Said::Value(value) => Said::Value(change(value)),
+        }
+    }
+
     /// Whether the key is there at all.
     pub(super) fn is_said(&self) -> bool {
         match self {
@@ -116,6 +125,29 @@ impl<'n> Fields<'n> {
             }
             other => self.wrong(entry, other, &right, problems),
         }
+    }
+
+    /// A number, with or without a fraction; `what` says what it counts.
+    pub(super) fn number(
+        &self,
+        key: &str,
+        range: RangeInclusive<f64>,
+        what: &str,
+        problems: &mut Problems,
+    ) -> Said<f64> {
+        let Some(entry) = self.get(key) else { return Said::Nothing };
+        let right = format!("{what} from {} to {}", range.start(), range.end());
+        let number = match &entry.node.value {
+            // No number of this size loses a digit that matters.
+            Value::Integer(number) => *number as f64,
+            Value::Fraction(number) => *number,
+            other => return self.wrong(entry, other, &right, problems),
+        };
+        if range.contains(&number) {
+            return Said::Value(number);
+        }
+        problems.error(&entry.node.place, self.path.key(key), format!("is {number}, but must be {right}"));
+        Said::Unusable
     }
 
     /// Whole seconds: a number, or a text with a unit, such as `30` and `30s`.

@@ -86,8 +86,11 @@ pub struct Target {
     pub retry_attempts: u32,
     /// Whole exchange, 1 to 120 s.
     pub timeout: Duration,
-    /// Most attempts in flight that it wants, if it says so, 1 to 1000. The service's own limit applies as well.
+    /// Most attempts in flight that it wants over all workers, if it says so, 1 to 1000. The service's own limit for each
+    /// worker applies as well.
     pub max_in_flight: Option<u32>,
+    /// Most attempts each second that it wants over all workers, if it says so, 0.1 to 10,000.
+    pub max_per_second: Option<f64>,
     /// What its answers mean.
     pub rules: Rules,
     /// The name under which attempts in flight are limited together, `<organization> <origin>`.
@@ -115,6 +118,7 @@ impl Target {
             retry_attempts: DEFAULT_RETRY_ATTEMPTS,
             timeout: DEFAULT_TIMEOUT,
             max_in_flight: None,
+            max_per_second: None,
             rules: Rules::default(),
         }
     }

@@ -25,8 +25,12 @@ const TIMEOUT: RangeInclusive<u32> = 1..=120;
 /// Attempts in flight.
 const MAX_IN_FLIGHT: RangeInclusive<u32> = 1..=1000;
 
+/// Attempts each second. One in ten seconds is the slowest: a job waits for its turn on the delay ladder, and a slower
+/// target would rather be switched off.
+const MAX_PER_SECOND: RangeInclusive<f64> = 0.1..=10_000.0;
+
 /// The keys of a webhook.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "enabled",
     "url",
     "events",
@@ -34,6 +38,7 @@ pub(super) const KEYS: [&str; 15] = [
     "retry_attempts",
     "timeout",
     "max_in_flight",
+    "max_per_second",
     "accept",
     "never_retry",
     "accept_if",
@@ -145,11 +150,6 @@ fn block(
     vault: &mut Vault<'_>,
     problems: &mut Problems,
 ) -> DeclaredWebhook {
-    let max_in_flight = match fields.whole("max_in_flight", MAX_IN_FLIGHT, "a whole number of attempts", problems) {
-        Said::Nothing => Said::Nothing,
-        Said::Unusable => Said::Unusable,
-        Said::Value(attempts) => Said::Value(Some(attempts)),
-    };
     DeclaredWebhook {
         name,
         place,
@@ -167,7 +167,8 @@ fn block(
         oauth2: shared(fields, "oauth2", oauth2::read, vault, problems),
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
         timeout: fields.seconds("timeout", TIMEOUT, problems),
-        max_in_flight,
+        max_in_flight: fields.whole("max_in_flight", MAX_IN_FLIGHT, "a whole number of attempts", problems).map(Some),
+        max_per_second: fields.number("max_per_second", MAX_PER_SECOND, "a number of attempts", problems).map(Some),
         answers: answers::read(fields, problems),
     }
 }

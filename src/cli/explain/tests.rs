@@ -17,7 +17,7 @@ organizations:
       own: { override: true, webhook: { url: "https://own.example/in", events: [lead.delivered], timeout: 10 } }
       more: { override: true, webhook: { headers: { X-Source: campaign } } }
       drop: { override: true, unselected_events: drop, webhook: { url: "https://own.example/in", events: [lead.queued] } }
-      ruled: { override: true, webhook: { accept: [409], never_retry: [422, 400], accept_if: { json: /success, equals: true } } }
+      ruled: { override: true, webhook: { max_per_second: 2.5, accept: [409], never_retry: [422, 400], accept_if: { json: /success, equals: true } } }
       silent: { override: true, webhook: { enabled: false } }
   quiet:
     webhook: { enabled: false, events: [lead.delivered] }
@@ -75,9 +75,10 @@ note: acme/own has its own URL, so it inherits none of the organization's header
 }
 
 #[test]
-fn rules_about_answers_are_shown_with_their_origin() {
+fn a_rate_and_rules_about_answers_are_shown_with_their_origin() {
     let text = ask("ruled", None, Some(EventKind::Delivered)).0;
     for row in [
+        "  max_per_second   2.5                                   from the campaign",
         "  accept           409                                   from the campaign",
         "  never_retry      400, 422                              from the campaign",
         "  accept_if        /success = true                       from the campaign",
@@ -85,6 +86,7 @@ fn rules_about_answers_are_shown_with_their_origin() {
         assert!(text.contains(row), "{text}");
     }
     assert!(!text.contains("keep_refused"), "{text}");
+    assert!(!ask("own", None, None).0.contains("max_per_second"));
 }
 
 #[test]

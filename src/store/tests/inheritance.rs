@@ -15,6 +15,7 @@ organizations:
       headers: { Authorization: "Bearer ${WEBHOOK_TOKEN}", X-Source: leads }
       retry_attempts: 3
       max_in_flight: 9
+      max_per_second: 2.5
       timeout: 20s
       signing_secrets: [ "${WEBHOOK_SIGNING}" ]
     campaigns:
@@ -33,6 +34,7 @@ organizations:
           headers: { X-Key: mine }
           retry_attempts: 1
           max_in_flight: 7
+          max_per_second: 20
           timeout: 120
           signing_secrets: [ "${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}" ]
       nothing: { override: true }
@@ -47,6 +49,7 @@ events = ["lead.delivered", "lead.failed"]
 headers = { Authorization = "Bearer ${WEBHOOK_TOKEN}", X-Source = "leads" }
 retry_attempts = 3
 max_in_flight = 9
+max_per_second = 2.5
 timeout = 20
 signing_secrets = ["${WEBHOOK_SIGNING}"]
 [organizations.acme.campaigns]
@@ -67,6 +70,7 @@ events = "*"
 headers = { X-Key = "mine" }
 retry_attempts = 1
 max_in_flight = 7
+max_per_second = 20
 timeout = "2m"
 signing_secrets = ["${WEBHOOK_SIGNING}", "${WEBHOOK_SIGNING}"]
 [organizations.bare.webhook]
@@ -81,20 +85,21 @@ fn target(store: &Store, campaign: &str, organization: &str) -> Arc<Target> {
     }
 }
 
-/// A target as one line: URL, headers, number of secrets, retries, timeout.
+/// A target as one line: URL, headers, number of secrets, retries, timeout, limits.
 fn line(target: &Target) -> String {
     let mut headers: Vec<_> =
         target.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
     headers.sort();
     assert!(target.headers.values().all(|value| value.is_sensitive()));
     format!(
-        "{} [{}] secrets={} retries={} timeout={}{}",
+        "{} [{}] secrets={} retries={} timeout={}{}{}",
         target.url,
         headers.join(", "),
         target.signing_secrets.len(),
         target.retry_attempts,
         target.timeout.as_secs(),
-        target.max_in_flight.map(|most| format!(" most={most}")).unwrap_or_default()
+        target.max_in_flight.map(|most| format!(" most={most}")).unwrap_or_default(),
+        target.max_per_second.map(|rate| format!(" rate={rate}")).unwrap_or_default()
     )
 }
 
@@ -102,12 +107,12 @@ fn line(target: &Target) -> String {
 fn every_value_is_inherited_field_by_field() {
     #[rustfmt::skip]
     let table = [
-        ("unlisted", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20 most=9"),
-        ("no_url", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=10 most=9"),
-        ("nothing", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20 most=9"),
-        ("more_headers", "acme", "https://acme.example/in [authorization=Basic 0ther, x-campaign=5$, x-source=leads] secrets=1 retries=10 timeout=20 most=9"),
-        ("own_url", "acme", "https://abc.example/in [] secrets=0 retries=3 timeout=20 most=9"),
-        ("all_own", "acme", "http://all.example:8080/in?key=1 [x-key=mine] secrets=2 retries=1 timeout=120 most=7"),
+        ("unlisted", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20 most=9 rate=2.5"),
+        ("no_url", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=10 most=9 rate=2.5"),
+        ("nothing", "acme", "https://acme.example/in [authorization=Bearer t0p-s3cret, x-source=leads] secrets=1 retries=3 timeout=20 most=9 rate=2.5"),
+        ("more_headers", "acme", "https://acme.example/in [authorization=Basic 0ther, x-campaign=5$, x-source=leads] secrets=1 retries=10 timeout=20 most=9 rate=2.5"),
+        ("own_url", "acme", "https://abc.example/in [] secrets=0 retries=3 timeout=20 most=9 rate=2.5"),
+        ("all_own", "acme", "http://all.example:8080/in?key=1 [x-key=mine] secrets=2 retries=1 timeout=120 most=7 rate=20"),
         ("unlisted", "bare", "https://bare.example/in [] secrets=0 retries=5 timeout=30"),
     ];
     for (format, store) in both(YAML, TOML) {
