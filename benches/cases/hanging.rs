@@ -42,19 +42,14 @@ async fn beside(broker: &Broker, hanging: u64, lasting: Duration) -> anyhow::Res
     let mut workers = [world.start(Who::Worker)?];
     let mut upstream = world.upstream().await?;
     let rate = HEALTHY * TARGETS as f64 / (TARGETS - hanging) as f64;
-    let mut healthy = 0;
     // Coprime with the number of targets: each gets its turn, and hanging ones are spread among the others.
-    let mut next = |n: u64| {
-        let campaign = n * 37 % TARGETS;
-        healthy += u64::from(campaign >= hanging);
-        event(&format!("c{campaign}"), n, 400)
-    };
-    let warm = upstream.steadily(rate, Duration::from_secs(2), &mut next).await?;
+    let campaign = |n: u64| n * 37 % TARGETS;
+    let next = |n: u64| event(&format!("c{}", campaign(n)), n, 400);
+    let warm = upstream.steadily(rate, Duration::from_secs(2), next).await?;
     world.tell("/reset").await?;
-    upstream.steadily(rate, lasting, |n| next(n + warm)).await?;
-    // All that were sent since the warm-up; of those before, as many as the share of healthy targets says, give or take one turn.
-    let sent = healthy - warm * (TARGETS - hanging) / TARGETS;
-    let ok = world.received("ok", sent.saturating_sub(TARGETS), &mut workers).await?;
+    let sent = upstream.steadily(rate, lasting, |n| next(n + warm)).await?;
+    let healthy = (warm..warm + sent).filter(|n| campaign(*n) >= hanging).count();
+    let ok = world.received("ok", healthy as u64, &mut workers).await?;
     drop(workers);
     world.end().await?;
     Ok(vec![sample("healthy deliveries", "1/s", ok.rate()), sample("healthy p99", "ms", ok.latency_ms()[1])])
