@@ -91,7 +91,7 @@ async fn receivers_that_hang_leave_half_of_the_event_window() {
         hanging.url(),
         healthy.url()
     ));
-    let window = [QUIET, ("LEADHOOK__DELIVERY__EVENT_PREFETCH", "4"), ("LEADHOOK__SHUTDOWN__GRACE", "100ms")];
+    let window = [QUIET, ("LEADHOOK__DELIVERY__EVENT_PREFETCH", "4"), ("LEADHOOK__SHUTDOWN__GRACE", "2m")];
     let worker = world.worker(&window).await;
     world.publish_many((0..20).map(|n| event("HANGS", n))).await;
     eventually("the hanging ones hold what they may", async || {
