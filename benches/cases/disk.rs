@@ -45,7 +45,7 @@ async fn beside(
     world.write_store(&targets)?;
     let workers = [world.start(Who::Worker)?];
     let mut upstream = world.upstream().await?;
-    let next = |n: u64| event(&format!("c{}", if n % ONE_IN == 0 { 0 } else { 1 + n % 20 }), n, 400);
+    let next = |n: u64| event(&format!("c{}", if n.is_multiple_of(ONE_IN) { 0 } else { 1 + n % 20 }), n, 400);
     upstream.steadily(OTHERS, Duration::from_secs(2), next).await?;
     let before = broker.queues_on_disk()?;
     let mut most = before;

@@ -5,7 +5,7 @@
 //! - *One hop*: consume an event, POST it, ack the event. An answer other than 2xx ends the program.
 //!
 //! They know no store, no headers but one, no retries, no signature, no limits, no metrics and no log.
-//! docs/contributing/benchmark-log.md says which layouts were tried and why these are the best that were found.
+//! docs/contributing/benchmark-log.md says which layouts were tried.
 
 mod deliver;
 mod dispatch;
