@@ -25,6 +25,7 @@ pub mod job;
 pub mod delivery;
 
 pub mod fairness;
+pub mod limits;
 
 pub mod egress;
 

@@ -17,9 +17,9 @@ use std::time::Duration;
 use super::backoff;
 use crate::settings::Backoff;
 
-/// The longest wait that every ladder must be able to hold in steps no coarser than the rule: parking and short
-/// `Retry-After` values are about a second, whatever the schedule says.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// The shortest wait of every ladder, and the longest one that it must hold in steps no coarser than the rule, whatever the
+/// schedule says: the shortest deferral, and short `Retry-After` values.
+const SHORT_WAIT: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
 /// The last of the doubling rungs, 2^11 s, 34 minutes: an hour's wait takes two or three hops.
 const SPARSE_TO: i32 = 11 * 4;
@@ -52,12 +52,12 @@ pub struct Step {
 }
 
 impl Ladder {
-    /// The ladder for a policy: from the rung that holds its shortest wait (or a second, if that is less) up to the
+    /// The ladder for a policy: from the rung that holds its shortest wait (or 250 ms, if that is less) up to the
     /// one that holds its longest backoff (maximum plus jitter), and the doubling ones above. `Retry-After` adds no rungs:
     /// longer waits take several.
     pub fn for_backoff(policy: &Backoff) -> Ladder {
-        let lowest = index_for(backoff::shortest(policy).min(SHORT_WAIT));
-        let highest = index_for(backoff::longest(policy).max(SHORT_WAIT));
+        let lowest = index_for(backoff::shortest(policy).min(SHORT_WAIT[0]));
+        let highest = index_for(backoff::longest(policy).max(SHORT_WAIT[1]));
         let sparse = (highest + 1..=SPARSE_TO).filter(|index| index % 4 == 0);
         let close = (lowest..=highest).count();
         Ladder { rungs: (lowest..=highest).chain(sparse).map(rung).collect(), close }
@@ -70,7 +70,7 @@ impl Ladder {
 
     /// The longest rung.
     pub fn longest(&self) -> Duration {
-        self.rungs.last().copied().unwrap_or(SHORT_WAIT)
+        self.rungs.last().copied().unwrap_or(SHORT_WAIT[1])
     }
 
     /// Where a wait starts that only has to be about as long as it says, and never mind a little less: on the last rung that is
@@ -94,6 +94,15 @@ impl Ladder {
         Step { rung, remaining: rounded - rung }
     }
 
+    /// Where a wait starts that should end at its time, at the price of a second hop: on the last rung that is not longer. Jobs that
+    /// take turns would come back in lumps otherwise.
+    pub fn step_finely(&self, wait: Duration) -> Step {
+        match self.not_longer(wait) {
+            Some(at) if at < self.close => Step { rung: self.rungs[at], remaining: wait - self.rungs[at] },
+            Some(_) | None => self.step_evenly(wait),
+        }
+    }
+
     /// Where a wait starts: the first rung that is not shorter. A wait beyond what the schedule needs takes the longest rung that
     /// is not longer, and leaves the rest to be waited out afterwards; a wait below the lowest takes the lowest.
     pub fn step(&self, wait: Duration) -> Step {
@@ -101,7 +110,7 @@ impl Ladder {
         if above < self.close {
             return Step { rung: self.rungs[above], remaining: Duration::ZERO };
         }
-        let rung = self.not_longer(wait).map_or(SHORT_WAIT, |at| self.rungs[at]);
+        let rung = self.not_longer(wait).map_or(SHORT_WAIT[1], |at| self.rungs[at]);
         Step { rung, remaining: wait - rung }
     }
 

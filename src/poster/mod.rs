@@ -86,7 +86,7 @@ pub struct Post<'a> {
     pub organization: &'a str,
     /// Where to.
     pub url: &'a Url,
-    /// `<organization> <origin>` ([`crate::store::Target::lane`]): connections are shared among those of one circuit.
+    /// `<organization> <origin>` ([`crate::store::Target::circuit`]): connections are shared among those of one circuit.
     pub circuit: &'a Arc<str>,
     /// Who we are, if the receiver asks.
     pub identity: Option<&'a Identity>,

@@ -30,7 +30,7 @@ use crate::{
         outcome::{Answer, Fault, TokenFault},
         request::AGENT,
     },
-    store::{Oauth2, target::lane_name},
+    store::{Oauth2, target::circuit_name},
 };
 
 /// For one request for a token.
@@ -134,7 +134,7 @@ impl Poster {
         begun: Instant,
     ) -> Result<(HeaderValue, Duration), Fault> {
         let url = &credentials.token_url;
-        let circuit = lane_name(organization, url);
+        let circuit = circuit_name(organization, url);
         let post = Post {
             organization,
             url,

@@ -17,7 +17,7 @@ use super::{
     oauth2::Oauth2,
     problem::Problems,
     secrets::SecretText,
-    target::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_TIMEOUT, Target, TargetKey, lane_name},
+    target::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_TIMEOUT, Target, TargetKey, circuit_name},
 };
 use crate::delivery::{
     rules::{Rules, Statuses},
@@ -139,7 +139,7 @@ pub(super) fn organizations(declared: &Declared, problems: &mut Problems) -> Box
 }
 
 fn organization(id: &str, declared: &DeclaredOrganization, problems: &mut Problems) -> Organization {
-    let mut tenant = Tenant { id: id.into(), lanes: HashSet::new() };
+    let mut tenant = Tenant { id: id.into(), circuits: HashSet::new() };
     let webhooks = declared.webhooks.all().iter().map(|own| {
         let scope = Scope { campaign: None, parent: None, parent_is_unusable: false };
         scope.complete(own, &mut tenant, problems)
@@ -159,16 +159,16 @@ fn organization(id: &str, declared: &DeclaredOrganization, problems: &mut Proble
 /// What the targets of one organization have in common.
 struct Tenant {
     id: Arc<str>,
-    lanes: HashSet<Arc<str>>,
+    circuits: HashSet<Arc<str>>,
 }
 
 impl Tenant {
-    fn lane(&mut self, url: &Url) -> Arc<str> {
-        let name = lane_name(&self.id, url);
-        if let Some(known) = self.lanes.get(&name) {
+    fn circuit(&mut self, url: &Url) -> Arc<str> {
+        let name = circuit_name(&self.id, url);
+        if let Some(known) = self.circuits.get(&name) {
             return known.clone();
         }
-        self.lanes.insert(name.clone());
+        self.circuits.insert(name.clone());
         name
     }
 }
@@ -298,7 +298,7 @@ impl Scope<'_> {
         }
         let key = TargetKey::new(&tenant.id, self.campaign, own.name.as_deref());
         let target = endpoint.url.map(|url| {
-            let lane = tenant.lane(&url);
+            let circuit = tenant.circuit(&url);
             Arc::new(Target {
                 key: key.clone(),
                 organization: tenant.id.clone(),
@@ -313,7 +313,7 @@ impl Scope<'_> {
                 max_in_flight,
                 max_per_second,
                 rules,
-                lane,
+                circuit,
             })
         });
         let origins = Origins {

@@ -94,11 +94,11 @@ pub struct Target {
     /// What its answers mean.
     pub rules: Rules,
     /// The name under which attempts in flight are limited together, `<organization> <origin>`.
-    pub lane: Arc<str>,
+    pub circuit: Arc<str>,
 }
 
 /// `<organization> <origin>`: what one organization has in flight to one host is limited together.
-pub fn lane_name(organization: &str, url: &Url) -> Arc<str> {
+pub fn circuit_name(organization: &str, url: &Url) -> Arc<str> {
     format!("{organization} {}", url.origin().ascii_serialization()).into()
 }
 
@@ -108,7 +108,7 @@ impl Target {
         Target {
             key,
             organization: organization.into(),
-            lane: lane_name(organization, &url),
+            circuit: circuit_name(organization, &url),
             url,
             headers: HeaderMap::new(),
             signing_secrets: Vec::new(),

@@ -189,7 +189,7 @@ async fn try_to_post(
             let post = Post {
                 organization: &target.organization,
                 url: &target.url,
-                circuit: &target.lane,
+                circuit: &target.circuit,
                 identity: target.client_certificate.as_deref(),
                 authority: target.ca_certificate.as_deref(),
                 oauth2: target.oauth2.as_ref(),

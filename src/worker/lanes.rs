@@ -135,7 +135,7 @@ impl Lanes {
 
     /// Whoever is to wait has its place when the lock is let go of, and is told of all that ends from then on.
     fn ask(&self, target: &Target, parked: u32, turn: Turn, place: Option<Place>) -> Result<Entry, Place> {
-        let lane = &target.lane;
+        let lane = &target.circuit;
         let mut inner = self.lock();
         // Asked under the lock, so that times come in their order.
         let now = Instant::now();
@@ -163,9 +163,9 @@ impl Lanes {
 
     fn leave(&self, target: &Target, queue: Queue) {
         let mut inner = self.lock();
-        if inner.table.waits_no_longer(&target.lane, &target.key, queue) == 0 {
+        if inner.table.waits_no_longer(&target.circuit, &target.key, queue) == 0 {
             match queue {
-                Queue::Lane => drop(inner.lanes.remove(&target.lane)),
+                Queue::Lane => drop(inner.lanes.remove(&target.circuit)),
                 Queue::Target => drop(inner.targets.remove(&target.key)),
             }
         }
@@ -179,7 +179,7 @@ impl Lanes {
 impl Inner {
     fn bell(&mut self, queue: Queue, target: &Target) -> Arc<Notify> {
         let bell = match queue {
-            Queue::Lane => self.lanes.entry(target.lane.clone()).or_default(),
+            Queue::Lane => self.lanes.entry(target.circuit.clone()).or_default(),
             Queue::Target => self.targets.entry(target.key.clone()).or_default(),
         };
         bell.clone()

@@ -32,11 +32,11 @@ fn the_formula_written_out() {
 }
 
 #[test]
-fn the_default_ladder_goes_from_one_second_past_the_hour_and_its_jitter() {
+fn the_default_ladder_goes_from_a_quarter_of_a_second_past_the_hour_and_its_jitter() {
     let ladder = default();
-    assert_eq!(ladder.rungs()[0], Duration::from_secs(1));
+    assert_eq!(ladder.rungs()[0], Duration::from_millis(250));
     assert_eq!(ladder.longest(), Duration::from_secs(5120));
-    assert_eq!(ladder.rungs().len(), 50);
+    assert_eq!(ladder.rungs().len(), 58);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn the_fastest_and_the_slowest_settings_have_their_rungs() {
         [1792, 2048]
     );
     let slowest = Ladder::for_backoff(&policy(86_400_000, 7 * 86_400_000, 0.5));
-    assert_eq!(millis(&slowest).first(), Some(&1000));
+    assert_eq!(millis(&slowest).first(), Some(&250));
     assert_eq!(slowest.longest(), Duration::from_secs(7 << 17));
 }
 
@@ -67,7 +67,8 @@ fn two_policies_agree_on_every_rung_that_both_have() {
 fn steps_in_milliseconds() {
     // (wait, rung, remaining)
     let table = [
-        (0, 1000, 0),
+        (0, 250, 0),
+        (251, 313, 0),
         (999, 1000, 0),
         (1000, 1000, 0),
         (1001, 1250, 0),
@@ -109,6 +110,15 @@ fn a_long_wait_on_a_short_schedule_takes_a_few_hops() {
         let wait = Duration::from_secs(wait);
         assert_eq!(seconds(hops(&ladder, ladder.step(wait))), exactly, "{wait:?}");
         assert_eq!(seconds(hops(&ladder, ladder.step_evenly(wait))), about, "about {wait:?}");
+    }
+}
+
+#[test]
+fn a_fine_wait_ends_at_its_time() {
+    for wait in (1_000..120_000).step_by(77) {
+        let waited: u128 = hops(&default(), default().step_finely(Duration::from_millis(wait))).into_iter().sum();
+        let late = waited - u128::from(wait);
+        assert!(late <= 250.max(u128::from(wait) / 16), "{late} ms late after {wait} ms");
     }
 }
 

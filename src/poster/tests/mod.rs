@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     delivery::outcome::{DnsFault, HttpFault, TlsFault},
     receiver::{Options, Receiver},
-    store::target::lane_name,
+    store::target::circuit_name,
 };
 
 /// The address guard.
@@ -33,7 +33,7 @@ async fn receiver(script: &str) -> Receiver {
 }
 
 fn to<'a>(organization: &'a str, url: &'a Url, timeout: Duration) -> Post<'a> {
-    let circuit = Box::leak(Box::new(lane_name(organization, url)));
+    let circuit = Box::leak(Box::new(circuit_name(organization, url)));
     Post { organization, url, circuit, identity: None, authority: None, oauth2: None, timeout, whole_body: false }
 }
 

@@ -1,0 +1,308 @@
+//! When requests stop because nothing answers, and how recovery is noticed: a circuit breaker (Nygard 2007) with probes that
+//! back off, as in linkerd's failure accrual.
+//!
+//! It opens when a whole window of requests failed without an answer between, or when nothing has been answered for
+//! [`SILENCE`] or four times the 95th percentile although requests are in flight. While open it lets one probe through,
+//! after [`FIRST_PROBE`] and then less often up to every [`LAST_PROBE`], whether or not an earlier probe still hangs; an answer
+//! closes it. A receiver that asks for a pause gets it, with a probe every [`PAUSE_PROBE`].
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::signal::Signal;
+
+/// Least time without an answer, with requests in flight, that opens the breaker.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// And so many times the 95th percentile, for receivers whose answers take longer.
+pub const SILENCE_BY_P95: u32 = 4;
+
+/// From opening to the first probe; the next ones follow after twice the time, up to [`LAST_PROBE`].
+pub const FIRST_PROBE: Duration = Duration::from_secs(1);
+
+/// The longest time between two probes: a recovery is noticed within it, whatever the timeout of the requests.
+pub const LAST_PROBE: Duration = Duration::from_secs(5);
+
+/// The time between two probes while the receiver wants a pause: hours that were meant as minutes end early.
+pub const PAUSE_PROBE: Duration = Duration::from_secs(300);
+
+/// How many of the last answers count for the percentile and the mean.
+const ANSWERS: usize = 20;
+
+/// A breaker for requests to one receiver, or through one proxy. Holds no clock: each call takes `now`.
+#[derive(Clone, Debug, Default)]
+pub struct Breaker {
+    /// When the first request began since one ended last.
+    unanswered: Option<Instant>,
+    /// When the latest request began that was answered. One that began before and fails is old news.
+    alive: Option<Instant>,
+    /// Failures since the last answer.
+    failures: usize,
+    /// When the last answers came, and how long they took.
+    answers: VecDeque<(Instant, Duration)>,
+    p95: Duration,
+    open: Option<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    since: Instant,
+    /// When the next probe may start.
+    probe: Instant,
+    interval: Duration,
+    /// The end of the pause that the receiver asked for last, perhaps past.
+    paused_until: Option<Instant>,
+}
+
+impl Breaker {
+    /// Whether a request may start. Notices silence, hence `&mut`.
+    pub fn may_start(&mut self, now: Instant) -> bool {
+        if self.is_closed() && self.is_silent(SILENCE, now) {
+            self.open(now);
+        }
+        self.open.is_none_or(|open| now >= open.probe)
+    }
+
+    /// Whether it is closed: requests start freely.
+    pub fn is_closed(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Whether it is open or about to be, unless for a pause after which no request has failed.
+    pub fn is_failing(&self, now: Instant) -> bool {
+        let has_failed = self.open.is_some_and(|open| open.paused_until.is_none());
+        has_failed || (self.is_silent(SILENCE, now) && self.pause(now).is_zero())
+    }
+
+    /// What is left of the pause that the receiver asked for.
+    pub fn pause(&self, now: Instant) -> Duration {
+        let until = self.open.and_then(|open| open.paused_until);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// Whether nothing was answered for `least`, or four times the 95th percentile, with requests in flight.
+    pub fn is_silent(&self, least: Duration, now: Instant) -> bool {
+        let patience = least.max(SILENCE_BY_P95 * self.p95);
+        self.unanswered.is_some_and(|since| now.saturating_duration_since(since) >= patience)
+    }
+
+    /// Mean seconds of the last answers; none before the first.
+    pub fn mean(&self) -> Option<f64> {
+        let total: Duration = self.answers.iter().map(|(_, took)| *took).sum();
+        (!self.answers.is_empty()).then(|| total.as_secs_f64() / self.answers.len() as f64)
+    }
+
+    /// Answers a second of late.
+    pub fn rate(&self, now: Instant) -> f64 {
+        let first = self.answers.back().map(|(at, _)| now.saturating_duration_since(*at).as_secs_f64());
+        first.map_or(0.0, |seconds| self.answers.len() as f64 / seconds.max(1.0))
+    }
+
+    /// A request begins, allowed by [`Breaker::may_start`].
+    pub fn begin(&mut self, now: Instant) {
+        self.unanswered.get_or_insert(now);
+        let pause = self.pause(now);
+        if let Some(open) = &mut self.open {
+            open.interval = (2 * open.interval).min(LAST_PROBE);
+            open.probe = now + open.interval.max(pause.min(PAUSE_PROBE));
+        }
+    }
+
+    /// A request that began at `begun` has ended; `window` failures in a row open the breaker. Returns whether it just opened.
+    pub fn end(&mut self, begun: Instant, signal: Signal, window: usize, now: Instant) -> bool {
+        let was_closed = self.is_closed();
+        self.unanswered = None;
+        match signal {
+            Signal::Answered => self.answered(begun, now),
+            Signal::Failing if self.alive.is_none_or(|alive| begun >= alive) => {
+                self.failures = self.failures.saturating_add(1);
+                if was_closed && self.failures >= window {
+                    self.open(now);
+                } else if let Some(open) = &mut self.open {
+                    open.paused_until = open.paused_until.filter(|until| *until > now);
+                }
+            }
+            Signal::Paused(wish) => self.pause_for(wish, now),
+            Signal::Failing | Signal::Nothing => {}
+        }
+        was_closed && !self.is_closed()
+    }
+
+    fn answered(&mut self, begun: Instant, now: Instant) {
+        self.alive = self.alive.max(Some(begun));
+        self.failures = 0;
+        self.answers.truncate(ANSWERS - 1);
+        self.answers.push_front((now, now.saturating_duration_since(begun)));
+        let mut took: Vec<_> = self.answers.iter().map(|(_, took)| *took).collect();
+        took.sort_unstable();
+        self.p95 = took[(took.len() * 19).div_ceil(20) - 1];
+        // A receiver that asks for a pause may still answer requests that it had taken before.
+        if self.open.is_none_or(|open| open.paused_until.is_none() || begun >= open.since) {
+            self.open = None;
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.open = Some(Open { since: now, probe: now + FIRST_PROBE, interval: FIRST_PROBE, paused_until: None });
+    }
+
+    /// `Retry-After: 0`, and a 429 without the header, ask for the pause before the next probe.
+    fn pause_for(&mut self, wish: Option<Duration>, now: Instant) {
+        let begins = Open { since: now, probe: now, interval: FIRST_PROBE, paused_until: None };
+        let mut open = self.open.unwrap_or(begins);
+        open.since = if open.paused_until.is_none() { now } else { open.since };
+        let wish = wish.filter(|wish| !wish.is_zero()).unwrap_or(open.interval);
+        open.paused_until = open.paused_until.max(now.checked_add(wish));
+        open.probe = open.probe.max(now + wish.min(PAUSE_PROBE));
+        self.open = Some(open);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench(Breaker, Instant);
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench(Breaker::default(), Instant::now())
+        }
+
+        fn at(&self, second: f64) -> Instant {
+            self.1 + Duration::from_secs_f64(second)
+        }
+
+        fn may_start(&mut self, second: f64) -> bool {
+            let now = self.at(second);
+            self.0.may_start(now)
+        }
+
+        fn begin(&mut self, second: f64) {
+            let now = self.at(second);
+            self.0.begin(now);
+        }
+
+        fn end(&mut self, begun: f64, signal: Signal, second: f64) -> bool {
+            let (begun, now) = (self.at(begun), self.at(second));
+            self.0.end(begun, signal, 4, now)
+        }
+
+        /// Asks every tenth of a second, begins when allowed, and says when.
+        fn probes(&mut self, from: f64, to: f64) -> Vec<f64> {
+            let mut began = Vec::new();
+            for tenth in (from * 10.0) as u64..(to * 10.0) as u64 {
+                let second = tenth as f64 / 10.0;
+                if self.may_start(second) {
+                    self.begin(second);
+                    began.push(second);
+                }
+            }
+            began
+        }
+    }
+
+    #[test]
+    fn a_whole_window_of_failures_opens_it_and_one_answer_closes_it() {
+        let mut bench = Bench::new();
+        for n in 1..=4 {
+            bench.begin(0.0);
+            assert_eq!(bench.end(0.0, Signal::Failing, 0.1), n == 4, "failure {n}");
+        }
+        assert!(!bench.may_start(0.2) && bench.0.is_failing(bench.at(0.2)));
+        assert!(bench.may_start(1.1));
+        bench.begin(1.1);
+        bench.end(1.1, Signal::Answered, 1.2);
+        assert!(bench.may_start(1.2) && bench.0.is_closed());
+    }
+
+    #[test]
+    fn an_answer_between_failures_keeps_it_closed() {
+        let mut bench = Bench::new();
+        for n in 0..20 {
+            let signal = if n % 3 == 2 { Signal::Answered } else { Signal::Failing };
+            assert!(!bench.end(f64::from(n), signal, f64::from(n) + 0.1), "{n}");
+        }
+    }
+
+    #[test]
+    fn silence_opens_it_after_two_seconds_or_four_times_the_95th_percentile() {
+        let mut quick = Bench::new();
+        quick.begin(0.0);
+        assert!(quick.may_start(1.9));
+        assert!(!quick.may_start(2.0));
+        let mut slow = Bench::new();
+        // One slow answer in twenty is no percentile.
+        for (n, took) in [1.0; 18].into_iter().chain([1.0, 9.0]).enumerate() {
+            slow.end(n as f64, Signal::Answered, n as f64 + took);
+        }
+        slow.begin(100.0);
+        assert!(slow.may_start(103.9));
+        assert!(!slow.may_start(104.1));
+    }
+
+    #[test]
+    fn no_request_is_no_silence() {
+        let mut bench = Bench::new();
+        bench.begin(0.0);
+        bench.begin(0.0);
+        bench.end(0.0, Signal::Answered, 0.1);
+        assert!(bench.may_start(60.0), "the second one hangs, and nothing has begun since the answer");
+        bench.begin(60.0);
+        assert!(bench.may_start(61.9) && !bench.may_start(62.0));
+    }
+
+    #[test]
+    fn probes_follow_after_one_second_and_then_up_to_five_although_each_hangs() {
+        let mut bench = Bench::new();
+        bench.begin(0.0);
+        assert!(!bench.may_start(2.0));
+        assert_eq!(bench.probes(2.0, 26.0), [3.0, 5.0, 9.0, 14.0, 19.0, 24.0]);
+    }
+
+    #[test]
+    fn old_requests_that_time_out_do_not_open_it_again() {
+        let mut bench = Bench::new();
+        (0..8).for_each(|_| bench.begin(0.0));
+        assert!(!bench.may_start(2.0));
+        bench.begin(3.0);
+        bench.end(3.0, Signal::Answered, 3.1);
+        (0..8).for_each(|_| assert!(!bench.end(0.0, Signal::Failing, 30.0)));
+    }
+
+    #[test]
+    fn a_pause_is_kept_and_a_long_one_is_probed_every_five_minutes() {
+        let mut bench = Bench::new();
+        bench.begin(0.0);
+        assert!(bench.end(0.0, Signal::Paused(Some(Duration::from_secs(10))), 0.0));
+        assert_eq!(bench.0.pause(bench.at(4.0)), Duration::from_secs(6));
+        assert!(!bench.0.is_failing(bench.at(4.0)));
+        assert_eq!(bench.probes(0.0, 12.5), [10.0, 12.0]);
+        let mut long = Bench::new();
+        long.end(0.0, Signal::Paused(Some(Duration::from_secs(3600))), 0.0);
+        assert_eq!(long.probes(0.0, 1000.0), [300.0, 600.0, 900.0]);
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_request_does_not_end_a_pause() {
+        let mut bench = Bench::new();
+        bench.end(0.0, Signal::Paused(Some(Duration::from_secs(10))), 1.0);
+        bench.end(0.5, Signal::Answered, 1.5);
+        assert!(!bench.may_start(5.0));
+        bench.begin(11.0);
+        bench.end(11.0, Signal::Answered, 11.1);
+        assert!(bench.0.is_closed());
+    }
+
+    #[test]
+    fn a_pause_without_a_length_lasts_until_the_next_probe() {
+        let mut bench = Bench::new();
+        for (at, next) in [(0.0, 1.0), (1.0, 3.0), (3.0, 7.0), (7.0, 12.0)] {
+            bench.begin(at);
+            bench.end(at, Signal::Paused(Some(Duration::ZERO)), at);
+            assert!(!bench.may_start(next - 0.1) && bench.may_start(next), "{at} to {next}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One circuit: the requests of one organization to one origin, in this worker.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::Notify;
+
+use super::{breaker::Breaker, concurrency::Limit, deferral::Away, signal::Signal};
+
+/// The state of a circuit, as people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its requests are answered.
+    Healthy,
+    /// Some of its requests failed lately, or it has not been asked since a pause.
+    Limited,
+    /// Its breaker is open: only probes are sent.
+    Failing,
+    /// The receiver asked for a pause.
+    Paused,
+}
+
+impl State {
+    /// Every state, the best first.
+    pub const ALL: [State; 4] = [State::Healthy, State::Limited, State::Failing, State::Paused];
+
+    /// The word in tables and metrics.
+    pub fn label(self) -> &'static str {
+        ["healthy", "limited", "failing", "paused"][self as usize]
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The label of a reason.
+    pub reason: &'static str,
+    /// Of the answer, if there was one.
+    pub status: Option<u16>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(super) struct Circuit {
+    pub(super) limit: Limit,
+    pub(super) breaker: Breaker,
+    pub(super) in_flight: usize,
+    /// When its breaker closed last, and how many requests from before that are still in flight: they hang, and a receiver
+    /// that answers again must not wait for them.
+    recovered: Option<Instant>,
+    hanging: usize,
+    /// Has not answered since its start, since its breaker opened, or since its origin was silent.
+    pub(super) on_probation: bool,
+    /// Jobs that wait in the process, and how they are woken.
+    pub(super) waiting: usize,
+    pub(super) bell: Arc<Notify>,
+    pub(super) away: Away,
+    /// Whether it is counted among those that have deferred jobs.
+    pub(super) is_sharing: bool,
+    /// Whether the last request was a direct attempt.
+    pub(super) last_was_direct: bool,
+    /// Why the latest attempt failed, if it did.
+    pub(super) cause: Option<Cause>,
+    pub(super) used: Instant,
+}
+
+impl Circuit {
+    /// A new circuit, whose limit may grow to 15/16 of `most`. The rest is kept for probes: a receiver that hangs while all of it
+    /// is in flight could not be asked again before the first timeout.
+    pub(super) fn new(most: usize, now: Instant) -> Circuit {
+        Circuit {
+            limit: Limit::new(most - most / 16),
+            breaker: Breaker::default(),
+            in_flight: 0,
+            recovered: None,
+            hanging: 0,
+            on_probation: true,
+            waiting: 0,
+            bell: Arc::default(),
+            away: Away::default(),
+            is_sharing: false,
+            last_was_direct: false,
+            cause: None,
+            used: now,
+        }
+    }
+
+    pub(super) fn state(&self, now: Instant) -> State {
+        if !self.breaker.pause(now).is_zero() {
+            State::Paused
+        } else if self.breaker.is_failing(now) {
+            State::Failing
+        } else if !self.breaker.is_closed() || self.limit.has_failures() {
+            State::Limited
+        } else {
+            State::Healthy
+        }
+    }
+
+    /// How many more requests its limit allows, of at most `most` in flight. A probe may exceed the limit.
+    pub(super) fn room(&self, most: usize) -> usize {
+        let limit = if self.breaker.is_closed() { self.limit.get() + self.hanging } else { most };
+        limit.min(most).saturating_sub(self.in_flight)
+    }
+
+    /// Whether the breaker lets a request start.
+    pub(super) fn may_start(&mut self, now: Instant) -> bool {
+        let was_closed = self.breaker.is_closed();
+        let may_start = self.breaker.may_start(now);
+        if was_closed && !may_start {
+            self.opened();
+        }
+        may_start
+    }
+
+    /// Its share of the slots of those on probation.
+    pub(super) fn slots_on_probation(&self) -> usize {
+        if self.on_probation { self.in_flight } else { 0 }
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&mut self, start: Instant, direct: bool) {
+        self.breaker.begin(start);
+        self.in_flight += 1;
+        self.last_was_direct = direct;
+        self.used = start;
+    }
+
+    /// A request that began at `begun` has ended.
+    pub(super) fn end(&mut self, begun: Instant, signal: Signal, now: Instant) {
+        let is_used = 2 * self.in_flight >= self.limit.get() || self.waiting > 0;
+        let was_closed = self.breaker.is_closed();
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.hanging -= usize::from(self.hanging > 0 && self.recovered.is_some_and(|at| begun < at));
+        self.used = now;
+        if self.breaker.end(begun, signal, self.limit.get(), now) {
+            self.opened();
+        } else if !was_closed && self.breaker.is_closed() {
+            (self.recovered, self.hanging) = (Some(now), self.in_flight);
+        }
+        match signal {
+            Signal::Answered => {
+                self.limit.succeeded(is_used);
+                self.on_probation &= !self.breaker.is_closed();
+            }
+            Signal::Failing if self.breaker.is_closed() => self.limit.failed(begun, now),
+            Signal::Failing | Signal::Paused(_) | Signal::Nothing => {}
+        }
+    }
+
+    fn opened(&mut self) {
+        self.limit.restart();
+        self.on_probation = true;
+    }
+}

@@ -1,0 +1,216 @@
+//! The circuits of this worker behind a lock, with clock and chance: what the tasks that make attempts ask for room.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{futures::OwnedNotified, watch};
+
+use super::{
+    circuit::{Cause, State},
+    deferral::{Due, PATIENCE, Turn},
+    rate,
+    signal::Signal,
+    table::{Answer, Ask, DeferReason, Stage, Table},
+};
+use crate::store::Target;
+
+/// All circuits of a worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Circuits {
+    table: Arc<Mutex<Table>>,
+    /// The number of workers, which share a target's own limits.
+    workers: watch::Receiver<usize>,
+}
+
+/// Whether an attempt may start.
+pub enum Entry {
+    /// It may; the pass is to be given back with what became of it.
+    Go(Pass),
+    /// The job is to be deferred.
+    Defer {
+        /// Why.
+        reason: DeferReason,
+        /// For how long, not yet rounded to a delay queue.
+        wait: Duration,
+        /// To be kept with the job until it comes back.
+        turn: Turn,
+    },
+}
+
+impl Circuits {
+    /// At most `slots` attempts in flight altogether and `most` for each circuit, in this one of so many `workers`.
+    pub fn new(slots: usize, most: usize, workers: watch::Receiver<usize>) -> Circuits {
+        Circuits { table: Arc::new(Mutex::new(Table::new(slots, most, Instant::now()))), workers }
+    }
+
+    /// Asks for room for an attempt at this target, and waits for it up to [`PATIENCE`] where the circuit is healthy.
+    pub async fn enter(&self, target: &Target, due: Due) -> Entry {
+        let entry = match self.ask(target, due, Stage::Comes) {
+            Ok(entry) => entry,
+            // Boxed to keep the futures of those that do not wait small.
+            Err(bell) => Box::pin(self.wait(target, due, bell)).await,
+        };
+        let Entry::Go(mut pass) = entry else { return entry };
+        if pass.begun > Instant::now() {
+            pass.has_waited = true;
+            tokio::time::sleep_until(pass.begun.into()).await;
+        }
+        Entry::Go(pass)
+    }
+
+    /// Asks for room for a direct attempt: at once or not at all. While a circuit has deferred jobs, at most half of its
+    /// requests are direct attempts.
+    pub fn try_enter(&self, target: &Target) -> Option<Pass> {
+        let (ask, now) = (self.to_ask(target, Due::default()), Instant::now());
+        let may_start = self.lock().try_enter(&ask, now);
+        may_start.then(|| Pass { circuits: self.clone(), ask, begun: now, has_waited: false, given_back: false })
+    }
+
+    async fn wait(&self, target: &Target, due: Due, mut bell: Bell) -> Entry {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let is_woken = tokio::time::timeout_at(until, bell).await.is_ok();
+            match self.ask(target, due, if is_woken { Stage::Waits } else { Stage::Leaves }) {
+                Ok(entry) => return entry,
+                Err(next) => bell = next,
+            }
+        }
+    }
+
+    fn ask(&self, target: &Target, due: Due, stage: Stage) -> Result<Entry, Bell> {
+        let ask = self.to_ask(target, due);
+        let mut table = self.lock();
+        // Under the lock, so that times come in their order.
+        match table.enter(&ask, stage, Instant::now(), fastrand::f64()) {
+            Answer::Go(begun) => {
+                let has_waited = stage != Stage::Comes;
+                Ok(Entry::Go(Pass { circuits: self.clone(), ask, begun, has_waited, given_back: false }))
+            }
+            Answer::Defer(reason, wait, turn) => Ok(Entry::Defer { reason, wait, turn }),
+            // It listens before the lock is released: of what is told to nobody in particular, only one word is kept.
+            Answer::Wait => {
+                let mut bell = Box::pin(table.bell(&ask).notified_owned());
+                bell.as_mut().enable();
+                Err(bell)
+            }
+        }
+    }
+
+    fn to_ask(&self, target: &Target, due: Due) -> Ask {
+        let workers = (*self.workers.borrow()).max(1);
+        Ask {
+            circuit: target.circuit.clone(),
+            target: target.key.clone(),
+            most: target.max_in_flight.map(|most| rate::share_of_concurrency(most, workers)),
+            rate: target.max_per_second.map(|rate| rate / workers as f64),
+            due,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Bell = Pin<Box<OwnedNotified>>;
+
+/// The right to make one attempt. Dropping it says nothing of the receiver.
+pub struct Pass {
+    circuits: Circuits,
+    /// As it was when the attempt was admitted: the store may change meanwhile.
+    ask: Ask,
+    begun: Instant,
+    has_waited: bool,
+    given_back: bool,
+}
+
+impl Pass {
+    /// Whether it was waited for: what was checked before may have changed.
+    pub fn was_waited_for(&self) -> bool {
+        self.has_waited
+    }
+
+    /// The attempt has ended with this sign of the receiver's health; `cause` says why it did not deliver.
+    pub fn give_back(mut self, signal: Signal, cause: Option<Cause>) {
+        self.end(signal, cause);
+    }
+
+    fn end(&mut self, signal: Signal, cause: Option<Cause>) {
+        self.given_back = true;
+        let mut table = self.circuits.lock();
+        table.end(&self.ask, self.begun, signal, Instant::now());
+        if let Some(circuit) = table.circuits.get_mut(&self.ask.circuit).filter(|_| signal != Signal::Nothing) {
+            circuit.cause = if signal == Signal::Answered { None } else { cause.or(circuit.cause) };
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if !self.given_back {
+            self.end(Signal::Nothing, None);
+        }
+    }
+}
+
+/// One circuit, for people. Holds nothing of a URL but scheme, host and port.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct View {
+    /// Whose.
+    pub organization: String,
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Its state.
+    pub state: State,
+    /// Requests in flight in this worker.
+    pub in_flight: usize,
+    /// How many there may be now.
+    pub limit: usize,
+    /// Of late.
+    pub answers_per_second: f64,
+    /// Jobs that this worker has deferred and that are still away.
+    pub deferred: u64,
+    /// What is left of the pause that the receiver asked for.
+    pub paused_for_seconds: u64,
+    /// It has answered since its start, or since its breaker last opened. For the log.
+    #[serde(skip)]
+    pub answers: bool,
+    /// Why its latest attempt failed, if it did. For the log.
+    #[serde(skip)]
+    pub cause: Option<Cause>,
+}
+
+impl Circuits {
+    /// Each circuit, for people.
+    pub fn view(&self) -> Vec<View> {
+        let (mut table, now) = (self.lock(), Instant::now());
+        let views = table.circuits.iter_mut().map(|(name, circuit)| {
+            let (organization, origin) = name.split_once(' ').unwrap_or((name, ""));
+            View {
+                organization: organization.to_owned(),
+                origin: origin.to_owned(),
+                state: circuit.state(now),
+                in_flight: circuit.in_flight,
+                limit: circuit.limit.get(),
+                answers_per_second: (circuit.breaker.rate(now) * 10.0).round() / 10.0,
+                deferred: circuit.away.jobs(now),
+                paused_for_seconds: circuit.breaker.pause(now).as_secs_f64().ceil() as u64,
+                answers: !circuit.on_probation,
+                cause: circuit.cause,
+            }
+        });
+        views.collect()
+    }
+
+    /// How many circuits are in each state, in the order of [`State::ALL`].
+    pub fn states(&self) -> [usize; 4] {
+        let (table, now) = (self.lock(), Instant::now());
+        State::ALL.map(|state| table.circuits.values().filter(|circuit| circuit.state(now) == state).count())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! A target's own limits, `max_in_flight` and `max_per_second`: each worker takes its share of both.
+//!
+//! The rate is a token bucket in the form of the generic cell rate algorithm (ITU-T I.371): one time says when the next token
+//! is there. Tokens go to the jobs that have been due for longest, nearly as in a queue: a younger job gets one only if no older
+//! one has come for it. A job without a token is deferred until its turn and spends no attempt.
+
+use std::time::{Duration, Instant};
+
+use super::deferral::{Away, Due, LONGEST, SHORTEST, Turn};
+
+/// How many seconds of tokens are saved up; always one token.
+const SAVED: Duration = Duration::from_millis(250);
+
+/// This worker's share of `max_in_flight`, at least one.
+pub fn share_of_concurrency(most: u32, workers: usize) -> usize {
+    (most as usize / workers.max(1)).max(1)
+}
+
+/// What a worker keeps of a target with limits of its own.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// The target's jobs that are deferred and still away.
+    pub away: Away,
+    /// When the next token is there.
+    next: Instant,
+}
+
+impl Quota {
+    /// Nothing in flight yet.
+    pub fn new(now: Instant) -> Quota {
+        Quota { in_flight: 0, away: Away::default(), next: now }
+    }
+
+    /// Takes a token, where the worker's share is `rate` a second. Returns when the request may start, at most `ahead` from now, or
+    /// until when to defer the job.
+    pub fn take(&mut self, due: Due, rate: f64, ahead: Duration, now: Instant) -> Result<Instant, (Duration, Turn)> {
+        if due.turn == Turn::Paid {
+            return Ok(now);
+        }
+        let interval = Duration::from_secs_f64(rate.recip());
+        let saved = SAVED.saturating_sub(interval);
+        let is_full = now.saturating_duration_since(self.next) >= saved && now >= self.next;
+        if is_full {
+            self.next = now.checked_sub(saved).unwrap_or(now);
+        }
+        // As in a queue, jobs that are away come first, unless this one has been due for as long as they need.
+        let queue = Duration::from_secs_f64(self.away.jobs(now) as f64 / rate);
+        let start = self.next.max(now);
+        let (wait, turn) = match due.late < queue && due.turn == Turn::None && !is_full {
+            true => (queue - due.late, Turn::Come),
+            false if start > now + ahead => (start - now, Turn::Paid),
+            false => {
+                self.pay(rate);
+                return Ok(start);
+            }
+        };
+        // A turn that is too far away is looked for again.
+        let turn = if wait > LONGEST { Turn::None } else { turn };
+        Err((wait.clamp(SHORTEST, LONGEST), turn))
+    }
+
+    /// Takes the next token.
+    pub fn pay(&mut self, rate: f64) {
+        self.next += Duration::from_secs_f64(rate.recip());
+    }
+
+    /// Whether forgetting it loses nothing.
+    pub fn is_idle(&mut self, now: Instant) -> bool {
+        self.in_flight == 0 && self.next <= now && self.away.jobs(now) == 0
+    }
+}

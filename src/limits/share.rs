@@ -1,0 +1,79 @@
+//! How much of a worker's slots one circuit may take: dynamic thresholds (Choudhury and Hahne 1998).
+//!
+//! A circuit may start a request while its requests in flight are below [`AHEAD`] times the free slots, so something is left
+//! however many circuits are slow. Circuits *on probation* have not answered since their start or since their breaker last
+//! opened, or their origin is silent for [`DOUBT`]; together they hold at most half of the slots, so half of the worker is
+//! left for those that answer. Within that half the same rule holds with [`AHEAD_ON_PROBATION`], which leaves room for new ones.
+
+use std::time::Duration;
+
+/// A circuit may have so many times the free slots in flight.
+pub const AHEAD: usize = 2;
+
+/// A circuit on probation may have 1/8 of the free slots of that half in flight.
+pub const AHEAD_ON_PROBATION: usize = 8;
+
+/// Least time without any answer from an origin before its circuits are on probation (or four times the 95th percentile): a
+/// host that serves many organizations hangs for all of them at once.
+pub const DOUBT: Duration = Duration::from_millis(250);
+
+/// The slots of a worker, and how many of them are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Slots {
+    /// Requests and waiting jobs that there may be at once.
+    pub all: usize,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Those of circuits on probation.
+    pub on_probation: usize,
+    /// Jobs that wait in the process for a circuit.
+    pub waiting: usize,
+}
+
+impl Slots {
+    /// Whether a circuit with so many requests in flight may start one more. `on_probation`: it is, and its origin has so many
+    /// in flight without an answer.
+    pub fn admits(&self, in_flight: usize, on_probation: Option<usize>) -> bool {
+        let free = self.all.saturating_sub(self.in_flight + self.waiting);
+        let is_admitted = on_probation.is_none_or(|in_doubt| {
+            let free = self.all.div_ceil(2).saturating_sub(self.on_probation.max(in_doubt));
+            in_flight < free.div_ceil(AHEAD_ON_PROBATION)
+        });
+        in_flight < AHEAD * free && is_admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many requests each of so many circuits has when all take what they can, and how many slots are left.
+    fn taken(circuits: usize, on_probation: bool) -> (usize, usize) {
+        let mut slots = Slots { all: 512, in_flight: 0, on_probation: 0, waiting: 0 };
+        let mut each = vec![0; circuits];
+        while each.iter().any(|one| slots.admits(*one, on_probation.then_some(0))) {
+            for one in &mut each {
+                if slots.admits(*one, on_probation.then_some(0)) {
+                    *one += 1;
+                    slots.in_flight += 1;
+                    slots.on_probation += usize::from(on_probation);
+                }
+            }
+        }
+        (each[0], 512 - slots.in_flight)
+    }
+
+    #[test]
+    fn slow_circuits_leave_something_for_the_next_one() {
+        assert_eq!([1, 2, 10, 100].map(|circuits| taken(circuits, false).1), [170, 102, 24, 2]);
+    }
+
+    #[test]
+    fn circuits_on_probation_have_half_of_the_slots_and_leave_room_in_it() {
+        for circuits in [1, 10, 50, 100, 1000] {
+            let left = taken(circuits, true).1;
+            assert!(left >= 256, "{circuits}: {left}");
+        }
+        assert!(taken(50, true).1 > 256 + 16, "a new one finds room");
+    }
+}

@@ -1,0 +1,111 @@
+//! Which sign of health an attempt gives: an answer, a failure, or the wish for a pause.
+
+use std::time::Duration;
+
+use crate::delivery::outcome::{Exchange, Fault, Outcome};
+
+/// The sign that an attempt gives of its receiver's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It answered, whatever it thinks of the lead.
+    Answered,
+    /// A transport fault, a timeout, 5xx or 408.
+    Failing,
+    /// It asks for a pause, of this length if it says so.
+    Paused(Option<Duration>),
+    /// None: no request was made, or the fault was ours.
+    Nothing,
+}
+
+/// A receiver that answers 404 has capacity, and one that answers 500 has trouble. A name that does not resolve says
+/// nothing of capacity, but another request right now would not help either.
+pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
+    match &exchange.result {
+        Ok(answer) => match (answer.status, outcome) {
+            // Whatever the status: the target's rules say what it means.
+            (_, Outcome::Delivered | Outcome::Refused) => Signal::Answered,
+            (429, Outcome::Retry { not_before, .. }) => Signal::Paused(*not_before),
+            // On other statuses `Retry-After` delays its own delivery only.
+            (503, Outcome::Retry { not_before: Some(wish), .. }) => Signal::Paused(Some(*wish)),
+            (408 | 500..=599, _) => Signal::Failing,
+            _ => Signal::Answered,
+        },
+        // A retried fault is the receiver's trouble, but for a bug of our own. All others never came to a request.
+        Err(Fault::Panic) => Signal::Nothing,
+        Err(_) if matches!(outcome, Outcome::Retry { .. }) => Signal::Failing,
+        Err(_) => Signal::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::delivery::{
+        outcome::{Answer, judge},
+        rules::{Condition, Rules},
+    };
+
+    fn of(result: Result<(u16, Option<&str>), Fault>) -> Signal {
+        ruled(result, &Rules::default())
+    }
+
+    fn ruled(result: Result<(u16, Option<&str>), Fault>, rules: &Rules) -> Signal {
+        let answer = |(status, wish): (u16, Option<&str>)| Answer {
+            status,
+            retry_after: wish.map(str::to_owned),
+            body: Some("{}".into()),
+            ..Answer::default()
+        };
+        let exchange = Exchange::new(result.map(answer), Duration::ZERO);
+        signal(&exchange, &judge(&exchange, rules, SystemTime::now(), Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn statuses_and_faults_tell_answers_from_failures() {
+        for status in [200, 204, 301, 400, 404, 410] {
+            assert_eq!(of(Ok((status, None))), Signal::Answered, "{status}");
+        }
+        for status in [408, 500, 502, 503, 504] {
+            assert_eq!(of(Ok((status, None))), Signal::Failing, "{status}");
+        }
+        for fault in Fault::all() {
+            let ours = matches!(
+                fault.label(),
+                "proxy" | "local" | "forbidden_address" | "plain_http" | "unusable_target" | "panic"
+            );
+            assert_eq!(of(Err(fault)), if ours { Signal::Nothing } else { Signal::Failing }, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_wish_pauses_the_circuit_up_to_the_stated_maximum() {
+        assert_eq!(of(Ok((429, None))), Signal::Paused(None));
+        assert_eq!(of(Ok((429, Some("7")))), Signal::Paused(Some(Duration::from_secs(7))));
+        assert_eq!(of(Ok((503, Some("7000")))), Signal::Paused(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn a_wish_beside_another_status_pauses_no_circuit() {
+        assert_eq!(of(Ok((502, Some("7")))), Signal::Failing);
+        assert_eq!(of(Ok((404, Some("7")))), Signal::Answered);
+    }
+
+    #[test]
+    fn the_rules_of_a_target_tell_answers_from_trouble() {
+        let condition = Condition { pointer: "/success".into(), equals: true.into() };
+        let rules = Rules {
+            accept: [429, 500].into_iter().collect(),
+            never_retry: [404, 502].into_iter().collect(),
+            accept_if: Some(condition.into()),
+            ..Rules::default()
+        };
+        // A refusal (200), accepted statuses, and one that is final.
+        for status in [200, 429, 500, 404] {
+            assert_eq!(ruled(Ok((status, Some("7"))), &rules), Signal::Answered, "{status}");
+        }
+        // While it fails for good, fewer leads should be lost.
+        assert_eq!(ruled(Ok((502, None)), &rules), Signal::Failing);
+    }
+}
