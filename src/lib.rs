@@ -24,7 +24,6 @@ pub mod job;
 
 pub mod delivery;
 
-pub mod fairness;
 pub mod limits;
 
 pub mod egress;

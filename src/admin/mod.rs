@@ -28,8 +28,8 @@ pub use health::{
 
 use crate::{
     http_server::{self, Limits},
+    limits::Circuits,
     metrics::{self, Metrics},
-    worker::Lanes,
 };
 
 /// Connections at a time. Those that are unused give way to others.
@@ -59,13 +59,19 @@ impl Admin {
 
     /// Answers until `shutdown`, which is to be cancelled last of all: a worker that drains is asked for its readiness,
     /// and scraped, to the end.
-    pub async fn serve(self, health: Arc<Health>, metrics: Arc<Metrics>, lanes: Lanes, shutdown: CancellationToken) {
+    pub async fn serve(
+        self,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        circuits: Circuits,
+        shutdown: CancellationToken,
+    ) {
         let router = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
             .route("/targets", get(targets))
-            .with_state((health, metrics, lanes));
+            .with_state((health, metrics, circuits));
         let answer = move |_, request: Request| {
             let mut router: Router = router.clone();
             async move { router.call(request).await.unwrap_or_else(|never| match never {}) }
@@ -74,7 +80,7 @@ impl Admin {
     }
 }
 
-type Shared = State<(Arc<Health>, Arc<Metrics>, Lanes)>;
+type Shared = State<(Arc<Health>, Arc<Metrics>, Circuits)>;
 
 async fn livez() -> &'static str {
     "ok\n"
@@ -89,12 +95,12 @@ async fn readyz(State((health, ..)): Shared) -> Response {
     }
 }
 
-async fn scrape(State((_, metrics, lanes)): Shared) -> Response {
-    metrics.set_lanes(lanes.standings());
+async fn scrape(State((_, metrics, circuits)): Shared) -> Response {
+    metrics.set_circuits(circuits.states());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
 }
 
-/// How each lane stands, for `leadhook targets`.
-async fn targets(State((.., lanes)): Shared) -> Response {
-    axum::Json(lanes.view()).into_response()
+/// The state of each circuit, for `leadhook targets`.
+async fn targets(State((.., circuits)): Shared) -> Response {
+    axum::Json(circuits.view()).into_response()
 }

@@ -150,8 +150,8 @@ async fn the_port_answers_until_shutdown() {
     let address = admin.address();
     assert_ne!(address.port(), 0);
     let (health, metrics, shutdown) = (Arc::new(Health::new(THRESHOLDS)), Metrics::new(), CancellationToken::new());
-    let lanes = crate::worker::Lanes::new(64, 64);
-    let server = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), shutdown.clone()));
+    let circuits = crate::limits::Circuits::new(64, 64, tokio::sync::watch::channel(1).1);
+    let server = tokio::spawn(admin.serve(health.clone(), metrics.clone(), circuits.clone(), shutdown.clone()));
 
     let reply = ask(address, "/readyz").await;
     assert_eq!((reply.status, reply.content_type.as_str()), (503, "application/json"));
@@ -175,7 +175,7 @@ async fn the_port_answers_until_shutdown() {
     let reply = ask(address, "/metrics").await;
     assert_eq!(reply.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(reply.body.contains("leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 1\n"), "{}", reply.body);
-    assert!(reply.body.contains("leadhook_lanes{standing=\"open\"} 0\n"), "{}", reply.body);
+    assert!(reply.body.contains("leadhook_circuits{state=\"healthy\"} 0\n"), "{}", reply.body);
     assert_eq!(ask(address, "/targets").await.body, "[]");
     assert_eq!(ask(address, "/").await.status, 404);
 

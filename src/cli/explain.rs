@@ -463,7 +463,7 @@ impl TargetAnswer {
         )?;
         writeln!(
             text,
-            "  expires          {} after the event was first seen, parked or not (delivery.maximum_age)",
+            "  expires          {} after the event was first seen, deferred or not (delivery.maximum_age)",
             human(Duration::from_secs(self.maximum_age_seconds))
         )?;
         if self.schedule.worst_case > Duration::from_secs(self.maximum_age_seconds) {

@@ -25,11 +25,12 @@ use crate::{
     delivery_log,
     egress::Rule,
     failpoint,
+    limits::Circuits,
     metrics::Metrics,
     poster::Poster,
     settings::{self, Egress, Settings},
     store::{LiveStore, ReloadReport},
-    worker::{self, Children, Context, End, Lanes, Recipe, Slots},
+    worker::{self, Children, Context, End, Recipe, Slots},
 };
 
 /// How long requests to the admin port may take to end, after everything else has.
@@ -69,8 +70,10 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     let brokers = settings.amqp.urls.last().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     info!(brokers, prefix = settings.amqp.prefix, exchange = settings.amqp.exchange, "connecting to the broker");
     let ladder = Ladder::for_backoff(&settings.backoff);
-    let lanes = Lanes::new(settings.delivery.concurrency, settings.delivery.max_in_flight);
-    let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), lanes.clone(), ended.clone()));
+    // Each worker takes a target's own limits for itself until it knows of others.
+    let workers = watch::Sender::new(1);
+    let circuits = Circuits::new(settings.delivery.concurrency, settings.delivery.max_in_flight, workers.subscribe());
+    let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), circuits.clone(), ended.clone()));
     let poster = match Poster::new(&settings.egress, &settings.tls) {
         Ok(poster) => poster,
         Err(error) => {
@@ -91,7 +94,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         children: Children::new(Recipe { arguments: suspects }, metrics.clone()),
         first_broker,
         slots: Slots::new(settings.delivery.concurrency, settings.delivery.event_prefetch),
-        lanes,
+        circuits,
         store,
         ladder,
         poster,
@@ -102,7 +105,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         dispatched: Default::default(),
         reports: Default::default(),
         tasks: TaskTracker::new(),
-        workers: watch::Sender::new(1),
+        workers,
         settings,
     });
     tokio::spawn(stop_on_signal(shutdown.clone(), health));

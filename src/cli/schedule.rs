@@ -15,7 +15,7 @@ pub struct Schedule {
     /// In order; as many as there are retries.
     pub waits: Vec<Wait>,
     /// From the first attempt to the end of the last, every attempt timing out and every wait as long as it can be.
-    /// Time in a busy queue, parking and `Retry-After` are not included.
+    /// Time in a busy queue, deferrals and `Retry-After` are not included.
     #[serde(rename = "worst_case_milliseconds", serialize_with = "milliseconds")]
     pub worst_case: Duration,
 }

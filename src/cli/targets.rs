@@ -8,18 +8,18 @@ use super::{
     output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
 };
 use crate::{
-    fairness::{Standing, View},
+    limits::{State, View},
     settings::Settings,
 };
 
-/// Show how a running worker does with each target: limits, attempts in flight, parked jobs
+/// Show how a running worker does with each target: limits, attempts in flight, deferred jobs
 ///
 /// One line is one organization's attempts to one URL origin (scheme, host and port), which share a limit. Asks the worker
 /// at admin.listen, which knows only its own attempts. Targets without a job in the last ten minutes are not listed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = after_help("leadhook targets\nleadhook targets --troubled --json", ""))]
 pub struct Args {
-    /// Only targets that are not open, or that have parked jobs
+    /// Only targets that are not healthy, or that have deferred jobs
     #[arg(long)]
     troubled: bool,
     #[command(flatten)]
@@ -33,53 +33,52 @@ pub struct Args {
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let asked = health::ask_worker(settings, "/targets").await;
     let (status, body) = asked.map_err(|why| Refusal::cannot_start(why, health::START_ONE))?;
-    let lanes: Option<Vec<View>> = (status == 200).then(|| serde_json::from_str(&body).ok()).flatten();
-    let lanes = lanes.ok_or_else(|| {
+    let circuits: Option<Vec<View>> = (status == 200).then(|| serde_json::from_str(&body).ok()).flatten();
+    let circuits = circuits.ok_or_else(|| {
         let text = format!("cannot read the answer of the worker: {} (admin.listen)", settings.admin.listen);
         Refusal::cannot_start(text, "use the leadhook of the same version as the worker")
     })?;
-    let lanes = in_order(lanes, args.troubled);
+    let circuits = in_order(circuits, args.troubled);
     let printed = match args.output.json {
-        true => output::print_json(&lanes),
-        false => output::print(text(&lanes, args.output.terminal())),
+        true => output::print_json(&circuits),
+        false => output::print(text(&circuits, args.output.terminal())),
     };
     printed.map_err(|error| Refusal::unwritable(&error))?;
     Ok(Exit::Ok)
 }
 
-/// Those in trouble first, then those with most parked.
-fn in_order(mut lanes: Vec<View>, troubled: bool) -> Vec<View> {
+/// Those in trouble first, then those with most deferred jobs.
+fn in_order(mut circuits: Vec<View>, troubled: bool) -> Vec<View> {
     if troubled {
-        lanes.retain(|lane| lane.parked > 0 || lane.standing != Standing::Open.label());
+        circuits.retain(|circuit| circuit.deferred > 0 || circuit.state != State::Healthy);
     }
-    let trouble = |lane: &View| Standing::ALL.iter().position(|standing| standing.label() == lane.standing);
-    lanes.sort_by_cached_key(|lane| {
-        (Reverse(trouble(lane)), Reverse(lane.parked), lane.organization.clone(), lane.origin.clone())
+    circuits.sort_by_cached_key(|circuit| {
+        (Reverse(circuit.state as u8), Reverse(circuit.deferred), circuit.organization.clone(), circuit.origin.clone())
     });
-    lanes
+    circuits
 }
 
-fn text(lanes: &[View], terminal: Terminal) -> String {
-    if lanes.is_empty() {
+fn text(circuits: &[View], terminal: Terminal) -> String {
+    if circuits.is_empty() {
         return "no targets to show: this worker has had no job in the last ten minutes".to_owned();
     }
-    let headings = ["organization", "origin", "standing", "in flight", "limit", "answers/s", "parked", "not before"];
+    let headings = ["organization", "origin", "state", "in flight", "limit", "answers/s", "deferred", "not before"];
     let mut table = Table::new(terminal, &headings);
-    for lane in lanes {
-        let tone = match lane.standing.as_str() {
-            "open" => Tone::Good,
-            "limited" => Tone::Quiet,
-            _ => Tone::Bad,
+    for circuit in circuits {
+        let tone = match circuit.state {
+            State::Healthy => Tone::Good,
+            State::Limited => Tone::Quiet,
+            State::Failing | State::Paused => Tone::Bad,
         };
-        let pause = lane.pushed_back_for_seconds;
+        let pause = circuit.paused_for_seconds;
         table.row([
-            Cell::text(output::printable(&lane.organization)),
-            Cell::text(output::printable(&lane.origin)),
-            Cell::text(&lane.standing).tone(tone),
-            Cell::number(lane.in_flight),
-            Cell::number(lane.limit),
-            Cell::number(format!("{:.1}", lane.answers_per_second)),
-            Cell::number(lane.parked),
+            Cell::text(output::printable(&circuit.organization)),
+            Cell::text(output::printable(&circuit.origin)),
+            Cell::text(circuit.state.label()).tone(tone),
+            Cell::number(circuit.in_flight),
+            Cell::number(circuit.limit),
+            Cell::number(format!("{:.1}", circuit.answers_per_second)),
+            Cell::number(circuit.deferred),
             Cell::number(if pause > 0 { format!("{pause} s") } else { "-".to_owned() }),
         ]);
     }
@@ -90,41 +89,43 @@ fn text(lanes: &[View], terminal: Terminal) -> String {
 mod tests {
     use super::*;
 
-    fn lane(organization: &str, standing: Standing, parked: u64, pause: u64) -> View {
+    fn circuit(organization: &str, state: State, deferred: u64, pause: u64) -> View {
         View {
             organization: organization.to_owned(),
             origin: "https://crm.example".to_owned(),
-            standing: standing.label().to_owned(),
+            state,
             in_flight: 3,
             limit: 64,
             answers_per_second: 12.34,
-            parked,
-            pushed_back_for_seconds: pause,
+            deferred,
+            paused_for_seconds: pause,
+            answers: true,
+            cause: None,
         }
     }
 
     #[test]
     fn those_in_trouble_come_first() {
-        let lanes = vec![
-            lane("good", Standing::Open, 0, 0),
-            lane("slow", Standing::Open, 7, 0),
-            lane("dead", Standing::Probing, 9, 0),
-            lane("full", Standing::PushedBack, 1, 60),
+        let circuits = vec![
+            circuit("good", State::Healthy, 0, 0),
+            circuit("slow", State::Healthy, 7, 0),
+            circuit("dead", State::Failing, 9, 0),
+            circuit("full", State::Paused, 1, 60),
         ];
-        let names = |lanes: Vec<View>| lanes.into_iter().map(|lane| lane.organization).collect::<Vec<_>>();
-        assert_eq!(names(in_order(lanes.clone(), false)), ["full", "dead", "slow", "good"]);
-        assert_eq!(names(in_order(lanes, true)), ["full", "dead", "slow"]);
+        let names = |circuits: Vec<View>| circuits.into_iter().map(|circuit| circuit.organization).collect::<Vec<_>>();
+        assert_eq!(names(in_order(circuits.clone(), false)), ["full", "dead", "slow", "good"]);
+        assert_eq!(names(in_order(circuits, true)), ["full", "dead", "slow"]);
     }
 
     #[test]
     fn the_table_reads_well() {
-        let lanes = [lane("full", Standing::PushedBack, 1, 60), lane("good", Standing::Open, 0, 0)];
-        let table = text(&lanes, Terminal::plain());
+        let circuits = [circuit("full", State::Paused, 1, 60), circuit("good", State::Healthy, 0, 0)];
+        let table = text(&circuits, Terminal::plain());
         let rows: Vec<Vec<_>> = table
             .lines()
             .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
             .collect();
-        assert_eq!(rows[1], ["full", "https://crm.example", "pushed_back", "3", "64", "12.3", "1", "60 s"]);
+        assert_eq!(rows[1], ["full", "https://crm.example", "paused", "3", "64", "12.3", "1", "60 s"]);
         assert_eq!(rows[2].last(), Some(&"-"));
         assert!(text(&[], Terminal::plain()).starts_with("no targets"));
     }

@@ -13,7 +13,7 @@ use crate::{
         topology::{self, Count, Plan},
     },
     cli::health::ask_worker,
-    fairness::View,
+    limits::View,
     settings::Settings,
 };
 
@@ -65,7 +65,7 @@ pub struct Queues {
 #[derive(Clone, Debug, Default)]
 pub struct Worker {
     /// Each target that it recently had a job for.
-    pub lanes: Vec<View>,
+    pub circuits: Vec<View>,
     /// Attempts being made.
     pub in_flight: f64,
     /// How long it has seen messages on the failed queue.
@@ -167,7 +167,7 @@ fn at_rest(count: Option<&Count>, before: Option<u64>) -> Option<u64> {
 }
 
 async fn worker(settings: &Settings, samples: &mut VecDeque<Sample>) -> Result<Worker, String> {
-    let (_, lanes) = ask_worker(settings, "/targets").await?;
+    let (_, circuits) = ask_worker(settings, "/targets").await?;
     let (_, page) = ask_worker(settings, "/metrics").await?;
     let counts = Rates {
         events: sum(&page, "leadhook_events_total", ""),
@@ -188,7 +188,7 @@ async fn worker(settings: &Settings, samples: &mut VecDeque<Sample>) -> Result<W
         Duration::try_from_secs_f64(sum(&page, "leadhook_queue_not_empty_seconds", &label)).unwrap_or_default()
     };
     Ok(Worker {
-        lanes: serde_json::from_str(&lanes).unwrap_or_default(),
+        circuits: serde_json::from_str(&circuits).unwrap_or_default(),
         in_flight: sum(&page, "leadhook_attempts_in_flight", ""),
         failed_for: seconds("failed"),
         rejected_for: seconds("rejected"),

@@ -17,7 +17,7 @@ pub enum What {
     /// The job is over without delivery; with the attempt that decided it, if there was one.
     Failed,
     /// The job was put back without an attempt. Only the first time since its last attempt is recorded.
-    Parked,
+    Deferred,
     /// Nobody wants the event.
     NoTarget,
     /// The message is no usable event, or no usable job.
@@ -42,7 +42,7 @@ impl What {
         What::Refused,
         What::Retry,
         What::Failed,
-        What::Parked,
+        What::Deferred,
         What::NoTarget,
         What::Rejected,
         What::Replayed,
@@ -58,7 +58,7 @@ impl What {
             What::Refused => "refused",
             What::Retry => "retry",
             What::Failed => "failed",
-            What::Parked => "parked",
+            What::Deferred => "deferred",
             What::NoTarget => "no_target",
             What::Rejected => "rejected",
             What::Replayed => "replayed",
@@ -129,10 +129,10 @@ pub struct Entry<'a> {
     /// When the next attempt is due, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<i64>,
-    /// How long the job had been parked before, in milliseconds.
+    /// How long the job had been deferred before, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parked: Option<u64>,
-    /// Why it is over, parked, rejected, or without target; of what a person did, the reason that was given.
+    pub deferred: Option<u64>,
+    /// Why it is over, deferred, rejected, or without target; of what a person did, the reason that was given.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'a, str>>,
     /// Who did it, where it was a person.
@@ -163,7 +163,7 @@ impl<'a> Entry<'a> {
             note: None,
             ms: None,
             next: None,
-            parked: None,
+            deferred: None,
             reason: None,
             by: None,
             revision: None,
@@ -217,7 +217,7 @@ impl<'a> Entry<'a> {
             note: own(self.note),
             ms: self.ms,
             next: self.next,
-            parked: self.parked,
+            deferred: self.deferred,
             reason: own(self.reason),
             by: own(self.by),
             revision: own(self.revision),

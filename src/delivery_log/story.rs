@@ -48,7 +48,7 @@ pub struct Delivery {
     pub status: Option<u16>,
     /// What the latest attempt came to, if it did not deliver.
     pub error: Option<String>,
-    /// Why it is over, parked, rejected or without target.
+    /// Why it is over, deferred, rejected or without target.
     pub reason: Option<String>,
     /// Who did the latest thing, where it was a person.
     pub by: Option<String>,
@@ -95,9 +95,9 @@ impl Delivery {
         let records = self.records + 1;
         if entry.time() >= self.at {
             let before = std::mem::replace(self, Delivery::new(entry));
-            // A park or a replay says nothing of the attempts before.
+            // A deferral or a replay says nothing of the attempts before.
             self.lead = self.lead.take().or(before.lead);
-            if self.state == What::Parked {
+            if self.state == What::Deferred {
                 self.attempt = self.attempt.or(before.attempt);
                 self.of = self.of.or(before.of);
             }

@@ -26,10 +26,10 @@ pub struct JobFacts<'a> {
     pub first_seen: Timestamp,
     /// Attempts made since it was first published or last replayed.
     pub attempts: u32,
-    /// Times parked since the last attempt.
-    pub parked: u32,
-    /// How long it was parked altogether.
-    pub parked_seconds: u64,
+    /// Times deferred since the last attempt.
+    pub deferrals: u32,
+    /// How long it was deferred altogether.
+    pub deferred_seconds: u64,
     /// Times support put it back.
     pub replays: u32,
     /// W3C trace context of the event.
@@ -53,8 +53,8 @@ impl JobFacts<'_> {
             event_time: job.event_time,
             first_seen: job.first_seen,
             attempts: job.attempt,
-            parked: job.parked,
-            parked_seconds: job.waited.as_secs(),
+            deferrals: job.deferrals,
+            deferred_seconds: job.waited.as_secs(),
             replays: job.replays,
             traceparent: job.traceparent.as_deref(),
             upstream: job.upstream.as_deref().and_then(|text| serde_json::from_str(text).ok()),

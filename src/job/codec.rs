@@ -10,7 +10,9 @@ use lapin::{
 };
 
 use super::{History, Job, VERSION, fresh_copy};
-use crate::{broker::publisher::Outgoing, delivery::outcome::FailReason, event::EventKind, store::TargetKey};
+use crate::{
+    broker::publisher::Outgoing, delivery::outcome::FailReason, event::EventKind, limits::Turn, store::TargetKey,
+};
 
 /// The names of our headers.
 pub mod header {
@@ -26,9 +28,11 @@ pub mod header {
     pub const LEAD: &str = "leadhook-lead";
     /// Attempts made.
     pub const ATTEMPT: &str = "leadhook-attempts";
-    /// Times parked since the last attempt.
-    pub const PARKED: &str = "leadhook-parked";
-    /// Milliseconds for which it was parked altogether.
+    /// Times deferred since the last attempt.
+    pub const DEFERRALS: &str = "leadhook-deferrals";
+    /// Whether it was deferred until its turn: 1, until it is among the oldest; 2, until its token is there.
+    pub const TURN: &str = "leadhook-turn";
+    /// Milliseconds for which it was deferred altogether.
     pub const WAITED: &str = "leadhook-waited";
     /// Redeliveries up to the last time it was put back, since the last attempt.
     pub const REDELIVERIES: &str = "leadhook-redeliveries";
@@ -42,7 +46,7 @@ pub mod header {
     pub const EVENT_TIME: &str = "leadhook-event-time";
     /// When a worker first saw the event, milliseconds since 1970.
     pub const FIRST_SEEN: &str = "leadhook-first-seen";
-    /// When the wait should end, milliseconds since 1970.
+    /// When the next attempt was due first, milliseconds since 1970.
     pub const DUE: &str = "leadhook-due";
     /// Milliseconds left of a wait beyond the longest rung.
     pub const REMAINING: &str = "leadhook-remaining";
@@ -133,7 +137,8 @@ impl Job {
             event_time: read.time(header::EVENT_TIME)?,
             first_seen: required(read.time(header::FIRST_SEEN)?, header::FIRST_SEEN)?,
             attempt: required(read.count(header::ATTEMPT)?, header::ATTEMPT)?,
-            parked: read.count(header::PARKED)?.unwrap_or_default(),
+            deferrals: read.count(header::DEFERRALS)?.unwrap_or_default(),
+            turn: read.count(header::TURN)?.map_or(Turn::None, turn_of),
             waited: read.duration(header::WAITED)?.unwrap_or_default(),
             redeliveries: read.count(header::REDELIVERIES)?.unwrap_or_default(),
             deaths: read.count(header::DEATHS)?.unwrap_or_default(),
@@ -178,7 +183,8 @@ impl Job {
         let optional = [
             (header::LEAD, self.lead.as_deref().map(text)),
             (header::EVENT_TIME, self.event_time.map(millis)),
-            (header::PARKED, (self.parked > 0).then(|| AMQPValue::LongLongInt(self.parked.into()))),
+            (header::DEFERRALS, (self.deferrals > 0).then(|| AMQPValue::LongLongInt(self.deferrals.into()))),
+            (header::TURN, (self.turn != Turn::None).then(|| AMQPValue::LongLongInt(self.turn as i64))),
             (header::WAITED, (!self.waited.is_zero()).then(|| duration(self.waited))),
             (header::REDELIVERIES, (self.redeliveries > 0).then(|| AMQPValue::LongLongInt(self.redeliveries.into()))),
             (header::DEATHS, (self.deaths > 0).then(|| AMQPValue::LongLongInt(self.deaths.into()))),
@@ -214,6 +220,11 @@ fn is_webhook_id(id: &str) -> bool {
 
 fn insert(headers: &mut Headers, name: &'static str, value: AMQPValue) {
     headers.insert(name.into(), value);
+}
+
+/// Another number is no turn: the limits decide again.
+fn turn_of(number: u32) -> Turn {
+    [Turn::Come, Turn::Paid].into_iter().find(|turn| *turn as u32 == number).unwrap_or_default()
 }
 
 fn text(value: &str) -> AMQPValue {

@@ -23,6 +23,7 @@ pub use self::{
 };
 use crate::{
     event::{Event, EventKind},
+    limits::Turn,
     store::TargetKey,
 };
 
@@ -52,9 +53,11 @@ pub struct Job {
     pub first_seen: Timestamp,
     /// Attempts made since it was first published or last replayed.
     pub attempt: u32,
-    /// Times put back without spending an attempt, since the last one.
-    pub parked: u32,
-    /// How long it has been put back for altogether.
+    /// Times deferred since the last attempt.
+    pub deferrals: u32,
+    /// Whether it was deferred until its turn ([`crate::limits::rate`]), and nothing else has happened to it since.
+    pub turn: Turn,
+    /// How long it has been deferred for altogether.
     pub waited: Duration,
     /// Redeliveries since its last attempt, up to the last time it was put back. The broker counts from 0 again then,
     /// and a job that kills the process must not hide behind that.
@@ -65,7 +68,7 @@ pub struct Job {
     pub replays: u32,
     /// When support put it back last.
     pub replayed_at: Option<Timestamp>,
-    /// When the present wait should end; for metrics only, clocks differ.
+    /// When the next attempt was due first: a deferral does not move it. None before the first attempt.
     pub due: Option<Timestamp>,
     /// What is left of a wait beyond the longest rung.
     pub remaining: Option<Duration>,
@@ -115,7 +118,8 @@ impl Job {
             event_time: event.time,
             first_seen: now,
             attempt: 0,
-            parked: 0,
+            deferrals: 0,
+            turn: Turn::None,
             waited: Duration::ZERO,
             redeliveries: 0,
             deaths: 0,
@@ -146,17 +150,19 @@ impl Job {
         let mut next = self.clone();
         next.attempt = entry.attempt;
         next.history.push(entry);
-        next.parked = 0;
+        next.deferrals = 0;
+        next.turn = Turn::None;
         next.redeliveries = 0;
         next.deaths = 0;
         next.unknown_since = None;
         next
     }
 
-    /// The job put back without an attempt, for about `wait`.
-    pub fn parked(&self, wait: Duration) -> Job {
+    /// The job deferred for about `wait`.
+    pub fn deferred(&self, wait: Duration) -> Job {
         let mut next = self.clone();
-        next.parked = next.parked.saturating_add(1);
+        next.deferrals = next.deferrals.saturating_add(1);
+        next.turn = Turn::None;
         next.waited = next.waited.saturating_add(wait);
         // Its target was known just now.
         next.unknown_since = None;
@@ -164,8 +170,8 @@ impl Job {
     }
 
     /// The same for a job whose target is unknown or disabled here: from `now` on, unless it was before.
-    pub fn parked_unknown(&self, wait: Duration, now: Timestamp) -> Job {
-        let mut next = self.parked(wait);
+    pub fn deferred_unknown(&self, wait: Duration, now: Timestamp) -> Job {
+        let mut next = self.deferred(wait);
         next.unknown_since = self.unknown_since.or(Some(now));
         next
     }
@@ -174,6 +180,12 @@ impl Job {
     pub fn age(&self, now: Timestamp) -> Duration {
         let since = self.replayed_at.unwrap_or(self.first_seen);
         Duration::try_from(now.duration_since(since)).unwrap_or_default()
+    }
+
+    /// For how long the next attempt has been due.
+    pub fn late(&self, now: Timestamp) -> Duration {
+        let due = self.due.or(self.replayed_at).unwrap_or(self.first_seen);
+        Duration::try_from(now.duration_since(due)).unwrap_or_default()
     }
 
     /// The same job for another target, under the id that its event has there: as if the event came now.
@@ -197,7 +209,8 @@ impl Job {
     pub fn replayed(&self, now: Timestamp) -> Job {
         let mut next = self.clone();
         next.attempt = 0;
-        next.parked = 0;
+        next.deferrals = 0;
+        next.turn = Turn::None;
         next.waited = Duration::ZERO;
         next.redeliveries = 0;
         next.deaths = 0;

@@ -71,21 +71,21 @@ fn jobs_survive_the_wire() {
     let plain = job();
     assert_eq!(there_and_back(&plain), plain);
     let replayed = plain.attempted(entry(1)).replayed(at(1_700_000_200)).attempted(entry(1));
-    let mut worn = replayed.parked_unknown(Duration::from_secs(9), at(1_700_000_100));
+    let mut worn = replayed.deferred_unknown(Duration::from_secs(9), at(1_700_000_100));
     worn.due = Some(at(1_700_000_200));
     worn.redeliveries = 7;
     worn.deaths = 2;
     worn.remaining = Some(Duration::from_millis(1500));
     worn.unknown_since = Some(at(1_700_000_300));
     assert_eq!(there_and_back(&worn), worn);
-    assert_eq!((worn.attempt, worn.parked, worn.replays, worn.history.entries().len()), (1, 1, 1, 2));
+    assert_eq!((worn.attempt, worn.deferrals, worn.replays, worn.history.entries().len()), (1, 1, 1, 2));
 }
 
 #[test]
 fn redeliveries_and_deaths_are_forgotten_with_an_attempt_and_not_before() {
     let job = Job { redeliveries: 7, deaths: 2, ..job() };
     let counts = |job: Job| (job.redeliveries, job.deaths);
-    assert_eq!(counts(job.parked(Duration::ZERO)), (7, 2));
+    assert_eq!(counts(job.deferred(Duration::ZERO)), (7, 2));
     assert_eq!(counts(job.attempted(entry(1))), (0, 0));
     assert_eq!(counts(job.replayed(at(1_700_000_200))), (0, 0));
 }
@@ -93,9 +93,13 @@ fn redeliveries_and_deaths_are_forgotten_with_an_attempt_and_not_before() {
 #[test]
 fn since_when_its_target_is_unknown_is_forgotten_where_it_was_known() {
     let (first, later) = (at(1_700_000_100), at(1_700_000_300));
-    let unknown = job().parked_unknown(Duration::ZERO, first);
-    assert_eq!(unknown.parked_unknown(Duration::ZERO, later).unknown_since, Some(first));
-    assert_eq!(unknown.parked(Duration::ZERO).unknown_since, None, "parked for its lane, so its target was there");
+    let unknown = job().deferred_unknown(Duration::ZERO, first);
+    assert_eq!(unknown.deferred_unknown(Duration::ZERO, later).unknown_since, Some(first));
+    assert_eq!(
+        unknown.deferred(Duration::ZERO).unknown_since,
+        None,
+        "deferred by its circuit, so its target was there"
+    );
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn its_age_counts_from_the_first_sight_of_its_event_or_from_the_last_replay() {
     let seconds = |job: &Job, now| job.age(at(now)).as_secs();
     let first_seen = at(1_700_000_000);
     let job = Job { first_seen, ..job() };
-    assert_eq!(seconds(&job.attempted(entry(1)).parked(Duration::ZERO), 1_700_000_500), 500);
+    assert_eq!(seconds(&job.attempted(entry(1)).deferred(Duration::ZERO), 1_700_000_500), 500);
     assert_eq!(seconds(&job.replayed(at(1_700_000_400)), 1_700_000_500), 100);
     assert_eq!(seconds(&job, 1_600_000_000), 0, "a clock that was set back");
 }

@@ -74,7 +74,7 @@ entries! {
     DELIVERIES = Counter "leadhook_deliveries_total" []
         "Deliveries of the events settled, one for each target: attempted directly, or confirmed as jobs";
     JOBS = Counter "leadhook_jobs_total" ["outcome", "reason"]
-        "Jobs and direct attempts settled: delivered, refused (reason: kept on the failed queue, or empty), failed, retry (attempted again later), parked (deferred, no attempt spent), rejected (not a usable job)";
+        "Jobs and direct attempts settled: delivered, refused (reason: kept on the failed queue, or empty), failed, retry (attempted again later), deferred (no attempt spent), rejected (not a usable job)";
     ATTEMPTS = Counter "leadhook_attempts_total" ["class", "outcome"]
         "HTTP attempts, by status class or the fault that prevented an answer, and by outcome: delivered, refused, retry, failed, deferred (not counted against the job)";
     DIRECT_ATTEMPTS = Counter "leadhook_direct_attempts_total" []
@@ -91,8 +91,8 @@ entries! {
         "Time from when a retry was due to when it was made";
     IN_FLIGHT = Gauge "leadhook_attempts_in_flight" []
         "Attempts in flight now";
-    LANES = Gauge "leadhook_lanes" ["standing"]
-        "Circuits (one organization's calls to one URL origin), by state: open, limited, probing, pushed_back";
+    CIRCUITS = Gauge "leadhook_circuits" ["state"]
+        "Circuits (one organization's calls to one URL origin), by state: healthy, limited, failing, paused";
     CONFIRM_SECONDS = Histogram "leadhook_publish_confirm_seconds" []
         "Time from a publish to the broker's confirm";
     PUBLISH_FAILURES = Counter "leadhook_publish_failures_total" ["reason"]

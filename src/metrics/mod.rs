@@ -33,7 +33,7 @@ pub use catalogue::{Entry, Kind, catalogue};
 use crate::{
     admin::RESTING,
     delivery::outcome::{Exchange, Fault},
-    fairness::Standing,
+    limits::State,
 };
 
 /// The content type of [`Metrics::encode`].
@@ -56,7 +56,7 @@ pub struct Metrics {
     event_lag: Histogram,
     due_lag: Histogram,
     in_flight: Gauge,
-    lanes: Family<[(&'static str, &'static str); 1], Gauge>,
+    circuits: Family<[(&'static str, &'static str); 1], Gauge>,
     confirm_seconds: Histogram,
     publish_failures: Labelled,
     reconnects: Labelled,
@@ -126,7 +126,7 @@ impl Metrics {
             event_lag: register(&mut registry, catalogue::EVENT_LAG, Histogram::new(LAG_BUCKETS)),
             due_lag: register(&mut registry, catalogue::DUE_LAG, Histogram::new(LAG_BUCKETS)),
             in_flight: register(&mut registry, catalogue::IN_FLIGHT, Gauge::default()),
-            lanes: register(&mut registry, catalogue::LANES, Family::default()),
+            circuits: register(&mut registry, catalogue::CIRCUITS, Family::default()),
             confirm_seconds: register(&mut registry, catalogue::CONFIRM_SECONDS, Histogram::new(CONFIRM_BUCKETS)),
             publish_failures: register(&mut registry, catalogue::PUBLISH_FAILURES, Family::default()),
             reconnects: register(&mut registry, catalogue::RECONNECTS, Family::default()),
@@ -208,8 +208,8 @@ impl Metrics {
     }
 
     /// A job was put back for later without an attempt, confirmed.
-    pub fn job_parked(&self, reason: &'static str) {
-        self.job("parked", reason);
+    pub fn job_deferred(&self, reason: &'static str) {
+        self.job("deferred", reason);
     }
 
     /// One POST ended, and this is the label of its outcome: counted by class, timed, and a panic counted as such.
@@ -269,10 +269,10 @@ impl Metrics {
         Attempting(self.in_flight.clone())
     }
 
-    /// How many lanes stand how; all standings are named each time.
-    pub fn set_lanes(&self, standings: [(&'static str, usize); 4]) {
-        for (standing, lanes) in standings {
-            self.lanes.get_or_create(&[("standing", standing)]).set(gauge_value(lanes as u64));
+    /// How many circuits are in each state, in the order of [`State::ALL`].
+    pub fn set_circuits(&self, circuits: [usize; 4]) {
+        for (state, circuits) in State::ALL.into_iter().zip(circuits) {
+            self.circuits.get_or_create(&[("state", state.label())]).set(gauge_value(circuits as u64));
         }
     }
 
@@ -390,7 +390,7 @@ impl Metrics {
             }
         }
         self.set_workers(1);
-        self.set_lanes(Standing::ALL.map(|standing| (standing.label(), 0)));
+        self.set_circuits([0; 4]);
         for outcome in ["delivered", "refused"] {
             drop(self.jobs.get_or_create(&[("outcome", outcome), ("reason", "")]));
         }

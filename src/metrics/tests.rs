@@ -22,7 +22,7 @@ fn busy() -> std::sync::Arc<Metrics> {
     metrics.job_delivered();
     metrics.job_failed("gone");
     metrics.job_retry("status");
-    metrics.job_parked("saturated");
+    metrics.job_deferred("saturated");
     metrics.attempt(&answered(204), "delivered");
     metrics.attempt(&fault(Fault::Panic), "retry");
     metrics.job_refused(true);
@@ -82,7 +82,7 @@ fn what_happened_is_what_is_counted() {
         "leadhook_jobs_total{outcome=\"delivered\",reason=\"\"} 1",
         "leadhook_jobs_total{outcome=\"failed\",reason=\"gone\"} 1",
         "leadhook_jobs_total{outcome=\"retry\",reason=\"status\"} 1",
-        "leadhook_jobs_total{outcome=\"parked\",reason=\"saturated\"} 1",
+        "leadhook_jobs_total{outcome=\"deferred\",reason=\"saturated\"} 1",
         "leadhook_attempts_total{class=\"2xx\",outcome=\"delivered\"} 1",
         "leadhook_attempts_total{class=\"panic\",outcome=\"retry\"} 1",
         "leadhook_attempt_seconds_count 2",

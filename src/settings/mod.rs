@@ -205,7 +205,7 @@ pub struct Topology {
 pub struct StoreSettings {
     /// File or directory.
     pub path: PathBuf,
-    /// How long a job whose target is unknown or disabled here is parked before it fails for good.
+    /// How long a job whose target is unknown or disabled here is deferred before it fails for good.
     pub settle: Duration,
 }
 

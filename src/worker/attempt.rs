@@ -12,7 +12,6 @@ use tracing::error;
 use super::{
     Context,
     child_process::Died,
-    lanes::{Cause, Pass},
     log::{self, Attempt},
     report,
 };
@@ -22,12 +21,13 @@ use crate::{
         request,
         verdict::{Verdict, verdict},
     },
-    failpoint, fairness,
+    failpoint,
     job::{HistoryEntry, Job},
+    limits::{self, Cause, Pass},
     poster::{Post, Poster},
     store::Target,
     worker::{
-        step::{Parking, Step},
+        step::{Deferral, Step},
         suspects::Suspect,
     },
 };
@@ -62,13 +62,13 @@ pub(super) async fn attempt(
         Way::Job(None) => post(&context.poster, job, target, target.timeout, number, &FROM_JOB).await,
         Way::Job(Some(suspect)) => match Box::pin(suspect.attempt(target.timeout)).await? {
             Some(exchange) => exchange,
-            None => return Ok(Step::Park { reason: Parking::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
+            None => return Ok(Step::Defer { reason: Deferral::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
         },
     };
     let policy = &context.settings.backoff;
     let outcome = outcome::judge(&exchange, &target.rules, SystemTime::now(), policy.retry_after_maximum);
     context.metrics.attempt(&exchange, outcome.label());
-    pass.give_back(fairness::signal(&exchange, &outcome), cause(&exchange, &outcome));
+    pass.give_back(limits::signal(&exchange, &outcome), cause(&exchange, &outcome));
     let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
     log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
     report::attempted(job, number, &exchange, &verdict);
@@ -82,9 +82,9 @@ pub(super) async fn attempt(
         },
         Verdict::Again if exchange.result == Err(Fault::Local) => {
             context.health.set_exhausted();
-            Step::Park { reason: Parking::Local, wait: spread(AFTER_LOCAL, fastrand::f64()) }
+            Step::Defer { reason: Deferral::Local, wait: spread(AFTER_LOCAL, fastrand::f64()) }
         }
-        Verdict::Again => Step::Park { reason: Parking::Proxy, wait: spread(AFTER_PROXY, fastrand::f64()) },
+        Verdict::Again => Step::Defer { reason: Deferral::Proxy, wait: spread(AFTER_PROXY, fastrand::f64()) },
         Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
         Verdict::Failed { reason, last: Some(last) } => Step::Fail {
             entry: Some(entry("failed", last.label())),

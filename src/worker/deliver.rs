@@ -10,7 +10,6 @@ use super::{
     child_process::Died,
     hold::{self, Hold, hold},
     input::{Input, Receipt},
-    lanes::Entry,
     log, reject,
     settle::{
         Delivery,
@@ -18,7 +17,7 @@ use super::{
         record::{Recorded, record},
         report,
     },
-    step::{Parking, Step},
+    step::{Deferral, Step},
     suspects::Suspect,
 };
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     duration::spoken,
     failpoint,
     job::{Job, Malformed},
+    limits::{Due, Entry},
     rejection::{RejectReason, Rejection},
     store::{Target, TargetState},
 };
@@ -89,7 +89,8 @@ async fn decide(
         Ok(target) => target,
         Err(step) => return Ok(Some(*step)),
     };
-    match context.lanes.enter(&target, job.parked).await {
+    let due = Due { late: job.late(Timestamp::now()), turn: job.turn };
+    match context.circuits.enter(&target, due).await {
         Entry::Go(pass) => {
             if pass.was_waited_for() || suspect.is_some() {
                 // The gate was asked before the wait, or before a child was started, and so was the channel (rule 6).
@@ -100,7 +101,7 @@ async fn decide(
             }
             attempt(context, job, &target, pass, Way::Job(suspect)).await.map(Some)
         }
-        Entry::Park(reason, wait) => Ok(Some(Step::Park { reason: Parking::Lane(reason), wait })),
+        Entry::Defer { reason, wait, turn } => Ok(Some(Step::Defer { reason: Deferral::Circuit(reason, turn), wait })),
     }
 }
 
@@ -112,7 +113,7 @@ fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, B
     let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
     let unsettled = since.unwrap_or_default() < settle;
     let fail = |reason, detail: &str| Err(Box::new(Step::Fail { entry: None, reason, detail: detail.to_owned() }));
-    let park = |reason| Err(Box::new(Step::Park { reason, wait: recheck(settle) }));
+    let defer = |reason| Err(Box::new(Step::Defer { reason, wait: recheck(settle) }));
     let maximum_age = context.settings.delivery.maximum_age;
     match context.store.current().target(&job.organization, &job.target) {
         TargetState::Active(target) if job.attempt > target.retry_attempts => {
@@ -122,8 +123,8 @@ fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, B
             fail(FailReason::Expired, &format!("older than delivery.maximum_age ({})", spoken(maximum_age)))
         }
         TargetState::Active(target) => Ok(target),
-        TargetState::Disabled if unsettled => park(Parking::TargetDisabled),
-        TargetState::Unknown if unsettled => park(Parking::TargetRemoved),
+        TargetState::Disabled if unsettled => defer(Deferral::TargetDisabled),
+        TargetState::Unknown if unsettled => defer(Deferral::TargetRemoved),
         TargetState::Disabled => fail(FailReason::TargetDisabled, "the target is disabled in the store"),
         TargetState::Unknown => fail(FailReason::TargetRemoved, "the target is no longer in the store"),
         TargetState::Moved => fail(FailReason::TargetMoved, "the target belongs to another organization than the job"),
@@ -153,7 +154,7 @@ async fn put_aside(context: &Context, input: Box<Input>, version: i64) {
                 && input.receipt.ack()
             {
                 context.reports.put_aside(version);
-                context.metrics.job_parked("newer_version");
+                context.metrics.job_deferred("newer_version");
             }
         }
         Hold::GiveUp => {

@@ -163,7 +163,7 @@ async fn attempt_directly(
             return Ok(Some(Step::Forward));
         }
     }
-    match context.lanes.try_enter(target) {
+    match context.circuits.try_enter(target) {
         Some(pass) => attempt(context, job, target, pass, Way::Direct).await.map(Some),
         None => Ok(Some(Step::Forward)),
     }

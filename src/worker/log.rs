@@ -9,7 +9,7 @@ use lapin::types::ShortString;
 use super::{
     Context,
     input::{Input, text_header},
-    step::{Parking, Step},
+    step::{Deferral, Step},
 };
 use crate::{
     delivery::{
@@ -67,14 +67,14 @@ pub(super) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, ver
         note: attempt.exchange.is_incomplete().then(|| ANSWER_INCOMPLETE.into()),
         ms: Some(millis(elapsed)),
         next,
-        parked: (!job.waited.is_zero()).then(|| millis(job.waited)),
+        deferred: (!job.waited.is_zero()).then(|| millis(job.waited)),
         reason: reason.map(Into::into),
         revision: Some(store.revision().into()),
         ..Entry::of_job(what, attempt.at, job)
     });
 }
 
-/// A step without an attempt was recorded. Of parks only the first since the last attempt is written: a target that is away
+/// A step without an attempt was recorded. Of deferrals only the first since the last attempt is written: a target that is away
 /// for days would fill the log.
 pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
     if !context.log.is_on() {
@@ -82,13 +82,13 @@ pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
     }
     let (what, reason) = match step {
         Step::Fail { entry: None, reason, .. } => (What::Failed, reason.label()),
-        Step::Park { reason, .. } if job.parked == 0 => (What::Parked, Parking::label(*reason)),
+        Step::Defer { reason, .. } if job.deferrals == 0 => (What::Deferred, Deferral::label(*reason)),
         Step::Fail { entry: Some(_), .. }
         | Step::Delivered
         | Step::Forward
         | Step::Refuse { .. }
         | Step::Retry { .. }
-        | Step::Park { .. }
+        | Step::Defer { .. }
         | Step::Wait { .. } => {
             return;
         }
@@ -97,7 +97,7 @@ pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
     context.log.write(&Entry {
         reason: Some(reason.into()),
         attempt: (job.attempt > 0).then_some(job.attempt),
-        parked: (!job.waited.is_zero()).then(|| u64::try_from(job.waited.as_millis()).unwrap_or(u64::MAX)),
+        deferred: (!job.waited.is_zero()).then(|| u64::try_from(job.waited.as_millis()).unwrap_or(u64::MAX)),
         revision: Some(store.revision().into()),
         ..Entry::of_job(what, Timestamp::now(), job)
     });

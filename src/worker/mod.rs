@@ -24,7 +24,6 @@ mod dispatch;
 mod hold;
 mod input;
 mod intake;
-mod lanes;
 mod log;
 #[cfg(test)]
 mod model;
@@ -53,7 +52,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-pub use self::{child_process::Recipe, children::Children, consume::Intake, lanes::Lanes, slots::Slots};
+pub use self::{child_process::Recipe, children::Children, consume::Intake, slots::Slots};
 use self::{
     report::Reports,
     session::Open,
@@ -71,6 +70,7 @@ use crate::{
     delivery::ladder::Ladder,
     delivery_log::{self, DeliveryLog},
     failpoint,
+    limits::Circuits,
     metrics::Metrics,
     poster::Poster,
     settings::Settings,
@@ -117,8 +117,8 @@ pub struct Context {
     pub dispatched: Memory,
     /// What the log says about deliveries.
     pub reports: Reports,
-    /// Which of those slots whose attempts may take.
-    pub lanes: Lanes,
+    /// Limits the requests of each circuit.
+    pub circuits: Circuits,
     /// Slots for attempts, as many as `delivery.concurrency`.
     pub slots: Slots,
     /// Everything in flight.

@@ -30,7 +30,7 @@ use super::{
     Context,
     allowance::Allowance,
     input::Input,
-    step::{Parking, Step},
+    step::{Deferral, Step},
     trouble::{Change, Troubles},
 };
 use crate::{
@@ -40,6 +40,7 @@ use crate::{
     },
     event::Event,
     job::Job,
+    limits::View,
     rejection::Rejection,
 };
 
@@ -204,13 +205,13 @@ impl Reports {
                     ),
                 }
             }
-            Step::Park { reason, wait } => {
+            Step::Defer { reason, wait } => {
                 count(&self.deferred);
                 let wait_ms = millis(*wait);
-                if *reason == Parking::Proxy && self.lines().queues.allows("egress.proxy", Instant::now()) {
+                if *reason == Deferral::Proxy && self.lines().queues.allows("egress.proxy", Instant::now()) {
                     warn!("the egress proxy cannot be used; deliveries are deferred");
                 }
-                if *reason == Parking::Local && self.lines().queues.allows("local", Instant::now()) {
+                if *reason == Deferral::Local && self.lines().queues.allows("local", Instant::now()) {
                     warn!("this machine has no file, memory or port left for a connection; deliveries are deferred");
                 }
                 say!(debug, job, reason = reason.label(), wait_ms, "deferred");
@@ -326,8 +327,8 @@ pub(super) async fn watch(context: Arc<Context>) {
     loop {
         for _ in 0..LOOKS {
             tick.tick().await;
-            for change in context.lanes.look(&mut troubles) {
-                tell(context.as_ref(), &change);
+            for change in troubles.look(context.circuits.view(), Instant::now()) {
+                tell(&change);
             }
             context.reports.in_trouble.store(troubles.told(), Relaxed);
         }
@@ -335,17 +336,14 @@ pub(super) async fn watch(context: Arc<Context>) {
     }
 }
 
-fn tell(context: &Context, change: &Change) {
-    let (Change::Begun { circuit, .. } | Change::Recovered { circuit, .. }) = change;
-    let (organization, origin) = circuit.split_once(' ').unwrap_or((circuit, ""));
+fn tell(change: &Change) {
     match change {
-        Change::Begun { state, .. } => {
-            let cause = context.lanes.cause(circuit);
+        Change::Begun { circuit: View { organization, origin, state, cause, .. } } => {
             // Attempts that hang have not ended yet, and say nothing.
             let (reason, status) = cause.map_or(("no_answer", None), |cause| (cause.reason, cause.status));
-            warn!(organization, origin, state, reason, status, "target in trouble");
+            warn!(organization, origin, state = state.label(), reason, status, "target in trouble");
         }
-        Change::Recovered { after, .. } => {
+        Change::Recovered { circuit: View { organization, origin, .. }, after } => {
             info!(organization, origin, "target recovered after {} s", after.as_secs());
         }
     }

@@ -11,8 +11,8 @@ use crate::{
         ladder,
         outcome::{FailReason, RetryReason},
     },
-    fairness::ParkReason,
     job::{HistoryEntry, Job},
+    limits::{DeferReason, Turn},
 };
 
 /// Decided once for a copy of a job; kept in memory until the broker has it.
@@ -50,9 +50,9 @@ pub enum Step {
         detail: String,
     },
     /// Back for later, no attempt spent.
-    Park {
+    Defer {
         /// Why.
-        reason: Parking,
+        reason: Deferral,
         /// Not yet rounded to a rung.
         wait: Duration,
     },
@@ -63,15 +63,15 @@ pub enum Step {
     },
 }
 
-/// Why a job is put back without an attempt; the word is a metric label.
+/// Why a job is deferred; the word is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parking {
+pub enum Deferral {
     /// Its target is disabled in this worker's store.
     TargetDisabled,
     /// Its target is not in this worker's store.
     TargetRemoved,
-    /// Its lane has no room.
-    Lane(ParkReason),
+    /// Its circuit has no room.
+    Circuit(DeferReason, Turn),
     /// The egress proxy could not be used.
     Proxy,
     /// This machine lacks files, memory or ports.
@@ -80,16 +80,16 @@ pub enum Parking {
     Suspect,
 }
 
-impl Parking {
+impl Deferral {
     /// The metric label.
     pub fn label(self) -> &'static str {
         match self {
-            Parking::TargetDisabled => "target_disabled",
-            Parking::TargetRemoved => "target_removed",
-            Parking::Lane(reason) => reason.label(),
-            Parking::Proxy => "proxy",
-            Parking::Local => "local",
-            Parking::Suspect => "suspect",
+            Deferral::TargetDisabled => "target_disabled",
+            Deferral::TargetRemoved => "target_removed",
+            Deferral::Circuit(reason, _) => reason.label(),
+            Deferral::Proxy => "proxy",
+            Deferral::Local => "local",
+            Deferral::Suspect => "suspect",
         }
     }
 }
@@ -102,7 +102,7 @@ impl Outcome for Step {
             | Step::Forward
             | Step::Retry { .. }
             | Step::Fail { .. }
-            | Step::Park { .. }
+            | Step::Defer { .. }
             | Step::Wait { .. } => true,
         }
     }
@@ -117,7 +117,7 @@ impl Step {
             Step::Refuse { .. } => "refuse",
             Step::Retry { .. } => "retry",
             Step::Fail { .. } => "fail",
-            Step::Park { .. } => "park",
+            Step::Defer { .. } => "defer",
             Step::Wait { .. } => "wait",
         }
     }
@@ -131,9 +131,9 @@ impl Step {
                 let job = job.attempted(entry.clone());
                 Some(job.to_failed(&context.plan.names().failed, FailReason::Refused, detail, now))
             }
-            Step::Retry { entry, wait, .. } => Some(delayed(context, job.attempted(entry.clone()), *wait, None, now)),
-            Step::Park { reason, wait } => Some(parked(context, job, *reason, *wait, now)),
-            Step::Wait { remaining } => Some(delayed(context, job.clone(), *remaining, job.due, now)),
+            Step::Retry { entry, wait, .. } => Some(delayed(context, job.attempted(entry.clone()), *wait, now)),
+            Step::Defer { reason, wait } => Some(deferred(context, job, *reason, *wait, now)),
+            Step::Wait { remaining } => Some(put_on(context, job.clone(), context.ladder.step(*remaining), job.due)),
             Step::Fail { entry, reason, detail } => {
                 let job = entry.as_ref().map_or_else(|| job.clone(), |entry| job.attempted(entry.clone()));
                 Some(job.to_failed(&context.plan.names().failed, *reason, detail, now))
@@ -142,25 +142,30 @@ impl Step {
     }
 }
 
-fn parked(context: &Context, job: &Job, reason: Parking, wait: Duration, now: Timestamp) -> Outgoing {
-    match reason {
-        Parking::TargetDisabled | Parking::TargetRemoved => {
-            delayed(context, job.parked_unknown(wait, now), wait, None, now)
+/// A deferral does not move the time at which the job was due.
+fn deferred(context: &Context, job: &Job, reason: Deferral, wait: Duration, now: Timestamp) -> Outgoing {
+    let (next, step) = match reason {
+        Deferral::TargetDisabled | Deferral::TargetRemoved => {
+            (job.deferred_unknown(wait, now), context.ladder.step(wait))
         }
-        // No promise says when it is looked at again, but a push-back, and that is not to be cut short.
-        Parking::Lane(ParkReason::PushedBack) | Parking::Proxy | Parking::Local | Parking::Suspect => {
-            delayed(context, job.parked(wait), wait, None, now)
+        // A pause is not to be cut short.
+        Deferral::Circuit(DeferReason::Paused, _) | Deferral::Proxy | Deferral::Local | Deferral::Suspect => {
+            (job.deferred(wait), context.ladder.step(wait))
         }
-        Parking::Lane(ParkReason::Saturated | ParkReason::Crowded | ParkReason::Failing) => {
-            put_on(context, job.parked(wait), context.ladder.step_evenly(wait), now.saturating_add(wait).ok())
+        Deferral::Circuit(DeferReason::Rate, turn) => {
+            (Job { turn, ..job.deferred(wait) }, context.ladder.step_finely(wait))
         }
-    }
+        Deferral::Circuit(DeferReason::Saturated | DeferReason::Crowded | DeferReason::Failing, _) => {
+            (job.deferred(wait), context.ladder.step_evenly(wait))
+        }
+    };
+    put_on(context, next, step, job.due)
 }
 
 /// The job on its rung; what the longest rung cannot hold travels along.
-fn delayed(context: &Context, job: Job, wait: Duration, due: Option<Timestamp>, now: Timestamp) -> Outgoing {
+fn delayed(context: &Context, job: Job, wait: Duration, now: Timestamp) -> Outgoing {
     let step = context.ladder.step(wait);
-    put_on(context, job, step, due.or_else(|| now.saturating_add(wait).ok()))
+    put_on(context, job, step, now.saturating_add(wait).ok())
 }
 
 fn put_on(context: &Context, mut job: Job, step: ladder::Step, due: Option<Timestamp>) -> Outgoing {

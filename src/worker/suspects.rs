@@ -231,7 +231,7 @@ async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: 
         && input.receipt.ack()
         && kind == Kind::Job
     {
-        context.metrics.job_parked("suspect");
+        context.metrics.job_deferred("suspect");
     }
 }
 

@@ -1,13 +1,14 @@
 //! When the log says that a target is in trouble, and when that it has recovered: one line each.
 //!
-//! The limits (`crate::fairness`) judge a circuit at each attempt, and a sick receiver changes its state many times a minute.
+//! The limits (`crate::limits`) judge a circuit at each attempt, and a sick receiver changes its state many times a minute.
 //! So the log looks every few seconds, and tells of a state only when it has lasted.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
+
+use crate::limits::{State, View};
 
 /// How long a circuit must be in trouble before the log says so: one slow answer is not news.
 const LASTING: Duration = Duration::from_secs(10);
@@ -18,28 +19,18 @@ const CALM: Duration = Duration::from_secs(30);
 /// How long a circuit in trouble is remembered when no attempt is made on it any more.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
-/// How one circuit looks.
-pub(super) struct Look<'a> {
-    /// `<organization> <origin>`.
-    pub circuit: &'a Arc<str>,
-    /// The state of a circuit in trouble: `failing` or `paused`.
-    pub trouble: Option<&'static str>,
-    /// It has answered since its start, or since its last trouble.
-    pub answers: bool,
-}
-
 /// What the log has to say after a look.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Change {
     /// The circuit is in trouble.
-    Begun { circuit: Arc<str>, state: &'static str },
+    Begun { circuit: View },
     /// It answers again, after so long.
-    Recovered { circuit: Arc<str>, after: Duration },
+    Recovered { circuit: View, after: Duration },
 }
 
 /// The circuits in trouble. Pure: `now` is an argument.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(HashMap<Arc<str>, Trouble>);
+pub(super) struct Troubles(HashMap<(String, String), Trouble>);
 
 #[derive(Debug)]
 struct Trouble {
@@ -52,26 +43,26 @@ struct Trouble {
 
 impl Troubles {
     /// Compares all circuits with the looks before.
-    pub(super) fn look<'a>(&mut self, looks: impl Iterator<Item = Look<'a>>, now: Instant) -> Vec<Change> {
+    pub(super) fn look(&mut self, circuits: Vec<View>, now: Instant) -> Vec<Change> {
         let since = |then| now.saturating_duration_since(then);
         let mut changes = Vec::new();
-        for Look { circuit, trouble, answers } in looks {
-            if let Some(state) = trouble {
-                let begun = Trouble { since: now, seen: now, told: false };
-                let known = self.0.entry(circuit.clone()).or_insert(begun);
+        for circuit in circuits {
+            let name = (circuit.organization.clone(), circuit.origin.clone());
+            if matches!(circuit.state, State::Failing | State::Paused) {
+                let known = self.0.entry(name).or_insert(Trouble { since: now, seen: now, told: false });
                 known.seen = now;
                 if !known.told && since(known.since) >= LASTING {
                     known.told = true;
-                    changes.push(Change::Begun { circuit: circuit.clone(), state });
+                    changes.push(Change::Begun { circuit });
                 }
-            } else if let Some(known) = self.0.get(circuit)
+            } else if let Some(known) = self.0.get(&name)
                 && known.told
-                && answers
+                && circuit.answers
                 && since(known.seen) >= CALM
             {
                 let after = known.seen.saturating_duration_since(known.since);
-                changes.push(Change::Recovered { circuit: circuit.clone(), after });
-                self.0.remove(circuit);
+                changes.push(Change::Recovered { circuit, after });
+                self.0.remove(&name);
             }
         }
         self.0.retain(|_, known| if known.told { since(known.seen) < REMEMBERED } else { known.seen == now });
@@ -88,17 +79,33 @@ impl Troubles {
 mod tests {
     use super::*;
 
-    const FAILING: Option<&str> = Some("failing");
+    const FAILING: State = State::Failing;
+    const HEALTHY: State = State::Healthy;
 
-    /// The lines about one circuit that looks like this at these seconds: trouble, and whether it answers.
-    fn lines(seen: &[(u64, Option<&'static str>, bool)]) -> Vec<String> {
-        let (begun, circuit, mut troubles) = (Instant::now(), Arc::from("acme https://crm"), Troubles::default());
+    fn circuit(state: State, answers: bool) -> View {
+        View {
+            organization: "acme".to_owned(),
+            origin: "https://crm".to_owned(),
+            state,
+            in_flight: 0,
+            limit: 4,
+            answers_per_second: 0.0,
+            deferred: 0,
+            paused_for_seconds: 0,
+            answers,
+            cause: None,
+        }
+    }
+
+    /// The lines about one circuit that looks like this at these seconds: its state, and whether it answers.
+    fn lines(seen: &[(u64, State, bool)]) -> Vec<String> {
+        let (begun, mut troubles) = (Instant::now(), Troubles::default());
         let mut lines = Vec::new();
-        for (second, trouble, answers) in seen {
-            let look = Look { circuit: &circuit, trouble: *trouble, answers: *answers };
+        for (second, state, answers) in seen {
             let now = begun + Duration::from_secs(*second);
-            lines.extend(troubles.look([look].into_iter(), now).into_iter().map(|change| match change {
-                Change::Begun { state, .. } => format!("{second}: {state}"),
+            let changes = troubles.look(vec![circuit(*state, *answers)], now);
+            lines.extend(changes.into_iter().map(|change| match change {
+                Change::Begun { circuit } => format!("{second}: {}", circuit.state.label()),
                 Change::Recovered { after, .. } => format!("{second}: recovered after {}", after.as_secs()),
             }));
         }
@@ -108,41 +115,43 @@ mod tests {
     #[test]
     fn one_line_when_it_begins_and_one_when_it_ends() {
         let mut seen: Vec<_> = (0..20).map(|n| (n * 5, FAILING, false)).collect();
-        seen.extend((20..40).map(|n| (n * 5, None, true)));
+        seen.extend((20..40).map(|n| (n * 5, HEALTHY, true)));
         assert_eq!(lines(&seen), ["10: failing", "125: recovered after 95"]);
     }
 
     #[test]
     fn a_moment_of_trouble_is_not_told() {
-        assert_eq!(lines(&[(0, FAILING, false), (5, FAILING, false), (10, None, true), (50, None, true)]), [""; 0]);
-        assert_eq!(lines(&[(0, FAILING, false), (5, None, true), (10, FAILING, false)]), [""; 0], "each by itself");
+        assert_eq!(
+            lines(&[(0, FAILING, false), (5, FAILING, false), (10, HEALTHY, true), (50, HEALTHY, true)]),
+            [""; 0]
+        );
+        assert_eq!(lines(&[(0, FAILING, false), (5, HEALTHY, true), (10, FAILING, false)]), [""; 0], "each by itself");
     }
 
     #[test]
     fn a_relapse_is_the_same_trouble() {
-        let seen = [(0, FAILING, false), (10, FAILING, false), (20, None, true), (45, Some("paused"), true)];
+        let seen = [(0, FAILING, false), (10, FAILING, false), (20, HEALTHY, true), (45, State::Paused, true)];
         assert_eq!(lines(&seen), ["10: failing"]);
-        let more = [(50, None, true), (74, None, true), (75, None, true)];
+        let more = [(50, HEALTHY, true), (74, HEALTHY, true), (75, HEALTHY, true)];
         assert_eq!(lines(&[&seen[..], &more[..]].concat()), ["10: failing", "75: recovered after 45"]);
     }
 
     #[test]
     fn only_an_answer_is_a_recovery() {
-        let quiet = (2..400).map(|n| (n * 5, None, false));
+        let quiet = (2..400).map(|n| (n * 5, HEALTHY, false));
         let seen: Vec<_> = [(0, FAILING, false), (10, FAILING, false)].into_iter().chain(quiet).collect();
         assert_eq!(lines(&seen), ["10: failing"]);
     }
 
     #[test]
     fn what_is_not_tried_any_more_is_forgotten_after_a_day() {
-        let (begun, circuit, mut troubles) = (Instant::now(), Arc::from("acme https://crm"), Troubles::default());
+        let (begun, mut troubles) = (Instant::now(), Troubles::default());
         for second in [0, 10] {
-            let look = Look { circuit: &circuit, trouble: FAILING, answers: false };
-            troubles.look([look].into_iter(), begun + Duration::from_secs(second));
+            troubles.look(vec![circuit(FAILING, false)], begun + Duration::from_secs(second));
         }
-        troubles.look(std::iter::empty(), begun + Duration::from_secs(3600));
+        troubles.look(Vec::new(), begun + Duration::from_secs(3600));
         assert_eq!(troubles.told(), 1);
-        troubles.look(std::iter::empty(), begun + Duration::from_secs(25 * 3600));
+        troubles.look(Vec::new(), begun + Duration::from_secs(25 * 3600));
         assert_eq!(troubles.told(), 0);
     }
 }

@@ -153,8 +153,8 @@ async fn the_first_park_and_what_ends_without_an_attempt_are_told() {
     let failed = delivery(&world, &["--lead", "lead_3"], "failed").await;
     assert_eq!(failed["reason"], "target_disabled");
     let story = json(&world, &["deliveries", "show", failed["id"].as_str().unwrap(), "--json"]).await;
-    let parks = told(&story).iter().filter(|(what, ..)| what == "parked").count();
-    assert_eq!(parks, 1, "it was parked several times, and is told of once: {story:#}");
+    let deferrals = told(&story).iter().filter(|(what, ..)| what == "deferred").count();
+    assert_eq!(deferrals, 1, "it was deferred several times, and is told of once: {story:#}");
     worker.stop().await;
 }
 

@@ -3,6 +3,7 @@
 
 mod commands; // each command line that is shown can be typed
 mod generated; // the generated parts are those that the code generates
+mod limits; // the page about limits holds no other numbers than the code
 mod links; // links lead somewhere, and each page is near the README
 mod markdown; // just enough Markdown to find what a document claims
 mod names; // settings, metrics, tests, paths and pages that are named exist

@@ -65,7 +65,7 @@ async fn a_proxy_that_is_down_costs_no_attempt() {
     drop(listener);
     let worker = world.worker(&[("LEADHOOK__EGRESS__PROXY", &format!("http://{address}"))]).await;
     world.publish(event("ABC", 1).as_bytes()).await;
-    eventually("the job is parked", async || {
+    eventually("the job is deferred", async || {
         (worker.metric("leadhook_jobs_total", "reason=\"proxy\"").await >= 1.0).then_some(())
     })
     .await;

@@ -12,10 +12,10 @@ mod direct; // attempts straight from an event, and what takes the long way
 mod docs; // the documents say what is, and nothing else
 mod egress; // where webhooks may go
 mod event_forms; // what upstream systems write that many readers refuse
-mod fairness; // bad targets cost their neighbours nothing, and no target gets more than it can take
 mod files; // files that this machine does not have
 mod frames; // frames that no broker should send, at a worker
 mod hostile; // receivers that mean harm
+mod limits; // bad targets cost their neighbours nothing, and no target gets more than it can take
 mod logging; // what the worker says in its log, and how often
 mod marked; // secrets and lead data in everything that comes out
 mod messages; // bad input, invocation by invocation

@@ -116,7 +116,7 @@ async fn a_removed_target_fails_its_jobs_after_settling() {
     let mut reasons: Vec<_> = failed.iter().map(|message| message.text("leadhook-reason").unwrap()).collect();
     reasons.sort();
     assert_eq!(reasons, ["target_disabled", "target_removed"]);
-    assert!(worker.metric("leadhook_jobs_total", "outcome=\"parked\"").await >= 2.0, "parked before failing");
+    assert!(worker.metric("leadhook_jobs_total", "outcome=\"deferred\"").await >= 2.0, "deferred before failing");
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ async fn a_long_wait_never_delays_a_short_one() {
     let worker = world.worker(&[("LEADHOOK__BACKOFF__MAXIMUM", "60s")]).await;
     world.publish_many((0..50).map(|n| event("SLOW", n))).await;
     eventually("all of them waiting", async || {
-        let waiting = ["retry", "parked"].map(|outcome| format!("outcome=\"{outcome}\""));
+        let waiting = ["retry", "deferred"].map(|outcome| format!("outcome=\"{outcome}\""));
         let count = async |with: &str| worker.metric("leadhook_jobs_total", with).await;
         (count(&waiting[0]).await + count(&waiting[1]).await >= 50.0).then_some(())
     })

@@ -69,7 +69,7 @@ fn job() -> impl Strategy<Value = Job> {
             let key = TargetKey::new(&target.0, target.1.as_deref(), target.2.as_deref());
             let mut job = Job::new(&event, &target.0, &key, &envelope, Bytes::from(body), now);
             history.into_iter().for_each(|entry| job.history.push(entry));
-            (job.attempt, job.parked, job.replays) = worn.0;
+            (job.attempt, job.deferrals, job.replays) = worn.0;
             (job.due, job.unknown_since) = (worn.1, worn.3);
             job.remaining = Some(Duration::from_millis(worn.2)).filter(|wait| !wait.is_zero());
             job
@@ -124,7 +124,7 @@ const NAMES: [&str; 18] = [
     header::CAMPAIGN,
     header::TARGET,
     header::ATTEMPT,
-    header::PARKED,
+    header::DEFERRALS,
     header::REPLAYS,
     header::EVENT_TIME,
     header::FIRST_SEEN,

@@ -21,7 +21,7 @@ use crate::{
     delivery::outcome::FailReason,
     delivery_log::{Deliveries, Delivery, Filter, Start, What, batch::Batch},
     desk::{filter, selection::shortened},
-    fairness::ParkReason,
+    limits::DeferReason,
     rejection::RejectReason,
     settings::Settings,
     store::NoTarget,
@@ -85,7 +85,7 @@ fn error() -> PossibleValuesParser {
     let mut words: Vec<&str> = filter::errors().into_iter().chain(FailReason::ALL.map(FailReason::label)).collect();
     words.extend(NoTarget::ALL.map(NoTarget::name));
     words.extend(RejectReason::ALL.map(RejectReason::label));
-    words.extend(ParkReason::ALL.map(ParkReason::label));
+    words.extend(DeferReason::ALL.map(DeferReason::label));
     words.extend(["proxy", "local", "suspect"]);
     words.sort_unstable();
     words.dedup();

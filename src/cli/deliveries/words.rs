@@ -15,7 +15,7 @@ pub(crate) fn state(what: What) -> &'static str {
         What::Refused => "refused",
         What::Retry => "retrying",
         What::Failed => "failed",
-        What::Parked => "parked",
+        What::Deferred => "deferred",
         What::NoTarget => "no target",
         What::Rejected => "rejected",
         What::Replayed => "replayed",
@@ -31,7 +31,7 @@ pub(crate) fn tone(what: What) -> Tone {
     match what {
         What::Delivered => Tone::Good,
         What::Failed | What::Rejected => Tone::Bad,
-        What::Refused | What::Retry | What::Parked | What::Discarded => Tone::Warning,
+        What::Refused | What::Retry | What::Deferred | What::Discarded => Tone::Warning,
         What::NoTarget | What::Replayed | What::Requeued | What::Revealed | What::Unknown => Tone::Quiet,
     }
 }

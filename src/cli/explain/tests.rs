@@ -65,7 +65,7 @@ target acme/own
   retries after    15 s, 30 s
   with jitter      12 s to 20 s, 24 s to 40 s (20 % to either side, then up to the next delay queue)
   worst case       1 min 30 s from the first attempt to the end of the last, if every one times out
-  expires          3 d after the event was first seen, parked or not (delivery.maximum_age)
+  expires          3 d after the event was first seen, deferred or not (delivery.maximum_age)
 
 note: beside the override of campaign own, the organization's target acme still applies for lead.failed; \
 `unselected_events: drop` in the campaign turns that off

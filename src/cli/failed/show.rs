@@ -248,7 +248,7 @@ impl Facts {
         self.add("first seen", &clock(job.first_seen));
         self.add("attempts", &job.attempt.to_string());
         if !job.waited.is_zero() {
-            self.add("parked", &format!("for {} altogether", human_duration(job.waited)));
+            self.add("deferred", &format!("for {} altogether", human_duration(job.waited)));
         }
         if job.replays > 0 {
             self.add("replayed", &counted(job.replays.into(), "time", "times"));

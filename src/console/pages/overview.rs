@@ -9,7 +9,7 @@ use crate::{
         queue::Looked,
         watch::{Rates, Sight, Worker},
     },
-    fairness::View,
+    limits::{State, View},
 };
 
 /// Targets in trouble that are shown.
@@ -118,29 +118,29 @@ fn rungs(sight: &Sight) -> Markup {
 fn targets(sight: &Sight) -> Markup {
     let Some(worker) = &sight.worker else { return html! {} };
     let mut troubled: Vec<&View> =
-        worker.lanes.iter().filter(|lane| lane.parked > 0 || lane.standing != "open").collect();
-    troubled.sort_by(|a, b| b.parked.cmp(&a.parked).then_with(|| a.organization.cmp(&b.organization)));
+        worker.circuits.iter().filter(|circuit| circuit.deferred > 0 || circuit.state != State::Healthy).collect();
+    troubled.sort_by(|a, b| b.deferred.cmp(&a.deferred).then_with(|| a.organization.cmp(&b.organization)));
     html! {
         h2 { "Targets in trouble" }
         @if troubled.is_empty() {
-            p.quiet { "None: all " (thousands(worker.lanes.len() as u64)) " with recent jobs are open." }
+            p.quiet { "None: all " (thousands(worker.circuits.len() as u64)) " with recent jobs are healthy." }
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Targets in trouble" {
                 table {
-                    caption { "Targets that are not open, or have parked jobs, most parked first" }
+                    caption { "Targets that are not healthy, or have deferred jobs, most deferred first" }
                     thead { tr {
-                        th scope="col" { "organization" } th scope="col" { "origin" } th scope="col" { "standing" }
+                        th scope="col" { "organization" } th scope="col" { "origin" } th scope="col" { "state" }
                         th.number scope="col" { "in flight" } th.number scope="col" { "limit" }
-                        th.number scope="col" { "answers/s" } th.number scope="col" { "parked" } th.number scope="col" { "not before" }
+                        th.number scope="col" { "answers/s" } th.number scope="col" { "deferred" } th.number scope="col" { "not before" }
                     } }
                     tbody {
-                        @for lane in troubled.iter().take(TROUBLED) {
+                        @for circuit in troubled.iter().take(TROUBLED) {
                             tr {
-                                th scope="row" { (lane.organization) } td { (lane.origin) }
-                                td { span.badge.warn { (lane.standing) } }
-                                td.number { (lane.in_flight) } td.number { (lane.limit) }
-                                td.number { (format!("{:.1}", lane.answers_per_second)) } td.number { (thousands(lane.parked)) }
-                                td.number { @if lane.pushed_back_for_seconds > 0 { (lane.pushed_back_for_seconds) " s" } @else { "–" } }
+                                th scope="row" { (circuit.organization) } td { (circuit.origin) }
+                                td { span.badge.warn { (circuit.state.label()) } }
+                                td.number { (circuit.in_flight) } td.number { (circuit.limit) }
+                                td.number { (format!("{:.1}", circuit.answers_per_second)) } td.number { (thousands(circuit.deferred)) }
+                                td.number { @if circuit.paused_for_seconds > 0 { (circuit.paused_for_seconds) " s" } @else { "–" } }
                             }
                         }
                     }

@@ -27,8 +27,8 @@ use crate::{
         repair::Change,
         stats::{Causes, Stats},
     },
-    fairness::View,
     job::{History, HistoryEntry, Job},
+    limits::{self, View},
     settings::Role,
 };
 
@@ -111,21 +111,23 @@ fn hostile_content_stays_text_on_every_page() {
     let query =
         Query::default().with(&[("q", Some(EVIL)), ("since", Some(EVIL)), ("lead", Some(EVIL)), ("id", Some(EVIL))]);
     let looked = looked();
-    let lane = View {
+    let circuit = View {
         organization: EVIL.to_owned(),
         origin: EVIL.to_owned(),
-        standing: EVIL.to_owned(),
+        state: limits::State::Failing,
         in_flight: 1,
         limit: 2,
         answers_per_second: 0.5,
-        parked: 3,
-        pushed_back_for_seconds: 4,
+        deferred: 3,
+        paused_for_seconds: 4,
+        answers: true,
+        cause: None,
     };
     let sight = Sight {
         at: Some(Timestamp::UNIX_EPOCH),
         queues: Queues { failed: Some(3), rungs: vec![(std::time::Duration::from_secs(2), 5)], ..Queues::default() },
         broker_problem: Some(EVIL.to_owned()),
-        worker: Some(Worker { lanes: vec![lane], ..Worker::default() }),
+        worker: Some(Worker { circuits: vec![circuit], ..Worker::default() }),
         worker_problem: Some(EVIL.to_owned()),
     };
     let evil = || Some(EVIL.into());

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::worker::{
     settle::memory::{self, Key, Memory, Settlement},
-    step::{Parking, Step},
+    step::{Deferral, Step},
 };
 
 /// How often each task is asked to go on: to look, to look again if it has to wait (twice), and to finish.
@@ -112,7 +112,7 @@ fn key() -> Key {
 fn settlement(fate: Fate, recorded: bool) -> Settlement {
     let step = match fate {
         Fate::Delivered => Step::Delivered,
-        Fate::Retry => Step::Park { reason: Parking::TargetRemoved, wait: Duration::ZERO },
+        Fate::Retry => Step::Defer { reason: Deferral::TargetRemoved, wait: Duration::ZERO },
         Fate::Fail => Step::Wait { remaining: Duration::ZERO },
         Fate::Forward | Fate::Reject => unreachable!("no outcome of this test"),
     };

@@ -30,7 +30,7 @@
 //! **What is left out.** The publisher's own work (which confirm belongs to which message) has its tests. The gate and
 //! the slots only hold steps back, so the model makes more of them than the worker. A graceful stop is a kill at a
 //! quiet moment. A worker's two consuming channels are one here: a cut takes the messages of both. Panics,
-//! jobs that crash a worker, parking, the bound of the memory, the store's changes, messages that the broker drops or
+//! jobs that crash a worker, deferrals, the bound of the memory, the store's changes, messages that the broker drops or
 //! dead-letters by its delivery limit, and a broker that loses what it has confirmed are not in it. A general model
 //! checker was considered: this is a few hundred lines and needs no dependency.
 

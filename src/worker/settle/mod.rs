@@ -83,7 +83,7 @@ pub(super) fn report(context: &Context, job: &Job, step: &Step) {
         Step::Refuse { keep, .. } => context.metrics.job_refused(*keep),
         Step::Retry { reason, .. } => context.metrics.job_retry(reason.label()),
         Step::Fail { reason, .. } => context.metrics.job_failed(reason.label()),
-        Step::Park { reason, .. } => context.metrics.job_parked(reason.label()),
+        Step::Defer { reason, .. } => context.metrics.job_deferred(reason.label()),
         Step::Forward | Step::Wait { .. } => {}
     }
 }

@@ -8,7 +8,7 @@ use leadhook::{
     delivery_log::What,
     desk::{record::Reason, reroute},
     event::EventKind,
-    fairness::{ParkReason, Standing},
+    limits::{DeferReason, State},
     rejection::RejectReason,
     settings::Secrets,
     store::{self, NoTarget},
@@ -49,7 +49,7 @@ fn every_reason_is_explained() {
     }
     is_complete(REASONS, "## Retried", &RetryReason::all().into_iter().map(RetryReason::label).collect::<Vec<_>>());
     let others = ["target_disabled", "target_removed", "proxy", "local", "suspect", "newer_version"];
-    let deferred: Vec<_> = ParkReason::ALL.map(ParkReason::label).into_iter().chain(others).collect();
+    let deferred: Vec<_> = DeferReason::ALL.map(DeferReason::label).into_iter().chain(others).collect();
     is_complete(REASONS, "## Deferred", &deferred);
     is_complete(REASONS, "## No target", &NoTarget::ALL.map(NoTarget::name));
     is_complete(REASONS, "## Rejected", &RejectReason::ALL.map(RejectReason::label));
@@ -99,7 +99,7 @@ fn the_glossary_explains_what_the_product_prints() {
     const GLOSSARY: &str = "docs/reference/glossary.md";
     let explained: BTreeSet<_> = table(&read(GLOSSARY)).into_iter().map(|row| row[0].clone()).collect();
     let states = What::ALL.map(What::name);
-    for word in states.into_iter().chain(Standing::ALL.map(Standing::label)).chain(["lane", "rung"]) {
+    for word in states.into_iter().chain(State::ALL.map(State::label)).chain(["rung"]) {
         assert!(explained.contains(word), "{GLOSSARY} does not explain {word}");
     }
 }

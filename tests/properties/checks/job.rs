@@ -135,7 +135,7 @@ fn only_ours_travels(properties: &BasicProperties) {
     }
 }
 
-/// Retried, parked, replayed, failed: still a job, and still the same event for the same target.
+/// Retried, deferred, replayed, failed: still a job, and still the same event for the same target.
 fn every_successor_is_a_job(job: &Job) {
     let now = Timestamp::from_millisecond(1_718_447_400_123).expect("a time");
     let entry = HistoryEntry {
@@ -148,7 +148,7 @@ fn every_successor_is_a_job(job: &Job) {
         detail: Some("redirect to https://b.example".to_owned()),
         snippet: Some("\u{0} \" \u{1F980}".to_owned()),
     };
-    for next in [job.attempted(entry.clone()), job.parked_unknown(Duration::from_secs(9), now), job.replayed(now)] {
+    for next in [job.attempted(entry.clone()), job.deferred_unknown(Duration::from_secs(9), now), job.replayed(now)] {
         there_and_back(&next);
         assert_eq!((&next.webhook_id, &next.body, &next.target), (&job.webhook_id, &job.body, &job.target));
     }

@@ -1,0 +1,45 @@
+//! The page about limits: short, and each number in it is one of the code.
+
+use std::collections::BTreeSet;
+
+use leadhook::{
+    limits::{
+        breaker::{FIRST_PROBE, LAST_PROBE, PAUSE_PROBE, SILENCE},
+        concurrency::START,
+        deferral::{LONGEST, PATIENCE, RETURNS, SHARE},
+    },
+    settings,
+};
+
+use super::read;
+
+#[test]
+fn each_number_about_limits_is_one_of_the_code() {
+    let page = read("docs/explanation/limits.md");
+    assert!(page.split_whitespace().count() <= 250, "an operator reads no more");
+    let most =
+        settings::reference().iter().find(|key| key.name == "delivery.max_in_flight").expect("a setting").default;
+    let phrases = [
+        format!("starts with {START} requests"),
+        format!("`delivery.max_in_flight` ({most})"),
+        format!("answered for {} s", SILENCE.as_secs()),
+        format!("after {} s, then up to every {} s", FIRST_PROBE.as_secs(), LAST_PROBE.as_secs()),
+        format!("probed every {} s", PAUSE_PROBE.as_secs()),
+        format!("waits for up to {} ms", PATIENCE.as_millis()),
+        format!("for {} to {} times as long", SHARE[0], SHARE[1]),
+        format!("at most {} s", LONGEST.as_secs()),
+        format!("About {RETURNS} deferred jobs"),
+        "429`, and `503` with".to_owned(),
+        "5xx and 408".to_owned(),
+    ];
+    let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    for phrase in &phrases {
+        assert!(flowing.contains(phrase), "the page does not say {phrase:?}");
+    }
+    let numbers = |text: &str| -> BTreeSet<String> {
+        let numbers =
+            text.split(|letter: char| !letter.is_ascii_digit() && letter != '.').map(|word| word.trim_matches('.'));
+        numbers.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    assert_eq!(numbers(&page), numbers(&phrases.join(" ")), "no other numbers");
+}
