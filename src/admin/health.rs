@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::worker::Intake;
+use crate::{limits::deferral, poster::ProxyOutage, worker::Intake};
 
 /// From where on numbers are worth a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,6 +101,10 @@ pub enum TopologyState {
 /// For so long readiness tells that this machine had nothing left for a connection.
 const EXHAUSTED: Duration = Duration::from_secs(30);
 
+/// For so long readiness tells of a fault of the egress proxy, unless it works again before: a little longer than a job is
+/// deferred. Without jobs the proxy is not asked, and nothing is known of it.
+const PROXY_SEEN: Duration = Duration::from_secs(deferral::LONGEST.as_secs() * 6 / 5);
+
 /// Queues that only people empty.
 pub const RESTING: [&str; 3] = ["failed", "rejected", "unreadable"];
 
@@ -125,6 +129,7 @@ struct Facts {
     policies: Vec<String>,
     broker_warnings: BTreeMap<Intake, String>,
     workers: Option<String>,
+    proxy: Option<ProxyOutage>,
     exhausted: Option<Instant>,
     stopping: bool,
     queues: BTreeMap<String, u64>,
@@ -182,6 +187,7 @@ impl Health {
             policies: Vec::new(),
             broker_warnings: BTreeMap::new(),
             workers: None,
+            proxy: None,
             exhausted: None,
             stopping: false,
             queues: BTreeMap::new(),
@@ -250,6 +256,11 @@ impl Health {
     /// Why the number of workers is unknown, if so, in a whole sentence. A warning: the last number stays in use.
     pub fn set_workers(&self, problem: Option<String>) {
         self.change(|facts| facts.workers = problem);
+    }
+
+    /// The outage of the egress proxy, while it has one.
+    pub fn set_proxy(&self, outage: Option<ProxyOutage>) {
+        self.change(|facts| facts.proxy = outage);
     }
 
     /// This machine had no file, memory or port left for a connection just now.
@@ -330,6 +341,8 @@ impl Facts {
             reasons
                 .push(format!("no file, memory or port was left for a connection {seconds} s ago (see `ulimit -n`)"));
         }
+        let outage = self.proxy.as_ref().filter(|outage| outage.seen.elapsed() < PROXY_SEEN);
+        reasons.extend(outage.map(ToString::to_string));
         let waiting: usize = self.waiting.values().sum();
         if waiting > 0 && waiting >= thresholds.waiting {
             let queues = self.waiting.iter().filter(|(_, waiting)| **waiting > 0);

@@ -105,6 +105,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         dispatched: Default::default(),
         reports: Default::default(),
         tasks: TaskTracker::new(),
+        at_proxy: Default::default(),
         workers,
         settings,
     });

@@ -65,6 +65,8 @@ pub enum Fault {
     Oauth(TokenFault),
     /// The egress proxy could not be used: none of the target's doing, so it costs no attempt.
     Proxy,
+    /// The egress proxy refused to connect, because of our credentials or of the receiver: it costs no attempt.
+    ProxyRefused,
     /// This machine lacks files, memory or ports: none of the target's doing, so it costs no attempt.
     Local,
     /// The URL holds an address that may not be called: final.
@@ -342,7 +344,7 @@ fn judge_fault(fault: Fault) -> Outcome {
         | Fault::Oauth(_)
         | Fault::ForbiddenName(_)
         | Fault::Panic => retry(RetryReason::Fault(fault)),
-        Fault::Proxy | Fault::Local => Outcome::NotMade,
+        Fault::Proxy | Fault::ProxyRefused | Fault::Local => Outcome::NotMade,
         Fault::ForbiddenAddress(_) => Outcome::Never(FailReason::ForbiddenAddress),
         Fault::PlainHttp => Outcome::Never(FailReason::PlainHttp),
         Fault::UnusableTarget => Outcome::Never(FailReason::UnusableTarget),
@@ -421,7 +423,7 @@ impl Fault {
         all.push(Fault::Connect);
         all.extend(TlsFault::ALL.map(Fault::Tls));
         all.extend(HttpFault::ALL.map(Fault::Http));
-        all.extend([Fault::Oauth(TokenFault::Failed("")), Fault::Proxy, Fault::Local]);
+        all.extend([Fault::Oauth(TokenFault::Failed("")), Fault::Proxy, Fault::ProxyRefused, Fault::Local]);
         all.extend([Fault::ForbiddenAddress, Fault::ForbiddenName].map(|fault| fault(Refusal::Denied)));
         all.extend([Fault::PlainHttp, Fault::UnusableTarget, Fault::Panic]);
         all
@@ -437,6 +439,7 @@ impl Fault {
             Fault::Http(fault) => fault.label(),
             Fault::Oauth(_) => "oauth",
             Fault::Proxy => "proxy",
+            Fault::ProxyRefused => "proxy_refused",
             Fault::Local => "local",
             Fault::ForbiddenAddress(_) => "forbidden_address",
             Fault::ForbiddenName(_) => "forbidden_name",

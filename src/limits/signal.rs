@@ -32,6 +32,8 @@ pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
         },
         // A retried fault is the receiver's trouble, but for a bug of our own. All others never came to a request.
         Err(Fault::Panic) => Signal::Nothing,
+        // Perhaps because of this receiver, and another request would not help either.
+        Err(Fault::ProxyRefused) => Signal::Failing,
         Err(_) if matches!(outcome, Outcome::Retry { .. }) => Signal::Failing,
         Err(_) => Signal::Nothing,
     }

@@ -127,6 +127,8 @@ entries! {
         "Panics caught; each costs its job one attempt and is a bug in Leadhook";
     WORKERS = Gauge "leadhook_workers" []
         "Workers, as the broker counts them; they share the limits that hold over all workers. Each worker reports the same number";
+    PROXY_FAILING = Gauge "leadhook_proxy_failing" []
+        "1 while the egress proxy fails and deliveries wait for it, else 0";
     BUILD_INFO = Info "leadhook_build_info" ["version"]
         "Always 1: the version of Leadhook";
     TASKS = Gauge "leadhook_tasks" []

@@ -74,6 +74,7 @@ pub struct Metrics {
     child_deaths: Labelled,
     panics: Counter,
     workers: Gauge,
+    proxy_failing: Gauge,
     /// Label values in use, so that those which vanish are taken out of the scrape without emptying it for a moment.
     shown: Mutex<Shown>,
 }
@@ -144,6 +145,7 @@ impl Metrics {
             child_deaths: register(&mut registry, catalogue::CHILD_DEATHS, Family::default()),
             panics: register(&mut registry, catalogue::PANICS, Counter::default()),
             workers: register(&mut registry, catalogue::WORKERS, Gauge::default()),
+            proxy_failing: register(&mut registry, catalogue::PROXY_FAILING, Gauge::default()),
             shown: Mutex::default(),
             registry,
         };
@@ -368,6 +370,11 @@ impl Metrics {
     /// How many workers share the limits that hold over all of them.
     pub fn set_workers(&self, workers: usize) {
         self.workers.set(workers as i64);
+    }
+
+    /// Whether the egress proxy fails, so that deliveries wait for it.
+    pub fn set_proxy_failing(&self, failing: bool) {
+        self.proxy_failing.set(failing.into());
     }
 
     fn job(&self, outcome: &'static str, reason: &'static str) {

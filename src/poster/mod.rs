@@ -40,8 +40,10 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use url::{Position, Url};
 
+pub use self::proxy::ProxyOutage;
 use self::{
     connection::{Connection, Head},
     dial::{Dial, Route},
@@ -109,6 +111,7 @@ struct Inner {
     common: Dial,
     /// For those with.
     own: HashMap<String, Dial>,
+    proxy: Option<Arc<Proxy>>,
     tls: tls::Configs,
     pool: Arc<Pool>,
     tokens: Tokens,
@@ -127,9 +130,10 @@ impl Poster {
 
     fn with_deadline(egress: &Egress, tls: &Tls, connect_deadline: Duration) -> anyhow::Result<Poster> {
         let resolver = Resolver::new(&egress.name_servers)?;
-        let route = match &egress.proxy {
+        let proxy = egress.proxy.as_ref().map(|url| Arc::new(Proxy::new(url)));
+        let route = match &proxy {
             None => Route::Direct,
-            Some(url) => Route::Proxy { proxy: Arc::new(Proxy::new(url)), resolves: egress.proxy_resolves },
+            Some(proxy) => Route::Proxy { proxy: proxy.clone(), resolves: egress.proxy_resolves },
         };
         let dial = |organization| {
             let guard = Guard::new(&egress.allow, &egress.deny, organization);
@@ -139,12 +143,24 @@ impl Poster {
         Ok(Poster(Arc::new(Inner {
             common: dial(None),
             own: organizations.into_iter().map(|id| (id.to_owned(), dial(Some(id)))).collect(),
+            proxy,
             tls: tls::Configs::new(tls)?,
             pool: Pool::start(),
             tokens: Tokens::default(),
             plain_http: egress.plain_http,
             connect_deadline,
         })))
+    }
+
+    /// Whether no POST can be made now: the egress proxy fails, and the next probe of it is not due. A POST that is made all
+    /// the same ends at once, with [`Fault::Proxy`].
+    pub fn is_held(&self) -> bool {
+        self.0.proxy.as_ref().is_some_and(|proxy| proxy.is_held())
+    }
+
+    /// The outage of the egress proxy, while it has one; nothing without a proxy.
+    pub fn proxy_outage(&self) -> Option<watch::Receiver<Option<ProxyOutage>>> {
+        self.0.proxy.as_ref().map(|proxy| proxy.outage())
     }
 
     /// Makes one POST as [`Post`] says and returns what came of it, at the latest after `timeout`. Dropping the future
@@ -208,7 +224,7 @@ impl Inner {
         let connected = tokio::time::timeout_at(deadline.into(), connecting).await.unwrap_or(Err(Fault::Timeout));
         let mut connection = connected.map_err(|fault| match fault {
             // The first request went out, and the receiver may have read it: the attempt counts.
-            Fault::Local | Fault::Proxy if *replaced => Fault::Http(HttpFault::Closed),
+            Fault::Local | Fault::Proxy | Fault::ProxyRefused if *replaced => Fault::Http(HttpFault::Closed),
             fault => fault,
         })?;
         let head = connection.send(request, deadline).await.map_err(|broken| broken.fault)?;

@@ -149,7 +149,7 @@ impl Poster {
         let deadline = begun + PATIENCE;
         let answered = self.0.answer(post, headers, form(credentials), deadline, &mut false).await;
         let (connection, head) = answered.map_err(|fault| match fault {
-            Fault::Local | Fault::Proxy => fault,
+            Fault::Local | Fault::Proxy | Fault::ProxyRefused => fault,
             fault => Fault::Oauth(TokenFault::Failed(fault.label())),
         })?;
         let answer = self.0.read(post, connection, head, deadline).await;

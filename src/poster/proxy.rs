@@ -1,6 +1,19 @@
-//! The egress proxy: where it is, and how it is asked for a connection.
+//! The egress proxy: where it is, how it is asked for a connection, and when it is left alone.
+//!
+//! A proxy that is down would be asked by every job that comes due, and these circle on the broker meanwhile. So it has a
+//! breaker: while that is open, nothing is asked of the proxy but one probe now and then, and the jobs are deferred.
+//!
+//! Only faults that cannot be about a receiver count against the proxy: no connection to it, or none that outlives the
+//! question. How long it takes to answer says nothing, because it may be dialling a receiver that hangs. Neither does a
+//! refusal such as 407, which some proxies give for receivers that they forbid: one tenant's URL would close the proxy for
+//! all. That counts against the circuit of its target ([`Fault::ProxyRefused`]).
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{
@@ -10,17 +23,61 @@ use http::{
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{dial, fault};
 use crate::{
     delivery::outcome::Fault,
+    limits::{Breaker, Signal, breaker},
+    os_error,
     settings::{ProxyUrl, Rotating},
 };
 
+/// So many faults in succession open the breaker.
+const WINDOW: usize = 4;
+
+/// Longest wait for a TCP connection to the proxy. Beyond it the breaker opens anyway.
+const CONNECT_LIMIT: Duration = breaker::SILENCE;
+
 /// The egress proxy.
-pub(super) struct Proxy(Rotating<ProxyUrl>);
+pub(super) struct Proxy {
+    url: Rotating<ProxyUrl>,
+    breaker: Mutex<Breaker>,
+    outage: watch::Sender<Option<ProxyOutage>>,
+}
+
+/// A proxy that fails, while its breaker is open.
+#[derive(Clone, Debug)]
+pub struct ProxyOutage {
+    /// Its URL, without credentials.
+    pub proxy: String,
+    /// The latest fault, in words.
+    pub why: String,
+    /// When that was. The proxy is asked only while jobs wait for it.
+    pub seen: Instant,
+}
+
+impl fmt::Display for ProxyOutage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProxyOutage { proxy, why, .. } = self;
+        write!(f, "the egress proxy {proxy} does not work, and deliveries wait for it: {why}")
+    }
+}
+
+/// Why there is no connection through the proxy.
+enum Trouble {
+    /// The proxy fails; in words.
+    Proxy(String),
+    /// Another fault, which says nothing against the proxy.
+    Other(Fault),
+}
+
+impl Trouble {
+    fn proxy(words: impl Into<String>) -> Trouble {
+        Trouble::Proxy(words.into())
+    }
+}
 
 /// Where the proxy is, and what it wants to see.
 struct Place {
@@ -36,37 +93,66 @@ enum Kind {
     Socks(Option<(String, String)>),
 }
 
-impl Place {
-    fn new(url: &ProxyUrl) -> anyhow::Result<Place> {
-        let url = url.expose();
-        let decoded = |text: &str| percent_decoded(text);
-        let user =
-            (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(url.password().unwrap_or(""))));
-        let kind = match url.scheme() {
-            "socks5" => Kind::Socks(user),
-            _ => Kind::Connect(user.map(|(user, password)| basic(&user, &password)).transpose()?),
-        };
-        let port = url.port().unwrap_or(if url.scheme() == "socks5" { 1080 } else { 80 });
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        Ok(Place { host, port, kind })
-    }
-}
-
 impl Proxy {
     /// From a checked setting.
     pub(super) fn new(url: &Rotating<ProxyUrl>) -> Proxy {
-        Proxy(url.clone())
+        Proxy { url: url.clone(), breaker: Mutex::default(), outage: watch::Sender::new(None) }
+    }
+
+    /// Whether it must be left alone now: it fails, and no probe is due.
+    pub(super) fn is_held(&self) -> bool {
+        !self.breaker().may_start(Instant::now())
+    }
+
+    /// Its outage, while it has one.
+    pub(super) fn outage(&self) -> watch::Receiver<Option<ProxyOutage>> {
+        self.outage.subscribe()
     }
 
     /// A stream to `host` through the proxy; `address` is what it is given, or `None` for the name.
     ///
     /// # Errors
-    /// [`Fault::Connect`] is the proxy's word about the receiver, [`Fault::Proxy`] is about the proxy itself.
+    /// [`Fault::Connect`] is the proxy's word about the receiver, [`Fault::Proxy`] is about the proxy itself, and
+    /// [`Fault::ProxyRefused`] may be about either.
     pub(super) async fn connect(&self, host: &str, address: Option<IpAddr>, port: u16) -> Result<TcpStream, Fault> {
-        let place = Place::new(&self.0.now()).map_err(|_| Fault::Proxy)?;
+        let begun = Instant::now();
+        {
+            let mut breaker = self.breaker();
+            if !breaker.may_start(begun) {
+                return Err(Fault::Proxy);
+            }
+            breaker.begin(begun);
+        }
+        match self.ask(begun, host, address, port).await {
+            Ok(stream) => {
+                self.end(begun, Signal::Answered, "");
+                Ok(stream)
+            }
+            Err(Trouble::Proxy(why)) => {
+                self.end(begun, Signal::Failing, &why);
+                Err(Fault::Proxy)
+            }
+            Err(Trouble::Other(fault)) => {
+                let signal = if fault == Fault::Connect { Signal::Answered } else { Signal::Nothing };
+                self.end(begun, signal, "");
+                Err(fault)
+            }
+        }
+    }
+
+    async fn ask(&self, begun: Instant, host: &str, address: Option<IpAddr>, port: u16) -> Result<TcpStream, Trouble> {
+        let place = Place::new(&self.url.now()).map_err(|_| Trouble::proxy("its URL cannot be used"))?;
         // The proxy is the operator's: it may stand inside, and its name is resolved by the system.
-        let stream = TcpStream::connect((place.host.as_str(), place.port)).await;
-        let stream = stream.map_err(|error| if fault::is_ours(&error) { Fault::Local } else { Fault::Proxy })?;
+        let connecting = TcpStream::connect((place.host.as_str(), place.port));
+        let connected = tokio::time::timeout(CONNECT_LIMIT, connecting).await;
+        let stream = connected
+            .map_err(|_| Trouble::proxy(format!("no connection within {} s", CONNECT_LIMIT.as_secs())))?
+            .map_err(|error| match fault::is_ours(&error) {
+                true => Trouble::Other(Fault::Local),
+                false => Trouble::Proxy(os_error::words(&error)),
+            })?;
+        // It is there. What it takes from here on may be the receiver's doing, and is no silence.
+        self.end(begun, Signal::Nothing, "");
         dial::tune(&stream);
         match &place.kind {
             Kind::Connect(authorization) => {
@@ -94,34 +180,73 @@ impl Proxy {
             }
         }
     }
+
+    fn end(&self, begun: Instant, signal: Signal, why: &str) {
+        let mut breaker = self.breaker();
+        breaker.end(begun, signal, WINDOW, Instant::now());
+        // Under the lock, so that the last word is the breaker's.
+        self.outage.send_if_modified(|outage| match signal {
+            _ if breaker.is_closed() => outage.take().is_some(),
+            Signal::Failing => {
+                let proxy = self.url.last().to_string();
+                *outage = Some(ProxyOutage { proxy, why: why.to_owned(), seen: Instant::now() });
+                true
+            }
+            Signal::Answered | Signal::Paused(_) | Signal::Nothing => false,
+        });
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn new(url: &ProxyUrl) -> anyhow::Result<Place> {
+        let url = url.expose();
+        let decoded = |text: &str| percent_decoded(text);
+        let user =
+            (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(url.password().unwrap_or(""))));
+        let kind = match url.scheme() {
+            "socks5" => Kind::Socks(user),
+            _ => Kind::Connect(user.map(|(user, password)| basic(&user, &password)).transpose()?),
+        };
+        let port = url.port().unwrap_or(if url.scheme() == "socks5" { 1080 } else { 80 });
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        Ok(Place { host, port, kind })
+    }
 }
 
 /// The tunnel that a proxy opens for `CONNECT authority` (RFC 9110, section 9.3.6).
 ///
-/// 403, 502, 503 and 504 are the proxy's word about the receiver. All else that keeps the tunnel away is the proxy's
-/// own fault, or is about ourselves (407), and none of the receiver's.
-async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<HeaderValue>) -> Result<TcpStream, Fault> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Fault::Proxy)?;
+/// 403, 502, 503 and 504 are the proxy's word about the receiver. Other refusals may be about ourselves (407) or the
+/// receiver. All else that keeps the tunnel away is the proxy's own fault.
+async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<HeaderValue>) -> Result<TcpStream, Trouble> {
+    let broken = |_| Trouble::proxy("it closed the connection, or does not speak HTTP");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
     let request = Request::connect(authority).header(HOST, authority).body(Empty::<Bytes>::new());
-    let mut request = request.map_err(|_| Fault::UnusableTarget)?;
+    let mut request = request.map_err(|_| Trouble::Other(Fault::UnusableTarget))?;
     if let Some(authorization) = authorization {
         request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
     }
-    let answer = sender.send_request(request).await.map_err(|_| Fault::Proxy)?;
+    let answer = sender.send_request(request).await.map_err(broken)?;
     match answer.status().as_u16() {
         200..=299 => {}
-        403 | 502 | 503 | 504 => return Err(Fault::Connect),
-        _ => return Err(Fault::Proxy),
+        403 | 502 | 503 | 504 => return Err(Trouble::Other(Fault::Connect)),
+        _ => return Err(Trouble::Other(Fault::ProxyRefused)),
     }
-    let upgraded = hyper::upgrade::on(answer).await.map_err(|_| Fault::Proxy)?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Fault::Proxy)?;
+    let upgraded = hyper::upgrade::on(answer).await.map_err(broken)?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Trouble::proxy("it opened no tunnel"))?;
     drop(connection);
     // A receiver does not speak before its client, neither in TLS nor in HTTP.
-    if parts.read_buf.is_empty() { Ok(parts.io.into_inner()) } else { Err(Fault::Proxy) }
+    match parts.read_buf.is_empty() {
+        true => Ok(parts.io.into_inner()),
+        false => Err(Trouble::proxy("it sent bytes before the receiver could")),
+    }
 }
 
-fn of_socks(error: &tokio_socks::Error) -> Fault {
+fn of_socks(error: &tokio_socks::Error) -> Trouble {
     use tokio_socks::Error;
     match error {
         // What the proxy's rules forbid, or its network cannot reach, is a word about the receiver as well (RFC 1928,
@@ -131,8 +256,11 @@ fn of_socks(error: &tokio_socks::Error) -> Fault {
         | Error::ConnectionRefused
         | Error::TtlExpired
         | Error::ConnectionNotAllowedByRuleset
-        | Error::AddressTypeNotSupported => Fault::Connect,
-        _ => Fault::Proxy,
+        | Error::AddressTypeNotSupported => Trouble::Other(Fault::Connect),
+        Error::PasswordAuthFailure(_) | Error::NoAcceptableAuthMethods | Error::GeneralSocksServerFailure => {
+            Trouble::Other(Fault::ProxyRefused)
+        }
+        _ => Trouble::proxy("it closed the connection, or does not speak SOCKS 5"),
     }
 }
 

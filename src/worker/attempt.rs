@@ -2,6 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    sync::PoisonError,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,7 +24,7 @@ use crate::{
     },
     failpoint,
     job::{HistoryEntry, Job},
-    limits::{self, Cause, Pass},
+    limits::{self, Cause, Pass, deferral},
     poster::{Post, Poster},
     store::Target,
     worker::{
@@ -84,7 +85,10 @@ pub(super) async fn attempt(
             context.health.set_exhausted();
             Step::Defer { reason: Deferral::Local, wait: spread(AFTER_LOCAL, fastrand::f64()) }
         }
-        Verdict::Again => Step::Defer { reason: Deferral::Proxy, wait: spread(AFTER_PROXY, fastrand::f64()) },
+        Verdict::Again if exchange.result == Err(Fault::ProxyRefused) => {
+            Step::Defer { reason: Deferral::ProxyRefused, wait: until_the_proxy_works(context, job) }
+        }
+        Verdict::Again => Step::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) },
         Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
         Verdict::Failed { reason, last: Some(last) } => Step::Fail {
             entry: Some(entry("failed", last.label())),
@@ -108,8 +112,14 @@ fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     Some(Cause { reason, status: exchange.status() })
 }
 
-/// How long a job waits at least for the egress proxy to work again.
-const AFTER_PROXY: Duration = Duration::from_secs(5);
+/// How long a job waits for the egress proxy to work again: as for a receiver that fails.
+pub(super) fn until_the_proxy_works(context: &Context, job: &Job) -> Duration {
+    let late = job.late(Timestamp::now());
+    let (mut away, now) = (context.at_proxy.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+    let wait = deferral::wait(late, away.jobs(now), None, Duration::ZERO, fastrand::f64());
+    away.add(wait, now);
+    wait
+}
 
 /// How long a job waits at least for files, memory or ports of this machine.
 const AFTER_LOCAL: Duration = Duration::from_secs(1);

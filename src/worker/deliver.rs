@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Context,
-    attempt::{Way, attempt},
+    attempt::{Way, attempt, until_the_proxy_works},
     child_process::Died,
     hold::{self, Hold, hold},
     input::{Input, Receipt},
@@ -89,6 +89,9 @@ async fn decide(
         Ok(target) => target,
         Err(step) => return Ok(Some(*step)),
     };
+    if context.poster.is_held() {
+        return Ok(Some(Step::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) }));
+    }
     let due = Due { late: job.late(Timestamp::now()), turn: job.turn };
     match context.circuits.enter(&target, due).await {
         Entry::Go(pass) => {

@@ -163,6 +163,9 @@ async fn attempt_directly(
             return Ok(Some(Step::Forward));
         }
     }
+    if context.poster.is_held() {
+        return Ok(Some(Step::Forward));
+    }
     match context.circuits.try_enter(target) {
         Some(pass) => attempt(context, job, target, pass, Way::Direct).await.map(Some),
         None => Ok(Some(Step::Forward)),

@@ -44,7 +44,7 @@ mod upkeep;
 mod workers;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -70,7 +70,7 @@ use crate::{
     delivery::ladder::Ladder,
     delivery_log::{self, DeliveryLog},
     failpoint,
-    limits::Circuits,
+    limits::{Circuits, deferral::Away},
     metrics::Metrics,
     poster::Poster,
     settings::Settings,
@@ -123,6 +123,8 @@ pub struct Context {
     pub slots: Slots,
     /// Everything in flight.
     pub tasks: TaskTracker,
+    /// Jobs that this worker has deferred because of the egress proxy.
+    pub at_proxy: Mutex<Away>,
     /// How many workers there are with this one, 1 or more: they share the limits that hold over all workers.
     pub workers: watch::Sender<usize>,
 }
@@ -153,6 +155,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
         tokio::spawn(report::watch(context.clone())),
         tokio::spawn(upkeep::watch_files(context.clone())),
         tokio::spawn(upkeep::watch_policies(context.clone())),
+        tokio::spawn(upkeep::watch_proxy(context.clone())),
     ];
     let grace = context.settings.shutdown.grace;
     let over = async {

@@ -74,6 +74,8 @@ pub enum Deferral {
     Circuit(DeferReason, Turn),
     /// The egress proxy could not be used.
     Proxy,
+    /// The egress proxy refused to connect, because of our credentials or of the receiver.
+    ProxyRefused,
     /// This machine lacks files, memory or ports.
     Local,
     /// A suspect whose target its child process does not know.
@@ -88,6 +90,7 @@ impl Deferral {
             Deferral::TargetRemoved => "target_removed",
             Deferral::Circuit(reason, _) => reason.label(),
             Deferral::Proxy => "proxy",
+            Deferral::ProxyRefused => "proxy_refused",
             Deferral::Local => "local",
             Deferral::Suspect => "suspect",
         }
@@ -149,9 +152,11 @@ fn deferred(context: &Context, job: &Job, reason: Deferral, wait: Duration, now:
             (job.deferred_unknown(wait, now), context.ladder.step(wait))
         }
         // A pause is not to be cut short.
-        Deferral::Circuit(DeferReason::Paused, _) | Deferral::Proxy | Deferral::Local | Deferral::Suspect => {
-            (job.deferred(wait), context.ladder.step(wait))
-        }
+        Deferral::Circuit(DeferReason::Paused, _)
+        | Deferral::Proxy
+        | Deferral::ProxyRefused
+        | Deferral::Local
+        | Deferral::Suspect => (job.deferred(wait), context.ladder.step(wait)),
         Deferral::Circuit(DeferReason::Rate, turn) => {
             (Job { turn, ..job.deferred(wait) }, context.ladder.step_finely(wait))
         }

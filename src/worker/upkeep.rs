@@ -1,8 +1,8 @@
-//! Watches two things that operators change outside this process: files with credentials, and policies.
+//! Watches three things that operators change outside this process: files with credentials, policies, and the egress proxy.
 
 use std::{sync::Arc, time::Duration};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Context, Intake};
 use crate::broker::{
@@ -72,6 +72,23 @@ pub(super) async fn watch_policies(context: Arc<Context>) {
         told.clone_from(&warnings);
         context.health.set_policies(warnings);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Keeps readiness, metrics and log true about the egress proxy. Ends at once without one.
+pub(super) async fn watch_proxy(context: Arc<Context>) {
+    let Some(mut outage) = context.poster.proxy_outage() else { return };
+    let mut is_down = false;
+    while outage.changed().await.is_ok() {
+        let outage = outage.borrow_and_update().clone();
+        context.metrics.set_proxy_failing(outage.is_some());
+        match &outage {
+            Some(outage) if !is_down => warn!("{outage}"),
+            None if is_down => info!("the egress proxy works again"),
+            Some(_) | None => {}
+        }
+        is_down = outage.is_some();
+        context.health.set_proxy(outage);
     }
 }
 

@@ -1,13 +1,20 @@
 //! Where webhooks may go, in a running worker: what is refused fails at once, and a proxy's faults cost nobody anything.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::harness::{PATIENCE, World, event, eventually, receiver};
+use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
 
 #[tokio::test]
 async fn what_may_not_be_called_fails_at_once_and_says_why() {
@@ -37,7 +44,16 @@ async fn what_may_not_be_called_fails_at_once_and_says_why() {
 
 /// A proxy for CONNECT, at an address that is known before.
 async fn proxy(listener: TcpListener) {
+    proxy_if(listener, Arc::new(AtomicBool::new(true)), Arc::default()).await;
+}
+
+/// The same for one that closes each connection at once unless it `works`, and counts them.
+async fn proxy_if(listener: TcpListener, works: Arc<AtomicBool>, connections: Arc<AtomicUsize>) {
     while let Ok((mut stream, _)) = listener.accept().await {
+        connections.fetch_add(1, Ordering::SeqCst);
+        if !works.load(Ordering::SeqCst) {
+            continue;
+        }
         tokio::spawn(async move {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -72,6 +88,43 @@ async fn a_proxy_that_is_down_costs_no_attempt() {
     let proxying = tokio::spawn(proxy(TcpListener::bind(address).await.unwrap()));
     let received = receiver.wait_for(1, PATIENCE).await.unwrap();
     assert_eq!(received[0].attempt(), Some(1));
+    assert_eq!(world.ready("failed").await, 0);
+    worker.stop().await;
+    proxying.abort();
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_is_asked_once_in_a_while_for_all_jobs_and_readiness_says_so() {
+    const EVENTS: u32 = 300;
+    let world = World::new().await;
+    let receiver = receiver("200").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 1");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (works, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let proxying = tokio::spawn(proxy_if(listener, works.clone(), connections.clone()));
+    let worker = world.worker(&[("LEADHOOK__EGRESS__PROXY", &format!("http://user:hunter2@{address}"))]).await;
+    let begun = Instant::now();
+    world.publish_many((0..EVENTS).map(|n| event("ABC", n))).await;
+    let said = worker.not_ready().await;
+    assert!(said.contains(&format!("the egress proxy http://{address} does not work")), "{said}");
+    assert!(!said.contains("hunter2") && !worker.log().contains("hunter2"), "{said}");
+    eventually("each job is deferred three times", async || {
+        (worker.metric("leadhook_jobs_total", "reason=\"proxy\"").await >= f64::from(3 * EVENTS)).then_some(())
+    })
+    .await;
+    // Four faults, four attempts that were in flight beside them, and one probe each second at most.
+    let most = 4 + 4 + 1 + begun.elapsed().as_secs() as usize;
+    let connected = connections.load(Ordering::SeqCst);
+    assert!(connected <= most, "{connected} connections, and not {most} at most");
+    assert_eq!(worker.metric("leadhook_proxy_failing", "").await, 1.0);
+    works.store(true, Ordering::SeqCst);
+    let received = receiver.wait_for(EVENTS as usize, PATIENCE).await.unwrap();
+    assert!(received.iter().all(|one| one.attempt() == Some(1)), "no attempt is spent");
+    let counts = counts(&received);
+    assert!(counts.len() == EVENTS as usize && counts.values().all(|count| *count == 1));
+    worker.ready().await;
+    assert_eq!(worker.metric("leadhook_proxy_failing", "").await, 0.0);
     assert_eq!(world.ready("failed").await, 0);
     worker.stop().await;
     proxying.abort();

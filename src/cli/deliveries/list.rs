@@ -86,7 +86,7 @@ fn error() -> PossibleValuesParser {
     words.extend(NoTarget::ALL.map(NoTarget::name));
     words.extend(RejectReason::ALL.map(RejectReason::label));
     words.extend(DeferReason::ALL.map(DeferReason::label));
-    words.extend(["proxy", "local", "suspect"]);
+    words.extend(["proxy", "proxy_refused", "local", "suspect"]);
     words.sort_unstable();
     words.dedup();
     PossibleValuesParser::new(words)

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::{
@@ -189,23 +189,119 @@ async fn what_is_wrong_with_the_proxy_is_not_the_receivers_fault() {
     drop(gone);
     let gone = Proxy { url: ProxyUrl::new(url), asked: Arc::default() };
     assert_eq!(via(&through(&gone, &names, false), "https://hooks.example/").await, Err(Fault::Proxy));
-    for answer in [
-        "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
-        "SSH-2.0-OpenSSH\r\n",
-        "",
+    for (answer, fault) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", Fault::ProxyRefused),
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", Fault::ProxyRefused),
+        ("SSH-2.0-OpenSSH\r\n", Fault::Proxy),
+        ("", Fault::Proxy),
     ] {
         let proxy = Proxy::connect(answer, None).await;
-        assert_eq!(
-            via(&through(&proxy, &names, false), "https://hooks.example/").await,
-            Err(Fault::Proxy),
-            "{answer:?}"
-        );
+        assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(fault), "{answer:?}");
     }
-    for code in [1, 7] {
+    for (code, fault) in [(1, Fault::ProxyRefused), (7, Fault::Proxy)] {
         let proxy = Proxy::socks(code, proxy_address()).await;
-        assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(Fault::Proxy), "{code}");
+        assert_eq!(via(&through(&proxy, &names, false), "https://hooks.example/").await, Err(fault), "{code}");
     }
+}
+
+/// A proxy that closes each connection at once until it works, and then leads to `receiver`.
+struct Failing {
+    proxy: Proxy,
+    connections: Arc<AtomicUsize>,
+    works: Arc<AtomicBool>,
+}
+
+impl Failing {
+    async fn start(receiver: SocketAddr) -> Failing {
+        let behind = Proxy::connect("HTTP/1.1 200 OK\r\n\r\n", Some(receiver)).await;
+        let behind: SocketAddr = behind.url.expose().socket_addrs(|| None).unwrap()[0];
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://user:hunter2@{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (connections, works) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counting, working) = (connections.clone(), works.clone());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counting.fetch_add(1, Ordering::SeqCst);
+                if working.load(Ordering::SeqCst) {
+                    tokio::spawn(async move {
+                        let mut behind = TcpStream::connect(behind).await?;
+                        tokio::io::copy_bidirectional(&mut stream, &mut behind).await
+                    });
+                }
+            }
+        });
+        Failing { proxy: Proxy { url: ProxyUrl::new(url), asked: Arc::default() }, connections, works }
+    }
+}
+
+async fn probe_is_due(poster: &Poster) {
+    let due = async {
+        while poster.is_held() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, due).await.expect("a probe");
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_gets_one_probe_at_a_time_and_an_answer_ends_that() {
+    let (receiver, names) = (receiver("200").await, name_server().await);
+    let Failing { proxy, connections, works } = Failing::start(receiver.address()).await;
+    let poster = through(&proxy, &names, false);
+    let url = "http://hooks.example:8080/";
+    assert!(!poster.is_held());
+    for (round, connected) in [(1, 4), (2, 5), (3, 6)] {
+        for _ in 0..10 {
+            assert_eq!(via(&poster, url).await, Err(Fault::Proxy));
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), connected, "round {round}");
+        assert!(poster.is_held());
+        let outage = poster.proxy_outage().unwrap().borrow().clone().expect("an outage");
+        assert_eq!(outage.proxy, proxy.url.to_string());
+        assert!(!format!("{outage:?}").contains("hunter2"), "{outage:?}");
+        probe_is_due(&poster).await;
+    }
+    works.store(true, Ordering::SeqCst);
+    assert_eq!(via(&poster, url).await.unwrap().status, 200);
+    assert!(!poster.is_held());
+    assert!(poster.proxy_outage().unwrap().borrow().is_none());
+}
+
+#[tokio::test]
+async fn a_proxy_that_takes_no_connection_fails_within_seconds() {
+    let names = name_server().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+    }
+    let url = ProxyUrl::new(format!("http://{address}").parse().unwrap());
+    let poster = through(&Proxy { url, asked: Arc::default() }, &names, false);
+    let posts = (0..4).map(|_| via(&poster, "https://hooks.example/"));
+    assert_eq!(futures::future::join_all(posts).await, [const { Err(Fault::Proxy) }; 4], "and no timeout");
+    assert!(poster.is_held());
+}
+
+#[tokio::test]
+async fn what_may_be_about_one_receiver_does_not_keep_others_from_the_proxy() {
+    let names = name_server().await;
+    let refusing = Proxy::connect("HTTP/1.1 407 Forbidden\r\nContent-Length: 0\r\n\r\n", None).await;
+    let poster = through(&refusing, &names, false);
+    for _ in 0..8 {
+        assert_eq!(via(&poster, "https://hooks.example/").await, Err(Fault::ProxyRefused));
+    }
+    assert!(!poster.is_held());
+    // It dials a receiver that hangs, for longer than a silence would open the breaker.
+    let (url, _, _) = with_one_good_connection().await;
+    let dialling = through(&Proxy { url, asked: Arc::default() }, &names, false);
+    assert_eq!(via(&dialling, "http://hooks.example/").await.unwrap().status, 200);
+    let (url, limit) = ("http://other.example/".parse().unwrap(), crate::limits::breaker::SILENCE.mul_f64(1.2));
+    let hanging = dialling.post(to("globex", &url, limit), HeaderMap::new(), Bytes::from_static(b"{}")).await;
+    assert_eq!(hanging.result, Err(Fault::Timeout));
+    assert!(!dialling.is_held());
 }
 
 #[tokio::test]

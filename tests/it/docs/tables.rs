@@ -48,7 +48,7 @@ fn every_reason_is_explained() {
         }
     }
     is_complete(REASONS, "## Retried", &RetryReason::all().into_iter().map(RetryReason::label).collect::<Vec<_>>());
-    let others = ["target_disabled", "target_removed", "proxy", "local", "suspect", "newer_version"];
+    let others = ["target_disabled", "target_removed", "proxy", "proxy_refused", "local", "suspect", "newer_version"];
     let deferred: Vec<_> = DeferReason::ALL.map(DeferReason::label).into_iter().chain(others).collect();
     is_complete(REASONS, "## Deferred", &deferred);
     is_complete(REASONS, "## No target", &NoTarget::ALL.map(NoTarget::name));
