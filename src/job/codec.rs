@@ -184,7 +184,7 @@ impl Job {
             (header::LEAD, self.lead.as_deref().map(text)),
             (header::EVENT_TIME, self.event_time.map(millis)),
             (header::DEFERRALS, (self.deferrals > 0).then(|| AMQPValue::LongLongInt(self.deferrals.into()))),
-            (header::TURN, (self.turn != Turn::None).then(|| AMQPValue::LongLongInt(self.turn as i64))),
+            (header::TURN, (self.turn != Turn::None).then_some(AMQPValue::LongLongInt(self.turn as i64))),
             (header::WAITED, (!self.waited.is_zero()).then(|| duration(self.waited))),
             (header::REDELIVERIES, (self.redeliveries > 0).then(|| AMQPValue::LongLongInt(self.redeliveries.into()))),
             (header::DEATHS, (self.deaths > 0).then(|| AMQPValue::LongLongInt(self.deaths.into()))),

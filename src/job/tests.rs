@@ -280,3 +280,13 @@ fn the_longest_headers_of_a_job_fit_a_frame() {
     assert!(length > 70_000, "{length}: this was to be the longest");
     assert!(length + 4096 < 128 * 1024, "{length}");
 }
+
+#[test]
+fn a_deferral_does_not_move_the_time_at_which_a_job_is_due() {
+    let (start, later) = (at(1_700_000_000), at(1_700_000_060));
+    let job = Job { first_seen: start, replayed_at: None, due: None, ..job() };
+    assert_eq!(job.deferred(Duration::from_secs(30)).late(later), Duration::from_secs(60));
+    let due = Job { due: Some(at(1_700_000_050)), turn: Turn::Paid, ..job };
+    let deferred = due.deferred(Duration::from_secs(30));
+    assert_eq!((deferred.late(later), deferred.turn), (Duration::from_secs(10), Turn::None));
+}

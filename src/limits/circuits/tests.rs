@@ -95,7 +95,7 @@ fn direct_attempts_get_every_other_turn_while_jobs_are_deferred() {
     let (circuits, target) = (circuits(100), target());
     let ask = |stage| circuits.ask(&target, Due::default(), stage);
     let mut held = passes(&circuits, &target);
-    assert!(matches!(ask(Stage::Comes).and_then(|_| ask(Stage::Leaves)), Err(_)));
+    assert!(ask(Stage::Comes).is_err(), "it waits");
     assert!(matches!(ask(Stage::Leaves), Ok(Entry::Defer { .. })));
     held.clear();
     assert!(circuits.try_enter(&target).is_none(), "the last one was direct");
