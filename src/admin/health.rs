@@ -101,8 +101,8 @@ pub enum TopologyState {
 /// For so long readiness tells that this machine had nothing left for a connection.
 const EXHAUSTED: Duration = Duration::from_secs(30);
 
-/// For so long readiness tells of a fault of the egress proxy, unless it works again before: a little longer than a job is
-/// deferred. Without jobs the proxy is not asked, and nothing is known of it.
+/// How long readiness reports a fault of the egress proxy, unless the proxy works again sooner: a little longer than the
+/// longest deferral. Without jobs the proxy is not asked, so its state is unknown.
 const PROXY_SEEN: Duration = Duration::from_secs(deferral::LONGEST.as_secs() * 6 / 5);
 
 /// Queues that only people empty.

@@ -94,7 +94,7 @@ impl Breaker {
         (!self.answers.is_empty()).then(|| total.as_secs_f64() / self.answers.len() as f64)
     }
 
-    /// Answers a second of late.
+    /// Recent answers per second.
     pub fn rate(&self, now: Instant) -> f64 {
         let first = self.answers.back().map(|(at, _)| now.saturating_duration_since(*at).as_secs_f64());
         first.map_or(0.0, |seconds| self.answers.len() as f64 / seconds.max(1.0))

@@ -12,7 +12,7 @@ use super::{breaker::Breaker, concurrency::Limit, deferral::Away, signal::Signal
 pub enum State {
     /// Its requests are answered.
     Healthy,
-    /// Some of its requests failed lately, or it has not been asked since a pause.
+    /// Some of its requests failed recently, or it has not been asked since a pause.
     Limited,
     /// Its breaker is open: only probes are sent.
     Failing,

@@ -90,7 +90,7 @@ impl Circuits {
                 Ok(Entry::Go(Pass { circuits: self.clone(), ask, begun, has_waited, given_back: false }))
             }
             Answer::Defer(reason, wait, turn) => Ok(Entry::Defer { reason, wait, turn }),
-            // It listens before the lock is released: of what is told to nobody in particular, only one word is kept.
+            // Enabled before the lock is released: `Notify` keeps only one permit for all waiters that are not yet registered.
             Answer::Wait => {
                 let mut bell = Box::pin(table.bell(&ask).notified_owned());
                 bell.as_mut().enable();
@@ -169,7 +169,7 @@ pub struct View {
     pub in_flight: usize,
     /// How many there may be now.
     pub limit: usize,
-    /// Of late.
+    /// Recent answers per second.
     pub answers_per_second: f64,
     /// Jobs that this worker has deferred and that are still away.
     pub deferred: u64,

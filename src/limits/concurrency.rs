@@ -42,7 +42,7 @@ impl Limit {
         self.value as usize
     }
 
-    /// Whether attempts have failed lately.
+    /// Whether attempts have failed recently.
     pub fn has_failures(&self) -> bool {
         self.failing >= LIMITED
     }

@@ -1,7 +1,7 @@
 //! Limits: how many requests each receiver gets, and when a job without room comes back (docs/explanation/limits.md).
 //!
-//! Limited together is a *circuit*: the requests of one organization to one origin, in one worker. A receiver that hangs answers
-//! for all paths of its host alike, and one tenant's failures must not slow down another's webhooks at the same host.
+//! Limits apply to a *circuit*: the requests of one organization to one origin, in one worker. A receiver that hangs usually
+//! hangs for every path of its host, and one tenant's failures must not slow down another's webhooks at the same host.
 //!
 //! ```text
 //!  job --> breaker --> concurrency, rate, share --> request --> its sign of health

@@ -101,7 +101,7 @@ struct Origin {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) circuits: HashMap<Arc<str>, Circuit>,
-    /// A host that answers nobody is not asked by each organization in turn.
+    /// Stops each organization in turn from asking a host that answers none of them.
     origins: HashMap<Box<str>, Origin>,
     /// Of targets with limits of their own.
     quotas: HashMap<TargetKey, Quota>,

@@ -1,7 +1,7 @@
 //! The egress proxy: where it is, how it is asked for a connection, and when it is left alone.
 //!
-//! A proxy that is down would be asked by every job that comes due, and these circle on the broker meanwhile. So it has a
-//! breaker: while that is open, nothing is asked of the proxy but one probe now and then, and the jobs are deferred.
+//! Without a breaker, each job that comes due would ask a proxy that is down, and return to the broker. While the breaker is
+//! open, the proxy gets only a probe from time to time, and jobs are deferred.
 //!
 //! Only faults that cannot be about a receiver count against the proxy: no connection to it, or none that outlives the
 //! question. How long it takes to answer says nothing, because it may be dialling a receiver that hangs. Neither does a
@@ -34,7 +34,7 @@ use crate::{
     settings::{ProxyUrl, Rotating},
 };
 
-/// So many faults in succession open the breaker.
+/// Faults in a row that open the breaker.
 const WINDOW: usize = 4;
 
 /// Longest wait for a TCP connection to the proxy. Beyond it the breaker opens anyway.

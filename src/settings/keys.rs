@@ -132,8 +132,8 @@ const KEYS: &[Key] = &[
     key("delivery.concurrency", "512", "1 to 10000",
         "Attempts in flight in each worker"),
     key("delivery.max_in_flight", "64", "1 to 1000",
-        "Most attempts in flight in each worker for one organization and URL origin. The limit shrinks by itself \
-         while attempts fail, and a target may lower its own"),
+        "Most attempts in flight in each worker for one organization and URL origin. The limit shrinks while attempts \
+         fail. A target's own `max_in_flight` applies as well, over all workers"),
     key("delivery.maximum_age", "\"72h\"", "1m to 720h",
         "A job older than this fails as `expired`. Counted from when a worker first saw the event, or from the last \
          replay. At least `backoff.maximum` with jitter"),

@@ -52,7 +52,7 @@ pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Optio
             return Ok(());
         }
     };
-    // All that is needed of the message from here on: its headers are let go of before the wait for the receiver.
+    // All that is needed of the message from here on: its headers are dropped before the wait for the receiver.
     let (receipt, redelivered) = {
         let input = *input;
         (input.receipt, input.redelivered)

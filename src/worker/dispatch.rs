@@ -113,7 +113,7 @@ async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, tar
     let jobs: Vec<_> = targets.iter().map(|target| (job(target), target)).collect();
     // A copy that was published again comes without the broker's mark.
     let again = input.redelivered || input.redeliveries() > 0;
-    // The message's headers are let go of before the wait for a receiver.
+    // The message's headers are dropped before the wait for a receiver.
     let receipt = {
         let input = *input;
         input.receipt

@@ -11,8 +11,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The slots of a worker.
 pub struct Slots {
     free: Arc<Semaphore>,
-    /// Held by the event that is next. A free slot goes to whoever has waited longest, and jobs wait one at a time, so with one
-    /// event in that line they alternate.
+    /// Held by the event that is next in line. The semaphore serves its waiters in order. One job and one event wait at a time,
+    /// so they alternate.
     next: Semaphore,
     /// Events that may be attempted directly at once.
     direct: Arc<Semaphore>,

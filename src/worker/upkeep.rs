@@ -1,4 +1,4 @@
-//! Watches three things that operators change outside this process: files with credentials, policies, and the egress proxy.
+//! Watches three things outside this process: files with credentials, the broker's policies, and the egress proxy.
 
 use std::{sync::Arc, time::Duration};
 

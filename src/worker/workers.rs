@@ -1,12 +1,12 @@
 //! How many workers there are. Limits that hold over all workers are shared by that number, and nothing else needs it.
 //!
 //! Each worker consumes `leadhook.workers`, on the connection of its jobs, and asks the broker for the number of consumers.
-//! So the broker is the authority: a process that ends is not counted any more at once, and a machine that vanishes after
+//! So the broker is the authority: it stops counting a process as soon as it ends, and a machine that vanishes after
 //! `amqp.heartbeat`. Rejected: workers that announce themselves by messages (n² messages and a clock), and the management
 //! API (it is optional).
 //!
-//! Nothing is published there. What somebody publishes there all the same is taken without an ack, and gone: kept, it would
-//! lie unacked until `consumer_timeout` closes the channel.
+//! Leadhook publishes nothing there. A message that another program publishes is consumed without an ack and discarded: kept,
+//! it would stay unacked until `consumer_timeout` closes the channel.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -45,8 +45,7 @@ pub(super) async fn watch(connection: &Connection, context: &Context) -> Infalli
         // The session ends with its connection, and says so.
         if connection.status().connected() {
             let workers = *context.workers.borrow();
-            let problem =
-                format!("the workers cannot be counted, and limits over all workers count {workers}: {error}");
+            let problem = format!("cannot count the workers, so limits over all workers assume {workers}: {error}");
             warn!("{problem}");
             context.health.set_workers(Some(problem));
         }

@@ -62,7 +62,7 @@ async fn while_the_workers_cannot_be_counted_the_last_number_stays_and_readiness
         let report: Value = serde_json::from_str(&report).ok()?;
         let warnings = report["warnings"].as_array()?;
         let warned = warnings.iter().filter_map(Value::as_str);
-        (status == 200 && warned.into_iter().any(|one| one.contains("limits over all workers count 2"))).then_some(())
+        (status == 200 && warned.into_iter().any(|one| one.contains("limits over all workers assume 2"))).then_some(())
     })
     .await;
     counts(&first, 2).await;

@@ -29,7 +29,7 @@ const SPAN: usize = 4;
 const EVENTS: usize = 20;
 
 /// Growth from the third quarter to the last, by medians, that counts as noise: tasks, threads, files, connections and
-/// channels. The first half fills what is bounded: a worker remembers ten thousand outcomes (`worker::memory`).
+/// channels. The first half fills what is bounded: a worker remembers ten thousand outcomes (`worker::settle::memory`).
 const NOISE: u64 = 2;
 
 /// The same of memory, in KiB: an arena of the allocator comes and goes with 8 MiB (measured with that of glibc).

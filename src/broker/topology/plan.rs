@@ -333,12 +333,12 @@ pub(super) mod tests {
             "leadhook.workers: x-queue-type=quorum".to_owned(),
         ];
         assert_eq!(others.iter().map(|queue| shown(queue)).collect::<Vec<_>>(), expected);
-        // From a second up to the longest backoff of the defaults, 1 h and a fifth.
+        // From a quarter of a second up to the longest backoff of the defaults, 1 h and a fifth.
         let millis: Vec<_> = delays
             .iter()
             .map(|queue| queue.name.as_str().strip_prefix("leadhook.delay.").unwrap().to_owned())
             .collect();
-        assert_eq!(millis[..6], ["1000", "1250", "1500", "1750", "2000", "2500"]);
+        assert_eq!(millis[..6], ["250", "313", "375", "438", "500", "625"]);
         assert_eq!(millis.last().unwrap(), "5120000");
         for (queue, millis) in delays.iter().zip(&millis) {
             let expected = format!(

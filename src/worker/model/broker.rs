@@ -44,7 +44,7 @@ impl Model {
         for copy in next.copies.iter_mut().filter(|copy| concerns(copy, worker)) {
             copy.excused |=
                 copy.forwarded || copy.tasks().any(|(_, task)| task.worker == worker && has_published(task));
-            // Nobody knows any more what became of an event.
+            // No worker remembers the outcome of an event any longer.
             if let What::Event(event) = copy.what {
                 let dispatched = state.ends[usize::from(event)].iter().any(|end| end.dispatched);
                 copy.excused |= dispatched || copy.posts[usize::from(worker)] > 0;

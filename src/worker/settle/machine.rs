@@ -41,7 +41,7 @@ pub enum Next {
     Left,
 }
 
-/// One delivery of one message on its way. See the module's words.
+/// The state of one delivery of one message; the module's diagram shows the steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Machine<O> {
     next: Next,

@@ -56,7 +56,7 @@ impl Known {
     }
 }
 
-/// See the module's words.
+/// Remembers what this worker did with messages whose ack may have been lost.
 #[derive(Clone, Default)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
