@@ -21,6 +21,11 @@ impl Pause {
         Pause { initial: Duration::from_millis(100), maximum: Duration::from_secs(5), tries: 0 }
     }
 
+    /// After the workers could not be counted: 2 s to 1 min. Each refusal takes away the number of a channel.
+    pub fn for_counting() -> Pause {
+        Pause { initial: Duration::from_secs(2), maximum: Duration::from_secs(60), tries: 0 }
+    }
+
     /// The next pause; `draw` in `[0, 1)` spreads it over its upper half.
     pub fn next(&mut self, draw: f64) -> Duration {
         let longest = self.initial.saturating_mul(1 << self.tries.min(16)).min(self.maximum);

@@ -61,6 +61,11 @@ impl Circuits {
         Entry::Go(pass)
     }
 
+    /// Whether the breaker of this target's circuit is open: a direct attempt need not be tried.
+    pub fn is_open(&self, target: &Target) -> bool {
+        self.lock().is_open(&target.circuit)
+    }
+
     /// Asks for room for a direct attempt: at once or not at all. While a circuit has deferred jobs, at most half of its
     /// requests are direct attempts.
     pub fn try_enter(&self, target: &Target) -> Option<Pass> {

@@ -25,21 +25,24 @@ pub struct Quota {
     pub away: Away,
     /// When the next token is there.
     next: Instant,
+    /// When the next request may start, whoever has paid: jobs with a token may come back late and together, after a pause of the
+    /// consumers or from a worker that has ended.
+    start: Instant,
 }
 
 impl Quota {
     /// Nothing in flight yet.
     pub fn new(now: Instant) -> Quota {
-        Quota { in_flight: 0, away: Away::default(), next: now }
+        Quota { in_flight: 0, away: Away::default(), next: now, start: now }
     }
 
     /// Takes a token, where the worker's share is `rate` a second. Returns when the request may start, at most `ahead` from now, or
     /// until when to defer the job.
     pub fn take(&mut self, due: Due, rate: f64, ahead: Duration, now: Instant) -> Result<Instant, (Duration, Turn)> {
-        if due.turn == Turn::Paid {
-            return Ok(now);
-        }
         let interval = Duration::from_secs_f64(rate.recip());
+        if due.turn == Turn::Paid {
+            return self.begin(now, interval, ahead, now);
+        }
         let saved = SAVED.saturating_sub(interval);
         let is_full = now.saturating_duration_since(self.next) >= saved && now >= self.next;
         if is_full {
@@ -52,13 +55,34 @@ impl Quota {
             true => (queue - due.late, Turn::Come),
             false if start > now + ahead => (start - now, Turn::Paid),
             false => {
-                self.pay(rate);
-                return Ok(start);
+                let begins = self.begin(start, interval, ahead, now);
+                if begins.is_ok() {
+                    self.pay(rate);
+                }
+                return begins;
             }
         };
         // A turn that is too far away is looked for again.
         let turn = if wait > LONGEST { Turn::None } else { turn };
         Err((wait.clamp(SHORTEST, LONGEST), turn))
+    }
+
+    /// When a request that has its token may start, not before `from`. Where that is more than `ahead` from now, the job comes
+    /// back with its token.
+    fn begin(
+        &mut self,
+        from: Instant,
+        interval: Duration,
+        ahead: Duration,
+        now: Instant,
+    ) -> Result<Instant, (Duration, Turn)> {
+        let saved = now.checked_sub(SAVED.saturating_sub(interval)).unwrap_or(now);
+        let start = self.start.max(saved).max(from.min(now + ahead));
+        if start > now + ahead {
+            return Err(((start - now).clamp(SHORTEST, LONGEST), Turn::Paid));
+        }
+        self.start = self.start.max(saved) + interval;
+        Ok(start.max(now))
     }
 
     /// Takes the next token.

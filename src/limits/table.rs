@@ -131,7 +131,8 @@ impl Table {
         let may_wait = stage != Stage::Leaves && is_short && circuit.breaker.is_closed() && circuit.in_flight > 0;
         let answer = match admitted {
             Ok(start) => Answer::Go(start),
-            Err((DeferReason::Saturated | DeferReason::Crowded, ..)) if may_wait => Answer::Wait,
+            // The end of another circuit's request would wake nobody here.
+            Err((DeferReason::Saturated, ..)) if may_wait => Answer::Wait,
             Err((reason, turn)) => self.defer(ask, reason, turn, now, draw),
         };
         let waits = [stage != Stage::Comes, answer == Answer::Wait].map(usize::from);
@@ -172,6 +173,11 @@ impl Table {
         }
     }
 
+    /// Whether the circuit's breaker is open.
+    pub(super) fn is_open(&self, circuit: &str) -> bool {
+        self.circuits.get(circuit).is_some_and(|circuit| !circuit.breaker.is_closed())
+    }
+
     /// What wakes the jobs that wait for a circuit.
     pub(super) fn bell(&mut self, ask: &Ask) -> Arc<Notify> {
         self.circuits.get(&ask.circuit).map(|circuit| circuit.bell.clone()).unwrap_or_default()
@@ -200,6 +206,7 @@ impl Table {
         let reason = match circuit.on_probation.then(|| in_doubt.unwrap_or_default()) {
             _ if !may_start && !circuit.breaker.pause(now).is_zero() => Some(DeferReason::Paused),
             _ if !may_start => Some(DeferReason::Failing),
+            _ if !circuit.breaker.is_closed() && (is_full || circuit.room(*most) == 0) => Some(DeferReason::Failing),
             _ if is_full || circuit.room(*most) == 0 => Some(DeferReason::Saturated),
             on_probation if slots.admits(circuit.in_flight, on_probation) => None,
             // A probe that finds no slot.
@@ -248,11 +255,13 @@ impl Table {
             // Where jobs take turns, they come back earlier: they still have to wait for those.
             (if ask.rate.is_some() { wait.min(2 * LONGEST / 3) } else { wait }, Turn::None)
         });
-        circuit.away.add(wait, now);
         circuit.used = now;
+        if reason != DeferReason::Rate {
+            circuit.away.add(wait, now);
+        }
         if let Some(quota) = quota {
             quota.away.add(wait, now);
-            if let (Turn::Paid, Some(rate)) = (turn, ask.rate) {
+            if let (Turn::Paid, Some(rate), false) = (turn, ask.rate, ask.due.turn == Turn::Paid) {
                 quota.pay(rate);
             }
         }

@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{dial, fault};
 use crate::{
-    delivery::outcome::Fault,
+    delivery::outcome::{Fault, HttpFault},
     limits::{Breaker, Signal, breaker},
     os_error,
     settings::{ProxyUrl, Rotating},
@@ -123,7 +123,11 @@ impl Proxy {
             }
             breaker.begin(begun);
         }
-        match self.ask(begun, host, address, port).await {
+        // The deadline of an attempt may end the question at any time.
+        let unanswered = Unanswered { proxy: self, begun };
+        let answer = self.ask(begun, host, address, port).await;
+        drop(unanswered);
+        match answer {
             Ok(stream) => {
                 self.end(begun, Signal::Answered, "");
                 Ok(stream)
@@ -133,7 +137,8 @@ impl Proxy {
                 Err(Fault::Proxy)
             }
             Err(Trouble::Other(fault)) => {
-                let signal = if fault == Fault::Connect { Signal::Answered } else { Signal::Nothing };
+                let answered = matches!(fault, Fault::Connect | Fault::ProxyRefused | Fault::Http(_));
+                let signal = if answered { Signal::Answered } else { Signal::Nothing };
                 self.end(begun, signal, "");
                 Err(fault)
             }
@@ -201,6 +206,18 @@ impl Proxy {
     }
 }
 
+/// A question to the proxy. Dropped without an answer, it says nothing, and is no silence either.
+struct Unanswered<'a> {
+    proxy: &'a Proxy,
+    begun: Instant,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.proxy.end(self.begun, Signal::Nothing, "");
+    }
+}
+
 impl Place {
     fn new(url: &ProxyUrl) -> anyhow::Result<Place> {
         let url = url.expose();
@@ -239,10 +256,10 @@ async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<Header
     let upgraded = hyper::upgrade::on(answer).await.map_err(broken)?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Trouble::proxy("it opened no tunnel"))?;
     drop(connection);
-    // A receiver does not speak before its client, neither in TLS nor in HTTP.
+    // What does not wait for its client speaks neither TLS nor HTTP, such as a mail server.
     match parts.read_buf.is_empty() {
         true => Ok(parts.io.into_inner()),
-        false => Err(Trouble::proxy("it sent bytes before the receiver could")),
+        false => Err(Trouble::Other(Fault::Http(HttpFault::NotHttp))),
     }
 }
 

@@ -93,14 +93,21 @@ async fn decide(
         return Ok(Some(Step::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) }));
     }
     let due = Due { late: job.late(Timestamp::now()), turn: job.turn };
-    match context.circuits.enter(&target, due).await {
+    // The gate was asked before the wait for room as well (rule 6).
+    let mut gate = context.gate();
+    let entry = loop {
+        match context.circuits.enter(&target, due).await {
+            // Given back: the time at a closed gate is not the receiver's.
+            Entry::Go(pass) if !gate.is_open() => drop(pass),
+            entry => break entry,
+        }
+        gate.opened().await;
+    };
+    match entry {
         Entry::Go(pass) => {
-            if pass.was_waited_for() || suspect.is_some() {
-                // The gate was asked before the wait, or before a child was started, and so was the channel (rule 6).
-                context.gate().opened().await;
-                if !receipt.is_good() {
-                    return Ok(None);
-                }
+            // The channel was asked before the wait, or before a child was started (rule 6).
+            if (pass.was_waited_for() || suspect.is_some()) && !receipt.is_good() {
+                return Ok(None);
             }
             attempt(context, job, &target, pass, Way::Job(suspect)).await.map(Some)
         }

@@ -153,18 +153,19 @@ async fn attempt_directly(
     job: &Job,
     target: &Target,
 ) -> Result<Option<Step>, Died> {
+    let is_refused = || context.poster.is_held() || context.circuits.is_open(target);
+    if is_refused() {
+        return Ok(Some(Step::Forward));
+    }
     let Some(slot) = context.slots.direct().await else { return Ok(Some(Step::Forward)) };
     if slot.was_waited_for {
         // The gate and the channel were asked before the wait (rule 6).
         if !receipt.is_good() {
             return Ok(None);
         }
-        if !context.gate().is_open() {
+        if !context.gate().is_open() || is_refused() {
             return Ok(Some(Step::Forward));
         }
-    }
-    if context.poster.is_held() {
-        return Ok(Some(Step::Forward));
     }
     match context.circuits.try_enter(target) {
         Some(pass) => attempt(context, job, target, pass, Way::Direct).await.map(Some),

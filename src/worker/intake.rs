@@ -68,12 +68,16 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
 async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToken) -> Option<String> {
     let mut gate = context.gate();
     loop {
-        let slot = stop.run_until_cancelled(context.slots.job()).await.flatten()?;
         let input = match next(from, stop).await {
             Ok(input) => input,
             Err(end) => return end,
         };
         let Some(input) = renewed(context, input, Kind::Job) else { continue };
+        // Not before there is a job: direct attempts can use the slot meanwhile.
+        let Some(slot) = stop.run_until_cancelled(context.slots.job()).await.flatten() else {
+            input.receipt.give_back();
+            return None;
+        };
         if pass(&mut gate, &input, stop).await {
             start(context, input, slot);
         }

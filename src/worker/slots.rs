@@ -11,9 +11,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The slots of a worker.
 pub struct Slots {
     free: Arc<Semaphore>,
-    /// Held by the event that is next in line. The semaphore serves its waiters in order. One job and one event wait at a time,
+    /// Held by the job and by the event that are next in line. The semaphore serves its waiters in order. One job and one event wait at a time,
     /// so they alternate.
-    next: Semaphore,
+    next: [Semaphore; 2],
     /// Events that may be attempted directly at once.
     direct: Arc<Semaphore>,
 }
@@ -33,7 +33,7 @@ impl Slots {
         let direct = usize::from(event_window).div_ceil(2);
         Slots {
             free: Arc::new(Semaphore::new(slots)),
-            next: Semaphore::new(1),
+            next: std::array::from_fn(|_| Semaphore::new(1)),
             direct: Arc::new(Semaphore::new(direct)),
         }
     }
@@ -44,7 +44,10 @@ impl Slots {
         let was_waited_for = now.is_none();
         let slot = match now {
             Some(slot) => slot,
-            None => self.free.clone().acquire_owned().await.ok()?,
+            None => {
+                let _next = self.next[0].acquire().await.ok()?;
+                self.free.clone().acquire_owned().await.ok()?
+            }
         };
         Some(Slot { _slot: slot, _direct: None, was_waited_for })
     }
@@ -66,7 +69,7 @@ impl Slots {
 
     async fn direct_later(&self) -> Option<Slot> {
         let direct = self.direct.clone().acquire_owned().await.ok()?;
-        let _next = self.next.acquire().await.ok()?;
+        let _next = self.next[1].acquire().await.ok()?;
         let slot = self.free.clone().acquire_owned().await.ok()?;
         Some(Slot { _slot: slot, _direct: Some(direct), was_waited_for: true })
     }

@@ -8,7 +8,10 @@
 //! Leadhook publishes nothing there. A message that another program publishes is consumed without an ack and discarded: kept,
 //! it would stay unacked until `consumer_timeout` closes the channel.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use lapin::{
@@ -19,7 +22,10 @@ use lapin::{
 use tracing::{info, warn};
 
 use super::Context;
-use crate::broker::connection::{self, Connection};
+use crate::broker::{
+    connection::{self, Connection},
+    pause::Pause,
+};
 
 /// How often the workers are counted.
 const EVERY: Duration = Duration::from_secs(2);
@@ -27,8 +33,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Longest wait for the broker. A queue without a leader never answers a new consumer.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Pause after a failure. Each refusal takes away the number of a channel ([`connection::channel`]).
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// How long counting must have worked for the next pause to be short again.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// So many counts without any worker in succession, not even this one, mean that the broker has forgotten this one. A
 /// single one only means that the leader of the queue did not answer in time.
@@ -37,11 +43,16 @@ const FORGOTTEN: u32 = 5;
 /// Takes part in the count and keeps [`Context::workers`] true, for as long as the connection lasts. While the number is
 /// unknown, the last one stays in use, and readiness warns.
 pub(super) async fn watch(connection: &Connection, context: &Context) -> Infallible {
+    let mut pause = Pause::for_counting();
     loop {
+        let begun = Instant::now();
         let error = match take_part(connection, context).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
+        if begun.elapsed() > LASTING {
+            pause.reset();
+        }
         // The session ends with its connection, and says so.
         if connection.status().connected() {
             let workers = *context.workers.borrow();
@@ -49,7 +60,7 @@ pub(super) async fn watch(connection: &Connection, context: &Context) -> Infalli
             warn!("{problem}");
             context.health.set_workers(Some(problem));
         }
-        tokio::time::sleep(AFTER_FAILURE).await;
+        tokio::time::sleep(pause.next(fastrand::f64())).await;
     }
 }
 

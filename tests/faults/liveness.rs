@@ -76,7 +76,7 @@ async fn stopped_in_an_outage(
     trial.spawn(&[("LEADHOOK__SHUTDOWN__GRACE", &grace), ("LEADHOOK__AMQP__HEARTBEAT", heartbeat)]);
     trial.workers[0].ready().await;
     node.settle();
-    trial.bad_receiver("500@900ms").await;
+    trial.bad_receiver("404@900ms").await;
     trial.load_on(150);
     trial.under_load(60).await;
     // An attempt whose outcome only the broker can take: a worker that keeps up with the load has nothing else to hold.

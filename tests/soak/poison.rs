@@ -100,7 +100,7 @@ async fn play(workers: usize) -> ExitCode {
     let node = Node::start();
     let world = World::on(&node).await;
     let accepting = receiver("200").await;
-    let script = "500,500,200".parse().expect("a script");
+    let script = "404,404,200".parse().expect("a script");
     let retrying = receiver_with(Options { script, per_webhook: true, ..Options::default() }).await;
     let campaigns = format!("campaigns:\n  RETRY: {{ override: true, webhook: {{ url: \"{}\" }} }}", retrying.url());
     world.simple_store(&accepting.url(), "");

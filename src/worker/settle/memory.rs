@@ -107,16 +107,22 @@ impl Ticket {
     pub fn finish(mut self, settlement: Settlement) {
         self.finished = true;
         let mut inner = self.memory.lock();
-        inner.known.insert(self.key.clone(), Known::finished(&settlement));
+        let before = inner.known.insert(self.key.clone(), Known::finished(&settlement));
         if let Some(waiting) = self.waiting.get() {
             waiting.send_replace(Some(settlement));
         }
-        if !self.again {
+        // One that was begun again is listed already, unless it was dropped or forgotten meanwhile.
+        if !self.again || before.is_none() {
             inner.finished.push_back(self.key.clone());
         }
-        if inner.finished.len() > FINISHED
+        while inner.finished.len() > FINISHED
             && let Some(oldest) = inner.finished.pop_front()
         {
+            // An attempt that runs is waited for, however long it takes.
+            if let Some(Known::Running(_)) = inner.known.get(&oldest) {
+                inner.finished.push_back(oldest);
+                break;
+            }
             inner.known.remove(&oldest);
         }
     }
