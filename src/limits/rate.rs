@@ -76,7 +76,8 @@ impl Quota {
         ahead: Duration,
         now: Instant,
     ) -> Result<Instant, (Duration, Turn)> {
-        let saved = now.checked_sub(SAVED.saturating_sub(interval)).unwrap_or(now);
+        // Jobs come back a little early or late, so one more may start after a pause.
+        let saved = now.checked_sub(SAVED.max(interval)).unwrap_or(now);
         let start = self.start.max(saved).max(from.min(now + ahead));
         if start > now + ahead {
             return Err(((start - now).clamp(SHORTEST, LONGEST), Turn::Paid));

@@ -37,7 +37,8 @@ impl Slots {
         let free = self.all.saturating_sub(self.in_flight + self.waiting);
         let is_admitted = on_probation.is_none_or(|in_doubt| {
             let free = self.all.div_ceil(2).saturating_sub(self.on_probation.max(in_doubt));
-            in_flight < free.div_ceil(AHEAD_ON_PROBATION)
+            // A small worker has room for a second one as well.
+            in_flight < free.div_ceil(AHEAD_ON_PROBATION).max(free.div_ceil(2).min(2))
         });
         in_flight < AHEAD * free && is_admitted
     }

@@ -131,8 +131,7 @@ impl Table {
         let may_wait = stage != Stage::Leaves && is_short && circuit.breaker.is_closed() && circuit.in_flight > 0;
         let answer = match admitted {
             Ok(start) => Answer::Go(start),
-            // The end of another circuit's request would wake nobody here.
-            Err((DeferReason::Saturated, ..)) if may_wait => Answer::Wait,
+            Err((DeferReason::Saturated | DeferReason::Crowded, ..)) if may_wait => Answer::Wait,
             Err((reason, turn)) => self.defer(ask, reason, turn, now, draw),
         };
         let waits = [stage != Stage::Comes, answer == Answer::Wait].map(usize::from);

@@ -155,7 +155,7 @@ async fn the_start_takes_ten_lines() {
 #[tokio::test]
 async fn what_repeats_is_counted_and_not_told_line_by_line() {
     let world = World::new().await;
-    let receiver = receiver("500").await;
+    let receiver = receiver("404").await;
     world.simple_store(&receiver.url(), "retry_attempts: 1");
     let worker = world.worker(&[INFO]).await;
     world.publish_many((0..40).map(|n| event("ABC", n))).await;

@@ -92,6 +92,10 @@ impl Trial<'_> {
         let options = Options { script: script.parse().expect("a script"), per_webhook: true, ..Options::default() };
         let receiver = receiver_with(options).await;
         let url = receiver.url();
+        if script.starts_with("404") {
+            // Its circuit stays healthy. Of others each attempt may wait for a probe.
+            self.bad_weight = 10;
+        }
         self.receivers.insert("bad", receiver);
         self.bad_target(&url);
     }
@@ -142,7 +146,7 @@ impl Trial<'_> {
     fn draw_one(&mut self) -> Event {
         let mut mix: Vec<(&str, u32)> = self.scale.mix.to_vec();
         if self.bad.is_some() {
-            mix.push(("BAD", 3));
+            mix.push(("BAD", self.bad_weight));
         }
         let mut draw = self.rng.u32(0..mix.iter().map(|(_, weight)| weight).sum());
         let (campaign, _) = mix

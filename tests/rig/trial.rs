@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     harness::{PATIENCE, Worker, World, asked_every, asked_within, eventually},
-    ledger::{Account, Excuse, Found, TIMEOUT},
+    ledger::{Account, Excuse, Found},
     load::{self, MOST_TARGETS, SMALL, Scale},
     node::Node,
     proxy::Proxy,
@@ -31,6 +31,9 @@ const DEAD_LETTERS: usize = 32;
 pub const UNLIMITED: u32 = 1_000_000;
 /// Delay queues in use: with these waits, jitter included.
 const RUNGS_IN_USE: usize = 4;
+
+/// The longest time between two probes of a target that fails (`limits::breaker`).
+const PROBE: Duration = Duration::from_secs(5);
 
 /// The settings of a worker in a trial: short waits, and a heartbeat as short as can be.
 pub const SETTINGS: [(&str, &str); 5] = [
@@ -62,6 +65,8 @@ pub struct Trial<'a> {
     pub patience: Duration,
     pub(super) receivers: BTreeMap<&'static str, Receiver>,
     pub(super) bad: Option<String>,
+    /// How many events are for it, against about 95 for all others.
+    pub(super) bad_weight: u32,
     pub(super) numbered: u32,
     pub(super) publishing: Option<JoinHandle<()>>,
     /// Taken from the failed and rejected queues before the end.
@@ -102,6 +107,7 @@ impl<'a> Trial<'a> {
             patience: PATIENCE,
             receivers: load::receivers().await,
             bad: None,
+            bad_weight: 1,
             numbered: 0,
             publishing: None,
             found: Found::default(),
@@ -305,13 +311,13 @@ impl<'a> Trial<'a> {
         .await;
     }
 
-    /// Longest time until all is settled. A target that hangs is asked by one request at a time, and each takes its timeout. So
-    /// its deliveries may take one timeout for each attempt, one after the other. A deferred delivery comes back at the latest
+    /// Longest time until all is settled. A target that fails is asked by one probe every 5 s. So its deliveries may take that
+    /// long for each attempt, one after the other. A deferred delivery comes back at the latest
     /// when it has been due for 1.8 times as long as the target took.
     fn patience(&self) -> Duration {
         let hanging = self.upstream.confirmed().iter().filter(|event| event.body.contains("\"BAD\"")).count();
         let attempts = u32::try_from(hanging * (RETRIES + 1)).expect("some thousands at most");
-        self.patience + (TIMEOUT * attempts).mul_f64(1.8)
+        self.patience + (PROBE * attempts).mul_f64(1.8)
     }
 
     /// `None` if somebody does not say.
