@@ -60,7 +60,7 @@ demo_run() {
     local begun=$SECONDS
     broker_start "$DIR" --owner $$
     stage_start "$DIR"
-    note "one worker; receivers: crm is healthy, flaky answers 500 to every first attempt, down always answers 503"
+    note "one worker; receivers: crm is healthy, flaky answers 500 to every first attempt, down always answers 404"
     heading "The example event (examples/lead.delivered.json, campaign ABC)"
     publish_example
     until_true 20 "the delivery of the example" settled

@@ -127,7 +127,7 @@ stage_start() {
     SECRET=whsec_$(head -c 24 /dev/urandom | base64)
     LEADHOOK_LISTEN_SECRETS=$SECRET receiver "$dir" crm
     receiver "$dir" flaky --respond 500,200 --per-webhook
-    receiver "$dir" down --respond 503
+    receiver "$dir" down --respond 404
     write_settings "$dir"
     write_store "$dir"
     # shellcheck disable=SC1091
