@@ -237,7 +237,7 @@ mod tests {
         assert!(quick.may_start(1.9));
         assert!(!quick.may_start(2.0));
         let mut slow = Bench::new();
-        // One slow answer in twenty is no percentile.
+        // One slow answer in twenty does not move the percentile.
         for (n, took) in [1.0; 18].into_iter().chain([1.0, 9.0]).enumerate() {
             slow.end(n as f64, Signal::Answered, n as f64 + took);
         }

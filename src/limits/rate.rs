@@ -25,7 +25,7 @@ pub struct Quota {
     pub away: Away,
     /// When the next token is there.
     next: Instant,
-    /// When the next request may start, whoever has paid: jobs with a token may come back late and together, after a pause of the
+    /// The earliest start of the next request, for jobs with and without a token: jobs with a token may come back late and together, after a pause of the
     /// consumers or from a worker that has ended.
     start: Instant,
 }

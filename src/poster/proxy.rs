@@ -65,7 +65,7 @@ impl fmt::Display for ProxyOutage {
     }
 }
 
-/// Why there is no connection through the proxy.
+/// The reason for having no connection through the proxy.
 enum Trouble {
     /// The proxy fails; in words.
     Proxy(String),
@@ -156,7 +156,7 @@ impl Proxy {
                 true => Trouble::Other(Fault::Local),
                 false => Trouble::Proxy(os_error::words(&error)),
             })?;
-        // It is there. What it takes from here on may be the receiver's doing, and is no silence.
+        // The proxy answers. A receiver may cause any delay from here on, so it does not count as silence.
         self.end(begun, Signal::Nothing, "");
         dial::tune(&stream);
         match &place.kind {
@@ -206,7 +206,7 @@ impl Proxy {
     }
 }
 
-/// A question to the proxy. Dropped without an answer, it says nothing, and is no silence either.
+/// A request to the proxy. Dropped without an answer, it counts neither as a failure nor as silence.
 struct Unanswered<'a> {
     proxy: &'a Proxy,
     begun: Instant,

@@ -58,9 +58,9 @@ pub(super) async fn attempt(
     let exchange = match way {
         Way::Direct => {
             context.metrics.direct_attempt();
-            post(&context.poster, job, target, target.timeout, number, &DIRECT).await
+            post(&context.poster, job, target, target.timeout, &DIRECT).await
         }
-        Way::Job(None) => post(&context.poster, job, target, target.timeout, number, &FROM_JOB).await,
+        Way::Job(None) => post(&context.poster, job, target, target.timeout, &FROM_JOB).await,
         Way::Job(Some(suspect)) => match Box::pin(suspect.attempt(target.timeout)).await? {
             Some(exchange) => exchange,
             None => return Ok(Step::Defer { reason: Deferral::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
@@ -154,40 +154,26 @@ fn refusal_detail(number: u32, target: &Target) -> String {
     }
 }
 
-/// Its fail points: before the POST and after it.
+/// The fail points of a POST: before it and after it.
 pub(super) type Points = [&'static str; 2];
 const DIRECT: Points = ["event.posting", "event.posted"];
 pub(super) const FROM_JOB: Points = ["job.posting", "job.posted"];
 
-/// Makes the POST. A panic in it becomes [`Fault::Panic`]. `timeout` is the target's, of the worker's store.
-pub(super) async fn post(
-    poster: &Poster,
-    job: &Job,
-    target: &Target,
-    timeout: Duration,
-    number: u32,
-    points: &Points,
-) -> Exchange {
+/// Makes the POST of the next attempt. A panic in it becomes [`Fault::Panic`]. `timeout` is the target's, of the worker's store.
+pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, points: &Points) -> Exchange {
     let started = Instant::now();
-    let posting = AssertUnwindSafe(try_to_post(poster, job, target, timeout, number, points));
+    let posting = AssertUnwindSafe(try_to_post(poster, job, target, timeout, points));
     posting.catch_unwind().await.unwrap_or_else(|_| {
         error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
         Exchange::new(Err(Fault::Panic), started.elapsed())
     })
 }
 
-async fn try_to_post(
-    poster: &Poster,
-    job: &Job,
-    target: &Target,
-    timeout: Duration,
-    number: u32,
-    points: &Points,
-) -> Exchange {
+async fn try_to_post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, points: &Points) -> Exchange {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let request = request::DeliveryRequest {
         webhook_id: &job.webhook_id,
-        attempt: number,
+        attempt: job.attempt.saturating_add(1),
         timestamp: seconds,
         traceparent: job.traceparent.as_deref(),
         body: &job.body,

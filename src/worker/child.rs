@@ -231,9 +231,7 @@ impl Child {
     async fn attempt(&self, message: &Message, timeout: Duration) -> Option<Answer> {
         let job = Job::decode(&message.properties(), message.body.0.clone()).ok()?;
         let TargetState::Active(target) = self.store.target(&job.organization, &job.target) else { return None };
-        let exchange =
-            attempt::post(&self.poster, &job, &target, timeout, job.attempt.saturating_add(1), &attempt::FROM_JOB)
-                .await;
+        let exchange = attempt::post(&self.poster, &job, &target, timeout, &attempt::FROM_JOB).await;
         let maximum = self.settings.backoff.retry_after_maximum;
         judge(&exchange, &target.rules, SystemTime::now(), maximum);
         Some(Answer::Exchange(exchange))

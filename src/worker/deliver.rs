@@ -93,8 +93,8 @@ async fn decide(
         return Ok(Some(Step::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) }));
     }
     let due = Due { late: job.late(Timestamp::now()), turn: job.turn };
-    // The gate was asked before the wait for room as well (rule 6).
-    let mut gate = context.gate();
+    // The gate and the channel were asked before the wait for room, or before a child was started (rule 6).
+    let (mut gate, mut has_waited) = (context.gate(), suspect.is_some());
     let entry = loop {
         match context.circuits.enter(&target, due).await {
             // Given back: the time at a closed gate is not the receiver's.
@@ -102,15 +102,14 @@ async fn decide(
             entry => break entry,
         }
         gate.opened().await;
+        has_waited = true;
     };
     match entry {
-        Entry::Go(pass) => {
-            // The channel was asked before the wait, or before a child was started (rule 6).
-            if (pass.was_waited_for() || suspect.is_some()) && !receipt.is_good() {
-                return Ok(None);
-            }
-            attempt(context, job, &target, pass, Way::Job(suspect)).await.map(Some)
+        Entry::Go(pass) if (has_waited || pass.was_waited_for()) && !receipt.is_good() => {
+            drop(pass);
+            Ok(None)
         }
+        Entry::Go(pass) => attempt(context, job, &target, pass, Way::Job(suspect)).await.map(Some),
         Entry::Defer { reason, wait, turn } => Ok(Some(Step::Defer { reason: Deferral::Circuit(reason, turn), wait })),
     }
 }

@@ -137,7 +137,7 @@ async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, tar
         }
     };
     let Some(settled) = settled else { return };
-    failpoint::hit("event.recorded", settled[0].name());
+    failpoint::hit("event.recorded", settled.first().map_or("", Step::name));
     if receipt.ack() {
         failpoint::hit("event.acked", "");
         context.metrics.event_dispatched(settled.len());

@@ -92,7 +92,7 @@ mod tests {
             events.iter_mut().for_each(|event| assert!(event.now_or_never().is_none()));
             assert!((&mut job).now_or_never().is_none(), "none is free");
             drop(taken.take());
-            // Whoever is first in the line has it now.
+            // The first waiter in the line has the slot now.
             let event = events.iter_mut().position(|event| {
                 let got = event.now_or_never().flatten();
                 let has = got.is_some();

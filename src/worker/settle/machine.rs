@@ -26,7 +26,7 @@ pub struct Settlement<O> {
     pub recorded: bool,
 }
 
-/// What is to be done next.
+/// The step that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Next {
     /// Ask the memory, and wait for an attempt that is running.
@@ -54,15 +54,15 @@ impl<O: Outcome> Machine<O> {
         Machine { next: if again { Next::Recall } else { Next::Decide }, settlement: None }
     }
 
-    /// What is to be done next.
+    /// The step that is due.
     pub fn next(&self) -> Next {
         self.next
     }
 
     /// What the memory knows. `good`: the message's channel is still there.
     ///
-    /// Without its channel nothing is done, whatever is known: whoever is given the message next may have recorded its
-    /// outcome already and must not find that overwritten; and where nothing is known, the attempt would be made twice.
+    /// Without its channel nothing is done, whatever is known. The next worker may have recorded the outcome already, and must
+    /// not find it overwritten; and where nothing is known, the attempt would be made twice.
     pub fn recalled(&mut self, known: Option<Settlement<O>>, good: bool) {
         self.next = match known {
             _ if !good => Next::Left,
@@ -97,7 +97,7 @@ impl<O: Outcome> Machine<O> {
         };
     }
 
-    /// What is to be remembered before the ack, which may be lost and bring the message back. None: nothing was done.
+    /// The result to remember before the ack, which may be lost and bring the message back. None: nothing was done.
     pub fn settlement(&self) -> Option<&Settlement<O>> {
         self.settlement.as_ref()
     }

@@ -19,9 +19,9 @@ use crate::job::Job;
 pub(super) struct Delivery<'a> {
     /// Settles the message.
     pub receipt: &'a Receipt,
-    /// What is to be delivered.
+    /// The event for one target.
     pub job: &'a Job,
-    /// What was done with such messages.
+    /// The results of earlier deliveries of such messages.
     pub memory: &'a Memory,
     /// This one in it.
     pub key: Key,
