@@ -72,11 +72,12 @@ async fn stopped_in_an_outage(
 ) -> ExitStatus {
     let node = Node::private();
     let mut trial = Trial::new(&node, fastrand::u64(..)).await;
+    // Before the worker: what it reads later it may read after the first events.
+    trial.bad_receiver("404@900ms").await;
     let grace = format!("{}s", GRACE.as_secs());
     trial.spawn(&[("LEADHOOK__SHUTDOWN__GRACE", &grace), ("LEADHOOK__AMQP__HEARTBEAT", heartbeat)]);
     trial.workers[0].ready().await;
     node.settle();
-    trial.bad_receiver("404@900ms").await;
     trial.load_on(150);
     trial.under_load(60).await;
     // An attempt whose outcome only the broker can take: a worker that keeps up with the load has nothing else to hold.

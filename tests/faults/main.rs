@@ -25,11 +25,11 @@ const RATE: u32 = 80;
 /// One fault in the middle of a load, on this node.
 async fn trial_on(node: &Node, fault: Fault) {
     let mut trial = Trial::new(node, fastrand::u64(..)).await;
-    trial.start().await;
     if matches!(fault, Fault::DiskAlarm) {
         // Outcomes that the alarm holds: most events are delivered and acked in a moment.
         trial.bad_receiver("404@900ms").await;
     }
+    trial.start().await;
     trial.load_on(RATE);
     trial.under_load(40).await;
     trial.inflict(fault).await;

@@ -82,7 +82,10 @@ pub async fn receivers() -> BTreeMap<&'static str, Receiver> {
 
 impl Trial<'_> {
     /// A further target for a part of the events: an URL that fares badly. Its deliveries must all fail.
+    ///
+    /// Before the workers: one that runs reads the store a moment later, and until then its events go to the organization's target.
     pub fn bad_target(&mut self, url: &str) {
+        assert!(self.workers.is_empty(), "a target for workers that run");
         self.bad = Some(url.to_owned());
         self.write_store("");
     }

@@ -333,8 +333,9 @@ impl Drop for Cluster {
 fn launch(command: &str, directory: &Path) -> impl Fn(&str) -> String + use<> {
     let owner = std::process::id().to_string();
     let path = directory.to_str().expect("UTF-8");
-    let retry = ["--dead-letter-retry", DEAD_LETTER_RETRY];
-    let output = script(&[&[command, path, "--owner", &owner, "--management"][..], &retry].concat());
+    // Rates are for people, and cost each declaration and each queue.
+    let tuned = ["--dead-letter-retry", DEAD_LETTER_RETRY, "--conf", "management.rates_mode = none"];
+    let output = script(&[&[command, path, "--owner", &owner, "--management"][..], &tuned].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     move |key| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
