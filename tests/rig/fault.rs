@@ -249,11 +249,13 @@ impl Trial<'_> {
                 self.broker_broke(&what);
                 let before = self.sessions_lost();
                 self.consumers_time_out_after(SHORT_TIMEOUT);
+                self.seen("the cut is noticed", async |trial| trial.sessions_lost() > before).await;
+                self.workers[0].ready().await;
+                let blocked = self.sessions_lost();
                 self.node.ctl(&["set_disk_free_limit", "100000000000000"]);
                 self.until_blocked().await;
                 // The messages that the worker holds wait for the end of the alarm. The broker takes them back before
                 // that, and the worker takes no others.
-                let blocked = self.sessions_lost();
                 self.seen("a consumer times out", async |trial| trial.sessions_lost() > blocked).await;
                 tokio::time::sleep(10 * SHORT_TIMEOUT).await;
                 let timed_out = self.sessions_lost() - blocked;
