@@ -143,7 +143,7 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     worker.kill().await;
     receiver.set_script("500,200@50ms".parse().unwrap());
     let before = receiver.received().len();
-    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    node.low_on_memory(true);
     let worker = world.start_worker(&environment);
     let reasons = eventually("blocked", async || {
         let (_, body) = worker.get("/readyz").await?;
@@ -162,7 +162,7 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     eventually("two seconds", async || (begun.elapsed() > Duration::from_secs(2)).then_some(())).await;
     assert!(worker.metric("leadhook_queue_messages", "\"jobs\"").await > 0.0, "the queues are counted in an alarm too");
     assert_eq!(receiver.received().len(), started, "nothing new started");
-    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    node.low_on_memory(false);
     worker.ready().await;
     // Told apart by their ids: an event whose ack died with the first worker is dispatched, and delivered, again.
     eventually("all are delivered", async || {
@@ -186,7 +186,7 @@ async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     let worker = world.worker(&[("LEADHOOK__BACKOFF__INITIAL", "1s"), ("LEADHOOK__BACKOFF__MAXIMUM", "1s")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
     receiver.wait_for(20, PATIENCE).await.unwrap();
-    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    node.low_on_memory(true);
     // Readiness says which queue, since when and why.
     let reasons = eventually("suspended", async || {
         let (_, body) = worker.get("/readyz").await?;
@@ -197,7 +197,7 @@ async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     // Retries that are due come to the queue. A consumer would take them: its window is wider than they are many.
     eventually("retries stay on the queue", async || (world.ready("jobs").await > 0).then_some(())).await;
     receiver.set_script("200".parse().unwrap());
-    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    node.low_on_memory(false);
     let ended = Instant::now();
     worker.ready().await;
     assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());

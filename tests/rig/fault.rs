@@ -241,9 +241,9 @@ impl Trial<'_> {
             }
             Fault::MemoryAlarm => {
                 self.broker_broke(&what);
-                self.node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+                self.node.low_on_memory(true);
                 self.until_blocked().await;
-                self.node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+                self.node.low_on_memory(false);
             }
             Fault::DiskAlarm => {
                 self.broker_broke(&what);
@@ -252,7 +252,7 @@ impl Trial<'_> {
                 self.seen("the cut is noticed", async |trial| trial.sessions_lost() > before).await;
                 self.workers[0].ready().await;
                 let blocked = self.sessions_lost();
-                self.node.ctl(&["set_disk_free_limit", "100000000000000"]);
+                self.node.low_on_disk(true);
                 self.until_blocked().await;
                 // The messages that the worker holds wait for the end of the alarm. The broker takes them back before
                 // that, and the worker takes no others.
@@ -260,7 +260,7 @@ impl Trial<'_> {
                 tokio::time::sleep(10 * SHORT_TIMEOUT).await;
                 let timed_out = self.sessions_lost() - blocked;
                 assert!(timed_out <= 2, "each consumer times out once at most, not {timed_out} times");
-                self.node.ctl(&["set_disk_free_limit", "50MB"]);
+                self.node.low_on_disk(false);
                 self.consumers_time_out_after(USUAL_TIMEOUT);
                 for _ in 0..=self.sessions_lost() - before {
                     self.worker_broke(&what);

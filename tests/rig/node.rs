@@ -174,9 +174,16 @@ impl Node {
         script(&["again", self.path()]);
     }
 
-    /// `rabbitmqctl`.
-    pub fn ctl(&self, arguments: &[&str]) {
-        script(&[&["ctl", self.path()], arguments].concat());
+    /// Begins or ends an alarm for want of memory. (Not by `rabbitmqctl`, which takes seconds beside other tests.)
+    pub fn low_on_memory(&self, low: bool) {
+        let limit = if low { "{absolute, 1}" } else { "0.4" };
+        self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({limit})."));
+    }
+
+    /// The same for want of disk.
+    pub fn low_on_disk(&self, low: bool) {
+        let limit = if low { "100000000000000" } else { "50000000" };
+        self.eval(&format!("rabbit_disk_monitor:set_disk_free_limit({limit})."));
     }
 
     /// Evaluates Erlang on the node: what it prints, then its value.
