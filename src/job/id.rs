@@ -39,19 +39,22 @@ fn digest<const N: usize>(parts: [&[u8]; N]) -> String {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    format!("wh_{}", hex(&digest.finish().as_ref()[..16]))
+    hex("wh_", &digest.finish().as_ref()[..16])
 }
 
 /// A fresh id for one copy that is about to be published: 128 random bits in hex. It tells a redelivery of a copy that
 /// this process has worked on from another copy of the same job.
 pub fn fresh_copy() -> String {
-    hex(&fastrand::u128(..).to_be_bytes())
+    hex("", &fastrand::u128(..).to_be_bytes())
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn hex(prefix: &str, bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(prefix.len() + 2 * bytes.len());
+    text.push_str(prefix);
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 /// Whether `said` is the beginning of an id, with or without the `wh_` that all of ours begin with.

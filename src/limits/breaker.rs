@@ -4,7 +4,8 @@
 //! It opens when a whole window of requests failed without an answer between, or when nothing has been answered for
 //! [`SILENCE`] or four times the 95th percentile although requests are in flight. While open it lets one probe through,
 //! after [`FIRST_PROBE`] and then less often up to every [`LAST_PROBE`], whether or not an earlier probe still hangs; an answer
-//! closes it. A receiver that asks for a pause gets it, with a probe every [`PAUSE_PROBE`].
+//! closes it. An error (5xx) is an answer: what it means is for the concurrency limit. A receiver that asks for a pause gets it,
+//! with a probe every [`PAUSE_PROBE`].
 
 use std::{
     collections::VecDeque,
@@ -42,7 +43,6 @@ pub struct Breaker {
     failures: usize,
     /// When the last answers came, and how long they took.
     answers: VecDeque<(Instant, Duration)>,
-    p95: Duration,
     open: Option<Open>,
 }
 
@@ -84,8 +84,17 @@ impl Breaker {
 
     /// Whether nothing was answered for `least`, or four times the 95th percentile, with requests in flight.
     pub fn is_silent(&self, least: Duration, now: Instant) -> bool {
-        let patience = least.max(SILENCE_BY_P95 * self.p95);
-        self.unanswered.is_some_and(|since| now.saturating_duration_since(since) >= patience)
+        let silence = self.unanswered.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        silence >= least && silence >= SILENCE_BY_P95 * self.p95()
+    }
+
+    /// The 95th percentile of the last answers: of 20 the second largest, of fewer the largest.
+    fn p95(&self) -> Duration {
+        let largest = self.answers.iter().fold([Duration::ZERO; 2], |[first, second], (_, took)| match *took {
+            took if took >= first => [took, first],
+            took => [first, second.max(took)],
+        });
+        largest[usize::from(self.answers.len() == ANSWERS)]
     }
 
     /// Mean seconds of the last answers; none before the first.
@@ -115,7 +124,7 @@ impl Breaker {
         let was_closed = self.is_closed();
         self.unanswered = None;
         match signal {
-            Signal::Answered => self.answered(begun, now),
+            Signal::Answered | Signal::Error => self.answered(begun, now),
             Signal::Failing if self.alive.is_none_or(|alive| begun >= alive) => {
                 self.failures = self.failures.saturating_add(1);
                 if was_closed && self.failures >= window {
@@ -135,12 +144,6 @@ impl Breaker {
         self.failures = 0;
         self.answers.truncate(ANSWERS - 1);
         self.answers.push_front((now, now.saturating_duration_since(begun)));
-        // Of 20 answers it is the second largest, of fewer the largest.
-        let largest = self.answers.iter().fold([Duration::ZERO; 2], |[first, second], (_, took)| match *took {
-            took if took >= first => [took, first],
-            took => [first, second.max(took)],
-        });
-        self.p95 = largest[usize::from(self.answers.len() == ANSWERS)];
         // A receiver that asks for a pause may still answer requests that it had taken before.
         if self.open.is_none_or(|open| open.paused_until.is_none() || begun >= open.since) {
             self.open = None;
@@ -263,6 +266,15 @@ mod tests {
         bench.begin(0.0);
         assert!(!bench.may_start(2.0));
         assert_eq!(bench.probes(2.0, 26.0), [3.0, 5.0, 9.0, 14.0, 19.0, 24.0]);
+    }
+
+    #[test]
+    fn an_error_is_an_answer() {
+        let mut bench = Bench::new();
+        for n in 0..20 {
+            bench.begin(f64::from(n));
+            assert!(!bench.end(f64::from(n), Signal::Error, f64::from(n)), "{n}");
+        }
     }
 
     #[test]

@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::Notify;
 
-use super::{breaker::Breaker, concurrency::Limit, deferral::Away, signal::Signal};
+use super::{
+    breaker::Breaker,
+    concurrency::{Limit, START},
+    deferral::Away,
+    signal::Signal,
+};
 
 /// The state of a circuit, as people see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,7 +19,7 @@ pub enum State {
     Healthy,
     /// Some of its requests failed recently, or it has not been asked since a pause.
     Limited,
-    /// Its breaker is open: only probes are sent.
+    /// Its breaker is open and only probes are sent, or it answers nothing but errors and gets one request at a time.
     Failing,
     /// The receiver asked for a pause.
     Paused,
@@ -49,7 +54,9 @@ pub(super) struct Circuit {
     /// that answers again must not wait for them.
     recovered: Option<Instant>,
     hanging: usize,
-    /// Has not answered since its start, since its breaker opened, or since its origin was silent.
+    /// Errors since the last other answer.
+    errors: usize,
+    /// Has not answered since its start, since its breaker opened, since its origin was silent, or but with errors.
     pub(super) on_probation: bool,
     /// Jobs that wait in the process, and how they are woken.
     pub(super) waiting: usize,
@@ -74,6 +81,7 @@ impl Circuit {
             in_flight: 0,
             recovered: None,
             hanging: 0,
+            errors: 0,
             on_probation: true,
             waiting: 0,
             bell: Arc::default(),
@@ -88,7 +96,7 @@ impl Circuit {
     pub(super) fn state(&self, now: Instant) -> State {
         if !self.breaker.pause(now).is_zero() {
             State::Paused
-        } else if self.breaker.is_failing(now) {
+        } else if self.breaker.is_failing(now) || self.errors >= START {
             State::Failing
         } else if !self.breaker.is_closed() || self.limit.has_failures() {
             State::Limited
@@ -140,8 +148,14 @@ impl Circuit {
         }
         match signal {
             Signal::Answered => {
+                self.errors = 0;
                 self.limit.succeeded(is_used);
                 self.on_probation &= !self.breaker.is_closed();
+            }
+            Signal::Error => {
+                self.errors = self.errors.saturating_add(1);
+                self.limit.failed(begun, now);
+                self.on_probation |= self.errors >= START;
             }
             Signal::Failing if self.breaker.is_closed() => self.limit.failed(begun, now),
             Signal::Failing | Signal::Paused(_) | Signal::Nothing => {}

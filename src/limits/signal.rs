@@ -1,4 +1,4 @@
-//! Which sign of health an attempt gives: an answer, a failure, or the wish for a pause.
+//! Which sign of health an attempt gives: an answer, an error, a failure, or the wish for a pause.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use crate::delivery::outcome::{Exchange, Fault, Outcome};
 pub enum Signal {
     /// It answered, whatever it thinks of the lead.
     Answered,
-    /// A transport fault, a timeout, 5xx or 408.
+    /// It answered that it is in trouble: 5xx or 408.
+    Error,
+    /// A transport fault or a timeout.
     Failing,
     /// It asks for a pause, of this length if it says so.
     Paused(Option<Duration>),
@@ -27,7 +29,7 @@ pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
             (429, Outcome::Retry { not_before, .. }) => Signal::Paused(*not_before),
             // On other statuses `Retry-After` delays its own delivery only.
             (503, Outcome::Retry { not_before: Some(wish), .. }) => Signal::Paused(Some(*wish)),
-            (408 | 500..=599, _) => Signal::Failing,
+            (408 | 500..=599, _) => Signal::Error,
             _ => Signal::Answered,
         },
         // A retried fault is the receiver's trouble, but for a bug of our own. All others never came to a request.
@@ -70,7 +72,7 @@ mod tests {
             assert_eq!(of(Ok((status, None))), Signal::Answered, "{status}");
         }
         for status in [408, 500, 502, 503, 504] {
-            assert_eq!(of(Ok((status, None))), Signal::Failing, "{status}");
+            assert_eq!(of(Ok((status, None))), Signal::Error, "{status}");
         }
         for fault in Fault::all() {
             let ours = matches!(
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_wish_beside_another_status_pauses_no_circuit() {
-        assert_eq!(of(Ok((502, Some("7")))), Signal::Failing);
+        assert_eq!(of(Ok((502, Some("7")))), Signal::Error);
         assert_eq!(of(Ok((404, Some("7")))), Signal::Answered);
     }
 
@@ -108,6 +110,6 @@ mod tests {
             assert_eq!(ruled(Ok((status, Some("7"))), &rules), Signal::Answered, "{status}");
         }
         // While it fails for good, fewer leads should be lost.
-        assert_eq!(ruled(Ok((502, None)), &rules), Signal::Failing);
+        assert_eq!(ruled(Ok((502, None)), &rules), Signal::Error);
     }
 }

@@ -159,8 +159,8 @@ impl Table {
             quota.in_flight = quota.in_flight.saturating_sub(1);
         }
         if let Some(origin) = self.origins.get_mut(origin(&ask.circuit)) {
-            // A pause is meant for one organization, and so may be a failure.
-            let signal = if let Signal::Paused(_) = signal { Signal::Answered } else { signal };
+            // A pause is meant for one organization, and so may be an error.
+            let signal = if let Signal::Error | Signal::Paused(_) = signal { Signal::Answered } else { signal };
             origin.breaker.end(begun, signal, usize::MAX, now);
             origin.in_flight = origin.in_flight.saturating_sub(1);
         }

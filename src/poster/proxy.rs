@@ -197,7 +197,7 @@ impl Proxy {
                 *outage = Some(ProxyOutage { proxy, why: why.to_owned(), seen: Instant::now() });
                 true
             }
-            Signal::Answered | Signal::Paused(_) | Signal::Nothing => false,
+            Signal::Answered | Signal::Error | Signal::Paused(_) | Signal::Nothing => false,
         });
     }
 

@@ -112,11 +112,15 @@ fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     Some(Cause { reason, status: exchange.status() })
 }
 
+/// Jobs that come back to a proxy that is away are of no use to any receiver, so a fifth as many come back each second as of
+/// circuits: 200.
+const FEWER_RETURNS: u64 = 5;
+
 /// How long a job waits for the egress proxy to work again: as for a receiver that fails.
 pub(super) fn until_the_proxy_works(context: &Context, job: &Job) -> Duration {
     let late = job.late(Timestamp::now());
     let (mut away, now) = (context.at_proxy.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
-    let wait = deferral::wait(late, away.jobs(now), None, Duration::ZERO, fastrand::f64());
+    let wait = deferral::wait(late, FEWER_RETURNS * away.jobs(now), None, Duration::ZERO, fastrand::f64());
     away.add(wait, now);
     wait
 }

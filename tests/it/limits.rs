@@ -181,6 +181,23 @@ async fn what_was_deferred_is_delivered_when_the_target_answers_again() {
     worker.stop().await;
 }
 
+/// With probes alone, one every five seconds, they would take six minutes, and a day's leads longer than they may grow old.
+#[tokio::test]
+async fn a_receiver_that_answers_each_lead_with_500_gets_its_attempts_and_they_end() {
+    const JOBS: usize = 40;
+    let world = World::new().await;
+    let receiver = receiver("500").await;
+    world.simple_store(&receiver.url(), "retry_attempts: 1");
+    let worker = world.worker(&[]).await;
+    world.publish_many((0..JOBS).map(|n| event("ABC", n as u32))).await;
+    for message in world.take("failed", JOBS).await {
+        assert_eq!(message.text("leadhook-reason").as_deref(), Some("exhausted"));
+    }
+    assert_eq!(worker.metric("leadhook_circuits", "state=\"failing\"").await, 1.0);
+    assert!(counts(&receiver.received()).values().all(|posts| *posts == 2));
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn a_pause_is_meant_for_the_whole_target() {
     let world = World::new().await;

@@ -22,15 +22,15 @@ fn each_number_about_limits_is_one_of_the_code() {
     let phrases = [
         format!("starts with {START} requests"),
         format!("`delivery.max_in_flight` ({most})"),
-        format!("answered for {} s", SILENCE.as_secs()),
+        format!("or all for {} s", SILENCE.as_secs()),
         format!("after {} s, then up to every {} s", FIRST_PROBE.as_secs(), LAST_PROBE.as_secs()),
-        format!("probed every {} s", PAUSE_PROBE.as_secs()),
+        format!("with a probe every {} s", PAUSE_PROBE.as_secs()),
         format!("waits for up to {} ms", PATIENCE.as_millis()),
         format!("for {} to {} times as long", SHARE[0], SHARE[1]),
         format!("at most {} s", LONGEST.as_secs()),
         format!("About {RETURNS} deferred jobs"),
         "429`, and `503` with".to_owned(),
-        "5xx and 408".to_owned(),
+        "5xx or 408".to_owned(),
     ];
     let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
     for phrase in &phrases {
