@@ -40,6 +40,8 @@ pub mod desk;
 
 pub mod receiver;
 
+pub mod health;
+
 pub mod admin;
 
 pub mod http_server;

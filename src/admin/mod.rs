@@ -4,8 +4,6 @@
 //! Liveness stays true while the process runs: a broker that is away is no reason to restart a worker that would only
 //! lose what it remembers. Readiness tells everything else ([`Health`]).
 
-mod health;
-
 #[cfg(test)]
 mod tests;
 
@@ -22,11 +20,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-pub use health::{
-    BrokerState, ConsumeState, Health, QueueReport, RESTING, Report, StoreReport, Thresholds, TopologyState,
-};
-
 use crate::{
+    health::Health,
     http_server::{self, Limits},
     limits::Circuits,
     metrics::{self, Metrics},

@@ -6,8 +6,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, BrokerState, ConsumeState, Health, Thresholds, TopologyState};
-use crate::{metrics::Metrics, worker::Intake};
+use super::Admin;
+use crate::{
+    broker::Intake,
+    health::{BrokerState, ConsumeState, Health, Thresholds, TopologyState},
+    metrics::Metrics,
+};
 
 const THRESHOLDS: Thresholds = Thresholds { failed: 10, rejected: 5, unreadable: 1, waiting: 4 };
 

@@ -4,6 +4,8 @@ pub mod acks;
 pub mod connection;
 pub mod distrust;
 
+mod intake;
+
 pub mod management;
 
 pub mod pause;
@@ -19,3 +21,5 @@ pub mod shared;
 pub mod topology;
 
 pub mod wire;
+
+pub use intake::Intake;

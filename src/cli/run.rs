@@ -14,17 +14,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use super::{
+    check,
+    output::{Exit, after_help},
+};
 use crate::{
-    admin::{Admin, Health, Thresholds},
+    admin::Admin,
     broker::{publisher::Publisher, topology::Plan},
-    cli::{
-        check,
-        output::{Exit, after_help},
-    },
     delivery::ladder::Ladder,
     delivery_log,
     egress::Rule,
     failpoint,
+    health::{Health, Thresholds},
     limits::Circuits,
     metrics::Metrics,
     poster::Poster,

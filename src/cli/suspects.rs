@@ -1,5 +1,5 @@
 //! `leadhook suspects`: the child process of a worker. It is not in the help, because only a worker starts it
-//! ([`crate::worker::child`]).
+//! ([`crate::worker::poison::child`]).
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     poster::Poster,
     store,
-    worker::child::{self, Child},
+    worker::poison::child::{self, Child},
 };
 
 /// Work on suspects for a worker, which starts this command itself

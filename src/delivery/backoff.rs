@@ -34,6 +34,18 @@ pub fn wait(policy: &Backoff, retry: u32, draw: f64) -> Duration {
     shortest.saturating_add(scale(longest.saturating_sub(shortest), draw.clamp(0.0, 1.0))).min(longest)
 }
 
+/// Returns the wait after failed attempt number `attempt` (from 1) of a target with `retry_attempts` retries: the schedule's, or
+/// the receiver's wish `not_before` if that is later. `None`: it was the last attempt. `draw` is as for [`wait`].
+pub fn next_wait(
+    policy: &Backoff,
+    attempt: u32,
+    retry_attempts: u32,
+    not_before: Option<Duration>,
+    draw: f64,
+) -> Option<Duration> {
+    (attempt <= retry_attempts).then(|| wait(policy, attempt, draw).max(not_before.unwrap_or_default()))
+}
+
 /// The longest wait that this policy can come to: maximum plus jitter.
 pub fn longest(policy: &Backoff) -> Duration {
     scale(policy.maximum, 1.0 + policy.jitter)

@@ -15,5 +15,3 @@ pub mod rules;
 pub mod signature;
 
 pub mod trace_context;
-
-pub mod verdict;

@@ -32,7 +32,6 @@ use tracing::{info, warn};
 
 use super::{Entry, batch};
 use crate::{
-    admin::Health,
     broker::{
         connection,
         pause::Pause,
@@ -40,6 +39,7 @@ use crate::{
         shared::Shared,
         topology::{self, Plan, Queue, Retention, Standing},
     },
+    health::Health,
     metrics::Metrics,
     settings::Settings,
 };

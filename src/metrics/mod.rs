@@ -31,8 +31,8 @@ use prometheus_client::{
 pub use catalogue::{Entry, Kind, catalogue};
 
 use crate::{
-    admin::RESTING,
     delivery::outcome::{Exchange, Fault},
+    health::RESTING,
     limits::State,
 };
 

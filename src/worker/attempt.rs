@@ -11,26 +11,25 @@ use jiff::Timestamp;
 use tracing::error;
 
 use super::{
-    Context,
-    child_process::Died,
-    log::{self, Attempt},
-    report,
+    context::Context,
+    poison::{Suspect, child_process::Died},
+    report::{
+        self,
+        delivery_log::{self, Attempt},
+    },
+    settle::transition::{Deferral, Refusal, Successor, Transition},
 };
 use crate::{
     delivery::{
+        backoff,
         outcome::{self, Exchange, FailReason, Fault, Outcome, RetryReason},
         request,
-        verdict::{Verdict, verdict},
     },
     failpoint,
     job::{HistoryEntry, Job},
     limits::{self, Cause, Pass, deferral},
     poster::{Post, Poster},
     store::Target,
-    worker::{
-        step::{Deferral, Step},
-        suspects::Suspect,
-    },
 };
 
 /// How an attempt came about.
@@ -50,7 +49,7 @@ pub(super) async fn attempt(
     target: &Target,
     pass: Pass,
     way: Way<'_>,
-) -> Result<Step, Died> {
+) -> Result<Transition, Died> {
     let number = job.attempt.saturating_add(1);
     let at = Timestamp::now();
     measure_lag(context, job, at);
@@ -63,43 +62,68 @@ pub(super) async fn attempt(
         Way::Job(None) => post(&context.poster, job, target, target.timeout, &FROM_JOB).await,
         Way::Job(Some(suspect)) => match Box::pin(suspect.attempt(target.timeout)).await? {
             Some(exchange) => exchange,
-            None => return Ok(Step::Defer { reason: Deferral::Suspect, wait: spread(AFTER_LOCAL, fastrand::f64()) }),
+            None => {
+                let wait = spread(AFTER_LOCAL, fastrand::f64());
+                return Ok(Successor::Defer { reason: Deferral::Suspect, wait }.into());
+            }
         },
     };
     let policy = &context.settings.backoff;
     let outcome = outcome::judge(&exchange, &target.rules, SystemTime::now(), policy.retry_after_maximum);
     context.metrics.attempt(&exchange, outcome.label());
     pass.give_back(limits::signal(&exchange, &outcome), cause(&exchange, &outcome));
-    let verdict = verdict(&outcome, number, target.retry_attempts, policy, fastrand::f64());
-    log::attempted(context, job, &Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange }, &verdict);
-    report::attempted(job, number, &exchange, &verdict);
-    let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, &exchange);
-    Ok(match verdict {
-        Verdict::Delivered => Step::Delivered,
-        Verdict::Refused => Step::Refuse {
-            entry: entry("refused", "refused"),
-            keep: target.rules.keep_refused,
-            detail: refusal_detail(number, target),
-        },
-        Verdict::Again if exchange.result == Err(Fault::Local) => {
+    let attempt = Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange };
+    let transition = after(context, job, target, &attempt, &outcome);
+    delivery_log::attempted(context, job, &attempt, &transition);
+    report::attempted(job, &attempt, &transition);
+    Ok(transition)
+}
+
+/// Returns what becomes of a delivery whose attempt never left our own network.
+fn not_made(context: &Context, job: &Job, exchange: &Exchange) -> Transition {
+    let (reason, wait) = match exchange.result {
+        Err(Fault::Local) => {
             context.health.set_exhausted();
-            Step::Defer { reason: Deferral::Local, wait: spread(AFTER_LOCAL, fastrand::f64()) }
+            (Deferral::Local, spread(AFTER_LOCAL, fastrand::f64()))
         }
-        Verdict::Again if exchange.result == Err(Fault::ProxyRefused) => {
-            Step::Defer { reason: Deferral::ProxyRefused, wait: until_the_proxy_works(context, job) }
+        Err(Fault::ProxyRefused) => (Deferral::ProxyRefused, until_the_proxy_works(context, job)),
+        _ => (Deferral::Proxy, until_the_proxy_works(context, job)),
+    };
+    Successor::Defer { reason, wait }.into()
+}
+
+/// Returns what becomes of a delivery after an attempt.
+fn after(context: &Context, job: &Job, target: &Target, attempt: &Attempt<'_>, outcome: &Outcome) -> Transition {
+    let &Attempt { at, number, exchange, .. } = attempt;
+    let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, exchange);
+    let successor = match *outcome {
+        Outcome::Delivered => return Transition::Delivered,
+        Outcome::NotMade => return not_made(context, job, exchange),
+        Outcome::Refused => {
+            let refusal = Refusal { entry: entry("refused", "refused"), detail: refusal_detail(number, target) };
+            match target.rules.keep_refused {
+                true => Successor::Refused(refusal),
+                false => return Transition::Refused(refusal),
+            }
         }
-        Verdict::Again => Step::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) },
-        Verdict::Retry { wait, reason } => Step::Retry { entry: entry("retry", reason.label()), reason, wait },
-        Verdict::Failed { reason, last: Some(last) } => Step::Fail {
-            entry: Some(entry("failed", last.label())),
+        Outcome::Never(reason) => Successor::Fail {
+            entry: Some(entry("failed", reason.label())),
             reason,
-            detail: exhausted_detail(number, last, &exchange),
+            detail: final_detail(number, reason, exchange),
         },
-        Verdict::Failed { reason, last: None } => {
-            let detail = final_detail(number, reason, &exchange);
-            Step::Fail { entry: Some(entry("failed", reason.label())), reason, detail }
+        Outcome::Retry { reason, not_before } => {
+            let (policy, draw) = (&context.settings.backoff, fastrand::f64());
+            match backoff::next_wait(policy, number, target.retry_attempts, not_before, draw) {
+                Some(wait) => Successor::Retry { entry: entry("retry", reason.label()), reason, wait },
+                None => Successor::Fail {
+                    entry: Some(entry("failed", reason.label())),
+                    reason: FailReason::Exhausted,
+                    detail: exhausted_detail(number, reason, exchange),
+                },
+            }
         }
-    })
+    };
+    successor.into()
 }
 
 /// Why the attempt did not deliver, if that is the target's doing.

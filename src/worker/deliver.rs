@@ -5,20 +5,21 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Context,
     attempt::{Way, attempt, until_the_proxy_works},
-    child_process::Died,
-    hold::{self, Hold, hold},
-    input::{Input, Receipt},
-    log, reject,
+    context::Context,
+    defer_newer::{self, Hold},
+    message::{Input, Receipt},
+    poison::{Suspect, child_process::Died},
+    reject,
+    report::delivery_log,
     settle::{
         Delivery,
+        machine::Recorded,
         memory::Key,
-        record::{Recorded, record},
+        record::record,
         report,
+        transition::{Deferral, Successor, Transition},
     },
-    step::{Deferral, Step},
-    suspects::Suspect,
 };
 use crate::{
     delivery::outcome::FailReason,
@@ -66,11 +67,11 @@ pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Optio
         again: redelivered || suspect.is_some(),
     };
     let settled = delivery.settle(context, async || decide(context, &receipt, &job, suspect).await).await?;
-    let Some(step) = settled else { return Ok(()) };
-    failpoint::hit("job.recorded", step.name());
+    let Some(transition) = settled else { return Ok(()) };
+    failpoint::hit("job.recorded", transition.name());
     if receipt.ack() {
         failpoint::hit("job.acked", "");
-        report(context, &job, &step);
+        report(context, &job, &transition);
     }
     Ok(())
 }
@@ -81,16 +82,18 @@ async fn decide(
     receipt: &Receipt,
     job: &Job,
     suspect: Option<&Suspect>,
-) -> Result<Option<Step>, Died> {
+) -> Result<Option<Transition>, Died> {
     if let Some(remaining) = job.remaining {
-        return Ok(Some(Step::Wait { remaining }));
+        return Ok(Some(Successor::Wait { remaining }.into()));
     }
     let target = match choose(context, job, Timestamp::now()) {
         Ok(target) => target,
-        Err(step) => return Ok(Some(*step)),
+        Err(successor) => return Ok(Some((*successor).into())),
     };
     if context.poster.is_held() {
-        return Ok(Some(Step::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) }));
+        return Ok(Some(
+            Successor::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) }.into(),
+        ));
     }
     let due = Due { late: job.late(Timestamp::now()), turn: job.turn };
     // The gate and the channel were asked before the wait for room, or before a child was started (rule 6).
@@ -110,19 +113,21 @@ async fn decide(
             Ok(None)
         }
         Entry::Go(pass) => attempt(context, job, &target, pass, Way::Job(suspect)).await.map(Some),
-        Entry::Defer { reason, wait, turn } => Ok(Some(Step::Defer { reason: Deferral::Circuit(reason, turn), wait })),
+        Entry::Defer { reason, wait, turn } => {
+            Ok(Some(Successor::Defer { reason: Deferral::Circuit(reason, turn), wait }.into()))
+        }
     }
 }
 
 /// Looks the target up anew (docs/reference/webhook-store.md): replicas may hold different revisions of the store for a
 /// while, so what is unknown or disabled here is judged again until `store.settle` has passed. The age is looked at
 /// here and so only when a job is due: one that waits on the ladder expires by so much later.
-fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Step>> {
+fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Successor>> {
     let settle = context.settings.store.settle;
     let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
     let unsettled = since.unwrap_or_default() < settle;
-    let fail = |reason, detail: &str| Err(Box::new(Step::Fail { entry: None, reason, detail: detail.to_owned() }));
-    let defer = |reason| Err(Box::new(Step::Defer { reason, wait: recheck(settle) }));
+    let fail = |reason, detail: &str| Err(Box::new(Successor::Fail { entry: None, reason, detail: detail.to_owned() }));
+    let defer = |reason| Err(Box::new(Successor::Defer { reason, wait: recheck(settle) }));
     let maximum_age = context.settings.delivery.maximum_age;
     match context.store.current().target(&job.organization, &job.target) {
         TargetState::Active(target) if job.attempt > target.retry_attempts => {
@@ -148,20 +153,18 @@ fn recheck(settle: Duration) -> Duration {
 async fn reject_job(context: &Context, input: Box<Input>, rejection: Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.jobs, &input, &rejection, Timestamp::now());
-    if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
+    if record(context, &input.receipt, || message.clone()).await == Recorded::Yes && input.receipt.ack() {
         context.reports.job_rejected(&input, &rejection);
-        log::rejected(context, None, rejection.reason);
+        delivery_log::rejected(context, None, rejection.reason);
         context.metrics.job_rejected(rejection.reason.label());
     }
 }
 
 async fn put_aside(context: &Context, input: Box<Input>, version: i64) {
-    let rung = context.plan.names().delay(context.ladder.step(hold::WAIT).rung);
-    match hold(&input, &rung, Timestamp::now()) {
+    let rung = context.plan.names().delay(context.ladder.step(defer_newer::WAIT).rung);
+    match defer_newer::defer(&input, &rung, Timestamp::now()) {
         Hold::Wait(message) => {
-            if record(context, &input.receipt, || Some((*message).clone())).await == Recorded::Yes
-                && input.receipt.ack()
-            {
+            if record(context, &input.receipt, || (*message).clone()).await == Recorded::Yes && input.receipt.ack() {
                 context.reports.put_aside(version);
                 context.metrics.job_deferred("newer_version");
             }

@@ -11,18 +11,20 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 
 use super::{
-    Context,
     attempt::{Way, attempt},
-    child_process::Died,
-    input::{Input, Receipt, text_header},
-    log, reject,
+    context::Context,
+    message::{Input, Receipt, text_header},
+    poison::child_process::Died,
+    reject,
+    report::delivery_log,
     settle::{
         Delivery,
+        machine::Recorded,
         memory::Key,
-        record::{Recorded, record},
+        record::record,
         report,
+        transition::{Successor, Transition},
     },
-    step::Step,
 };
 use crate::{
     delivery::trace_context::is_traceparent,
@@ -50,7 +52,7 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
         Ok(Ok(targets)) => deliver_to_all(context, input, &event, &targets).await,
         Ok(Err(reason)) => {
             if input.receipt.ack() {
-                log::no_target(context, &event, reason.name());
+                delivery_log::no_target(context, &event, reason.name());
                 context.reports.no_target(&event, reason.name());
                 context.metrics.event_without_target(reason.name());
             }
@@ -125,23 +127,23 @@ async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, tar
         let delivery = Delivery { receipt, job, memory: &context.dispatched, key, again };
         let decide = async || match may_be_direct {
             true => attempt_directly(context, receipt, job, target).await,
-            false => Ok(Some(Step::Forward)),
+            false => Ok(Some(Successor::Forward.into())),
         };
         delivery.settle(context, decide).await.unwrap_or(None)
     };
     let settled = match &jobs[..] {
         // Mostly there is one, which needs no list.
-        [(job, target)] => settle(job, target).await.map(|step| vec![step]),
+        [(job, target)] => settle(job, target).await.map(|transition| vec![transition]),
         several => {
             Box::pin(join_all(several.iter().map(|(job, target)| settle(job, target)))).await.into_iter().collect()
         }
     };
     let Some(settled) = settled else { return };
-    failpoint::hit("event.recorded", settled.first().map_or("", Step::name));
+    failpoint::hit("event.recorded", settled.first().map_or("", Transition::name));
     if receipt.ack() {
         failpoint::hit("event.acked", "");
         context.metrics.event_dispatched(settled.len());
-        settled.iter().zip(&jobs).for_each(|(step, (job, _))| report(context, job, step));
+        settled.iter().zip(&jobs).for_each(|(transition, (job, _))| report(context, job, transition));
     }
 }
 
@@ -152,24 +154,24 @@ async fn attempt_directly(
     receipt: &Receipt,
     job: &Job,
     target: &Target,
-) -> Result<Option<Step>, Died> {
+) -> Result<Option<Transition>, Died> {
     let is_refused = || context.poster.is_held() || context.circuits.is_open(target);
     if is_refused() {
-        return Ok(Some(Step::Forward));
+        return Ok(Some(Successor::Forward.into()));
     }
-    let Some(slot) = context.slots.direct().await else { return Ok(Some(Step::Forward)) };
+    let Some(slot) = context.slots.direct().await else { return Ok(Some(Successor::Forward.into())) };
     if slot.was_waited_for {
         // The gate and the channel were asked before the wait (rule 6).
         if !receipt.is_good() {
             return Ok(None);
         }
         if !context.gate().is_open() || is_refused() {
-            return Ok(Some(Step::Forward));
+            return Ok(Some(Successor::Forward.into()));
         }
     }
     match context.circuits.try_enter(target) {
         Some(pass) => attempt(context, job, target, pass, Way::Direct).await.map(Some),
-        None => Ok(Some(Step::Forward)),
+        None => Ok(Some(Successor::Forward.into())),
     }
 }
 
@@ -201,9 +203,9 @@ pub(super) fn envelope(properties: &BasicProperties) -> Envelope {
 async fn reject_event(context: &Context, input: Box<Input>, event: Option<&Event>, rejection: &Rejection) {
     let names = context.plan.names();
     let message = reject::message(&names.rejected, &names.events, &input, rejection, Timestamp::now());
-    if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
+    if record(context, &input.receipt, || message.clone()).await == Recorded::Yes && input.receipt.ack() {
         context.reports.event_rejected(&input, rejection);
-        log::rejected(context, event, rejection.reason);
+        delivery_log::rejected(context, event, rejection.reason);
         context.metrics.event_rejected(rejection.reason.label());
     }
 }

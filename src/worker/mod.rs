@@ -12,129 +12,45 @@
 //! Attempts belong to the worker, not to a session: one that is running when the connection is lost finishes, and what
 //! it came to is used when the broker gives the job out again.
 
-mod acker;
-mod allowance;
 mod attempt;
-pub mod child;
-mod child_process;
-mod children;
 mod consume;
+mod context;
+mod defer_newer;
 mod deliver;
 mod dispatch;
-mod hold;
-mod input;
-mod intake;
-mod log;
+mod message;
 #[cfg(test)]
 mod model;
-mod outage;
-mod pulse;
+pub mod poison;
 mod reject;
 mod report;
-mod session;
 mod settle;
 mod slots;
-mod source;
-mod step;
-mod suspects;
-mod suspensions;
-mod tend;
-mod trouble;
 mod upkeep;
-mod workers;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use self::{child_process::Recipe, children::Children, consume::Intake, slots::Slots};
-use self::{
-    report::Reports,
-    session::Open,
-    settle::{
-        gate::{Gate, Waiting},
-        memory::Memory,
-    },
+use self::consume::{LAST_ACKS, Open};
+pub use self::{
+    context::Context,
+    poison::{child_process::Recipe, children::Children},
+    slots::Slots,
 };
 use crate::{
-    admin::{BrokerState, Health},
-    broker::{
-        publisher::{Link, Publisher},
-        topology::{Plan, TopologyError},
-    },
-    delivery::ladder::Ladder,
-    delivery_log::{self, DeliveryLog},
-    failpoint,
-    limits::{Circuits, deferral::Away},
-    metrics::Metrics,
-    poster::Poster,
-    settings::Settings,
-    store::LiveStore,
+    broker::{publisher::Link, topology::TopologyError},
+    delivery_log, failpoint,
+    health::BrokerState,
 };
-
-/// How long a consuming connection outlives the last ack. A busy RabbitMQ holds acks back, and forgets those that it
-/// still holds when their channel closes: 17 of 600 on 3.10, none with this pause (measured).
-const LAST_ACKS: Duration = Duration::from_secs(1);
 
 /// How long a stop may take after the grace period, in front of a broker that does not answer. The admin port may take
 /// another half second, so that a stop ends within `shutdown.grace` and 3 s.
 const GOODBYE: Duration = Duration::from_millis(2500);
-
-/// Everything the worker's parts share. Made by the composition root.
-pub struct Context {
-    /// Checked settings.
-    pub settings: Settings,
-    /// The webhook store, reloaded while running.
-    pub store: Arc<LiveStore>,
-    /// Which queues there are.
-    pub plan: Plan,
-    /// The delay rungs.
-    pub ladder: Ladder,
-    /// Confirmed publishing.
-    pub publisher: Publisher,
-    /// The number of the broker of `amqp.urls` to try first, so that workers spread over them.
-    pub first_broker: usize,
-    /// Makes POSTs.
-    pub poster: Poster,
-    /// Work on suspects.
-    pub children: Children,
-    /// What happened, for support.
-    pub log: DeliveryLog,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What readiness says.
-    pub health: Arc<Health>,
-    /// Outcomes that wait to be recorded.
-    pub waiting: Waiting,
-    /// Outcomes whose ack may have been lost.
-    pub memory: Memory,
-    /// What became of events whose ack may have been lost.
-    pub dispatched: Memory,
-    /// What the log says about deliveries.
-    pub reports: Reports,
-    /// Limits the requests of each circuit.
-    pub circuits: Circuits,
-    /// Slots for attempts, as many as `delivery.concurrency`.
-    pub slots: Slots,
-    /// Everything in flight.
-    pub tasks: TaskTracker,
-    /// Jobs that this worker has deferred because of the egress proxy.
-    pub at_proxy: Mutex<Away>,
-    /// How many workers there are with this one, 1 or more: they share the limits that hold over all workers.
-    pub workers: watch::Sender<usize>,
-}
-
-impl Context {
-    /// When new work may start.
-    fn gate(&self) -> Gate {
-        Gate::new(self.publisher.link(), &self.waiting, self.settings.delivery.concurrency)
-    }
-}
 
 /// How the worker ended.
 #[derive(Debug)]
@@ -152,7 +68,7 @@ pub enum End {
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let watching = [
         tokio::spawn(watch_links(context.clone())),
-        tokio::spawn(report::watch(context.clone())),
+        tokio::spawn(report::summary::watch(context.clone())),
         tokio::spawn(upkeep::watch_files(context.clone())),
         tokio::spawn(upkeep::watch_policies(context.clone())),
         tokio::spawn(upkeep::watch_proxy(context.clone())),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::input::Input;
+use super::message::Input;
 use crate::{
     broker::publisher::Outgoing,
     job::{header, upstream},

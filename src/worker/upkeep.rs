@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{Context, Intake};
+use super::context::Context;
 use crate::broker::{
+    Intake,
     connection::Connection,
     management::{Management, ManagementError},
     topology::compare,

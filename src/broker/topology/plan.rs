@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Redeliveries after which the broker gives up on a message: for one that kills each worker before that can look at
-/// it. Workers publish all others again in time (`worker::suspects`).
+/// it. Workers publish all others again in time (`worker::poison`).
 const DELIVERY_LIMIT: i64 = 100;
 
 /// The same for queues that people look at: each look counts. Never -1 (means 0 on 3.x: gone at the second look), never

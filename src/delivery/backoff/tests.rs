@@ -95,3 +95,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn n_retries_are_n_plus_one_attempts() {
+    let policy = policy(Duration::from_secs(1), 2.0, Duration::from_secs(60), 0.0);
+    for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
+        assert_eq!(next_wait(&policy, attempt, 3, None, 0.5), Some(Duration::from_secs(seconds)));
+    }
+    assert_eq!(next_wait(&policy, 4, 3, None, 0.5), None);
+    assert_eq!(next_wait(&policy, 4, 3, Some(Duration::from_secs(9)), 0.5), None);
+}
+
+#[test]
+fn a_receivers_wish_lengthens_the_wait_and_never_shortens_it() {
+    let policy = policy(Duration::from_secs(1), 2.0, Duration::from_secs(60), 0.0);
+    let wait = |wish| next_wait(&policy, 3, 5, Some(Duration::from_secs(wish)), 0.5).map(|wait| wait.as_secs());
+    assert_eq!((wait(3), wait(7)), (Some(4), Some(7)));
+}

@@ -11,9 +11,9 @@ use super::{
     state::{Copy, Fate, Ticket, What},
     task::begin,
 };
-use crate::worker::{
-    settle::memory::{self, Key, Memory, Settlement},
-    step::{Deferral, Step},
+use crate::worker::settle::{
+    memory::{self, Key, Memory, Settlement},
+    transition::{Deferral, Successor, Transition},
 };
 
 /// How often each task is asked to go on: to look, to look again if it has to wait (twice), and to finish.
@@ -108,13 +108,13 @@ fn key() -> Key {
     Key { id: "one".into(), part: 0 }
 }
 
-/// Some step for each fate: the memory looks into none.
+/// Returns some transition for each fate: the memory looks into none.
 fn settlement(fate: Fate, recorded: bool) -> Settlement {
-    let step = match fate {
-        Fate::Delivered => Step::Delivered,
-        Fate::Retry => Step::Defer { reason: Deferral::TargetRemoved, wait: Duration::ZERO },
-        Fate::Fail => Step::Wait { remaining: Duration::ZERO },
+    let decision = match fate {
+        Fate::Delivered => Transition::Delivered,
+        Fate::Retry => Successor::Defer { reason: Deferral::TargetRemoved, wait: Duration::ZERO }.into(),
+        Fate::Fail => Successor::Wait { remaining: Duration::ZERO }.into(),
         Fate::Forward | Fate::Reject => unreachable!("no outcome of this test"),
     };
-    Settlement { outcome: step, recorded }
+    Settlement { decision, recorded }
 }

@@ -6,7 +6,7 @@
 //! and how many faults are left. A state is known again by a fingerprint of 128 bits.
 //!
 //! **What is the code itself.** The order of the steps (`settle::machine`), what an answer means (`outcome::judge`,
-//! `verdict::verdict`) and what the publisher's answer means (`record::meaning`) are called, not copied. The model's memory
+//! `backoff::next_wait`) and what the publisher's answer means (`record::meaning`) are called, not copied. The model's memory
 //! is held against the real one ([`memory`]).
 //!
 //! **What is looked for** is listed as [`checks::Wrong`]. "Stuck" is looked for where nothing but a fault can follow, and

@@ -1,7 +1,7 @@
 //! What the model remembers: the broker's queues, the workers' tasks and memories, the receivers, and what has been
 //! proven so far. Everything is small, comparable and hashable.
 
-use crate::worker::settle::machine::{Machine, Next, Outcome, Settlement};
+use crate::worker::settle::machine::{Decision, Machine, Next, Settlement};
 
 /// At most so many workers, events and targets; a [`super::Setting`] may use fewer.
 pub const WORKERS: usize = 2;
@@ -103,7 +103,7 @@ pub struct Part {
     pub there: bool,
 }
 
-/// `Step`, as far as it matters here.
+/// `Transition`, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fate {
     Delivered,
@@ -115,9 +115,11 @@ pub enum Fate {
     Reject,
 }
 
-impl Outcome for Fate {
-    fn has_successor(&self) -> bool {
-        *self != Fate::Delivered
+impl Decision for Fate {
+    type Successor = Fate;
+
+    fn successor(&self) -> Option<&Fate> {
+        (*self != Fate::Delivered).then_some(self)
     }
 }
 
@@ -132,7 +134,7 @@ pub enum Ticket {
 impl Ticket {
     pub fn of(settlement: Option<&Settlement<Fate>>) -> Ticket {
         match settlement {
-            Some(Settlement { outcome, recorded }) => Ticket::Settled { fate: *outcome, recorded: *recorded },
+            Some(Settlement { decision, recorded }) => Ticket::Settled { fate: *decision, recorded: *recorded },
             None => Ticket::Dropped,
         }
     }
@@ -151,7 +153,8 @@ impl Part {
 
     /// Whether its successor is on the broker.
     pub fn has_published(&self) -> bool {
-        self.there || self.machine.settlement().is_some_and(|known| known.recorded && known.outcome.has_successor())
+        self.there
+            || self.machine.settlement().is_some_and(|known| known.recorded && known.decision.successor().is_some())
     }
 }
 

@@ -12,14 +12,14 @@ use super::{
 use crate::{
     broker::publisher::PublishError,
     delivery::{
-        outcome::{Answer, Exchange, judge},
+        backoff,
+        outcome::{Answer, Exchange, Outcome, judge},
         rules::Rules,
-        verdict::{Verdict, verdict},
     },
     settings::Backoff,
     worker::settle::{
-        machine::{self, Machine, Settlement},
-        record::{Recorded, meaning},
+        machine::{self, Machine, Recorded, Settlement},
+        record::meaning,
     },
 };
 
@@ -146,7 +146,7 @@ impl Model {
         let known = match part.ticket.map(|ticket| copy.tickets[usize::from(ticket)]) {
             Some(Ticket::Running) => return,
             Some(Ticket::Dropped) | None => None,
-            Some(Ticket::Settled { fate, recorded }) => Some(Settlement { outcome: fate, recorded }),
+            Some(Ticket::Settled { fate, recorded }) => Some(Settlement { decision: fate, recorded }),
         };
         // Without its channel it gives up ([`Model::hurry`]).
         part.machine.recalled(known, true);
@@ -294,7 +294,7 @@ impl Model {
         if !hasty && !parts.iter().all(Part::is_over) {
             return;
         }
-        let delivered = |part: &Part| part.machine.settlement().is_some_and(|it| it.outcome == Fate::Delivered);
+        let delivered = |part: &Part| part.machine.settlement().is_some_and(|it| it.decision == Fate::Delivered);
         if self.broken == Some(Broken::GiveBackDelivered) && parts.iter().all(delivered) {
             copy.known = Default::default();
             copy.leave(spot.at);
@@ -377,7 +377,7 @@ impl Model {
     /// What a delivery publishes.
     pub fn successor(&self, from: What, task: &Task, which: usize) -> Next {
         let settlement = task.parts[which].machine.settlement();
-        match (delivery(from, which), settlement.map(|settlement| settlement.outcome)) {
+        match (delivery(from, which), settlement.map(|settlement| settlement.decision)) {
             (What::Job { event, target, attempt }, Some(Fate::Retry)) => {
                 Next::Job(What::Job { event, target, attempt: attempt + 1 })
             }
@@ -424,11 +424,16 @@ fn fate(status: u16, attempt: u8) -> Fate {
     let answer = Answer { status, ..Answer::default() };
     let exchange = Exchange::new(Ok(answer), Duration::ZERO);
     let outcome = judge(&exchange, &Rules::default(), SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
-    match verdict(&outcome, u32::from(attempt) + 1, RETRY_ATTEMPTS, &POLICY, 0.5) {
-        Verdict::Delivered => Fate::Delivered,
-        Verdict::Retry { .. } => Fate::Retry,
-        Verdict::Failed { .. } => Fate::Fail,
-        Verdict::Again | Verdict::Refused => unreachable!("an answer is an attempt, and no rule refuses it"),
+    match outcome {
+        Outcome::Delivered => Fate::Delivered,
+        Outcome::Retry { not_before, .. } => {
+            match backoff::next_wait(&POLICY, u32::from(attempt) + 1, RETRY_ATTEMPTS, not_before, 0.5) {
+                Some(_) => Fate::Retry,
+                None => Fate::Fail,
+            }
+        }
+        Outcome::Never(_) => Fate::Fail,
+        Outcome::NotMade | Outcome::Refused => unreachable!("an answer is an attempt, and no rule refuses it"),
     }
 }
 

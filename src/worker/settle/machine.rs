@@ -9,21 +9,31 @@
 //!  and from each of them, when nothing was done and the message's channel is gone ----> Left
 //! ```
 
-use super::record::Recorded;
-
 /// What becomes of a delivery, as far as the order of the steps depends on it.
-pub trait Outcome {
-    /// Whether something must be on the broker before the message may be acked.
-    fn has_successor(&self) -> bool;
+pub trait Decision {
+    /// What must be on the broker before the message may be acked.
+    type Successor;
+
+    /// Returns the successor. `None`: nothing more is to be done.
+    fn successor(&self) -> Option<&Self::Successor>;
 }
 
 /// What a delivery came to, and whether all that follows from it is on the broker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Settlement<O> {
+pub struct Settlement<D> {
     /// What becomes of the delivery.
-    pub outcome: O,
+    pub decision: D,
     /// Nothing more is to be published: only the ack is missing.
     pub recorded: bool,
+}
+
+/// Whether a successor is on the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Confirmed: the input may be acked.
+    Yes,
+    /// The channel that delivered the input is gone: nobody may rely on it, and the input comes again.
+    InputGone,
 }
 
 /// The step that is due.
@@ -43,14 +53,14 @@ pub enum Next {
 
 /// The state of one delivery of one message; the module's diagram shows the steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Machine<O> {
+pub struct Machine<D> {
     next: Next,
-    settlement: Option<Settlement<O>>,
+    settlement: Option<Settlement<D>>,
 }
 
-impl<O: Outcome> Machine<O> {
+impl<D: Decision> Machine<D> {
     /// At its start. `again`: the broker may have given the message to this process before.
-    pub fn begin(again: bool) -> Machine<O> {
+    pub fn begin(again: bool) -> Machine<D> {
         Machine { next: if again { Next::Recall } else { Next::Decide }, settlement: None }
     }
 
@@ -63,7 +73,7 @@ impl<O: Outcome> Machine<O> {
     ///
     /// Without its channel nothing is done, whatever is known. The next worker may have recorded the outcome already, and must
     /// not find it overwritten; and where nothing is known, the attempt would be made twice.
-    pub fn recalled(&mut self, known: Option<Settlement<O>>, good: bool) {
+    pub fn recalled(&mut self, known: Option<Settlement<D>>, good: bool) {
         self.next = match known {
             _ if !good => Next::Left,
             None => Next::Decide,
@@ -76,14 +86,20 @@ impl<O: Outcome> Machine<O> {
     }
 
     /// What becomes of the delivery. `None`: its channel was gone before anything was done.
-    pub fn decided(&mut self, outcome: Option<O>) {
-        let Some(outcome) = outcome else {
+    pub fn decided(&mut self, decision: Option<D>) {
+        let Some(decision) = decision else {
             self.next = Next::Left;
             return;
         };
-        let recorded = !outcome.has_successor();
+        let recorded = decision.successor().is_none();
         self.next = if recorded { Next::Settled } else { Next::Publish };
-        self.settlement = Some(Settlement { outcome, recorded });
+        self.settlement = Some(Settlement { decision, recorded });
+    }
+
+    /// Returns the successor while it is due to be published.
+    pub fn to_publish(&self) -> Option<&D::Successor> {
+        let due = self.settlement.as_ref().filter(|_| self.next == Next::Publish)?;
+        due.decision.successor()
     }
 
     /// Whether the successor is on the broker.
@@ -98,12 +114,12 @@ impl<O: Outcome> Machine<O> {
     }
 
     /// The result to remember before the ack, which may be lost and bring the message back. None: nothing was done.
-    pub fn settlement(&self) -> Option<&Settlement<O>> {
+    pub fn settlement(&self) -> Option<&Settlement<D>> {
         self.settlement.as_ref()
     }
 
     /// The same, for one that has come to its end.
-    pub fn into_settlement(self) -> Option<Settlement<O>> {
+    pub fn into_settlement(self) -> Option<Settlement<D>> {
         self.settlement
     }
 }

@@ -13,8 +13,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::machine;
-use crate::worker::step::Step;
+use super::{
+    machine,
+    transition::{Successor, Transition},
+};
 
 /// Finished copies remembered; mostly delivered, and those take below 200 bytes each.
 const FINISHED: usize = 10_000;
@@ -29,7 +31,7 @@ pub struct Key {
 }
 
 /// What a delivery came to.
-pub type Settlement = machine::Settlement<Step>;
+pub type Settlement = machine::Settlement<Transition>;
 
 /// What is known of one.
 enum Known {
@@ -49,8 +51,8 @@ type Waiting = OnceLock<watch::Sender<Option<Settlement>>>;
 impl Known {
     fn finished(settlement: &Settlement) -> Known {
         match settlement {
-            Settlement { outcome: Step::Delivered, .. } => Known::Delivered,
-            Settlement { outcome: Step::Forward, recorded: true } => Known::Forwarded,
+            Settlement { decision: Transition::Delivered, .. } => Known::Delivered,
+            Settlement { decision: Transition::Successor(Successor::Forward), recorded: true } => Known::Forwarded,
             other => Known::Otherwise(Box::new(other.clone())),
         }
     }
@@ -80,8 +82,8 @@ impl Memory {
         let mut outcome = match self.lock().known.get(key)? {
             // Under the lock: it cannot finish untold meanwhile.
             Known::Running(waiting) => waiting.get_or_init(|| watch::channel(None).0).subscribe(),
-            Known::Delivered => return Some(Settlement { outcome: Step::Delivered, recorded: true }),
-            Known::Forwarded => return Some(Settlement { outcome: Step::Forward, recorded: true }),
+            Known::Delivered => return Some(Settlement { decision: Transition::Delivered, recorded: true }),
+            Known::Forwarded => return Some(Settlement { decision: Successor::Forward.into(), recorded: true }),
             Known::Otherwise(settlement) => return Some(Settlement::clone(settlement)),
         };
         let settled = outcome.wait_for(Option::is_some).await.ok()?;
@@ -156,7 +158,7 @@ mod tests {
     }
 
     fn delivered() -> Settlement {
-        Settlement { outcome: Step::Delivered, recorded: true }
+        Settlement { decision: Transition::Delivered, recorded: true }
     }
 
     #[tokio::test]
@@ -171,9 +173,10 @@ mod tests {
     #[tokio::test]
     async fn what_still_lacks_its_successor_is_recalled_so() {
         let memory = Memory::default();
-        for (copy, outcome) in [Step::Wait { remaining: Duration::from_secs(7) }, Step::Forward].into_iter().enumerate()
+        for (copy, successor) in
+            [Successor::Wait { remaining: Duration::from_secs(7) }, Successor::Forward].into_iter().enumerate()
         {
-            let unrecorded = Settlement { outcome, recorded: false };
+            let unrecorded = Settlement { decision: successor.into(), recorded: false };
             memory.begin(key(copy)).finish(unrecorded.clone());
             assert_eq!(memory.recall(&key(copy)).await, Some(unrecorded));
         }

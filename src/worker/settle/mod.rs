@@ -3,16 +3,19 @@
 pub mod gate;
 pub mod machine;
 pub mod memory;
+mod message;
 pub mod record;
+pub mod transition;
 
 use tracing::debug;
 
 use self::{
-    machine::{Machine, Next, Settlement},
+    machine::{Machine, Next},
     memory::{Key, Memory},
     record::record,
+    transition::{Successor, Transition},
 };
-use super::{Context, child_process::Died, input::Receipt, log, step::Step};
+use super::{context::Context, message::Receipt, poison::child_process::Died, report::delivery_log};
 use crate::job::Job;
 
 /// One delivery of a message.
@@ -38,8 +41,8 @@ impl Delivery<'_> {
     pub(super) async fn settle(
         self,
         context: &Context,
-        decide: impl AsyncFnOnce() -> Result<Option<Step>, Died>,
-    ) -> Result<Option<Step>, Died> {
+        decide: impl AsyncFnOnce() -> Result<Option<Transition>, Died>,
+    ) -> Result<Option<Transition>, Died> {
         let Delivery { receipt, job, memory, key, again } = self;
         let mut machine = Machine::begin(again);
         if machine.next() == Next::Recall {
@@ -55,35 +58,33 @@ impl Delivery<'_> {
             ticket = Some(memory.begin(key.clone()));
             machine.decided(decide().await?);
         }
-        if machine.next() == Next::Publish {
+        if let Some(successor) = machine.to_publish() {
             ticket.get_or_insert_with(|| memory.begin(key));
-            if let Some(Settlement { outcome, .. }) = machine.settlement() {
-                // Most are delivered: their tasks need no room for this.
-                let now = jiff::Timestamp::now();
-                let recorded = Box::pin(record(context, receipt, || outcome.message(context, job, now))).await;
-                machine.published(recorded);
-            }
+            // Most are delivered: their tasks need no room for this.
+            let now = jiff::Timestamp::now();
+            let recorded = Box::pin(record(context, receipt, || message::message(context, job, successor, now))).await;
+            machine.published(recorded);
         }
-        let settled = machine.next() == Next::Settled;
-        let settlement = machine.into_settlement();
         // Remembered before the ack: an ack that is lost brings the message back.
-        if let (Some(ticket), Some(settlement)) = (ticket, &settlement) {
+        if let (Some(ticket), Some(settlement)) = (ticket, machine.settlement()) {
             ticket.finish(settlement.clone());
         }
-        Ok(settlement.filter(|_| settled).map(|settlement| settlement.outcome))
+        let is_settled = machine.next() == Next::Settled;
+        Ok(machine.into_settlement().filter(|_| is_settled).map(|settlement| settlement.decision))
     }
 }
 
-/// Says what became of a delivery, once, here.
-pub(super) fn report(context: &Context, job: &Job, step: &Step) {
-    log::stepped(context, job, step);
-    context.reports.settled(job, step);
-    match step {
-        Step::Delivered => context.metrics.job_delivered(),
-        Step::Refuse { keep, .. } => context.metrics.job_refused(*keep),
-        Step::Retry { reason, .. } => context.metrics.job_retry(reason.label()),
-        Step::Fail { reason, .. } => context.metrics.job_failed(reason.label()),
-        Step::Defer { reason, .. } => context.metrics.job_deferred(reason.label()),
-        Step::Forward | Step::Wait { .. } => {}
+/// Logs and counts what became of a delivery, once, here.
+pub(crate) fn report(context: &Context, job: &Job, transition: &Transition) {
+    delivery_log::settled(context, job, transition);
+    context.reports.settled(job, transition);
+    match transition {
+        Transition::Delivered => context.metrics.job_delivered(),
+        Transition::Refused(_) => context.metrics.job_refused(false),
+        Transition::Successor(Successor::Refused(_)) => context.metrics.job_refused(true),
+        Transition::Successor(Successor::Retry { reason, .. }) => context.metrics.job_retry(reason.label()),
+        Transition::Successor(Successor::Fail { reason, .. }) => context.metrics.job_failed(reason.label()),
+        Transition::Successor(Successor::Defer { reason, .. }) => context.metrics.job_deferred(reason.label()),
+        Transition::Successor(Successor::Forward | Successor::Wait { .. }) => {}
     }
 }

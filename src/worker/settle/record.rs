@@ -3,12 +3,13 @@
 use lapin::types::ShortString;
 use tracing::{error, info, warn};
 
+use super::machine::Recorded;
 use crate::{
     broker::{
         pause::Pause,
         publisher::{Outgoing, PublishError},
     },
-    worker::{Context, input::Receipt},
+    worker::{context::Context, message::Receipt},
 };
 
 /// Longest wait for a declare. It holds the one connection that publishing needs for a fresh channel.
@@ -18,28 +19,18 @@ const DECLARING: std::time::Duration = std::time::Duration::from_secs(5);
 /// ([`crate::broker::topology::declare_again`]). They heard within 10 ms where that was measured.
 const END_IS_HEARD: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Whether a successor is on the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// Confirmed: the input may be acked.
-    Yes,
-    /// The channel that delivered the input is gone: nobody may rely on it, and the input comes again.
-    InputGone,
-}
-
 /// Publishes a successor until the broker confirms it, for as long as the input's channel lives.
 ///
 /// A missing queue of ours is declared anew where the topology is ours to declare. Nothing is requeued meanwhile, and
 /// while it lasts this outcome counts as waiting, which in the end closes the intake.
 ///
-/// `make` makes the message, anew for each try; none is nothing to be recorded, and that is done.
-pub async fn record(context: &Context, receipt: &Receipt, make: impl Fn() -> Option<Outgoing>) -> Recorded {
-    let Some(message) = make() else { return Recorded::Yes };
+/// `make` makes the message, again for each try: only few need a second one.
+pub async fn record(context: &Context, receipt: &Receipt, make: impl Fn() -> Outgoing) -> Recorded {
     if !receipt.is_good() {
         return Recorded::InputGone;
     }
     // The rest is rare and large, and would make the task of every message as large.
-    match try_to(context, receipt, Box::new(message)).await {
+    match try_to(context, receipt, Box::new(make())).await {
         Ok(recorded) => recorded,
         Err(error) => Box::pin(record_at_last(context, receipt, make, error)).await,
     }
@@ -49,10 +40,10 @@ pub async fn record(context: &Context, receipt: &Receipt, make: impl Fn() -> Opt
 async fn record_at_last(
     context: &Context,
     receipt: &Receipt,
-    make: impl Fn() -> Option<Outgoing>,
+    make: impl Fn() -> Outgoing,
     mut error: PublishError,
 ) -> Recorded {
-    let Some(Outgoing { routing_key: queue, .. }) = make() else { return Recorded::Yes };
+    let queue = make().routing_key;
     // Where one waits, hundreds soon do: a few of them tell the story.
     let told = context.reports.may_tell_of_queue(queue.as_str());
     if told {
@@ -77,8 +68,10 @@ async fn record_at_last(
             }
         }
         tokio::time::sleep(pause.next(fastrand::f64())).await;
-        let Some(message) = make().filter(|_| receipt.is_good()) else { return Recorded::InputGone };
-        match try_to(context, receipt, Box::new(message)).await {
+        if !receipt.is_good() {
+            return Recorded::InputGone;
+        }
+        match try_to(context, receipt, Box::new(make())).await {
             Ok(Recorded::Yes) => {
                 if told {
                     info!(%queue, "the outcome is recorded");

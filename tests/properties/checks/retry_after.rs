@@ -12,7 +12,6 @@ use leadhook::{
         outcome::{Answer, Exchange, Outcome, judge},
         retry_after::parse,
         rules::Rules,
-        verdict::{Verdict, verdict},
     },
     settings::Backoff,
 };
@@ -92,10 +91,11 @@ fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked:
         assert_eq!(*not_before, asked, "status {status}");
     }
     for attempt in [1, 4, 10] {
-        let Verdict::Retry { wait, .. } = verdict(&outcome, attempt, 10, policy, draw) else {
-            assert!(matches!(status, 200 | 410), "status {status} is not tried again");
+        let Outcome::Retry { not_before, .. } = outcome else {
+            assert!(matches!(status, 200 | 410), "status {status} is not retried");
             return;
         };
+        let wait = backoff::next_wait(policy, attempt, 10, not_before, draw).expect("a retry");
         let schedule = backoff::wait(policy, attempt, draw);
         assert!(wait >= schedule, "{wait:?} is earlier than the schedule, {schedule:?}");
         assert_eq!(wait, schedule.max(asked.unwrap_or_default()), "status {status}");

@@ -1,6 +1,6 @@
 //! Child processes of this worker: one that many suspects share, and a few with one suspect each.
 //!
-//! Nothing here decides what a death means; [`super::suspects`] does.
+//! Nothing here decides what a death means; [`super`] does.
 
 use std::{
     ops::Deref,
@@ -46,7 +46,7 @@ struct Shared {
 
 /// A child could not be started. That is never the doing of a message.
 #[derive(Debug)]
-pub(super) struct NoChild;
+pub(crate) struct NoChild;
 
 impl Children {
     /// None is running yet.
@@ -56,7 +56,7 @@ impl Children {
     }
 
     /// A seat in the child that suspects share, as soon as one is free.
-    pub(super) async fn shared(&self, store: &LiveStore) -> Result<Seat, NoChild> {
+    pub(crate) async fn shared(&self, store: &LiveStore) -> Result<Seat, NoChild> {
         loop {
             let seat = Seat::take(self.shared_child(store.current().revision()).await?).await;
             // Waiting for it took time.
@@ -97,12 +97,12 @@ impl Children {
     }
 
     /// The right to start a child for one suspect, within `patience`.
-    pub(super) async fn place(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn place(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(patience, self.0.alone.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// A child for one suspect.
-    pub(super) async fn alone(&self, store: &LiveStore) -> Result<Seat, NoChild> {
+    pub(crate) async fn alone(&self, store: &LiveStore) -> Result<Seat, NoChild> {
         Ok(Seat::take(self.start(Kind::Alone, store.current().revision()).await?).await)
     }
 
@@ -124,7 +124,7 @@ async fn keep(child: Arc<Child>) {
 }
 
 /// A suspect's place in a child process, which ends with the last one.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     child: Arc<Child>,
     _taken: Option<OwnedSemaphorePermit>,
 }

@@ -3,61 +3,61 @@
 //! An attempt is written when it has been made, whatever becomes of its outcome: the log and the receiver tell the same
 //! story. What ends or delays a job without an attempt is written when it is recorded.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use lapin::types::ShortString;
 
-use super::{
-    Context,
-    input::{Input, text_header},
-    step::{Deferral, Step},
-};
 use crate::{
-    delivery::{
-        outcome::{ANSWER_INCOMPLETE, Exchange, FailReason},
-        verdict::Verdict,
-    },
+    delivery::outcome::{ANSWER_INCOMPLETE, Exchange, FailReason},
     delivery_log::{Entry, What},
     event::Event,
     job::{Job, header},
     rejection::RejectReason,
+    worker::{
+        context::Context,
+        message::{Input, text_header},
+        settle::transition::{Successor, Transition},
+    },
 };
 
 /// An attempt that was made.
-pub(super) struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     /// When it began.
     pub at: Timestamp,
     /// Its number, from 1.
     pub number: u32,
-    /// How many there may be.
+    /// The greatest number of attempts that its target allows.
     pub of: u32,
-    /// What came of it.
+    /// What happened on the wire.
     pub exchange: &'a Exchange,
 }
 
-/// An attempt was made and judged.
-pub(super) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, verdict: &Verdict) {
+/// Writes an attempt. One that never left our own network does not count, and is not written.
+pub(crate) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, transition: &Transition) {
     if !context.log.is_on() {
         return;
     }
-    let (what, error, reason) = match verdict {
-        Verdict::Delivered => (What::Delivered, None, None),
-        Verdict::Refused => (What::Refused, Some(FailReason::Refused.label()), None),
-        Verdict::Retry { reason, .. } => (What::Retry, Some(reason.label()), None),
-        Verdict::Failed { reason, last: Some(last) } => (What::Failed, Some(last.label()), Some(reason.label())),
-        Verdict::Failed { reason, last: None } => (What::Failed, Some(reason.label()), Some(reason.label())),
-        // It never left our own network, and does not count.
-        Verdict::Again => return,
+    let (what, error, reason, wait) = match transition {
+        Transition::Delivered => (What::Delivered, None, None, None),
+        Transition::Refused(_) | Transition::Successor(Successor::Refused(_)) => {
+            (What::Refused, Some(FailReason::Refused.label()), None, None)
+        }
+        Transition::Successor(Successor::Retry { reason, wait, .. }) => {
+            (What::Retry, Some(reason.label()), None, Some(*wait))
+        }
+        Transition::Successor(Successor::Fail { entry, reason, .. }) => {
+            let last = entry.as_ref().map(|entry| entry.reason.as_str());
+            (What::Failed, last, Some(reason.label()), None)
+        }
+        Transition::Successor(Successor::Forward | Successor::Defer { .. } | Successor::Wait { .. }) => return,
     };
     let elapsed = attempt.exchange.elapsed;
-    let next = match verdict {
-        Verdict::Retry { wait, .. } => {
-            let step = context.ladder.step(*wait);
-            let wait = SignedDuration::try_from(elapsed + step.rung + step.remaining).unwrap_or(SignedDuration::MAX);
-            attempt.at.saturating_add(wait).ok().map(|at| at.as_millisecond())
-        }
-        Verdict::Delivered | Verdict::Refused | Verdict::Again | Verdict::Failed { .. } => None,
-    };
-    let millis = |wait: std::time::Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let next = wait.and_then(|wait| {
+        let step = context.ladder.step(wait);
+        let wait = SignedDuration::try_from(elapsed + step.rung + step.remaining).unwrap_or(SignedDuration::MAX);
+        attempt.at.saturating_add(wait).ok().map(|at| at.as_millisecond())
+    });
     let store = context.store.current();
     context.log.write(&Entry {
         attempt: Some(attempt.number),
@@ -74,37 +74,31 @@ pub(super) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, ver
     });
 }
 
-/// A step without an attempt was recorded. Of deferrals only the first since the last attempt is written: a target that is away
-/// for days would fill the log.
-pub(super) fn stepped(context: &Context, job: &Job, step: &Step) {
+/// Writes what became of a delivery without an attempt. Of deferrals only the first since the last attempt is written: a
+/// target that is away for days would fill the log.
+pub(crate) fn settled(context: &Context, job: &Job, transition: &Transition) {
     if !context.log.is_on() {
         return;
     }
-    let (what, reason) = match step {
-        Step::Fail { entry: None, reason, .. } => (What::Failed, reason.label()),
-        Step::Defer { reason, .. } if job.deferrals == 0 => (What::Deferred, Deferral::label(*reason)),
-        Step::Fail { entry: Some(_), .. }
-        | Step::Delivered
-        | Step::Forward
-        | Step::Refuse { .. }
-        | Step::Retry { .. }
-        | Step::Defer { .. }
-        | Step::Wait { .. } => {
-            return;
+    let (what, reason) = match transition {
+        Transition::Successor(Successor::Fail { entry: None, reason, .. }) => (What::Failed, reason.label()),
+        Transition::Successor(Successor::Defer { reason, .. }) if job.deferrals == 0 => {
+            (What::Deferred, reason.label())
         }
+        Transition::Delivered | Transition::Refused(_) | Transition::Successor(_) => return,
     };
     let store = context.store.current();
     context.log.write(&Entry {
         reason: Some(reason.into()),
         attempt: (job.attempt > 0).then_some(job.attempt),
-        deferred: (!job.waited.is_zero()).then(|| u64::try_from(job.waited.as_millis()).unwrap_or(u64::MAX)),
+        deferred: (!job.waited.is_zero()).then(|| millis(job.waited)),
         revision: Some(store.revision().into()),
         ..Entry::of_job(what, Timestamp::now(), job)
     });
 }
 
 /// A job has failed that may not be decoded. Its headers say whose it is.
-pub(super) fn crashed(context: &Context, input: &Input) {
+pub(crate) fn crashed(context: &Context, input: &Input) {
     if !context.log.is_on() {
         return;
     }
@@ -124,7 +118,7 @@ pub(super) fn crashed(context: &Context, input: &Input) {
 }
 
 /// Nobody wants an event.
-pub(super) fn no_target(context: &Context, event: &Event, reason: &str) {
+pub(crate) fn no_target(context: &Context, event: &Event, reason: &str) {
     if !context.log.is_on() {
         return;
     }
@@ -137,7 +131,7 @@ pub(super) fn no_target(context: &Context, event: &Event, reason: &str) {
 }
 
 /// A message was put on the rejected queue; `event` is what could be read of it.
-pub(super) fn rejected(context: &Context, event: Option<&Event>, reason: RejectReason) {
+pub(crate) fn rejected(context: &Context, event: Option<&Event>, reason: RejectReason) {
     if !context.log.is_on() {
         return;
     }
@@ -148,4 +142,8 @@ pub(super) fn rejected(context: &Context, event: Option<&Event>, reason: RejectR
 
 fn about(what: What, event: &Event) -> Entry<'_> {
     Entry::of_event(what, Timestamp::now(), event)
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }

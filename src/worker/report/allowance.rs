@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Lines of one kind. Pure: `now` is an argument. Holds at most [`ALL`] subjects.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     /// When the present minute began.
     begun: Instant,
     /// Lines in it, by subject.
@@ -25,17 +25,17 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    pub(super) fn new(now: Instant) -> Allowance {
+    pub(crate) fn new(now: Instant) -> Allowance {
         Allowance { begun: now, lines: HashMap::new(), held_back: 0 }
     }
 
     /// Whether a line about `subject` may be written now.
-    pub(super) fn allows(&mut self, subject: &str, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, subject: &str, now: Instant) -> bool {
         self.allows_up_to(EACH, subject, now)
     }
 
     /// The same for one line a minute.
-    pub(super) fn allows_first(&mut self, subject: &str, now: Instant) -> bool {
+    pub(crate) fn allows_first(&mut self, subject: &str, now: Instant) -> bool {
         self.allows_up_to(1, subject, now)
     }
 
@@ -55,7 +55,7 @@ impl Allowance {
     }
 
     /// How many lines were held back since the last call.
-    pub(super) fn take_held_back(&mut self) -> u64 {
+    pub(crate) fn take_held_back(&mut self) -> u64 {
         std::mem::take(&mut self.held_back)
     }
 }

@@ -15,32 +15,39 @@
 //! | counts travel with the message | a message that kills starts again at 0 when it is put back |
 //! | a message that the broker will soon give up on is published again | the broker's limit ends healthy messages in a long storm |
 
+pub mod child;
+pub mod child_process;
+pub mod children;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use tracing::{debug, warn};
 
-use super::{
-    Context,
+use self::{
     child::{Message, Work},
     child_process::Died,
     children::Seat,
+};
+use super::{
+    context::Context,
     deliver::deliver,
     dispatch::dispatch,
-    input::Input,
-    log, reject,
-    settle::record::{Recorded, record},
+    message::Input,
+    reject,
+    report::{delivery_log, readable_id},
+    settle::{machine::Recorded, record::record},
 };
 use crate::{
-    broker::publisher::Outgoing,
+    broker::{Intake, publisher::Outgoing},
     delivery::outcome::{Exchange, FailReason},
     job::{header, upstream},
     rejection::{RejectReason, Rejection},
 };
 
 /// Redeliveries from which a message is worked on in a child process.
-pub(super) const SUSPECT: u64 = 8;
+pub(crate) const SUSPECT: u64 = 8;
 
 /// Deaths of children that were alone with a message, after which it is given up.
 const MOST_DEATHS: u64 = 3;
@@ -55,28 +62,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How much longer than the child the worker must live for the death to count.
 const SURVIVED: Duration = Duration::from_secs(1);
 
-/// What kind of message it is: the queue that it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// From the events queue.
-    Event,
-    /// From the jobs queue.
-    Job,
-}
-
 /// Whether a message is to be worked on in a child process. One whose properties were repaired is rejected unread, and
 /// must not be published again as if they were upstream's.
-pub(super) fn is_suspect(input: &Input) -> bool {
+pub(crate) fn is_suspect(input: &Input) -> bool {
     input.repairs.is_empty() && (input.redeliveries() >= SUSPECT || input.deaths() > 0)
 }
 
 /// Whether a message is to be published again before anything else, by [`renew`].
-pub(super) fn is_due_for_renewal(input: &Input) -> bool {
+pub(crate) fn is_due_for_renewal(input: &Input) -> bool {
     input.repairs.is_empty() && input.delivery_count() >= RENEW_FROM
 }
 
 /// A suspect and the child that works on it.
-pub(super) struct Suspect {
+pub(crate) struct Suspect {
     child: Seat,
     message: Message,
     id: String,
@@ -84,93 +82,93 @@ pub(super) struct Suspect {
 
 impl Suspect {
     /// Has its next attempt made. None: the child does not know the target.
-    pub(super) async fn attempt(&self, timeout: Duration) -> Result<Option<Exchange>, Died> {
+    pub(crate) async fn attempt(&self, timeout: Duration) -> Result<Option<Exchange>, Died> {
         self.child.attempt(&self.message, &self.id, timeout).await
     }
 }
 
 /// Settles a suspect. A job has a slot only while it is worked on: the start of a child may take long.
-pub(super) async fn settle(context: &Context, input: Box<Input>, kind: Kind) {
+pub(crate) async fn settle(context: &Context, input: Box<Input>, intake: Intake) {
     let _counted = context.metrics.suspect();
     if input.deaths() == 0 {
         let Ok(child) = context.children.shared(&context.store).await else {
-            return put_back(context, &input, kind, None).await;
+            return put_back(context, &input, intake, None).await;
         };
-        if work(context, &input, kind, child).await.is_ok() {
+        if work(context, &input, intake, child).await.is_ok() {
             return;
         }
     }
     let Some(place) = context.children.place(PATIENCE).await else {
-        return put_back(context, &input, kind, None).await;
+        return put_back(context, &input, intake, None).await;
     };
     let Ok(child) = context.children.alone(&context.store).await else {
-        return put_back(context, &input, kind, None).await;
+        return put_back(context, &input, intake, None).await;
     };
-    if let Err(died) = work(context, &input, kind, child).await {
+    if let Err(died) = work(context, &input, intake, child).await {
         drop(place);
         match died.by_message {
-            true => charge(context, &input, kind, &died).await,
-            false => put_back(context, &input, kind, None).await,
+            true => charge(context, &input, intake, &died).await,
+            false => put_back(context, &input, intake, None).await,
         }
     }
 }
 
 /// Works on a suspect with this child. An error: the child has died, and the message is not settled.
-async fn work(context: &Context, input: &Input, kind: Kind, child: Seat) -> Result<(), Died> {
-    let _slot = match kind {
-        Kind::Job => context.slots.job().await,
-        Kind::Event => None,
+async fn work(context: &Context, input: &Input, intake: Intake, child: Seat) -> Result<(), Died> {
+    let _slot = match intake {
+        Intake::Jobs => context.slots.job().await,
+        Intake::Events => None,
     };
     // Waiting took time: check the gate and the channel again (rule 6).
     context.gate().opened().await;
     if !input.receipt.is_good() {
         return Ok(());
     }
-    let id = input.properties.message_id().as_ref().and_then(super::report::readable_id).unwrap_or("unnamed");
+    let id = input.properties.message_id().as_ref().and_then(readable_id).unwrap_or("unnamed");
     let message = Message::new(&input.properties, input.body.clone());
     let suspect = Suspect { child, message, id: id.to_owned() };
-    let rehearsed = match kind {
-        Kind::Event => Work::Event,
-        Kind::Job => Work::Job,
+    let rehearsed = match intake {
+        Intake::Events => Work::Event,
+        Intake::Jobs => Work::Job,
     };
     suspect.child.rehearse(rehearsed, &suspect.message, &suspect.id).await?;
     let input = Box::new(input.clone());
-    match kind {
-        Kind::Event => {
+    match intake {
+        Intake::Events => {
             // The child is no longer needed.
             drop(suspect);
             dispatch(context, input).await;
             Ok(())
         }
-        Kind::Job => deliver(context, input, Some(&suspect)).await,
+        Intake::Jobs => deliver(context, input, Some(&suspect)).await,
     }
 }
 
 /// Counts a death of a child that was alone with the message, if the worker lives on.
-async fn charge(context: &Context, input: &Input, kind: Kind, died: &Died) {
+async fn charge(context: &Context, input: &Input, intake: Intake, died: &Died) {
     tokio::time::sleep(SURVIVED).await;
     let deaths = input.deaths().saturating_add(1);
     match deaths < MOST_DEATHS {
-        true => put_back(context, input, kind, Some(deaths)).await,
-        false => give_up(context, input, kind, &died.how).await,
+        true => put_back(context, input, intake, Some(deaths)).await,
+        false => give_up(context, input, intake, &died.how).await,
     }
 }
 
-async fn give_up(context: &Context, input: &Input, kind: Kind, how: &str) {
+async fn give_up(context: &Context, input: &Input, intake: Intake, how: &str) {
     let (names, now) = (context.plan.names(), Timestamp::now());
     let detail =
         format!("{MOST_DEATHS} child processes died while they worked on this message alone; the last one: {how}");
-    match kind {
-        Kind::Event => {
+    match intake {
+        Intake::Events => {
             let rejection = Rejection::new(RejectReason::CrashLoop, detail);
             let message = reject::message(&names.rejected, &names.events, input, &rejection, now);
-            if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
+            if record(context, &input.receipt, || message.clone()).await == Recorded::Yes && input.receipt.ack() {
                 context.reports.event_rejected(input, &rejection);
-                log::rejected(context, None, rejection.reason);
+                delivery_log::rejected(context, None, rejection.reason);
                 context.metrics.event_rejected(rejection.reason.label());
             }
         }
-        Kind::Job => {
+        Intake::Jobs => {
             let text = |value: &str| AMQPValue::LongString(value.into());
             let more = [
                 (header::DEATHS, AMQPValue::LongLongInt(i64::try_from(MOST_DEATHS).unwrap_or_default())),
@@ -179,11 +177,11 @@ async fn give_up(context: &Context, input: &Input, kind: Kind, how: &str) {
                 (header::FAILED_AT, AMQPValue::LongLongInt(now.as_millisecond())),
             ];
             let message = copy(input, &names.failed, more);
-            if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes && input.receipt.ack() {
-                let id = input.properties.message_id().as_ref().and_then(super::report::readable_id);
+            if record(context, &input.receipt, || message.clone()).await == Recorded::Yes && input.receipt.ack() {
+                let id = input.properties.message_id().as_ref().and_then(readable_id);
                 warn!(webhook_id = id, reason = FailReason::CrashLoop.label(), detail, "delivery failed");
                 context.reports.failed();
-                log::crashed(context, input);
+                delivery_log::crashed(context, input);
                 context.metrics.job_failed(FailReason::CrashLoop.label());
             }
         }
@@ -191,45 +189,45 @@ async fn give_up(context: &Context, input: &Input, kind: Kind, how: &str) {
 }
 
 /// Publishes the message again before the broker gives up on it.
-pub(super) async fn renew(context: &Context, input: Box<Input>, kind: Kind) {
+pub(crate) async fn renew(context: &Context, input: Box<Input>, intake: Intake) {
     debug!(redeliveries = input.redeliveries(), "republishing a message that was redelivered often");
-    again(context, &input, kind, input.deaths(), Duration::ZERO).await;
+    again(context, &input, intake, input.deaths(), Duration::ZERO).await;
 }
 
 /// Puts the message back for later, with its deaths counted if there was one.
-async fn put_back(context: &Context, input: &Input, kind: Kind, deaths: Option<u64>) {
+async fn put_back(context: &Context, input: &Input, intake: Intake, deaths: Option<u64>) {
     let wait = pause();
-    if kind == Kind::Event {
+    if intake == Intake::Events {
         // There are no delay queues for events.
         tokio::time::sleep(wait).await;
     }
-    again(context, input, kind, deaths.unwrap_or_else(|| input.deaths()), wait).await;
+    again(context, input, intake, deaths.unwrap_or_else(|| input.deaths()), wait).await;
 }
 
 /// How long a suspect rests before it is worked on again.
-pub(super) fn pause() -> Duration {
+pub(crate) fn pause() -> Duration {
     Duration::from_secs(1).mul_f64(1.0 + 2.0 * fastrand::f64())
 }
 
 /// Publishes the message as it is, with its counts, and acks this copy of it.
-async fn again(context: &Context, input: &Input, kind: Kind, deaths: u64, wait: Duration) {
+async fn again(context: &Context, input: &Input, intake: Intake, deaths: u64, wait: Duration) {
     let names = context.plan.names();
-    let queue = match kind {
-        Kind::Event => names.events.clone(),
-        Kind::Job => names.delay(context.ladder.step(wait).rung),
+    let queue = match intake {
+        Intake::Events => names.events.clone(),
+        Intake::Jobs => names.delay(context.ladder.step(wait).rung),
     };
     let count = |count: u64| AMQPValue::LongLongInt(i64::try_from(count).unwrap_or(i64::MAX));
     let mut more = vec![(header::REDELIVERIES, count(input.redeliveries())), (header::DEATHS, count(deaths))];
-    if kind == Kind::Event {
+    if intake == Intake::Events {
         // A later rejection tells of them.
         let (exchange, routing_key) = input.origin();
         let text = |value: &str| AMQPValue::LongString(value.into());
         more.extend([(header::EXCHANGE, text(exchange)), (header::ROUTING_KEY, text(routing_key))]);
     }
     let message = copy(input, &queue, more);
-    if record(context, &input.receipt, || Some(message.clone())).await == Recorded::Yes
+    if record(context, &input.receipt, || message.clone()).await == Recorded::Yes
         && input.receipt.ack()
-        && kind == Kind::Job
+        && intake == Intake::Jobs
     {
         context.metrics.job_deferred("suspect");
     }

@@ -25,7 +25,6 @@ use lapin::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tokio::sync::mpsc;
 
-use super::{attempt, dispatch};
 use crate::{
     delivery::outcome::{Exchange, judge},
     failpoint,
@@ -33,14 +32,15 @@ use crate::{
     poster::Poster,
     settings::Settings,
     store::{Store, TargetState},
+    worker::{attempt, dispatch},
 };
 
 /// The line with which a child says that it can work.
-pub(super) const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 
 /// The work on a message that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Rehearse the dispatch of an event.
     Event,
     /// Rehearse the decoding of a job.
@@ -51,14 +51,14 @@ pub(super) enum Work {
 
 /// A request: follows its number on the line.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Request<'a> {
-    pub(super) work: Work,
-    pub(super) message: std::borrow::Cow<'a, Message>,
+pub(crate) struct Request<'a> {
+    pub(crate) work: Work,
+    pub(crate) message: std::borrow::Cow<'a, Message>,
 }
 
 /// The answer: follows the number of the request on the line.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The child has survived it.
     Survived,
     /// An attempt was made.
@@ -69,7 +69,7 @@ pub(super) enum Answer {
 
 /// A message as it came from the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// In the order of [`Message::properties`].
     texts: [Option<ShortString>; 10],
     timestamp: Option<u64>,
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for Encoded {
 }
 
 impl Message {
-    pub(super) fn new(from: &BasicProperties, body: Bytes) -> Message {
+    pub(crate) fn new(from: &BasicProperties, body: Bytes) -> Message {
         let texts = [
             from.message_id(),
             from.kind(),

@@ -47,15 +47,15 @@ pub struct Recipe {
 
 /// A child has died with a suspect in it.
 #[derive(Clone, Debug)]
-pub(super) struct Died {
+pub(crate) struct Died {
     /// How, in words.
-    pub(super) how: Arc<str>,
+    pub(crate) how: Arc<str>,
     /// Whether a message can have done it. If not, it was killed from outside.
-    pub(super) by_message: bool,
+    pub(crate) by_message: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Shared,
     Alone,
 }
@@ -70,7 +70,7 @@ impl Kind {
 }
 
 /// A child process. It ends when this is dropped.
-pub(super) struct Child {
+pub(crate) struct Child {
     /// That of the webhook store when it was started: it reads the store once.
     revision: String,
     seats: Arc<Semaphore>,
@@ -108,26 +108,26 @@ impl State {
 
 impl Child {
     /// The revision of the webhook store that it was started with.
-    pub(super) fn revision(&self) -> &str {
+    pub(crate) fn revision(&self) -> &str {
         &self.revision
     }
 
     /// Its free seats.
-    pub(super) fn seats(&self) -> Arc<Semaphore> {
+    pub(crate) fn seats(&self) -> Arc<Semaphore> {
         self.seats.clone()
     }
 
-    pub(super) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.state.asked().is_ok()
     }
 
     /// Has a message rehearsed; `id` names it in the log.
-    pub(super) async fn rehearse(&self, work: Work, message: &Message, id: &str) -> Result<(), Died> {
+    pub(crate) async fn rehearse(&self, work: Work, message: &Message, id: &str) -> Result<(), Died> {
         self.ask(work, message, id, REHEARSING).await.map(drop)
     }
 
     /// Has the next attempt of a job made. None: the child does not know the target.
-    pub(super) async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         message: &Message,
         id: &str,
@@ -172,7 +172,7 @@ impl Child {
 }
 
 /// Starts a child. An error says in words why there is none; that is never the doing of a message.
-pub(super) async fn start(
+pub(crate) async fn start(
     recipe: &Recipe,
     kind: Kind,
     revision: &str,

@@ -6,33 +6,35 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::{
-    Context,
-    consume::Intake,
-    deliver::deliver,
-    dispatch::dispatch,
-    input::{Input, Receipt},
-    settle::gate::Gate,
-    slots::Slot,
-    source::Source,
-    suspects::{self, Kind},
+use super::source::Source;
+use crate::{
+    broker::Intake,
+    worker::{
+        context::Context,
+        deliver::deliver,
+        dispatch::dispatch,
+        message::{Input, Receipt},
+        poison,
+        settle::gate::Gate,
+        slots::Slot,
+    },
 };
 
 /// Longest wait for the broker when giving back; what is left goes back with the connection.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// How an intake ended.
-pub(super) struct End {
+pub(crate) struct End {
     /// Why, unless it was stopped.
-    pub(super) why: Option<String>,
+    pub(crate) why: Option<String>,
     /// It consumes no more, and the broker has back what was not started.
-    pub(super) gave_back: bool,
+    pub(crate) gave_back: bool,
     /// To be kept until all is settled: lapin closes a channel with its last handle, and receipts turn bad with it.
-    pub(super) source: Source,
+    pub(crate) source: Source,
 }
 
 /// Takes messages and starts work on them, until stopped or the consumer ends.
-pub(super) async fn run(context: Arc<Context>, intake: Intake, mut from: Source, stop: CancellationToken) -> End {
+pub(crate) async fn run(context: Arc<Context>, intake: Intake, mut from: Source, stop: CancellationToken) -> End {
     let why = match intake {
         Intake::Events => events(&context, &mut from, &stop).await,
         Intake::Jobs => jobs(&context, &mut from, &stop).await,
@@ -48,16 +50,16 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
             Ok(input) => input,
             Err(end) => return end,
         };
-        let Some(input) = renewed(context, input, Kind::Event) else { continue };
+        let Some(input) = renewed(context, input, Intake::Events) else { continue };
         if !pass(&mut gate, &input, stop).await {
             continue;
         }
         let (context, input) = (context.clone(), Box::new(input));
         context.tasks.clone().spawn(async move {
             let receipt = input.receipt.clone();
-            let ended = match suspects::is_suspect(&input) {
+            let ended = match poison::is_suspect(&input) {
                 false => AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await,
-                true => suspect(&context, input, Kind::Event).await,
+                true => suspect(&context, input, Intake::Events).await,
             };
             of_no_panic(ended, &context, &receipt);
         });
@@ -72,7 +74,7 @@ async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToke
             Ok(input) => input,
             Err(end) => return end,
         };
-        let Some(input) = renewed(context, input, Kind::Job) else { continue };
+        let Some(input) = renewed(context, input, Intake::Jobs) else { continue };
         // Not before there is a job: direct attempts can use the slot meanwhile.
         let Some(slot) = stop.run_until_cancelled(context.slots.job()).await.flatten() else {
             input.receipt.give_back();
@@ -115,7 +117,7 @@ fn start(context: &Arc<Context>, input: Input, slot: Slot) {
     let (context, input) = (context.clone(), Box::new(input));
     context.tasks.clone().spawn(async move {
         let receipt = input.receipt.clone();
-        let ended = match suspects::is_suspect(&input) {
+        let ended = match poison::is_suspect(&input) {
             false => {
                 let ended = AssertUnwindSafe(deliver(&context, input, None)).catch_unwind().await;
                 drop(slot);
@@ -123,7 +125,7 @@ fn start(context: &Arc<Context>, input: Input, slot: Slot) {
             }
             true => {
                 drop(slot);
-                suspect(&context, input, Kind::Job).await
+                suspect(&context, input, Intake::Jobs).await
             }
         };
         of_no_panic(ended, &context, &receipt);
@@ -132,23 +134,23 @@ fn start(context: &Arc<Context>, input: Input, slot: Slot) {
 
 /// Settles a suspect. A panic that its child did not meet returns after a pause, so that the message does not come again
 /// at once, each time.
-async fn suspect(context: &Context, input: Box<Input>, kind: Kind) -> std::thread::Result<()> {
-    let settling = suspects::settle(context, input, kind);
+async fn suspect(context: &Context, input: Box<Input>, intake: Intake) -> std::thread::Result<()> {
+    let settling = poison::settle(context, input, intake);
     let ended = AssertUnwindSafe(Box::pin(settling)).catch_unwind().await;
     if ended.is_err() {
-        tokio::time::sleep(suspects::pause()).await;
+        tokio::time::sleep(poison::pause()).await;
     }
     ended
 }
 
 /// The message, unless it has to be published again first. That needs no slot, and the gate may be closed: other
 /// outcomes wait then.
-fn renewed(context: &Arc<Context>, input: Input, kind: Kind) -> Option<Input> {
-    if !suspects::is_due_for_renewal(&input) {
+fn renewed(context: &Arc<Context>, input: Input, intake: Intake) -> Option<Input> {
+    if !poison::is_due_for_renewal(&input) {
         return Some(input);
     }
     let context = context.clone();
-    context.tasks.clone().spawn(async move { suspects::renew(&context, Box::new(input), kind).await });
+    context.tasks.clone().spawn(async move { poison::renew(&context, Box::new(input), intake).await });
     None
 }
 

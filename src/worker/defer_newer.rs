@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::input::Input;
+use super::message::Input;
 use crate::{
     broker::publisher::Outgoing,
     job::{header, upstream},
@@ -26,7 +26,7 @@ pub enum Hold {
 }
 
 /// Decides, and makes the message. `rung` is the delay queue it waits on.
-pub fn hold(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
+pub fn defer(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
     let since = match input.header(header::HELD_SINCE) {
         Some(AMQPValue::LongLongInt(ms)) => Timestamp::from_millisecond(*ms).unwrap_or(now),
         _ => now,

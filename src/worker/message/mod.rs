@@ -9,7 +9,10 @@ use lapin::{
     types::{AMQPValue, ShortString},
 };
 
-use super::{acker::Acker, pulse::Holds};
+pub(crate) mod acker;
+pub(crate) mod consumer_state;
+
+use self::{acker::Acker, consumer_state::Holds};
 use crate::{broker::wire::Repairs, job::header};
 
 /// A delivery, its receipt kept outside whatever works on it: a panic there neither loses nor holds the message.
@@ -33,7 +36,7 @@ pub struct Input {
 
 impl Input {
     /// Takes a delivery apart.
-    pub(super) fn new(delivery: Delivery, repairs: Repairs, holds: Holds, acks: Acker) -> Input {
+    pub(crate) fn new(delivery: Delivery, repairs: Repairs, holds: Holds, acks: Acker) -> Input {
         acks.taken(delivery.delivery_tag);
         let held = Held { tag: delivery.delivery_tag, acker: delivery.acker, acks, holds };
         Input {
@@ -121,7 +124,7 @@ struct Held {
 impl Receipt {
     /// Whether the channel is still there, as far as anybody knows. If not, the broker gives the message out again.
     pub fn is_good(&self) -> bool {
-        !self.0.holds.ward().is_abandoned() && self.0.acker.usable()
+        !self.0.holds.state().is_abandoned() && self.0.acker.usable()
     }
 
     /// Acks at once: each ack that is lost with a worker forks its job. `false` when the channel is gone.

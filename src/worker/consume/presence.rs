@@ -21,10 +21,12 @@ use lapin::{
 };
 use tracing::{info, warn};
 
-use super::Context;
-use crate::broker::{
-    connection::{self, Connection},
-    pause::Pause,
+use crate::{
+    broker::{
+        connection::{self, Connection},
+        pause::Pause,
+    },
+    worker::context::Context,
 };
 
 /// How often the workers are counted.
@@ -42,7 +44,7 @@ const FORGOTTEN: u32 = 5;
 
 /// Takes part in the count and keeps [`Context::workers`] true, for as long as the connection lasts. While the number is
 /// unknown, the last one stays in use, and readiness warns.
-pub(super) async fn watch(connection: &Connection, context: &Context) -> Infallible {
+pub(crate) async fn watch(connection: &Connection, context: &Context) -> Infallible {
     let mut pause = Pause::for_counting();
     loop {
         let begun = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::settle::gate::Gate;
+use crate::worker::settle::gate::Gate;
 
 /// How long the gate may be closed before the consumers are cancelled.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_secs(60);
 
 /// When the gate suspends consuming.
-pub(super) struct Suspensions {
+pub(crate) struct Suspensions {
     patience: Duration,
     between: Duration,
     earliest: Instant,
@@ -29,21 +29,22 @@ impl Suspensions {
     }
 
     /// Waits until the gate has been closed for long, and the last suspension is long ago.
-    pub(super) async fn due(&self, gate: &mut Gate) {
+    pub(crate) async fn due(&self, gate: &mut Gate) {
         tokio::time::sleep_until(self.earliest.into()).await;
         gate.closed_for(self.patience).await;
     }
 
     /// Consuming was suspended.
-    pub(super) fn suspended(&mut self, now: Instant) {
+    pub(crate) fn suspended(&mut self, now: Instant) {
         self.earliest = now + self.between;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::settle::gate::Waiting, *};
+    use super::*;
     use crate::broker::publisher::Link;
+    use crate::worker::settle::gate::Waiting;
 
     #[tokio::test]
     async fn two_suspensions_lie_apart() {

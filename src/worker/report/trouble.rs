@@ -21,7 +21,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// What the log has to say after a look.
 #[derive(Debug, PartialEq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// The circuit is in trouble.
     Begun { circuit: View },
     /// It answers again, after so long.
@@ -30,7 +30,7 @@ pub(super) enum Change {
 
 /// The circuits in trouble. Pure: `now` is an argument.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(HashMap<(String, String), Trouble>);
+pub(crate) struct Troubles(HashMap<(String, String), Trouble>);
 
 #[derive(Debug)]
 struct Trouble {
@@ -43,7 +43,7 @@ struct Trouble {
 
 impl Troubles {
     /// Compares all circuits with the looks before.
-    pub(super) fn look(&mut self, circuits: Vec<View>, now: Instant) -> Vec<Change> {
+    pub(crate) fn look(&mut self, circuits: Vec<View>, now: Instant) -> Vec<Change> {
         let since = |then| now.saturating_duration_since(then);
         let mut changes = Vec::new();
         for circuit in circuits {
@@ -70,7 +70,7 @@ impl Troubles {
     }
 
     /// How many the log has told of and that have not recovered.
-    pub(super) fn told(&self) -> usize {
+    pub(crate) fn told(&self) -> usize {
         self.0.values().filter(|known| known.told).count()
     }
 }

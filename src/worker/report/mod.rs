@@ -9,7 +9,7 @@
 //! | a delivery was refused | a line at INFO, for one target at most three a minute, the rest at DEBUG |
 //! | a delivery failed | a line at WARN, for one target at most three a minute ([`Allowance`]), the rest at DEBUG |
 //! | a message was rejected | the same, for each reason |
-//! | a target is in trouble, or has recovered | one line each ([`Troubles`]) |
+//! | a target is in trouble, or has recovered | one line each ([`trouble::Troubles`]) |
 //! | anything was settled | one line a minute that counts by outcome |
 //!
 //! Lines hold ids and closed words. No value of an event, nothing of an answer but its status and where it redirects
@@ -17,7 +17,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -26,29 +26,22 @@ use std::{
 use lapin::types::ShortString;
 use tracing::{debug, info, warn};
 
+mod allowance;
+pub(crate) mod delivery_log;
+pub(crate) mod summary;
+mod trouble;
+
+use self::{allowance::Allowance, delivery_log::Attempt};
 use super::{
-    Context,
-    allowance::Allowance,
-    input::Input,
-    step::{Deferral, Step},
-    trouble::{Change, Troubles},
+    message::Input,
+    settle::transition::{Deferral, Refusal, Successor, Transition},
 };
 use crate::{
-    delivery::{
-        outcome::{ANSWER_INCOMPLETE, Exchange},
-        verdict::Verdict,
-    },
+    delivery::outcome::ANSWER_INCOMPLETE,
     event::Event,
-    job::Job,
-    limits::View,
+    job::{HistoryEntry, Job},
     rejection::Rejection,
 };
-
-/// How often the log looks at the circuits.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// Looks from one summary to the next: a minute.
-const LOOKS: u32 = 12;
 
 /// What was settled since the last summary, and how many lines may still be written.
 pub struct Reports {
@@ -110,15 +103,16 @@ macro_rules! say {
     };
 }
 
-/// An attempt was made and judged. A delivery that failed with it is told of once it is settled.
-pub(super) fn attempted(job: &Job, attempt: u32, exchange: &Exchange, verdict: &Verdict) {
+/// Logs an attempt. A refusal or a failure is logged once it is settled.
+pub(crate) fn attempted(job: &Job, attempt: &Attempt<'_>, transition: &Transition) {
+    let Attempt { number: attempt, exchange, .. } = attempt;
     let (status, duration_ms) = (exchange.status(), millis(exchange.elapsed));
-    match verdict {
-        Verdict::Delivered => {
+    match transition {
+        Transition::Delivered => {
             let note = exchange.is_incomplete().then_some(ANSWER_INCOMPLETE);
             say!(debug, job, attempt, outcome = "delivered", status, note, duration_ms, "delivered");
         }
-        Verdict::Retry { wait, reason } => {
+        Transition::Successor(Successor::Retry { wait, reason, .. }) => {
             let (reason, wait_ms) = (reason.label(), millis(*wait));
             let detail = exchange.detail();
             say!(
@@ -134,78 +128,31 @@ pub(super) fn attempted(job: &Job, attempt: u32, exchange: &Exchange, verdict: &
                 "attempt failed, will retry"
             );
         }
-        Verdict::Refused | Verdict::Failed { .. } | Verdict::Again => {}
+        Transition::Refused(_) | Transition::Successor(_) => {}
     }
 }
 
 impl Reports {
-    /// A job was settled.
-    pub(super) fn settled(&self, job: &Job, step: &Step) {
-        match step {
-            Step::Delivered => count(&self.delivered),
-            Step::Retry { .. } => count(&self.retry),
-            Step::Refuse { entry, keep, detail } => {
-                count(&self.refused);
-                let (attempt, status, duration_ms, kept) = (entry.attempt, entry.status, entry.ms, *keep);
-                let allowed = self.lines().refused.allows(job.target.as_str(), Instant::now());
-                match allowed {
-                    true => say!(
-                        info,
-                        job,
-                        attempt,
-                        outcome = "refused",
-                        status,
-                        duration_ms,
-                        kept,
-                        detail,
-                        "delivery refused"
-                    ),
-                    false => say!(
-                        debug,
-                        job,
-                        attempt,
-                        outcome = "refused",
-                        status,
-                        duration_ms,
-                        kept,
-                        detail,
-                        "delivery refused"
-                    ),
-                }
-            }
-            Step::Fail { entry, reason, detail } => {
+    /// Logs and counts what became of a delivery.
+    pub(crate) fn settled(&self, job: &Job, transition: &Transition) {
+        match transition {
+            Transition::Delivered => count(&self.delivered),
+            Transition::Refused(refusal) => self.refused(job, refusal, false),
+            Transition::Successor(Successor::Refused(refusal)) => self.refused(job, refusal, true),
+            Transition::Successor(Successor::Retry { .. }) => count(&self.retry),
+            Transition::Successor(Successor::Fail { entry, reason, detail }) => {
                 count(&self.failed);
                 let attempt = entry.as_ref().map_or(job.attempt, |entry| entry.attempt);
                 let (status, duration_ms) =
                     (entry.as_ref().and_then(|entry| entry.status), entry.as_ref().map(|entry| entry.ms));
-                let reason = reason.label();
+                let (outcome, reason) = ("failed", reason.label());
                 let allowed = self.lines().failed.allows(job.target.as_str(), Instant::now());
                 match allowed {
-                    true => say!(
-                        warn,
-                        job,
-                        attempt,
-                        outcome = "failed",
-                        reason,
-                        status,
-                        duration_ms,
-                        detail,
-                        "delivery failed"
-                    ),
-                    false => say!(
-                        debug,
-                        job,
-                        attempt,
-                        outcome = "failed",
-                        reason,
-                        status,
-                        duration_ms,
-                        detail,
-                        "delivery failed"
-                    ),
+                    true => say!(warn, job, attempt, outcome, reason, status, duration_ms, detail, "delivery failed"),
+                    false => say!(debug, job, attempt, outcome, reason, status, duration_ms, detail, "delivery failed"),
                 }
             }
-            Step::Defer { reason, wait } => {
+            Transition::Successor(Successor::Defer { reason, wait }) => {
                 count(&self.deferred);
                 let wait_ms = millis(*wait);
                 if *reason == Deferral::Proxy && self.lines().queues.allows("egress.proxy", Instant::now()) {
@@ -216,17 +163,28 @@ impl Reports {
                 }
                 say!(debug, job, reason = reason.label(), wait_ms, "deferred");
             }
-            Step::Forward | Step::Wait { .. } => {}
+            Transition::Successor(Successor::Forward | Successor::Wait { .. }) => {}
+        }
+    }
+
+    fn refused(&self, job: &Job, refusal: &Refusal, kept: bool) {
+        count(&self.refused);
+        let Refusal { entry: HistoryEntry { attempt, status, ms: duration_ms, .. }, detail } = refusal;
+        let outcome = "refused";
+        let allowed = self.lines().refused.allows(job.target.as_str(), Instant::now());
+        match allowed {
+            true => say!(info, job, attempt, outcome, status, duration_ms, kept, detail, "delivery refused"),
+            false => say!(debug, job, attempt, outcome, status, duration_ms, kept, detail, "delivery refused"),
         }
     }
 
     /// A job failed that was not decoded; its line is written elsewhere.
-    pub(super) fn failed(&self) {
+    pub(crate) fn failed(&self) {
         count(&self.failed);
     }
 
     /// An event was rejected.
-    pub(super) fn event_rejected(&self, input: &Input, rejection: &Rejection) {
+    pub(crate) fn event_rejected(&self, input: &Input, rejection: &Rejection) {
         count(&self.rejected);
         let message_id = input.properties.message_id().as_ref().and_then(readable_id);
         let (reason, detail, bytes) = (rejection.reason.label(), &rejection.detail, input.body.len());
@@ -238,14 +196,14 @@ impl Reports {
     }
 
     /// An event is delivered although a field of it cannot be read.
-    pub(super) fn irregular(&self, field: &'static str) {
+    pub(crate) fn irregular(&self, field: &'static str) {
         if self.lines().irregular.allows_first(field, Instant::now()) {
             warn!(field, "a field of an event cannot be read; the event is delivered (logged once a minute)");
         }
     }
 
     /// A message on the jobs queue was rejected. Its message id is the webhook-id, if it is a job at all.
-    pub(super) fn job_rejected(&self, input: &Input, rejection: &Rejection) {
+    pub(crate) fn job_rejected(&self, input: &Input, rejection: &Rejection) {
         count(&self.rejected);
         let id = input.properties.message_id().as_ref().and_then(readable_id);
         let webhook_id = id.filter(|id| id.starts_with("wh_"));
@@ -258,7 +216,7 @@ impl Reports {
     }
 
     /// A job waits for a newer worker.
-    pub(super) fn put_aside(&self, version: i64) {
+    pub(crate) fn put_aside(&self, version: i64) {
         count(&self.deferred);
         if self.lines().queues.allows("newer version", Instant::now()) {
             warn!(version, "jobs of a newer leadhook wait for a newer worker");
@@ -266,18 +224,18 @@ impl Reports {
     }
 
     /// No target receives an event.
-    pub(super) fn no_target(&self, event: &Event, reason: &'static str) {
+    pub(crate) fn no_target(&self, event: &Event, reason: &'static str) {
         count(&self.no_target);
         debug!(organization = event.organization, campaign = event.campaign, event = %event.kind, reason, "no target");
     }
 
     /// Whether the log may tell how it goes on with an outcome that this queue does not take.
-    pub(super) fn may_tell_of_queue(&self, queue: &str) -> bool {
+    pub(crate) fn may_tell_of_queue(&self, queue: &str) -> bool {
         self.lines().queues.allows(queue, Instant::now())
     }
 
     /// Says what was settled since the last summary, if anything was.
-    pub(super) fn summarize(&self, now: Instant) {
+    pub(crate) fn summarize(&self, now: Instant) {
         let [delivered, refused, retry, failed, deferred, rejected, no_target] = [
             &self.delivered,
             &self.refused,
@@ -313,39 +271,13 @@ impl Reports {
         );
     }
 
+    /// Notes how many targets are in trouble, for the next summary.
+    pub(crate) fn set_in_trouble(&self, targets: usize) {
+        self.in_trouble.store(targets, Relaxed);
+    }
+
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells of targets in trouble, and once a minute of what was settled.
-pub(super) async fn watch(context: Arc<Context>) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.tick().await;
-    let mut troubles = Troubles::default();
-    loop {
-        for _ in 0..LOOKS {
-            tick.tick().await;
-            for change in troubles.look(context.circuits.view(), Instant::now()) {
-                tell(&change);
-            }
-            context.reports.in_trouble.store(troubles.told(), Relaxed);
-        }
-        context.reports.summarize(Instant::now());
-    }
-}
-
-fn tell(change: &Change) {
-    match change {
-        Change::Begun { circuit: View { organization, origin, state, cause, .. } } => {
-            // Attempts that hang have not ended yet, and say nothing.
-            let (reason, status) = cause.map_or(("no_answer", None), |cause| (cause.reason, cause.status));
-            warn!(organization, origin, state = state.label(), reason, status, "target in trouble");
-        }
-        Change::Recovered { circuit: View { organization, origin, .. }, after } => {
-            info!(organization, origin, "target recovered after {} s", after.as_secs());
-        }
     }
 }
 
@@ -359,7 +291,7 @@ fn millis(time: Duration) -> u64 {
 
 /// A message id as it may stand in the log. AMQP bounds it to 255 bytes. Upstream chooses it, and one with other
 /// characters than ids have could hold an e-mail address, a name or an escape sequence: it is left out.
-pub(super) fn readable_id(id: &ShortString) -> Option<&str> {
+pub(crate) fn readable_id(id: &ShortString) -> Option<&str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/#+=~-".contains(&byte);
     Some(id.as_str()).filter(|id| !id.is_empty() && id.bytes().all(allowed))
 }

@@ -10,40 +10,42 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 
-use super::{acker::Acker, input::Input, pulse::Ward};
-use crate::broker::{
-    connection::{self, Connection},
-    wire::Marks,
+use crate::{
+    broker::{
+        connection::{self, Connection},
+        wire::Marks,
+    },
+    worker::message::{Input, acker::Acker, consumer_state::ConsumerState},
 };
 
 /// The consumer of one queue.
-pub(super) struct Source {
+pub(crate) struct Source {
     channel: Channel,
     queue: ShortString,
     prefetch: u16,
     consumer: Option<Consumer>,
-    ward: Arc<Ward>,
+    state: Arc<ConsumerState>,
     acks: Acker,
     marks: Arc<Marks>,
 }
 
 impl Source {
     /// Opens a channel; `prefetch` is how many messages there may be, 1 or more.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         connection: &Connection,
         queue: &ShortString,
         prefetch: u16,
     ) -> Result<Source, lapin::Error> {
         let channel = connection::channel(connection).await?;
         let acks = Acker::new(channel.clone());
-        let (queue, ward) = (queue.clone(), Ward::new(queue));
+        let (queue, state) = (queue.clone(), ConsumerState::new(queue));
         let marks = connection.marks().clone();
-        Ok(Source { channel, queue, prefetch, consumer: None, ward, acks, marks })
+        Ok(Source { channel, queue, prefetch, consumer: None, state, acks, marks })
     }
 
     /// Begins to consume. A channel that the broker has closed meanwhile is replaced. The broker closes it when a message
     /// that was started takes longer than `consumer_timeout`, also while nothing is consumed.
-    pub(super) async fn begin(&mut self, connection: &Connection) -> Result<(), lapin::Error> {
+    pub(crate) async fn begin(&mut self, connection: &Connection) -> Result<(), lapin::Error> {
         if !self.channel.status().connected() {
             self.channel = connection::channel(connection).await?;
             self.acks = Acker::new(self.channel.clone());
@@ -53,44 +55,44 @@ impl Source {
         let consuming =
             self.channel.basic_consume(self.queue.clone(), ShortString::default(), options, FieldTable::default());
         self.consumer = Some(consuming.await?);
-        self.ward.set_window(self.prefetch);
+        self.state.set_window(self.prefetch);
         Ok(())
     }
 
     /// The next message. `None`: the broker has cancelled the consumer, or there is none. To stop waiting loses no message.
-    pub(super) async fn next(&mut self) -> Option<Result<Input, lapin::Error>> {
-        let waits = self.ward.waits();
+    pub(crate) async fn next(&mut self) -> Option<Result<Input, lapin::Error>> {
+        let waits = self.state.waits();
         let delivery = self.consumer.as_mut()?.next().await;
         drop(waits);
         Some(delivery?.map(|delivery| self.input(delivery)))
     }
 
     /// The next message, if it is here already.
-    pub(super) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
+    pub(crate) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
         let delivery = self.consumer.as_mut()?.next().now_or_never()?;
         Some(delivery.map(|delivery| delivery.map(|delivery| self.input(delivery))))
     }
 
     fn input(&self, delivery: Delivery) -> Input {
         let repairs = self.marks.take(self.channel.id(), delivery.delivery_tag);
-        Input::new(delivery, repairs, self.ward.holds(), self.acks.clone())
+        Input::new(delivery, repairs, self.state.holds(), self.acks.clone())
     }
 
     /// What the intake shows of itself.
-    pub(super) fn ward(&self) -> Arc<Ward> {
-        self.ward.clone()
+    pub(crate) fn state(&self) -> Arc<ConsumerState> {
+        self.state.clone()
     }
 
     /// Stops consuming and gives back what was sent ahead: that costs no attempt. Receipts stay good as long as the source
     /// lives, and it may [begin](Source::begin) again.
-    pub(super) async fn give_back(&mut self) -> Result<(), lapin::Error> {
+    pub(crate) async fn give_back(&mut self) -> Result<(), lapin::Error> {
         if let Some(mut consumer) = self.consumer.take() {
             self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
             while let Some(delivery) = consumer.next().await {
                 self.input(delivery?).receipt.give_back();
             }
         }
-        self.ward.set_window(0);
+        self.state.set_window(0);
         Ok(())
     }
 }

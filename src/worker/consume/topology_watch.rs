@@ -8,8 +8,10 @@ use std::{
 use lapin::Connection;
 use tracing::warn;
 
-use super::Context;
-use crate::broker::topology::{self, Existence, TopologyError};
+use crate::{
+    broker::topology::{self, Existence, TopologyError},
+    worker::context::Context,
+};
 
 /// How often. Nothing is taken from a queue for that (rule 8).
 const EVERY: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ const SILENT: &str = "the broker does not answer";
 /// when a queue of ours has come to stand with other arguments: what is put there may never come back.
 ///
 /// It asks on a consuming connection: an alarm never blocks that, and no publish waits behind it.
-pub(super) async fn watch(connection: &Connection, context: &Context) -> TopologyError {
+pub(crate) async fn watch(connection: &Connection, context: &Context) -> TopologyError {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut missing, mut counting, mut declaring) = (BTreeSet::new(), Trouble::default(), Trouble::default());

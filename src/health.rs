@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{limits::deferral, poster::ProxyOutage, worker::Intake};
+use crate::{broker::Intake, limits::deferral, poster::ProxyOutage};
 
 /// From where on numbers are worth a word.
 #[derive(Clone, Copy, Debug, PartialEq)]

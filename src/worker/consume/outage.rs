@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::consume::Intake;
+use crate::broker::Intake;
 
 /// Longest time without a line.
 const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
 /// The time from the first connection that was lost until all are there again. Pure: `now` is an argument.
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     since: Instant,
     tries: u32,
     /// The number of the try that gets the next line.
@@ -27,7 +27,7 @@ pub(super) struct Outage {
 
 /// What the sessions of both intakes have come to so far.
 #[derive(Debug, Default)]
-pub(super) struct Course {
+pub(crate) struct Course {
     /// Intakes that have consumed before.
     begun: BTreeSet<Intake>,
     /// Intakes that have no connection.
@@ -37,52 +37,52 @@ pub(super) struct Course {
 
 impl Course {
     /// An intake has no connection any more, or not yet.
-    pub(super) fn lost(&mut self, intake: Intake, now: Instant) -> &mut Outage {
+    pub(crate) fn lost(&mut self, intake: Intake, now: Instant) -> &mut Outage {
         self.away.insert(intake);
         self.outage.get_or_insert_with(|| Outage::new(now))
     }
 
     /// Whether an intake has no connection.
-    pub(super) fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         self.outage.is_some()
     }
 
     /// An intake has a connection. Returns the outage, if it ends with that.
-    pub(super) fn connected(&mut self, intake: Intake) -> Option<Outage> {
+    pub(crate) fn connected(&mut self, intake: Intake) -> Option<Outage> {
         self.away.remove(&intake);
         self.outage.take_if(|_| self.away.is_empty())
     }
 
     /// An intake consumes. Returns whether it does for the first time.
-    pub(super) fn begun(&mut self, intake: Intake) -> bool {
+    pub(crate) fn begun(&mut self, intake: Intake) -> bool {
         self.begun.insert(intake)
     }
 
     /// Whether an intake has consumed before.
-    pub(super) fn has_begun(&self, intake: Intake) -> bool {
+    pub(crate) fn has_begun(&self, intake: Intake) -> bool {
         self.begun.contains(&intake)
     }
 
     /// Whether both have.
-    pub(super) fn all_begun(&self) -> bool {
+    pub(crate) fn all_begun(&self) -> bool {
         [Intake::Events, Intake::Jobs].iter().all(|intake| self.begun.contains(intake))
     }
 }
 
 /// What a line says: `for 44 s, try 9`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(crate) struct Failed {
     seconds: u64,
     tries: u32,
 }
 
 impl Outage {
-    pub(super) fn new(now: Instant) -> Outage {
+    pub(crate) fn new(now: Instant) -> Outage {
         Outage { since: now, tries: 0, next: 1, said: now }
     }
 
     /// Counts a failed try. Tries 1, 2, 4, 8 and so on get a line, and any after five minutes without one.
-    pub(super) fn failed(&mut self, now: Instant) -> Option<Failed> {
+    pub(crate) fn failed(&mut self, now: Instant) -> Option<Failed> {
         self.tries = self.tries.saturating_add(1);
         let silence = now.saturating_duration_since(self.said);
         if self.tries < self.next && silence < LONGEST_SILENCE {
@@ -94,7 +94,7 @@ impl Outage {
     }
 
     /// How long it has lasted, in whole seconds.
-    pub(super) fn seconds(&self, now: Instant) -> u64 {
+    pub(crate) fn seconds(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.since).as_secs()
     }
 }

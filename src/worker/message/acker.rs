@@ -17,9 +17,9 @@ use lapin::{
 
 use crate::broker::acks::{Frame, Outstanding};
 
-/// See the module's words. Cheap to clone.
+/// Sends the acks of one channel. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Acker(Arc<Shared>);
+pub(crate) struct Acker(Arc<Shared>);
 
 struct Shared {
     channel: Channel,
@@ -36,17 +36,17 @@ struct State {
 
 impl Acker {
     /// For the deliveries of this channel.
-    pub(super) fn new(channel: Channel) -> Acker {
+    pub(crate) fn new(channel: Channel) -> Acker {
         Acker(Arc::new(Shared { channel, state: Mutex::default() }))
     }
 
     /// A delivery has come; to be told in their order.
-    pub(super) fn taken(&self, tag: u64) {
+    pub(crate) fn taken(&self, tag: u64) {
         self.0.lock().outstanding.taken(tag);
     }
 
     /// Gives one back to its queue.
-    pub(super) fn give_back(&self, tag: u64) {
+    pub(crate) fn give_back(&self, tag: u64) {
         // Under the lock: an ack of everything before a later one must not get ahead of this, or it would count for it too.
         let mut state = self.0.lock();
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
@@ -55,14 +55,14 @@ impl Acker {
     }
 
     /// Gives one back to its queue, and its delivery count rises: from RabbitMQ 4.3 on a nack does not count.
-    pub(super) fn reject(&self, tag: u64) {
+    pub(crate) fn reject(&self, tag: u64) {
         let mut state = self.0.lock();
         let _ = self.0.channel.basic_reject(tag, BasicRejectOptions { requeue: true }).now_or_never();
         state.outstanding.given_back(tag);
     }
 
     /// This ack is due. Needs a tokio runtime.
-    pub(super) fn ack(&self, tag: u64) {
+    pub(crate) fn ack(&self, tag: u64) {
         let mut state = self.0.lock();
         state.due.push(tag);
         if !mem::replace(&mut state.sending, true) {

@@ -1,0 +1,66 @@
+//! The message that a delivery becomes, for the queue that it goes to.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::transition::{Deferral, Refusal, Successor};
+use crate::{
+    broker::publisher::Outgoing,
+    delivery::{ladder, outcome::FailReason},
+    job::Job,
+    limits::DeferReason,
+    worker::context::Context,
+};
+
+/// Returns the message that must be confirmed before the input is acked.
+pub(super) fn message(context: &Context, job: &Job, successor: &Successor, now: Timestamp) -> Outgoing {
+    let failed = &context.plan.names().failed;
+    match successor {
+        Successor::Forward => job.to_message(&context.plan.names().jobs),
+        Successor::Refused(Refusal { entry, detail }) => {
+            job.attempted(entry.clone()).to_failed(failed, FailReason::Refused, detail, now)
+        }
+        Successor::Retry { entry, wait, .. } => delayed(context, job.attempted(entry.clone()), *wait, now),
+        Successor::Defer { reason, wait } => deferred(context, job, *reason, *wait, now),
+        Successor::Wait { remaining } => put_on(context, job.clone(), context.ladder.step(*remaining), job.due),
+        Successor::Fail { entry, reason, detail } => {
+            let job = entry.as_ref().map_or_else(|| job.clone(), |entry| job.attempted(entry.clone()));
+            job.to_failed(failed, *reason, detail, now)
+        }
+    }
+}
+
+/// A deferral does not move the time at which the job was due.
+fn deferred(context: &Context, job: &Job, reason: Deferral, wait: Duration, now: Timestamp) -> Outgoing {
+    let (next, step) = match reason {
+        Deferral::TargetDisabled | Deferral::TargetRemoved => {
+            (job.deferred_unknown(wait, now), context.ladder.step(wait))
+        }
+        // A pause is not to be cut short.
+        Deferral::Circuit(DeferReason::Paused, _)
+        | Deferral::Proxy
+        | Deferral::ProxyRefused
+        | Deferral::Local
+        | Deferral::Suspect => (job.deferred(wait), context.ladder.step(wait)),
+        Deferral::Circuit(DeferReason::Rate, turn) => {
+            (Job { turn, ..job.deferred(wait) }, context.ladder.step_finely(wait))
+        }
+        Deferral::Circuit(DeferReason::Saturated | DeferReason::Crowded | DeferReason::Failing, _) => {
+            (job.deferred(wait), context.ladder.step_evenly(wait))
+        }
+    };
+    put_on(context, next, step, job.due)
+}
+
+/// The job on its rung; what the longest rung cannot hold travels along.
+fn delayed(context: &Context, job: Job, wait: Duration, now: Timestamp) -> Outgoing {
+    let step = context.ladder.step(wait);
+    put_on(context, job, step, now.saturating_add(wait).ok())
+}
+
+fn put_on(context: &Context, mut job: Job, step: ladder::Step, due: Option<Timestamp>) -> Outgoing {
+    job.remaining = Some(step.remaining).filter(|remaining| !remaining.is_zero());
+    job.due = due;
+    job.to_message(&context.plan.names().delay(step.rung))
+}
