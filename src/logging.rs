@@ -82,7 +82,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
              or filter directives such as info,leadhook::worker=debug"
         )
     };
-    // `EnvFilter` takes a single word that is not a level for the name of a module, and switches everything else off.
+    // `EnvFilter` reads a single word that is not a level as a module's name, and switches everything else off.
     let bare_words_are_levels = level.split(',').all(|directive| {
         directive.contains(['=', '[']) || directive.trim().parse::<tracing::level_filters::LevelFilter>().is_ok()
     });

@@ -158,7 +158,7 @@ fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [Strin
     table
 }
 
-/// Escapes help for Markdown, which would take text in angle brackets for a tag.
+/// Escapes help for Markdown, which would read text in angle brackets as a tag.
 fn plain(help: &str) -> String {
     help.replace('<', "&lt;")
 }

@@ -252,8 +252,8 @@ fn in_turn<T>(all: &[T], first: usize) -> impl Iterator<Item = &T> {
     all[first..].iter().chain(&all[..first])
 }
 
-/// Returns the URL with our heartbeat, unless the URL already has one. The setting governs the watch on consumers in
-/// either case.
+/// Returns the URL with our heartbeat, unless the URL already has one. Either way, the worker watches its consumers by
+/// the setting.
 ///
 /// Leadhook asks for 3/4 of `amqp.heartbeat`, in whole seconds. lapin (4.12) gives up a silent connection after two
 /// heartbeats, but checks only every half heartbeat. So it notices a silence within two periods of the *setting*.

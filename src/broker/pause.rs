@@ -21,7 +21,7 @@ impl Pause {
         Pause { initial: Duration::from_millis(100), maximum: Duration::from_secs(5), tries: 0 }
     }
 
-    /// Returns the pauses after the workers could not be counted: 2 s to 1 min. Each refusal costs a channel number.
+    /// Returns the pauses between tries to count the workers: 2 s to 1 min. Each refusal costs a channel number.
     pub fn for_counting() -> Pause {
         Pause { initial: Duration::from_secs(2), maximum: Duration::from_secs(60), tries: 0 }
     }

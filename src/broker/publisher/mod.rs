@@ -113,7 +113,7 @@ pub struct Publisher {
 /// One publish on its way to the task.
 struct Request {
     message: Box<Outgoing>,
-    /// Called right before sending, because the request may have waited for long.
+    /// Called right before sending, because the request may have waited for a long time.
     wanted: Box<dyn Fn() -> bool + Send>,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
@@ -130,7 +130,7 @@ impl Publisher {
         Publisher::start_at(0, amqp, role, metrics, shutdown)
     }
 
-    /// Starts the task in the same way, but tries the broker with the number `first` first.
+    /// Starts the task in the same way, but begins with broker number `first`.
     pub fn start_at(
         first: usize,
         amqp: &settings::Amqp,

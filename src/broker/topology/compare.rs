@@ -1,7 +1,7 @@
 //! Compares the plan with the broker. Pure.
 //!
 //! AMQP shows only what exists. The management API also shows types, arguments, bindings and policies. A comparison
-//! names everything that could not be seen, and never takes it for correct.
+//! names everything that could not be seen, and never assumes that it is correct.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -122,7 +122,8 @@ pub async fn stream(channel: Channel, plan: &Plan, planned: &Queue, declare: boo
     };
     match problem {
         None => Ok(Standing::AsPlanned),
-        // Without a retention it may be a queue, which would fill up, and lose messages that are read too often.
+        // If the retention is not set, it may be a queue, which would fill up and lose messages that are read too
+        // often.
         Some(Problem::Differs { property, unset: false, .. }) if property.is_retention() => Ok(Standing::Otherwise),
         Some(problem) => TopologyError::unless_none(vec![problem], plan).map(|()| Standing::AsPlanned),
     }

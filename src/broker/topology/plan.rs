@@ -9,7 +9,7 @@ use crate::{
     settings::{self, Amqp},
 };
 
-/// Redeliveries after which the broker gives up on a message. It is for a message that kills each worker before the
+/// Redeliveries after which the broker gives up on a message. This stops a message that kills each worker before the
 /// worker can look at it. Workers publish all others again in time (`worker::suspects`).
 const DELIVERY_LIMIT: i64 = 100;
 

@@ -29,7 +29,7 @@ pub(super) fn make_readable(payload: &mut [u8]) -> Option<Readable> {
     let mut flags = flags(payload)?;
     let mut walk = Walk::new();
     let mut at = FIXED;
-    // More flags would come before the properties, so no property can be read reliably.
+    // With more flags before the properties, no property can be read reliably.
     let mut wanted = if flags & 1 == 0 { flags & KNOWN } else { 0 };
     while wanted != 0 {
         let flag = 1 << (15 - wanted.leading_zeros());
