@@ -1,17 +1,17 @@
-//! How durations are written: the one parser for settings, the webhook store and the command line.
+//! Reads and formats durations: the only parser for settings, the webhook store and the command line.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-/// The end of a message that refuses a duration.
+/// The end of an error about a duration.
 const RIGHT: &str = "write a number with a unit, such as 500ms, 15s, 2m, 24h or 3d";
 
-/// Reads `500ms`, `15s`, `2m`, `1h 30m`, `3d`, `1w`. A day has 24 hours and a week 7 days; months and years are refused,
-/// because they differ in length.
+/// Reads `500ms`, `15s`, `2m`, `1h 30m`, `3d`, `1w`. A day has 24 hours and a week 7 days. Months and years are errors,
+/// because their length varies.
 ///
 /// # Errors
-/// It is not a duration, has no unit, or is negative; the message says what to write.
+/// If the text is not a duration, has no unit, or is negative. The message says which.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if text.parse::<f64>().is_ok() {
@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     signed.try_into().map_err(|_| format!("{text:?} is negative"))
 }
 
-/// A duration as it is written: `500ms`, `15s`, `1h 30m`.
+/// Formats a duration so that [`parse`] can read it: `500ms`, `15s`, `1h 30m`.
 pub fn spoken(duration: Duration) -> String {
     SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }

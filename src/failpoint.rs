@@ -1,21 +1,22 @@
-//! Fail points: the gaps between two steps of the protocol, where a test makes the process die or a task panic.
+//! Fail points: gaps between two steps of the protocol, where a test can kill the process or make a task panic.
 //!
-//! They exist in test builds only: the feature `failpoints` is switched on by this crate's dependency on itself for tests
-//! (Cargo.toml), and without it [`hit`] is an empty function. `leadhook --version` says `failpoints` where they are in.
+//! They exist in test builds only. The crate depends on itself for tests, which switches on the feature `failpoints`
+//! (Cargo.toml). Without the feature, [`hit`] is an empty function. `leadhook --version` says `failpoints` if the build
+//! has them.
 //!
-//! A test names them in `LEADHOOK_FAILPOINTS`, as a list `point[:detail]=action[@n]`:
+//! A test arms them with `LEADHOOK_FAILPOINTS`, a list of `point[:detail]=action[@n]` with `;` between:
 //!
 //! ```text
-//! job.posted=kill@17                     SIGKILL to itself when the 17th attempt has been answered
-//! publish.sent:leadhook.jobs=kill@5      when the 5th job has been written to the socket and no confirm has come
-//! job.posting:acme/SUS=abort             SIGABRT before each POST to that target, as of a message that kills its process
+//! job.posted=kill@17                     SIGKILL to itself once the 17th attempt was answered
+//! publish.sent:leadhook.jobs=kill@5      SIGKILL once the 5th job was written to the socket, before its confirm
+//! job.posting:acme/SUS=abort             SIGABRT before each POST to that target: its message kills the process
 //! job.posting:acme/SUS=panic             a panic before each POST to that target
 //! ```
 //!
-//! The kill is a real SIGKILL and not an abort, so that what the kernel does with the process is what it does in
-//! production. The library `fail` was looked at: it can panic, sleep and return, but neither kill nor count to the n-th.
+//! The kill is a real SIGKILL and not an abort, so the kernel treats the process as in production. The library `fail`
+//! was rejected: it can panic, sleep and return, but it can neither kill nor count to the n-th hit.
 
-/// Every fail point, in the order of an event's way, with what has just happened there.
+/// Every fail point, in the order in which an event passes them, with the state of the work at that point.
 pub const POINTS: [(&str, &str); 17] = [
     ("event.taken", "an event was consumed"),
     ("event.resolved", "its targets are known, nothing is published (detail: campaign)"),
@@ -39,14 +40,15 @@ pub const POINTS: [(&str, &str); 17] = [
     ("stop.consumers_ended", "consumers have ended, attempts are in flight"),
 ];
 
-/// What `leadhook --version` says.
+/// The version that `leadhook --version` prints.
 pub const VERSION: &str = if cfg!(feature = "failpoints") {
     concat!(env!("CARGO_PKG_VERSION"), " (a test build, with failpoints)")
 } else {
     env!("CARGO_PKG_VERSION")
 };
 
-/// Passes a point. `detail` narrows it down to one queue, one target or one kind of step.
+/// Runs the actions that are armed for this point. A rule can ask for one `detail`: a queue, a target or a kind of
+/// step.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn hit(_point: &str, _detail: &str) {}
@@ -63,7 +65,7 @@ mod armed {
 
     use super::POINTS;
 
-    /// The variable that arms them.
+    /// The environment variable that arms fail points.
     const VARIABLE: &str = "LEADHOOK_FAILPOINTS";
 
     enum Action {
@@ -76,7 +78,7 @@ mod armed {
         point: String,
         detail: Option<String>,
         action: Action,
-        /// Only at this hit, counted from 1; at each where there is none.
+        /// The hit that triggers the action, counted from 1. Without it, every hit does.
         only: Option<u64>,
         hits: AtomicU64,
     }
@@ -109,13 +111,14 @@ mod armed {
         known.then(|| Rule { point: point.to_owned(), detail, action, only, hits: AtomicU64::new(0) })
     }
 
-    /// A test whose fault never happens would prove nothing.
+    /// Ends the process: a test whose fault never happens would prove nothing.
     fn misspelt(rule: &str) -> ! {
         eprintln!("{VARIABLE}: `{rule}` is no fail point");
         std::process::exit(2);
     }
 
-    /// Passes a point. `detail` narrows it down to one queue, one target or one kind of step.
+    /// Runs the actions that are armed for this point. A rule can ask for one `detail`: a queue, a target or a kind of
+    /// step.
     pub fn hit(point: &str, detail: &str) {
         let here = |rule: &&Rule| rule.point == point && rule.detail.as_deref().is_none_or(|wanted| wanted == detail);
         for rule in RULES.iter().filter(here) {

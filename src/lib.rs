@@ -1,4 +1,4 @@
-//! Leadhook delivers lead events to webhooks, and keeps everything it has to remember in RabbitMQ.
+//! Leadhook delivers lead events to webhooks, and keeps all state that must survive in RabbitMQ.
 //!
 //! ```text
 //!  events queue --> worker::dispatch --> jobs queue --> worker::deliver --> POST
@@ -7,12 +7,21 @@
 //!                  rejected queue            delay ladder (back to jobs) or failed queue
 //! ```
 //!
-//! Reading order: [`event`] and [`store`] say what is to be delivered where; [`job`] is one event on its way to one
-//! target; [`delivery`] holds the decisions (schedule, ladder, outcome, signature) and touches nothing; [`egress`] says
-//! where a webhook may go; [`poster`] makes exactly one POST; [`broker`] talks AMQP; [`delivery_log`] keeps what
-//! happened, for support; [`worker`] joins them under the settling rules; [`desk`] looks at failed jobs; [`console`]
-//! shows all that in a browser; [`receiver`] is the local test receiver; [`failpoint`] lets tests break all that;
-//! [`cli`] is the composition root.
+//! Modules in reading order:
+//!
+//! - [`event`] decodes an event, and [`store`] finds its targets.
+//! - [`job`] is one event on its way to one target.
+//! - [`delivery`] makes the decisions (schedule, ladder, outcome, signature), without I/O.
+//! - [`egress`] decides where a webhook may go.
+//! - [`poster`] makes exactly one POST.
+//! - [`broker`] talks AMQP.
+//! - [`delivery_log`] keeps the history of deliveries for support.
+//! - [`worker`] joins them under the settling rules.
+//! - [`desk`] handles failed jobs and rejected messages.
+//! - [`console`] shows all this in a browser.
+//! - [`receiver`] is the local test receiver.
+//! - [`failpoint`] lets tests interrupt all this.
+//! - [`cli`] is the composition root.
 
 pub mod rejection;
 

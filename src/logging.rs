@@ -1,15 +1,15 @@
-//! Log lines: readable on a terminal, one JSON object a line elsewhere, always on stderr (stdout belongs to answers).
+//! Writes log lines to stderr: readable text on a terminal, else one JSON object per line. Stdout is for the answers of
+//! commands.
 //!
-//! Some libraries would write what must not be written: lapin logs a returned message whole, body included, and HTTP
-//! libraries log URLs and headers at their verbose levels. So no library is heard below warnings, and lapin not at all. They are
-//! silenced *behind* the filter that a user configures, in `allowed`: a directive such as `lapin::channel=trace` is more
-//! specific than `lapin=off` and would win if both stood in the same filter.
+//! Some libraries would log secrets and lead data. lapin logs a returned message whole, body included, and HTTP
+//! libraries log URLs and headers at their verbose levels. So libraries log warnings and errors only, and lapin logs
+//! nothing. `allowed` silences them *behind* the filter that a user configures. In one filter, a directive such as
+//! `lapin::channel=trace` would win over `lapin=off`, because it is more specific.
 //!
-//! A line does not name the module that wrote it. That key would be `target`, which is our word for a webhook's destination,
-//! and an object with a key twice is read differently by different readers: Leadhook rejects such events itself.
+//! A line does not name the module that wrote it. That key would be `target`, which is our word for a webhook's
+//! destination. Readers disagree about an object that has a key twice, and Leadhook itself rejects such events.
 //!
-//! Panics are said without their message unless it is a fixed text: one that was put together may hold what the code was
-//! working on.
+//! A panic is logged with its message only if that is a fixed text. A formatted message may hold lead data.
 
 use std::io::IsTerminal;
 
@@ -24,10 +24,10 @@ use tracing_subscriber::{
 
 use crate::settings::{Log, LogFormat};
 
-/// Starts logging for the whole process, to stderr. Does nothing when logging has started already.
+/// Starts logging to stderr for the whole process. Does nothing if logging has already started.
 ///
 /// # Errors
-/// Says what is wrong with `log.level`; settings that were loaded have been checked for that.
+/// If `log.level` is invalid. Loaded settings have already been checked for that.
 pub fn init(log: &Log) -> Result<(), String> {
     let terminal = std::io::stderr().is_terminal();
     let json = match log.format {
@@ -39,7 +39,7 @@ pub fn init(log: &Log) -> Result<(), String> {
     Ok(())
 }
 
-/// Logging for commands that answer on stdout: warnings only, readable, on stderr.
+/// Starts logging for commands that answer on stdout: warnings and errors only, as text on stderr.
 pub fn init_for_commands() {
     let colours = std::io::stderr().is_terminal() && !no_color();
     if let Ok(warnings) = filter("warn") {
@@ -47,15 +47,15 @@ pub fn init_for_commands() {
     }
 }
 
-/// Whether `level` can be used as `log.level`.
+/// Checks that `level` can be used as `log.level`.
 ///
 /// # Errors
-/// Says what would be right.
+/// If it cannot be used. The message says what to write.
 pub fn check_level(level: &str) -> Result<(), String> {
     filter(level).map(|_| ())
 }
 
-/// What is never logged, whatever the user's filter says.
+/// Returns whether a line may be logged, whatever the user's filter says.
 fn allowed(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
     match library {
@@ -65,7 +65,7 @@ fn allowed(metadata: &Metadata<'_>) -> bool {
     }
 }
 
-/// From now on a panic is one line in the log: where, and what if that is a fixed text.
+/// Logs each later panic as one line: its place, and its message if that is a fixed text.
 pub fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -82,7 +82,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
              or filter directives such as info,leadhook::worker=debug"
         )
     };
-    // A single word that is no level would be taken for the name of a target and switch everything else off.
+    // `EnvFilter` reads a single word that is not a level as a module's name, and switches everything else off.
     let bare_words_are_levels = level.split(',').all(|directive| {
         directive.contains(['=', '[']) || directive.trim().parse::<tracing::level_filters::LevelFilter>().is_ok()
     });
@@ -105,7 +105,7 @@ where
     Registry::default().with(lines.with_filter(filter)).with(filter_fn(allowed))
 }
 
-/// Whether colours are unwanted, by the convention of no-color.org: `NO_COLOR` with any value but the empty one.
+/// Returns whether colours are unwanted, by the convention of no-color.org: `NO_COLOR` is set and not empty.
 pub fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }

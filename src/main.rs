@@ -1,6 +1,7 @@
-//! The binary: everything lives in the library.
+//! The binary. All code is in the library.
 
-/// What consuming allocates, delivering frees, in another thread. With the allocator of glibc each waits for the other.
+/// Consuming allocates memory that delivering frees in another thread. With glibc's allocator, these threads wait for
+/// each other.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

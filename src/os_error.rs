@@ -1,8 +1,8 @@
-//! Errors of the operating system in words that say what to look at.
+//! Describes errors of the operating system in words that say what to check.
 
 use std::io::{self, ErrorKind};
 
-/// What went wrong, without a number of the operating system where the kind of error has words of its own.
+/// Describes an error. Shows the operating system's error number only if there are no words for the kind of error.
 pub fn words(error: &io::Error) -> String {
     let words = match error.kind() {
         ErrorKind::NotFound => "there is no such file or directory",
@@ -18,7 +18,7 @@ pub fn words(error: &io::Error) -> String {
         ErrorKind::TimedOut => "there was no answer in time",
         ErrorKind::AddrInUse => "another process uses this address",
         ErrorKind::AddrNotAvailable => "this machine does not have this address",
-        // Words of a library, not of the operating system.
+        // The text comes from a library, not from the operating system.
         _ if error.raw_os_error().is_none() => return error.to_string(),
         _ => return format!("the operating system says: {error}"),
     };

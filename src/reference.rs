@@ -1,5 +1,5 @@
-//! The parts of the reference pages that the code knows: commands, settings, metrics, as Markdown. `make docs` writes them into
-//! `docs/reference/`, and a test compares the pages with them.
+//! Generates the parts of the reference pages that the code knows, as Markdown: commands, settings, ports, variables
+//! and metrics. `make docs` writes them into `docs/reference/`, and a test compares the pages with them.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 
 use crate::{cli, metrics, settings};
 
-/// Every part, by the name that the marks in the pages have.
+/// Returns every part with its name in the marks of the pages.
 pub fn parts() -> [(&'static str, String); 5] {
     let root = cli::command();
     [
@@ -19,14 +19,14 @@ pub fn parts() -> [(&'static str, String); 5] {
     ]
 }
 
-/// Each command with its subcommands: help, usage, options, examples.
+/// Renders each command with its subcommands: help, usage, options, examples.
 fn commands(root: &Command) -> String {
     let mut page = String::new();
     write_command(&mut page, root, 0);
     page
 }
 
-/// Headings: `##` for commands, `###` for their subcommands.
+/// Writes one command and its subcommands. Headings are `##` for commands and `###` for subcommands.
 fn write_command(page: &mut String, command: &Command, depth: usize) {
     let rows: Vec<_> = command.get_arguments().filter(|arg| is_shown(arg, depth)).map(argument).collect();
     if depth > 0 {
@@ -50,7 +50,7 @@ fn write_command(page: &mut String, command: &Command, depth: usize) {
     }
 }
 
-/// `leadhook failed replay`, as its user types it.
+/// Returns the full name, such as `leadhook failed replay`.
 fn name(command: &Command) -> &str {
     command.get_bin_name().unwrap_or(command.get_name())
 }
@@ -59,13 +59,14 @@ fn shown_subcommands(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help")
 }
 
-/// Options that a command hands on to its subcommands are told once, with the command.
+/// Returns whether to list an option. Options that a command shares with its subcommands are listed once, with the
+/// command.
 fn is_shown(arg: &Arg, depth: usize) -> bool {
     let is_known_to_all = matches!(arg.get_id().as_str(), "help" | "version");
     !arg.is_hide_set() && !is_known_to_all && (depth < 2 || !arg.is_global_set())
 }
 
-/// How an argument is written, and its effect with all that clap's own help would add.
+/// Returns how an argument is written, and its effect with everything that clap's own help adds.
 fn argument(arg: &Arg) -> [String; 2] {
     let short = arg.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
     let mut effect = arg.get_long_help().or(arg.get_help()).map(|help| plain(&help.to_string())).unwrap_or_default();
@@ -85,7 +86,7 @@ fn argument(arg: &Arg) -> [String; 2] {
     [format!("{short}`{arg}`"), effect]
 }
 
-/// The settings, a table for each section.
+/// Renders the settings, one table for each section.
 fn keys() -> String {
     let mut page = String::new();
     let mut keys = settings::reference();
@@ -103,7 +104,7 @@ fn keys() -> String {
     page
 }
 
-/// The ports that Leadhook opens, with the setting or option of each.
+/// Renders the ports that Leadhook opens, with the setting or option of each.
 fn ports(root: &Command) -> String {
     let of_settings = settings::reference().iter().filter(|key| key.name.ends_with(".listen")).filter_map(|key| {
         let port = key.default.trim_matches('"').rsplit_once(':')?.1;
@@ -117,7 +118,7 @@ fn ports(root: &Command) -> String {
     format!("\n{}", table(["default port", "setting or option"], of_settings.chain(of_options)))
 }
 
-/// The variables that stand for an option, with the commands that have it.
+/// Renders the environment variables that set an option, with the commands that have the option.
 fn variables(root: &Command) -> String {
     let mut all = BTreeMap::new();
     gather_variables(&mut all, root, 0);
@@ -139,7 +140,7 @@ fn gather_variables(all: &mut BTreeMap<(String, String), Vec<String>>, command: 
     }
 }
 
-/// The metrics, in the order of a scrape.
+/// Renders the metrics in the order of a scrape.
 fn catalogue() -> String {
     let rows = metrics::catalogue().iter().map(|entry| {
         let labels: Vec<_> = entry.labels.iter().map(|label| format!("`{label}`")).collect();
@@ -157,7 +158,7 @@ fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [Strin
     table
 }
 
-/// Help as Markdown shows it: text in angle brackets is no tag.
+/// Escapes help for Markdown, which would read text in angle brackets as a tag.
 fn plain(help: &str) -> String {
     help.replace('<', "&lt;")
 }

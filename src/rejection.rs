@@ -1,4 +1,4 @@
-//! A message that is not usable, and why. It rests on the rejected queue for engineers, its body untouched.
+//! Why a message is unusable. The message rests on the rejected queue for engineers, with its body unchanged.
 
 use std::fmt;
 
@@ -9,27 +9,27 @@ pub enum RejectReason {
     TooLarge,
     /// `not_json`: empty, cut, binary, or JSON that is not one object.
     NotJson,
-    /// `duplicate_key`: one of the fields that Leadhook reads appears twice, so that readers may disagree about its meaning.
+    /// `duplicate_key`: a field that Leadhook reads appears twice, so readers could disagree about its value.
     DuplicateKey,
-    /// `missing_field`: one of the seven required fields is not there.
+    /// `missing_field`: one of the seven required fields is missing.
     MissingField,
-    /// `invalid_field`: a field is there with the wrong type or form.
+    /// `invalid_field`: a field has the wrong type or form.
     InvalidField,
-    /// `unreadable_properties`: AMQP properties or headers that lapin cannot read, so that they had to be repaired.
+    /// `unreadable_properties`: lapin cannot read an AMQP property or header, so Leadhook repaired it.
     UnreadableProperties,
     /// `unknown_event`: `event` is not one of the six.
     UnknownEvent,
-    /// `unknown_campaign`: not in the store, and nothing names its organization.
+    /// `unknown_campaign`: the campaign is not in the store, and nothing names its organization.
     UnknownCampaign,
-    /// `unknown_organization`: the organization named is not in the store.
+    /// `unknown_organization`: the named organization is not in the store.
     UnknownOrganization,
     /// `organization_mismatch`: the store, the body and the `organization-id` header do not agree.
     OrganizationMismatch,
     /// `malformed_job`: a message on the jobs queue that Leadhook did not write.
     MalformedJob,
-    /// `newer_version`: a job of a newer Leadhook that none picked up within a day.
+    /// `newer_version`: a job of a newer Leadhook that no newer worker took within a day.
     NewerVersion,
-    /// `crash_loop`: three child processes died while they worked on it alone.
+    /// `crash_loop`: three child processes died, each while it worked on this message alone.
     CrashLoop,
 }
 
@@ -51,7 +51,7 @@ impl RejectReason {
         RejectReason::CrashLoop,
     ];
 
-    /// The reason as a metric label and header value.
+    /// Returns the reason as a metric label and header value.
     pub fn label(self) -> &'static str {
         match self {
             RejectReason::TooLarge => "too_large",
@@ -70,12 +70,12 @@ impl RejectReason {
         }
     }
 
-    /// Reads the label.
+    /// Returns the reason with this label.
     pub fn parse(label: &str) -> Option<RejectReason> {
         RejectReason::ALL.into_iter().find(|reason| reason.label() == label)
     }
 
-    /// One or two sentences for engineers: what is wrong, and what to do.
+    /// Tells engineers what is wrong, and what to do.
     pub fn meaning(self) -> &'static str {
         match self {
             RejectReason::TooLarge => {
@@ -125,18 +125,19 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// A reason with its detail. The detail names fields and expected types, never a value: it goes to headers and logs.
+/// A reason with its detail. The detail goes to headers and logs, so it names fields and expected types and never a
+/// value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Rejection {
-    /// Why.
+    /// The reason.
     pub reason: RejectReason,
-    /// Which field, and what would be right.
+    /// The field, and what it must hold.
     pub detail: String,
 }
 
 impl Rejection {
-    /// A reason with its detail.
+    /// Combines a reason with its detail.
     pub fn new(reason: RejectReason, detail: impl Into<String>) -> Rejection {
         Rejection { reason, detail: detail.into() }
     }

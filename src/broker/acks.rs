@@ -1,26 +1,26 @@
-//! Which acks may share a frame. Pure.
+//! Decides which acks may share a frame. Pure.
 //!
-//! AMQP can ack "this and everything before it" in one frame. Deliveries of a channel are numbered in order, so a run of due acks
-//! at the front of what is outstanding needs one frame, and the broker has one thing to do instead of many. Nothing is ever
-//! held back for that: only acks that are due in the same moment are looked at together.
+//! AMQP can ack "this delivery and all before it" in one frame. Deliveries of a channel are numbered in order, so a run
+//! of due acks at the front of the outstanding deliveries needs only one frame. That saves the broker work. No ack
+//! waits for this: only acks that are due at the same moment are combined.
 
 use std::collections::VecDeque;
 
 /// One `basic.ack` to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Delivery tag. It is outstanding when the frame is sent: RabbitMQ closes the channel over one that is not.
+    /// Delivery tag. It must be outstanding when the frame is sent, or RabbitMQ closes the channel.
     pub tag: u64,
-    /// Whether it counts for all before it as well.
+    /// Whether the ack covers all earlier deliveries as well.
     pub multiple: bool,
 }
 
-/// The deliveries of one channel that are not settled. The broker numbers them from 1, without a gap.
+/// The unsettled deliveries of one channel. The broker numbers deliveries from 1, without a gap.
 #[derive(Debug)]
 pub struct Outstanding {
     /// The tag of the first entry, or of the next delivery if there is none.
     first: u64,
-    /// Whether each is settled, from `first` on. The first one is not.
+    /// Whether each delivery from `first` on is settled. The first one never is.
     settled: VecDeque<bool>,
 }
 
@@ -31,20 +31,21 @@ impl Default for Outstanding {
 }
 
 impl Outstanding {
-    /// A delivery has come. One before it that has not come is outstanding as well, and no frame may count for it.
+    /// Notes that a delivery has arrived. Earlier ones that have not arrived are outstanding as well, and no frame may
+    /// cover them.
     pub fn taken(&mut self, tag: u64) {
         while self.first + (self.settled.len() as u64) <= tag {
             self.settled.push_back(false);
         }
     }
 
-    /// One was given back, which settles it without an ack.
+    /// Notes that a delivery was given back, which settles it without an ack.
     pub fn given_back(&mut self, tag: u64) {
         self.mark(tag);
         self.forget_front();
     }
 
-    /// The frames for acks that are all due now.
+    /// Returns the frames for acks that are all due now.
     pub fn ack(&mut self, due: &[u64]) -> Vec<Frame> {
         due.iter().for_each(|tag| self.mark(*tag));
         self.forget_front();
@@ -126,13 +127,13 @@ mod tests {
         let mut outstanding = Outstanding::default();
         outstanding.taken(2);
         outstanding.taken(3);
-        assert_eq!(outstanding.ack(&[2, 3]), [one(2), one(3)], "not all up to 3: the first has not come yet");
+        assert_eq!(outstanding.ack(&[2, 3]), [one(2), one(3)], "not all up to 3: the first has not arrived yet");
         outstanding.taken(1);
         outstanding.taken(4);
         assert_eq!(outstanding.ack(&[1, 4]), [all_up_to(4)]);
     }
 
-    /// The broker's side: what a frame settles, and what it refuses.
+    /// Plays the broker: returns what a frame settles, and panics if the broker would refuse it.
     fn settle(unsettled: &mut Vec<u64>, frame: Frame) -> Vec<u64> {
         assert!(unsettled.contains(&frame.tag), "{frame:?} is not outstanding");
         let settles = |tag: &u64| *tag == frame.tag || (frame.multiple && *tag < frame.tag);

@@ -1,5 +1,5 @@
-//! Connecting. A connection has one role: the worker consumes on one and publishes on another, because a broker under a
-//! memory alarm stops reading from publishers, acks included.
+//! Connects to the broker. Each connection has one role: the worker consumes on one and publishes on another. Under a
+//! memory alarm, a broker stops reading from connections that publish, acks included.
 
 use std::{ops::Deref, path::Path, sync::Arc, time::Duration};
 
@@ -22,44 +22,44 @@ use crate::{
 /// Longest wait for TCP, TLS and the AMQP handshake together, per broker.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Why there is no connection. Names hosts, never credentials.
+/// Why connecting failed. Names hosts, never credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The broker refused or could not be reached.
+    /// The broker refused the connection or could not be reached.
     #[error("{url}: {}", words(.source))]
     Refused {
-        /// Without credentials.
+        /// The broker's URL without credentials.
         url: String,
-        /// What lapin says.
+        /// The error of lapin.
         source: Box<lapin::Error>,
     },
-    /// The broker knows the user or the password no more, or not yet.
+    /// The broker refuses the user or the password: it may not know them yet, or no longer.
     #[error("user {user} is refused by broker {broker}: {text}")]
     Login {
-        /// The name alone.
+        /// The user's name.
         user: String,
         /// Host and port.
         broker: String,
         /// The broker's words, which begin with `ACCESS_REFUSED`.
         text: String,
     },
-    /// It is not a broker that Leadhook can keep its promises on.
+    /// Leadhook cannot keep its guarantees on this broker.
     #[error("{0}")]
     Unfit(String),
-    /// No answer in time.
+    /// The broker did not answer in time.
     #[error("{url}: no answer within {} s", HANDSHAKE.as_secs())]
     Silent {
-        /// Without credentials.
+        /// The broker's URL without credentials.
         url: String,
     },
-    /// A file of `amqp.*` for TLS cannot be read.
+    /// A TLS file that a setting in `amqp.*` names cannot be read.
     #[error("{key}: {path}: {}", os_error::words(.source))]
     Unreadable {
         /// The setting.
         key: &'static str,
         /// The file.
         path: String,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
     /// `amqp.urls` is empty.
@@ -68,7 +68,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn help(&self) -> &'static str {
         match self {
             ConnectError::Refused { source, .. } => match source.kind() {
@@ -91,7 +91,7 @@ impl ConnectError {
         }
     }
 
-    /// An error of `connect`. Its reply code, 403, marks a refused login.
+    /// Converts an error of lapin. The reply code 403 marks a refused login.
     fn refused(url: &BrokerUrl, error: lapin::Error) -> ConnectError {
         match (error.kind(), url.parts()) {
             (ErrorKind::ProtocolError(cause), Some(parts)) if cause.get_id() == ACCESS_REFUSED => ConnectError::Login {
@@ -103,13 +103,13 @@ impl ConnectError {
         }
     }
 
-    /// Of two brokers' errors the one that calls for an operator: a broker that is away comes back by itself.
+    /// Returns the one of two brokers' errors that needs an operator. A broker that is away comes back by itself.
     fn or(self, later: ConnectError) -> ConnectError {
         if matches!(self, ConnectError::Login { .. } | ConnectError::Unfit(_)) { self } else { later }
     }
 }
 
-/// An error of the AMQP library in words.
+/// Describes an error of lapin in words.
 pub fn words(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::IOError(error) | ErrorKind::RuntimeShutdownError(error) => os_error::words(error),
@@ -119,17 +119,17 @@ pub fn words(error: &lapin::Error) -> String {
     }
 }
 
-/// Connects to the first broker that answers, in the order configured but beginning with number `first` (counted from 0,
-/// and around). Whoever found a broker useless begins with the next one: a node that was cut off from its cluster takes
-/// connections and can do nothing. `role` is shown in the management UI (`leadhook/<role>/<host>/<pid>`).
+/// Connects to the first broker that answers. Tries them in the configured order, from number `first` on, counted from
+/// 0 and wrapping around. A caller that found a broker useless begins with the next one: a node cut off from its
+/// cluster accepts connections but does not serve. The management UI shows `role` as `leadhook/<role>/<host>/<pid>`.
 ///
 /// # Errors
-/// If none answers: a refused login or an unfit broker, else the last broker's error.
+/// If no broker answers: the error of a refused login or an unfit broker, else that of the last broker.
 pub async fn connect(amqp: &Amqp, role: &str, first: usize) -> Result<Connection, ConnectError> {
     Ok(connect_in_turn(amqp, role, first).await?.0)
 }
 
-/// As [`connect`]; also returns the number of the broker that answered, counted on from `first`.
+/// Connects as [`connect`] does, and also returns the number of the broker that answered, counted on from `first`.
 ///
 /// # Errors
 /// As [`connect`].
@@ -147,7 +147,7 @@ pub async fn connect_in_turn(amqp: &Amqp, role: &str, first: usize) -> Result<(C
     Err(last)
 }
 
-/// A connection whose messages cannot end it, whatever upstream wrote into them (see [`wire`]).
+/// A connection that no message can end, whatever upstream wrote into it (see [`wire`]).
 pub struct Connection {
     lapin: lapin::Connection,
     url: String,
@@ -156,17 +156,17 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Of its broker, without credentials.
+    /// Returns the broker's URL without credentials.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Which of its messages were repaired.
+    /// Returns the marks of its repaired messages.
     pub fn marks(&self) -> &Arc<Marks> {
         &self.marks
     }
 
-    /// The warning that its broker deserves, if any (see [`preflight`]).
+    /// Returns the warning about its broker, if there is one (see [`preflight`]).
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -180,7 +180,7 @@ impl Deref for Connection {
     }
 }
 
-/// All connections are made here.
+/// Opens a connection to one broker. Every connection is made here.
 async fn open(url: &BrokerUrl, amqp: &Amqp, role: &str, tls: OwnedTLSConfig) -> Result<Connection, ConnectError> {
     let opened = wire::connect(&address(url, amqp), properties(role), tls).await;
     let (lapin, marks, greeting) = opened.map_err(|error| ConnectError::refused(url, error))?;
@@ -193,16 +193,16 @@ async fn open(url: &BrokerUrl, amqp: &Amqp, role: &str, tls: OwnedTLSConfig) -> 
     }
 }
 
-/// Host and port.
+/// Returns host and port.
 fn broker(url: &BrokerUrl) -> String {
     url.parts().map_or_else(|| url.to_string(), |parts| format!("{}:{}", parts.authority.host, parts.authority.port))
 }
 
-/// Whom to trust and who we are, for `amqps://`. Read for each connection, so that renewed certificates are used by the
-/// next.
+/// Reads the trusted authorities and our client certificate for `amqps://`. Reads the files for each connection, so the
+/// next one uses renewed certificates.
 ///
 /// # Errors
-/// [`ConnectError::Unreadable`]; what is in the files is looked at when connecting only.
+/// [`ConnectError::Unreadable`]. The content of the files is checked only when connecting.
 pub fn tls(amqp: &Amqp) -> Result<OwnedTLSConfig, ConnectError> {
     let read = |key: &'static str, path: &Path| {
         let text = std::fs::read_to_string(path);
@@ -221,12 +221,11 @@ pub fn tls(amqp: &Amqp) -> Result<OwnedTLSConfig, ConnectError> {
 
 /// Opens a channel.
 ///
-/// lapin (4.12) keeps the error of a channel that the broker closed, and answers with it whoever gets the number of
-/// that channel again; after `channel_max` channels (2047 by default) numbers come around. Such a number is passed over
-/// here.
+/// lapin (4.12) keeps the error of a channel that the broker closed, and returns it again for the next channel with
+/// that number. Numbers repeat after `channel_max` channels (2047 by default). This function skips such a number.
 ///
 /// # Errors
-/// The connection is lost, or no number is left.
+/// If the connection is lost or no number is left.
 pub async fn channel(connection: &lapin::Connection) -> lapin::Result<Channel> {
     let mut numbers = connection.configuration().channel_max();
     loop {
@@ -237,26 +236,27 @@ pub async fn channel(connection: &lapin::Connection) -> lapin::Result<Channel> {
     }
 }
 
-/// Whether it is the error of one channel, which none that is new can have made.
+/// Returns whether this is the error of an earlier channel. A new channel cannot have caused it.
 fn is_kept(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(cause) if is_soft(cause))
 }
 
-/// Soft errors close the channel, hard ones the connection (AMQP 0-9-1, section 1.1).
+/// Returns whether an error closes only its channel. Hard errors close the connection (AMQP 0-9-1, section 1.1).
 pub(super) fn is_soft(error: &AMQPError) -> bool {
     matches!(error.kind(), AMQPErrorKind::Soft(_))
 }
 
-/// All of them, beginning with number `first`.
+/// Returns all items, from number `first` on and wrapping around.
 fn in_turn<T>(all: &[T], first: usize) -> impl Iterator<Item = &T> {
     let first = first.checked_rem(all.len()).unwrap_or(0);
     all[first..].iter().chain(&all[..first])
 }
 
-/// The URL with our heartbeat, unless the URL asks for one itself (the consumers are watched by the setting all the same).
+/// Returns the URL with our heartbeat, unless the URL already has one. Either way, the worker watches its consumers by
+/// the setting.
 ///
-/// Asked for are three quarters of `amqp.heartbeat`, in whole seconds: lapin (4.12) gives a silent connection up when two
-/// heartbeats have passed, but looks only every half heartbeat, and a silence is to be noticed within two of *ours*.
+/// Leadhook asks for 3/4 of `amqp.heartbeat`, in whole seconds. lapin (4.12) gives up a silent connection after two
+/// heartbeats, but checks only every half heartbeat. So it notices a silence within two periods of the *setting*.
 pub fn address(url: &BrokerUrl, amqp: &Amqp) -> String {
     let mut url = url.expose().clone();
     if !url.query_pairs().any(|(key, _)| key == "heartbeat") {

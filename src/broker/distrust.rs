@@ -1,12 +1,12 @@
-//! Brokers that take connections and do not serve: a member that is cut off from its cluster, for instance (RabbitMQ 4.3).
-//! What one connection of the worker finds out moves its other connections too.
+//! Brokers that accept connections but do not serve, such as a node that is cut off from its cluster (RabbitMQ 4.3).
+//! When one connection of a worker finds out, its other connections leave that broker too.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use lapin::types::ShortString;
 use tokio::sync::watch;
 
-/// Tells all connections of a process. Cheap to clone.
+/// Reports such brokers to all connections of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Distrust(Arc<watch::Sender<String>>);
 
@@ -17,19 +17,19 @@ impl Default for Distrust {
 }
 
 impl Distrust {
-    /// The broker of this URL does not serve.
+    /// Reports that the broker with this URL does not serve.
     pub fn tell(&self, url: &str) {
         self.0.send_replace(url.to_owned());
     }
 
-    /// For a connection to the broker of this URL. What was told before does not concern it, and nothing does unless the
-    /// configuration `has_others` to move on to.
+    /// Subscribes a connection to reports about the broker with this URL. Ignores earlier reports, and all reports
+    /// unless the configuration `has_others` to move to.
     pub fn watch(&self, url: &str, has_others: bool) -> Distrusted {
         Distrusted { url: url.to_owned(), has_others, told: self.0.subscribe() }
     }
 }
 
-/// See [`Distrust::watch`].
+/// The subscription of one connection; see [`Distrust::watch`].
 pub struct Distrusted {
     url: String,
     has_others: bool,
@@ -37,7 +37,7 @@ pub struct Distrusted {
 }
 
 impl Distrusted {
-    /// Waits until another connection says that this broker does not serve. May be dropped and called again.
+    /// Waits until another connection reports that this broker does not serve. May be cancelled and called again.
     pub async fn told(&mut self) {
         while self.told.changed().await.is_ok() {
             if *self.told.borrow_and_update() == self.url && self.has_others {
@@ -48,19 +48,21 @@ impl Distrusted {
     }
 }
 
-/// Queues for which a broker did not confirm in time, each with that broker. Only a confirm for the same queue by another
-/// broker says that the first one does not serve. A queue without a quorum has no broker here once a second one was late.
+/// Queues for which a broker did not confirm in time, each with the URL of that broker. Only another broker's confirm
+/// for the same queue shows that the first one does not serve. If two brokers were late for a queue, it may have no
+/// quorum, so neither is blamed.
 #[derive(Default)]
 pub struct Doubts(BTreeMap<ShortString, Option<String>>);
 
 impl Doubts {
-    /// The broker of this URL did not confirm for this queue in time.
+    /// Notes that the broker with this URL did not confirm for this queue in time.
     pub fn late(&mut self, queue: ShortString, url: &str) {
         let blamed = self.0.entry(queue).or_insert_with(|| Some(url.to_owned()));
         blamed.take_if(|blamed| blamed != url);
     }
 
-    /// The broker of this URL has confirmed for this queue. Returns the broker that does not serve, if that shows one.
+    /// Notes that the broker with this URL has confirmed for this queue. Returns the broker that does not serve, if
+    /// this shows one.
     pub fn confirmed(&mut self, queue: &ShortString, url: &str) -> Option<String> {
         self.0.remove(queue)?.filter(|blamed| blamed != url)
     }
@@ -78,14 +80,14 @@ mod tests {
         distrust.tell("a");
         let (mut a, mut b) = (distrust.watch("a", true), distrust.watch("b", true));
         let mut alone = distrust.watch("a", false);
-        assert!(a.told().now_or_never().is_none(), "it was told before");
+        assert!(a.told().now_or_never().is_none(), "an earlier report does not count");
         distrust.tell("a");
         assert!(b.told().now_or_never().is_none());
         assert!(alone.told().now_or_never().is_none(), "only one broker is configured");
         assert!(a.told().now_or_never().is_some());
         assert!(a.told().now_or_never().is_none());
         distrust.tell("a");
-        assert!(a.told().now_or_never().is_some(), "told again");
+        assert!(a.told().now_or_never().is_some(), "reported again");
     }
 
     #[test]
@@ -94,7 +96,7 @@ mod tests {
         doubts.late("delay".into(), "a");
         assert_eq!(doubts.confirmed(&"jobs".into(), "b"), None, "the delay queue may have no quorum");
         assert_eq!(doubts.confirmed(&"delay".into(), "b").as_deref(), Some("a"));
-        assert_eq!(doubts.confirmed(&"delay".into(), "b"), None, "it was told");
+        assert_eq!(doubts.confirmed(&"delay".into(), "b"), None, "it was already blamed");
         doubts.late("delay".into(), "a");
         assert_eq!(doubts.confirmed(&"delay".into(), "a"), None, "it serves after all");
         for late in ["a", "b", "a"] {

@@ -1,5 +1,5 @@
-//! A reader of RabbitMQ's management API: queues with arguments and policies, bindings, the exchange. It only reads, for
-//! `leadhook topology check` and for the worker's warnings; nothing that delivers depends on it.
+//! Reads queues with arguments and policies, bindings and the exchange from RabbitMQ's management API. It serves
+//! `leadhook topology check` and the worker's warnings; no delivery depends on it.
 
 use std::time::Duration;
 
@@ -10,61 +10,61 @@ use url::Url;
 
 use crate::{os_error, settings::BrokerUrl};
 
-/// For the whole exchange of one request.
+/// Time limit for the whole exchange of one request.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Longest answer: room for some ten thousand queues in one vhost.
+/// Longest answer in bytes: room for about ten thousand queues in one vhost.
 const ANSWER_LIMIT: usize = 64 << 20;
 
-/// What is read of each queue; the whole would be several times as long.
+/// The fields to read of each queue. All fields would be several times as long.
 const COLUMNS: &str = "name,type,durable,arguments,messages_ready,policy,operator_policy,effective_policy_definition";
 
-/// Why the management API was of no use. Names the address, never credentials.
+/// Why a request to the management API failed. Names the address, never credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagementError {
     /// No HTTP answer.
     #[error("{url}: {problem}")]
     Unreachable {
-        /// Without credentials.
+        /// The URL without credentials.
         url: String,
-        /// What went wrong.
+        /// The cause.
         problem: String,
     },
-    /// 401: unknown user, wrong password, or the user has none of the tags that the API asks for.
+    /// 401: the user is unknown, the password is wrong, or the user has none of the tags that the API requires.
     #[error(
         "{url}: refused with 401: user or password are wrong or missing in the URL, or the user may not see this vhost \
          or lacks the tag \"management\""
     )]
     Unauthorized {
-        /// Without credentials.
+        /// The URL without credentials.
         url: String,
     },
-    /// Another status.
+    /// An unexpected status.
     #[error("{url}: answers with status {status} to {path}")]
     Status {
-        /// Without credentials.
+        /// The URL without credentials.
         url: String,
-        /// What it answered.
+        /// The status of the answer.
         status: StatusCode,
-        /// What was asked for.
+        /// The path of the request.
         path: String,
     },
-    /// Not the JSON that was expected.
+    /// The answer is not the expected JSON.
     #[error("{url}: the answer to {path} is not that of a management API: {problem}")]
     Unreadable {
-        /// Without credentials.
+        /// The URL without credentials.
         url: String,
-        /// What was asked for.
+        /// The path of the request.
         path: String,
-        /// What went wrong.
+        /// The cause.
         problem: String,
     },
 }
 
-/// What stands in a vhost, as far as it concerns us.
+/// The parts of a vhost that concern Leadhook.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// The exchange of upstream, if it stands.
+    /// Upstream's exchange, if it exists.
     pub exchange: Option<SeenExchange>,
     /// All queues of the vhost.
     pub queues: Vec<SeenQueue>,
@@ -75,10 +75,10 @@ pub struct Seen {
 /// An exchange.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SeenExchange {
-    /// `topic`, `direct` ...
+    /// The type, such as `topic` or `direct`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whether it outlives the broker.
+    /// Whether it survives a restart of the broker.
     pub durable: bool,
 }
 
@@ -87,16 +87,16 @@ pub struct SeenExchange {
 pub struct SeenQueue {
     /// Its name.
     pub name: String,
-    /// `quorum`, `classic`, `stream`; unknown to very old brokers.
+    /// `quorum`, `classic` or `stream`; very old brokers do not say.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Whether it outlives the broker.
+    /// Whether it survives a restart of the broker.
     #[serde(default)]
     pub durable: bool,
-    /// Its arguments; an object, or an empty array when there are none.
+    /// Its arguments: an object, or an empty array if there are none.
     #[serde(default)]
     arguments: Value,
-    /// Messages that wait; unknown until the broker's statistics come (some seconds).
+    /// Waiting messages; `None` for some seconds, until the broker's statistics arrive.
     pub messages_ready: Option<u64>,
     /// The policy that applies.
     pub policy: Option<String>,
@@ -107,13 +107,13 @@ pub struct SeenQueue {
 }
 
 impl SeenQueue {
-    /// The arguments that it was declared with.
+    /// Returns the arguments that it was declared with.
     pub fn arguments(&self) -> Map<String, Value> {
         self.arguments.as_object().cloned().unwrap_or_default()
     }
 
-    /// What policy and operator policy together set; `None` while the broker does not say: it takes some seconds after
-    /// a queue was declared or a policy was changed.
+    /// Returns what policy and operator policy together set. Returns `None` while the broker does not say, for some
+    /// seconds after a queue was declared or a policy was changed.
     pub fn policies(&self) -> Option<Map<String, Value>> {
         let definition = self.effective_policy_definition.as_ref()?;
         Some(definition.as_object().cloned().unwrap_or_default())
@@ -125,7 +125,7 @@ impl SeenQueue {
 pub struct SeenBinding {
     /// The exchange; empty for the default exchange.
     pub source: String,
-    /// The key.
+    /// The routing key.
     pub routing_key: String,
 }
 
@@ -136,10 +136,11 @@ pub struct Management {
 }
 
 impl Management {
-    /// Prepares a client; asks nothing yet. `url` is that of the API's root, such as `http://user:password@host:15672`.
+    /// Prepares a client, but sends no request yet. `url` is the root of the API, such as
+    /// `http://user:password@host:15672`.
     ///
     /// # Errors
-    /// When no trusted certificates can be loaded.
+    /// If no trusted certificates can be loaded.
     pub fn new(url: &BrokerUrl) -> Result<Management, ManagementError> {
         let builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -151,10 +152,10 @@ impl Management {
         Ok(Management { client, url: url.clone() })
     }
 
-    /// Reads what concerns the exchange and the events queue, and all queues of the vhost.
+    /// Reads the exchange, the bindings of the events queue, and all queues of the vhost.
     ///
     /// # Errors
-    /// The API could not be reached, would not answer, or the vhost is not there.
+    /// If the API cannot be reached, refuses the request, or does not know the vhost.
     pub async fn see(&self, vhost: &str, exchange: &str, events: &str) -> Result<Seen, ManagementError> {
         let queues = self.queues(vhost).await?;
         let exchange = self.get(&["exchanges", vhost, exchange], None).await?;
@@ -170,7 +171,7 @@ impl Management {
         Ok(self.get(&["queues", vhost], Some(COLUMNS)).await?.unwrap_or_default())
     }
 
-    /// One GET; `None` for 404. The path's parts are encoded, so that a vhost `/` is `%2F`.
+    /// Sends one GET. Returns `None` for 404. Encodes the parts of the path, so the vhost `/` becomes `%2F`.
     async fn get<T: DeserializeOwned>(
         &self,
         parts: &[&str],
@@ -195,20 +196,20 @@ impl Management {
             body.extend_from_slice(&chunk);
         }
         serde_json::from_slice(&body).map(Some).map_err(|error| {
-            // Only where and what kind: the text of a data error could quote the answer.
+            // Names only the place and the kind: the text of a data error could quote the answer.
             let problem = format!("{:?} error in line {}, column {}", error.classify(), error.line(), error.column());
             ManagementError::Unreadable { url: name, path, problem }
         })
     }
 }
 
-/// `<root>/api/<parts>`; a root that already ends in `api` is taken as it is.
+/// Returns `<root>/api/<parts>`. A root that already ends in `/api` stays as it is.
 fn address(root: &BrokerUrl, parts: &[&str], columns: Option<&str>) -> Url {
     let mut url = root.expose().clone();
     url.set_fragment(None);
     url.set_query(None);
     let has_api = url.path().trim_end_matches('/').ends_with("/api");
-    // Fails only for URLs that cannot have a path; settings take http and https alone.
+    // Fails only for URLs that cannot have a path, and the settings accept only http and https.
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty();
         if !has_api {
@@ -222,7 +223,7 @@ fn address(root: &BrokerUrl, parts: &[&str], columns: Option<&str>) -> Url {
     url
 }
 
-/// The error with its causes, without the URL, which holds credentials.
+/// Describes the error with its innermost cause, without the URL, which holds credentials.
 fn unreachable(url: &BrokerUrl, error: &reqwest::Error) -> ManagementError {
     let mut problem = if error.is_timeout() { "no answer in time".to_owned() } else { "cannot be reached".to_owned() };
     let mut cause = std::error::Error::source(error);
@@ -264,6 +265,6 @@ mod tests {
         assert!(queues[0].policies().is_none(), "not known yet");
         assert!(queues[1].arguments().is_empty());
         assert_eq!(queues[1].policies().unwrap()["expires"], 5);
-        assert!(queues[2].policies().unwrap().is_empty(), "known, and none");
+        assert!(queues[2].policies().unwrap().is_empty(), "known, and empty");
     }
 }

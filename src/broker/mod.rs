@@ -1,4 +1,5 @@
-//! RabbitMQ: connections, topology, confirmed publishing. Each function does one thing once; nothing retries by itself.
+//! RabbitMQ: connections, topology, confirmed publishing. Each function does one thing once, and none repeats a request
+//! by itself.
 
 pub mod acks;
 pub mod connection;

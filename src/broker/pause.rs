@@ -1,4 +1,4 @@
-//! How long to pause before trying the broker again: exponential, capped, with jitter so that replicas do not march in step.
+//! Pauses before the broker is tried again: exponential and capped, with jitter so that workers do not retry in step.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Between tries to connect: 100 ms to 10 s.
+    /// Returns the pauses between tries to connect: 100 ms to 10 s.
     pub fn for_connecting() -> Pause {
         Pause { initial: Duration::from_millis(100), maximum: Duration::from_secs(10), tries: 0 }
     }
 
-    /// Between tries to record something: 100 ms to 5 s.
+    /// Returns the pauses between tries to record something: 100 ms to 5 s.
     pub fn for_recording() -> Pause {
         Pause { initial: Duration::from_millis(100), maximum: Duration::from_secs(5), tries: 0 }
     }
 
-    /// After the workers could not be counted: 2 s to 1 min. Each refusal takes away the number of a channel.
+    /// Returns the pauses between tries to count the workers: 2 s to 1 min. Each refusal costs a channel number.
     pub fn for_counting() -> Pause {
         Pause { initial: Duration::from_secs(2), maximum: Duration::from_secs(60), tries: 0 }
     }
 
-    /// The next pause; `draw` in `[0, 1)` spreads it over its upper half.
+    /// Returns the next pause. `draw` in `[0, 1)` spreads it over its upper half.
     pub fn next(&mut self, draw: f64) -> Duration {
         let longest = self.initial.saturating_mul(1 << self.tries.min(16)).min(self.maximum);
         self.tries = self.tries.saturating_add(1);
         longest.mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Starts anew: the last try worked.
+    /// Starts again with the initial pause, because the last try worked.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

@@ -1,10 +1,10 @@
-//! Judges the broker itself, by the product and version that it greets with, before anything is declared on it.
+//! Judges a broker by the product and version in its greeting, before Leadhook declares anything on it.
 //!
-//! Leadhook's promises rest on quorum queues that dead-letter at least once. A broker that ignores `x-queue-type`
-//! answers a declare with ok and makes another kind of queue. LavinMQ does so (read in its source, `queue_factory.cr`):
-//! it logs that it does not support the type, makes its own kind of queue, and knows neither delivery by quorum nor
-//! `x-dead-letter-strategy`. So a product other than RabbitMQ is asked for a queue of a type that no broker has: one
-//! that takes it is refused. RabbitMQ itself is judged by its version, because it logs an error for each such question.
+//! Leadhook's guarantees need quorum queues that dead-letter at least once. A broker that ignores `x-queue-type`
+//! accepts the declare, but makes another kind of queue. LavinMQ does so (`queue_factory.cr` in its source). It logs
+//! that it does not support the type, makes its own kind of queue, and has neither quorum replication nor
+//! `x-dead-letter-strategy`. So Leadhook asks a product other than RabbitMQ for a queue type that no broker has, and
+//! refuses a broker that accepts it. RabbitMQ is judged by its version, because it logs an error for each such request.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ use lapin::{
 
 use super::{connection, reply};
 
-/// Product and version, as a broker says them.
+/// Product and version, as the broker states them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     product: String,
@@ -37,8 +37,8 @@ enum Verdict {
 
 type Version = (u32, u32, u32);
 
-/// Versions of RabbitMQ from the first (inclusive) to the second (exclusive) with faults that can lose messages or hold
-/// them back, from its release notes.
+/// Ranges of RabbitMQ versions with faults that can lose messages or hold them back, from its release notes. The first
+/// version is inclusive, the second exclusive.
 const FAULTS: [(Version, Version, &str); 5] = [
     ((3, 8, 0), (3, 10, 0), "it cannot dead-letter at least once, so messages can be lost; use 3.10.5 or later"),
     ((3, 10, 0), (3, 10, 5), "its dead-lettering can fail and stop a queue (#4947); use 3.10.5 or later"),
@@ -55,11 +55,11 @@ const IGNORES: &str = "it ignores x-queue-type and makes another kind of queue t
 
 const FOREIGN: &str = "Leadhook is tested with RabbitMQ only";
 
-/// A type of queue that no broker has, and the middle of the name of a queue of that type.
+/// A queue type that no broker has. It is also part of the name of the queue.
 const NO_TYPE: &str = "preflight";
 
 impl Greeting {
-    /// From the payload of the frame that a broker sends first.
+    /// Reads the greeting from the payload of the first frame of a broker.
     fn read(payload: &[u8]) -> Option<Greeting> {
         let Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) = parse_class(payload) else { return None };
         let text = |name: &str| match start.server_properties.inner().get(name) {
@@ -86,7 +86,7 @@ impl Greeting {
     }
 }
 
-/// `4.1.0-rc.1` and `3.10.8+debian` have a version, too.
+/// Reads a version, also from `4.1.0-rc.1` and `3.10.8+debian`.
 fn version(text: &str) -> Option<Version> {
     let mut parts = text.split('.').map(|part| {
         let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
@@ -95,16 +95,16 @@ fn version(text: &str) -> Option<Version> {
     Some((parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
 }
 
-/// A short text without control characters: it goes into logs.
+/// Returns a short text without control characters, for logs.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
-/// Judges the broker at the other end, named `broker`: the warning that it deserves, if any. `prefix` begins the name of
-/// the queue that it may be asked for, so that the permissions of a worker are enough.
+/// Judges the broker at the other end, called `broker`, and returns a warning if it needs one. The name of the queue
+/// that it may be asked for begins with `prefix`, so the permissions of a worker are enough.
 ///
 /// # Errors
-/// It is of no use; the reason in a sentence.
+/// If Leadhook cannot use the broker; the error is the reason, in a sentence.
 pub(super) async fn check(
     connection: &lapin::Connection,
     greeting: Option<&Greeting>,
@@ -129,10 +129,10 @@ pub(super) async fn check(
     }
 }
 
-/// Whether it makes a queue of a type that it cannot know.
+/// Returns whether the broker makes a queue of a type that it cannot know.
 ///
 /// # Errors
-/// See [`judged`].
+/// As [`judged`].
 async fn ignores_queue_type(connection: &lapin::Connection, prefix: &str) -> lapin::Result<bool> {
     let channel = connection::channel(connection).await?;
     let name = format!("{prefix}.{NO_TYPE}-{}", std::process::id());
@@ -146,21 +146,21 @@ async fn ignores_queue_type(connection: &lapin::Connection, prefix: &str) -> lap
     judged(declared.map(drop))
 }
 
-/// Whether the answer shows that the type was ignored.
+/// Returns whether the answer shows that the broker ignored the type.
 ///
 /// # Errors
-/// The answer is about something else, such as a permission, and does not tell.
+/// If the answer is about something else, such as a permission.
 fn judged(declared: lapin::Result<()>) -> lapin::Result<bool> {
     let Err(error) = declared else { return Ok(true) };
     match reply::code(&error) {
-        // Another process with this number has made that queue.
+        // Another process with the same process id has made that queue.
         Some(reply::RESOURCE_LOCKED) => Ok(true),
         Some(reply::PRECONDITION_FAILED) => Ok(false),
         _ => Err(error),
     }
 }
 
-/// Hears a broker's greeting while its bytes go by.
+/// Reads a broker's greeting from the bytes that pass by.
 #[derive(Debug)]
 pub(super) struct Listener {
     heard: Vec<u8>,
@@ -168,12 +168,12 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// One that tells what it hears in `greeting`.
+    /// Creates a listener that stores the greeting in `greeting`.
     pub(super) fn new(greeting: Arc<OnceLock<Option<Greeting>>>) -> Listener {
         Listener { heard: Vec::new(), greeting }
     }
 
-    /// The next bytes from the broker.
+    /// Takes the next bytes from the broker.
     pub(super) fn hear(&mut self, bytes: &[u8]) {
         if self.greeting.get().is_some() {
             return;
@@ -190,7 +190,7 @@ impl Listener {
     }
 }
 
-/// Longest greeting: a frame of the usual size.
+/// Longest greeting in bytes: a frame of the usual size.
 const LONGEST: usize = 131_072;
 
 #[cfg(test)]
@@ -249,11 +249,11 @@ mod tests {
         assert_eq!(judged(Ok(())), Ok(true));
         assert_eq!(refused(AMQPSoftError::RESOURCELOCKED), Ok(true), "another process has made it");
         assert_eq!(refused(AMQPSoftError::PRECONDITIONFAILED), Ok(false));
-        assert!(refused(AMQPSoftError::ACCESSREFUSED).is_err(), "the permission comes first");
+        assert!(refused(AMQPSoftError::ACCESSREFUSED).is_err(), "the broker checks the permission first");
         assert!(judged(Err(ErrorKind::MissingHeartbeatError.into())).is_err());
     }
 
-    /// A frame as a broker sends it.
+    /// Returns the first frame of a broker.
     fn start(entries: &[(&str, &str)]) -> Vec<u8> {
         let mut table = Vec::new();
         for (name, value) in entries {
@@ -279,7 +279,7 @@ mod tests {
         for piece in 1..bytes.len() {
             assert_eq!(heard(&bytes, piece), Some(Some(greeting("RabbitMQ", "4.1.2"))), "{piece}");
         }
-        assert_eq!(heard(&frame[..frame.len() - 20], 7), None, "not complete");
+        assert_eq!(heard(&frame[..frame.len() - 20], 7), None, "incomplete");
         assert_eq!(heard(&start(&[("product", "x\ny")]), 9), Some(Some(greeting("xy", "?"))));
         for other in
             [&b"AMQP\0\0\x09\x01"[..], b"\x01\0\0\0\0\0\x04\0\x0a\0\x1e\xce", b"HTTP/1.1 400 Bad Request\r\n\r\n"]

@@ -16,13 +16,13 @@ use deadpool::{
 use super::connection::{ConnectError, Connection, HANDSHAKE, connect_in_turn};
 use crate::settings::Amqp;
 
-/// Makes the connections of a pool. (The manager of deadpool-lapin cannot be given certificates.)
+/// Makes the connections of a pool. The manager of deadpool-lapin does not accept certificates.
 pub struct Opening {
     amqp: Amqp,
     role: &'static str,
-    /// The broker that is tried first.
+    /// Number of the broker to try first.
     first: Arc<AtomicUsize>,
-    /// The broker that the connection was made with.
+    /// Number of the broker that the connection was made with.
     made_with: AtomicUsize,
 }
 
@@ -57,19 +57,20 @@ impl managed::Manager for Opening {
     }
 }
 
-/// A connection that is lent by a [`Shared`].
+/// A connection on loan from a [`Shared`].
 pub type Lent = managed::Object<Opening>;
 
-/// One connection that several users share, made when it is first asked for and again when it is lost.
+/// One connection that several users share. [`Shared::get`] makes it when it is first needed, and again when it is
+/// lost.
 pub struct Shared {
-    /// None without a runtime for its timeouts.
+    /// `None` without a runtime for its timeouts.
     pool: Option<managed::Pool<Opening>>,
     first: Arc<AtomicUsize>,
 }
 
 impl Shared {
-    /// Prepares a pool of one connection; `first` is the number of the broker to try first. Needs a tokio runtime; connects
-    /// nothing yet.
+    /// Prepares a pool of one connection, but does not connect yet. `first` is the number of the broker to try first.
+    /// Needs a tokio runtime.
     pub fn new(amqp: &Amqp, role: &'static str, first: usize) -> Shared {
         let first = Arc::new(AtomicUsize::new(first));
         let opening = Opening { amqp: amqp.clone(), role, first: first.clone(), made_with: AtomicUsize::new(0) };
@@ -78,15 +79,15 @@ impl Shared {
         Shared { pool: pool.ok(), first }
     }
 
-    /// Whether there is another broker to move on to.
+    /// Returns whether there is another broker to move to.
     pub fn has_others(&self) -> bool {
         self.pool.as_ref().is_some_and(|pool| pool.manager().has_others())
     }
 
-    /// The connection, for as long as the guard is held. Open what is needed on it and let it go.
+    /// Lends the connection until the guard is dropped. Open the channels that you need on it, then drop the guard.
     ///
     /// # Errors
-    /// As [`super::connection::connect`]; or another user holds it for too long.
+    /// As [`super::connection::connect`], or if another user holds the connection for too long.
     pub async fn get(&self) -> Result<Lent, ConnectError> {
         let pool = self.pool.as_ref().ok_or(ConnectError::Unconfigured)?;
         pool.get().await.map_err(|error| match error {
@@ -95,12 +96,13 @@ impl Shared {
         })
     }
 
-    /// The connection was of no use: it is given up, and the next broker is tried first.
+    /// Gives up a useless connection, so that the next broker is tried first.
     pub fn move_on(&self) {
         self.first.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says goodbye to the broker, if there is a connection. Bounded; failing is harmless, the socket goes anyway.
+    /// Closes the connection, if there is one. The wait is bounded, and a failure is harmless because the socket closes
+    /// anyway.
     pub async fn close(&self) {
         let Some(pool) = &self.pool else { return };
         if pool.status().size > 0
@@ -113,7 +115,7 @@ impl Shared {
     }
 }
 
-/// Takes a connection away from all who share it, and says goodbye to its broker.
+/// Takes a connection away from all its users, and closes it in the background.
 pub fn discard(connection: Lent) {
     let connection = Lent::take(connection);
     tokio::spawn(async move {

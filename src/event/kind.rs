@@ -1,10 +1,10 @@
-//! The closed list of events.
+//! The kinds of event.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The closed list of events (docs/reference/events.md).
+/// The kind of an event, from a closed list (docs/reference/events.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EventKind {
     /// `lead.delivered`
@@ -28,7 +28,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Every kind, in the order of the contract.
+    /// Every kind, in the order of docs/reference/events.md.
     pub const ALL: [EventKind; 6] = [
         EventKind::Delivered,
         EventKind::Disqualified,
@@ -38,7 +38,7 @@ impl EventKind {
         EventKind::Processed,
     ];
 
-    /// The name on the wire, `lead.delivered` for example.
+    /// Returns the name on the wire, such as `lead.delivered`.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Delivered => "lead.delivered",
@@ -50,7 +50,7 @@ impl EventKind {
         }
     }
 
-    /// The kind of that name, if it is one.
+    /// Returns the kind with this name, if there is one.
     pub fn parse(name: &str) -> Option<EventKind> {
         EventKind::ALL.into_iter().find(|kind| kind.name() == name)
     }

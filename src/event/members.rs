@@ -1,8 +1,8 @@
-//! The members at the top of a JSON object, as they are spelled.
+//! Reads the top-level members of a JSON object without decoding them.
 //!
-//! serde_json checks the whole text by the grammar of RFC 8259 and decodes none of it: it steps over a `RawValue` without
-//! recursion, so the depth of a value costs a byte for each level and no stack. A value is a slice of the body, which is
-//! why a repair can replace it in place.
+//! serde_json checks the whole text against the grammar of RFC 8259 and decodes none of it. It skips a `RawValue`
+//! without recursion, so each level of nesting costs one byte and no stack. A value is a slice of the body, so a repair
+//! can replace it in place.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,22 +11,22 @@ use serde_json::value::RawValue;
 
 use crate::rejection::{RejectReason, Rejection};
 
-/// One member: slices of the body, without the blanks around them.
+/// One member, as slices of the body without the surrounding whitespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
     /// The key, with its quotes and escapes.
     pub key: &'a str,
-    /// The value.
+    /// The value, as written.
     pub value: &'a str,
 }
 
 impl<'a> Member<'a> {
-    /// The key, decoded: `"\u0065vent"` is `event`.
+    /// Returns the decoded key: `"\u0065vent"` is `event`.
     pub fn name(&self) -> Cow<'a, str> {
         string(self.key)
     }
 
-    /// The text of a string, and the spelling of any other value.
+    /// Returns the text of a string, or any other value as written.
     pub fn text(&self) -> Cow<'a, str> {
         text_of(self.value)
     }
@@ -35,7 +35,7 @@ impl<'a> Member<'a> {
 /// Calls `each` with every member of the body, which must be one JSON object.
 ///
 /// # Errors
-/// `not_json`, with the place or the kind of the fault. `each` may have seen members before it.
+/// `not_json`, with the place or the kind of the fault. By then, `each` may have seen the members before the fault.
 pub fn members<'a>(body: &'a [u8], each: impl FnMut(Member<'a>)) -> Result<(), Rejection> {
     let text = text(body)?;
     let mut json = serde_json::Deserializer::from_str(text);
@@ -45,7 +45,7 @@ pub fn members<'a>(body: &'a [u8], each: impl FnMut(Member<'a>)) -> Result<(), R
     })
 }
 
-/// JSON is UTF-8 without a byte order mark (RFC 8259, section 8.1).
+/// Returns the body as text. JSON is UTF-8 without a byte order mark (RFC 8259, section 8.1).
 fn text(body: &[u8]) -> Result<&str, Rejection> {
     let marks: [(&[u8], &str); 3] =
         [(b"\xef\xbb\xbf", "UTF-8"), (b"\xfe\xff", "UTF-16"), (b"\xff\xfe", "UTF-16 or UTF-32")];
@@ -58,13 +58,13 @@ fn text(body: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(body).map_err(|error| not_json(format!("not UTF-8, at byte {}", error.valid_up_to() + 1)))
 }
 
-/// The text of a string, and the spelling of any other value.
+/// Returns the text of a string, or any other value as written.
 pub(super) fn text_of(value: &str) -> Cow<'_, str> {
     if value.starts_with('"') { string(value) } else { Cow::Borrowed(value) }
 }
 
-/// The text of a JSON string. Escapes that no Unicode text can hold (a lone surrogate) are left as they are spelled, so that
-/// different strings stay different.
+/// Returns the text of a JSON string. A string with an escape that Unicode cannot hold (a lone surrogate) stays as
+/// written, so different strings stay different.
 pub(super) fn string(spelled: &str) -> Cow<'_, str> {
     let inner = &spelled[1..spelled.len() - 1];
     if !inner.contains('\\') {
@@ -73,7 +73,7 @@ pub(super) fn string(spelled: &str) -> Cow<'_, str> {
     serde_json::from_str(spelled).map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 
-/// What a value is, by its first byte.
+/// Names the type of a value by its first byte.
 pub(super) fn kind(value: &str) -> &'static str {
     match value.as_bytes().first() {
         Some(b'"') => "a string",

@@ -1,7 +1,9 @@
-//! One lead event, as published upstream: decoded just far enough to route it, its bytes kept as they came.
+//! One lead event as upstream published it. Leadhook decodes just enough to route and log it, and keeps the bytes
+//! unchanged.
 //!
-//! Strict about presence, lenient about form: the seven fields must be there once, and the whole body must be JSON by its
-//! grammar. Values are decoded only where routing or the delivery log needs them, and never those of `data`.
+//! Decoding is strict about presence and lenient about form. Each of the seven fields must appear exactly once, and the
+//! whole body must follow the JSON grammar. Leadhook decodes a value only if routing or the delivery log needs it, and
+//! never one inside `data`.
 
 mod kind;
 pub mod members;
@@ -17,34 +19,34 @@ use crate::rejection::{RejectReason, Rejection};
 /// The AMQP header in which a publisher may name the organization.
 pub const ORGANIZATION_HEADER: &str = "organization-id";
 
-/// The seven fields of an event, and the one that it may have besides.
+/// The seven required fields of an event, and the optional one.
 pub const FIELDS: [&str; 8] =
     ["event", "leadId", "submissionId", "campaignId", "status", "timestamp", "data", "organizationId"];
 
-/// What routing and the delivery log need of an event (docs/reference/events.md). Nothing of `data` is kept.
+/// The parts of an event that routing and the delivery log need (docs/reference/events.md). Holds nothing from `data`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// `event`
     pub kind: EventKind,
     /// `campaignId`
     pub campaign: String,
-    /// `organizationId`, or the AMQP header `organization-id`, or none.
+    /// `organizationId`, else the AMQP header `organization-id`.
     pub organization: Option<String>,
     /// `leadId`
     pub lead: String,
     /// `submissionId`
     pub submission: String,
-    /// `timestamp`, as it is written.
+    /// `timestamp`, as written.
     pub timestamp: String,
-    /// The same as a time; none if its form cannot be read.
+    /// `timestamp` as a time; `None` if its form is unknown.
     pub time: Option<Timestamp>,
 }
 
 impl Event {
-    /// Decodes a body. `organization` is the AMQP header `organization-id`, if it is there.
+    /// Decodes a body. `organization` is the AMQP header `organization-id`, if present.
     ///
     /// # Errors
-    /// Every reason why a body is not a usable event, except its target: the store resolves that.
+    /// Any reason that the body alone gives to reject the event. The store checks campaign and organization later.
     pub fn decode(body: &[u8], organization: Option<&str>, max_bytes: usize) -> Result<Event, Rejection> {
         if body.len() > max_bytes {
             let detail = format!("more than {max_bytes} bytes (delivery.max_event_bytes), it has {}", body.len());
@@ -67,7 +69,7 @@ impl Event {
     }
 }
 
-/// The values of [`FIELDS`], as they are spelled.
+/// The values of [`FIELDS`], as written.
 struct Fields<'a>([Option<&'a str>; FIELDS.len()]);
 
 impl<'a> Fields<'a> {
@@ -104,13 +106,13 @@ impl<'a> Fields<'a> {
         self.required(name).and_then(|value| id(name, value))
     }
 
-    /// An id that may be left out (or null).
+    /// Returns an id that may be missing or null.
     fn optional_id(&self, name: &str) -> Result<Option<String>, Rejection> {
         self.optional(name).filter(|value| *value != "null").map(|value| id(name, value)).transpose()
     }
 }
 
-/// A string, or the digits of an integer.
+/// Returns the text of a string, or the digits of an integer.
 fn id(name: &str, value: &str) -> Result<String, Rejection> {
     let is_integer = value.strip_prefix('-').unwrap_or(value).bytes().all(|byte| byte.is_ascii_digit());
     match value.starts_with('"') || is_integer {
@@ -147,8 +149,8 @@ fn one_organization(body: Option<String>, header: Option<&str>) -> Result<Option
     }
 }
 
-/// Ids are 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/reference/webhook-store.md), so that they are safe in keys, headers
-/// and logs.
+/// Checks that an id has 1 to 128 characters of `A-Z a-z 0-9 . _ : -` (docs/reference/webhook-store.md). Such an id is
+/// safe in keys, headers and logs.
 fn identifier(field: &str, value: String) -> Result<String, Rejection> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     if (1..=128).contains(&value.len()) && value.bytes().all(allowed) {

@@ -120,7 +120,7 @@ fn ids_may_be_integers_of_any_length() {
     assert_eq!(Event::decode(named.as_bytes(), Some("7"), 1 << 20).unwrap().organization.as_deref(), Some("7"));
 }
 
-/// As deep as a body of the default limit can be, open or closed: no stack is used for it.
+/// Nests as deep as the default size limit allows, with and without closing brackets. Depth must use no stack.
 #[test]
 fn the_depth_of_a_body_does_not_matter() {
     let half = (1 << 19) - EXAMPLE.len();

@@ -1,4 +1,4 @@
-//! Jobs in messages. The body is the event's own bytes; everything of ours stands in headers.
+//! Encodes jobs as messages, and decodes them. The body is the event's own bytes, and our own fields are headers.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::{
 
 /// The names of our headers.
 pub mod header {
-    /// Format of the message, an integer.
+    /// Version of the message format, an integer.
     pub const VERSION: &str = "leadhook-version";
-    /// Organization the job was resolved for.
+    /// Organization that the event was resolved for.
     pub const ORGANIZATION: &str = "leadhook-organization";
     /// The event's campaign.
     pub const CAMPAIGN: &str = "leadhook-campaign";
@@ -26,31 +26,31 @@ pub mod header {
     pub const TARGET: &str = "leadhook-target";
     /// The event's `leadId`, for the delivery log.
     pub const LEAD: &str = "leadhook-lead";
-    /// Attempts made.
+    /// Number of attempts.
     pub const ATTEMPT: &str = "leadhook-attempts";
-    /// Times deferred since the last attempt.
+    /// Number of deferrals since the last attempt.
     pub const DEFERRALS: &str = "leadhook-deferrals";
-    /// Whether it was deferred until its turn: 1, until it is among the oldest; 2, until its token is there.
+    /// Set if it was deferred until its turn: 1 until it is among the oldest, 2 until its token is there.
     pub const TURN: &str = "leadhook-turn";
-    /// Milliseconds for which it was deferred altogether.
+    /// Total time of its deferrals, in milliseconds.
     pub const WAITED: &str = "leadhook-waited";
-    /// Redeliveries up to the last time it was put back, since the last attempt.
+    /// Redeliveries since the last attempt, counted until it was last published again.
     pub const REDELIVERIES: &str = "leadhook-redeliveries";
     /// Child processes that died while they worked on this message alone, since the last attempt.
     pub const DEATHS: &str = "leadhook-deaths";
-    /// Times replayed.
+    /// Number of replays.
     pub const REPLAYS: &str = "leadhook-replays";
-    /// When it was replayed last, milliseconds since 1970.
+    /// When it was last replayed, milliseconds since 1970.
     pub const REPLAYED_AT: &str = "leadhook-replayed-at";
     /// When the event happened, milliseconds since 1970.
     pub const EVENT_TIME: &str = "leadhook-event-time";
     /// When a worker first saw the event, milliseconds since 1970.
     pub const FIRST_SEEN: &str = "leadhook-first-seen";
-    /// When the next attempt was due first, milliseconds since 1970.
+    /// When the next attempt was originally due, milliseconds since 1970.
     pub const DUE: &str = "leadhook-due";
-    /// Milliseconds left of a wait beyond the longest rung.
+    /// Rest of a wait that is longer than the longest delay queue's, in milliseconds.
     pub const REMAINING: &str = "leadhook-remaining";
-    /// Since when the target is unknown or disabled, milliseconds since 1970.
+    /// Since when the target has been unknown or disabled, milliseconds since 1970.
     pub const UNKNOWN_SINCE: &str = "leadhook-unknown-since";
     /// JSON array of [`super::super::HistoryEntry`].
     pub const HISTORY: &str = "leadhook-history";
@@ -62,35 +62,35 @@ pub mod header {
     pub const REASON: &str = "leadhook-reason";
     /// More about the reason.
     pub const DETAIL: &str = "leadhook-detail";
-    /// When it came to rest there, milliseconds since 1970.
+    /// When it was put on the failed queue, milliseconds since 1970.
     pub const FAILED_AT: &str = "leadhook-failed-at";
     /// When a message was rejected, milliseconds since 1970.
     pub const REJECTED_AT: &str = "leadhook-rejected-at";
-    /// Which queue a rejected message was taken from.
+    /// The queue that a rejected message was taken from.
     pub const SOURCE: &str = "leadhook-source";
-    /// Which exchange a rejected message was published to.
+    /// The exchange that a rejected message was published to.
     pub const EXCHANGE: &str = "leadhook-exchange";
-    /// Which routing key a rejected message was published with.
+    /// The routing key that a rejected message was published with.
     pub const ROUTING_KEY: &str = "leadhook-routing-key";
-    /// Since when a message waits for a newer worker, milliseconds since 1970.
+    /// Since when a message has waited for a newer worker, milliseconds since 1970.
     pub const HELD_SINCE: &str = "leadhook-held-since";
     /// W3C trace context, as upstream wrote it.
     pub const TRACEPARENT: &str = "traceparent";
 }
 
-/// Why a message on the jobs queue is not a job of ours. Names headers, never values.
+/// Why a message on the jobs queue cannot be read as a job. Names headers, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Written by a newer Leadhook: waits for a newer worker.
+    /// A newer Leadhook wrote it, so it waits for a newer worker.
     #[error("message version {0} is newer than {VERSION}")]
     Newer(i64),
-    /// Never written by Leadhook.
+    /// Leadhook did not write it.
     #[error("{0}")]
     Broken(String),
 }
 
 impl Job {
-    /// The message that puts this job on a queue of ours, as a fresh copy.
+    /// Returns the message that puts this job on one of our queues, as a new copy.
     pub fn to_message(&self, queue: &ShortString) -> Outgoing {
         Outgoing {
             exchange: ShortString::default(),
@@ -100,7 +100,7 @@ impl Job {
         }
     }
 
-    /// The message that lays this job to rest on the failed queue.
+    /// Returns the message that puts this job on the failed queue.
     pub fn to_failed(&self, queue: &ShortString, reason: FailReason, detail: &str, now: Timestamp) -> Outgoing {
         let mut headers = self.headers();
         insert(&mut headers, header::REASON, text(reason.label()));
@@ -114,7 +114,7 @@ impl Job {
     /// Reads a job from a message.
     ///
     /// # Errors
-    /// [`Malformed`] when it is not one that this version can read.
+    /// [`Malformed`] if this version cannot read it.
     pub fn decode(properties: &BasicProperties, body: Bytes) -> Result<Job, Malformed> {
         let empty = FieldTable::default();
         let read = Reader(properties.headers().as_ref().unwrap_or(&empty));
@@ -213,7 +213,8 @@ impl Job {
 
 type Headers = std::collections::BTreeMap<ShortString, AMQPValue>;
 
-/// `webhook-id` travels as an HTTP header and is part of what is signed: letters, digits, `_` and `-`, at most 128.
+/// Returns whether an id has 1 to 128 letters, digits, `_` and `-`. A `webhook-id` is sent as an HTTP header and
+/// signed.
 fn is_webhook_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
@@ -222,7 +223,7 @@ fn insert(headers: &mut Headers, name: &'static str, value: AMQPValue) {
     headers.insert(name.into(), value);
 }
 
-/// Another number is no turn: the limits decide again.
+/// Returns the turn with this number. For an unknown number, the limits decide again.
 fn turn_of(number: u32) -> Turn {
     [Turn::Come, Turn::Paid].into_iter().find(|turn| *turn as u32 == number).unwrap_or_default()
 }

@@ -1,30 +1,30 @@
-//! What happened to a job so far, short enough to travel with it.
+//! The attempts of a job so far, short enough to travel with it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::outcome::{Answer, Exchange};
 
-/// Entries kept: every attempt of the longest schedule (11), of one replay more, and some.
+/// Number of entries kept: all attempts of the longest schedule (11) and of one replay, and a few more.
 const KEPT: usize = 24;
 
-/// One attempt. The snippet may echo lead data: shown to support, never logged.
+/// One attempt. The snippet may repeat lead data, so it is shown to support and never logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// When the attempt began.
     pub at: Timestamp,
-    /// Its number, from 1; it starts anew with a replay.
+    /// Its number, from 1; a replay starts at 1 again.
     pub attempt: u32,
-    /// What it meant: `retry`, `refused` or `failed`.
+    /// The outcome: `retry`, `refused` or `failed`.
     pub outcome: String,
-    /// Why: a label of [`crate::delivery::outcome::RetryReason`] or [`crate::delivery::outcome::FailReason`].
+    /// The reason: a label of [`crate::delivery::outcome::RetryReason`] or [`crate::delivery::outcome::FailReason`].
     pub reason: String,
     /// HTTP status, if there was an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Length of the exchange in milliseconds.
     pub ms: u64,
-    /// More about the answer, such as where a redirect leads; holds nothing of the lead.
+    /// More about the answer, such as the destination of a redirect; holds no lead data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// First bytes of the answer's body, at most 256.
@@ -33,7 +33,7 @@ pub struct HistoryEntry {
 }
 
 impl HistoryEntry {
-    /// The entry of an exchange.
+    /// Creates the entry of an exchange.
     pub fn new(at: Timestamp, attempt: u32, outcome: &str, reason: &str, exchange: &Exchange) -> HistoryEntry {
         let answer: Option<&Answer> = exchange.result.as_ref().ok();
         HistoryEntry {
@@ -55,14 +55,14 @@ impl HistoryEntry {
 pub struct History(Vec<HistoryEntry>);
 
 impl History {
-    /// Adds an entry; the oldest goes when there are too many.
+    /// Adds an entry, and drops the oldest one if there are too many.
     pub fn push(&mut self, entry: HistoryEntry) {
         self.0.push(entry);
         let surplus = self.0.len().saturating_sub(KEPT);
         self.0.drain(..surplus);
     }
 
-    /// The entries, oldest first.
+    /// Returns the entries, oldest first.
     pub fn entries(&self) -> &[HistoryEntry] {
         &self.0
     }

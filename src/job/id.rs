@@ -1,16 +1,16 @@
-//! Identities: what names a job for ever, and what names one published copy of it.
+//! Ids: a permanent one for each delivery, and one for each published copy of its job.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::{event::Event, store::TargetKey};
 
-/// The `webhook-id` of an event for a target: the same for each attempt, crash, duplicate and replay.
+/// Returns the `webhook-id` of an event for a target. It is the same for each attempt, crash, duplicate and replay.
 ///
-/// With a `message_id` it is a digest of that and of the fields that identify the event. An event that upstream publishes
-/// again with other whitespace keeps its id, and a `message_id` that upstream uses for several events does not merge them.
-/// Without one only equal bytes mean the same event: it is a digest of the body. An empty `message_id` names nothing.
+/// With a `message_id`, it is a digest of that and of the fields that identify the event. So an event that upstream
+/// publishes again with other whitespace keeps its id, and different events that share a `message_id` have different
+/// ids. Without a `message_id`, or with an empty one, it is a digest of the body: only equal bytes are the same event.
 ///
-/// 128 bits in hex: no dots, because Standard Webhooks joins the signed parts with them.
+/// It has 128 bits in hex and no dots, because Standard Webhooks joins the signed parts with dots.
 pub fn webhook_id(message_id: Option<&str>, event: &Event, body: &[u8], target: &TargetKey) -> String {
     match message_id.filter(|id| !id.is_empty()) {
         Some(id) => {
@@ -22,17 +22,17 @@ pub fn webhook_id(message_id: Option<&str>, event: &Event, body: &[u8], target: 
     }
 }
 
-/// The same without a `message_id`.
+/// Returns the `webhook-id` of an event without a `message_id`.
 pub(super) fn body_id(body: &[u8], target: &TargetKey) -> String {
     digest([body, target.as_str().as_bytes()])
 }
 
-/// The id of another delivery to this target, where all that is known of the first is its id.
+/// Returns the `webhook-id` of a delivery to another target if only the id of the first delivery is known.
 pub(super) fn derived_id(webhook_id: &str, target: &TargetKey) -> String {
     digest([webhook_id.as_bytes(), b"", target.as_str().as_bytes()])
 }
 
-/// Each part follows its length, so that no two lists of parts are the same bytes.
+/// Hashes the parts, each behind its length, so different lists of parts are never the same bytes.
 fn digest<const N: usize>(parts: [&[u8]; N]) -> String {
     let mut digest = Context::new(&SHA256);
     for part in parts {
@@ -42,8 +42,8 @@ fn digest<const N: usize>(parts: [&[u8]; N]) -> String {
     hex("wh_", &digest.finish().as_ref()[..16])
 }
 
-/// A fresh id for one copy that is about to be published: 128 random bits in hex. It tells a redelivery of a copy that
-/// this process has worked on from another copy of the same job.
+/// Returns a new id for a copy that is about to be published: 128 random bits in hex. It distinguishes a redelivery of
+/// a copy that this process has worked on from another copy of the same job.
 pub fn fresh_copy() -> String {
     hex("", &fastrand::u128(..).to_be_bytes())
 }
@@ -57,7 +57,7 @@ fn hex(prefix: &str, bytes: &[u8]) -> String {
     text
 }
 
-/// Whether `said` is the beginning of an id, with or without the `wh_` that all of ours begin with.
+/// Returns whether `id` begins with `said`, with or without the `wh_` that begins all our ids.
 pub fn is_beginning(said: &str, id: &str) -> bool {
     id.starts_with(said) || id.strip_prefix("wh_").is_some_and(|rest| rest.starts_with(said))
 }
@@ -82,7 +82,7 @@ mod tests {
         let first = id(Some("m1"), |_| {}, b"{}");
         assert_eq!(first.len(), 35);
         assert!(!first.contains('.'));
-        assert_eq!(first, id(Some("m1"), |_| {}, b"{ }"), "whitespace plays no part");
+        assert_eq!(first, id(Some("m1"), |_| {}, b"{ }"), "whitespace does not matter");
         assert_eq!(first, id(Some("m1"), |event| event.organization = Some("acme".into()), b"{}"));
         assert_eq!(id(None, |_| {}, b"{}"), id(Some(""), |event| event.lead.push('x'), b"{}"), "only the body counts");
         let others = [

@@ -1,7 +1,7 @@
-//! One event on its way to one target: what a job carries, and how it stands in a message.
+//! One event on its way to one target: the content of a job, and its form as a message.
 //!
-//! A job is built from an allow-list: only what is named here travels on, whatever upstream or the broker put into the
-//! message it came from. Nothing secret is in it: the target is named by key and looked up anew at each attempt.
+//! A job is built from an allow-list. Only the fields here travel on, whatever upstream or the broker put into the
+//! original message. A job holds no secrets: it names the target by key, and each attempt looks the target up again.
 
 mod codec;
 mod history;
@@ -33,72 +33,72 @@ pub const VERSION: i64 = 1;
 /// One event to be delivered to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Names the job for ever; see [`webhook_id`].
+    /// The permanent id of the delivery; see [`webhook_id`].
     pub webhook_id: String,
-    /// Which event.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// The event's `leadId`, where it has at most 255 bytes; none on a job that an older Leadhook wrote.
+    /// The event's `leadId`; `None` if it is longer than 255 bytes, or if an older Leadhook wrote the job.
     pub lead: Option<String>,
-    /// The event's `submissionId`, where AMQP can carry it (255 bytes).
+    /// The event's `submissionId`; `None` if it is longer than AMQP allows (255 bytes).
     pub submission: Option<String>,
-    /// The organization it was resolved for; the target must still belong to it at each attempt.
+    /// The organization that the event was resolved for. The target must still belong to it at each attempt.
     pub organization: String,
     /// The event's campaign.
     pub campaign: String,
-    /// Where it goes.
+    /// The key of the target.
     pub target: TargetKey,
-    /// When the event happened, by upstream's clock; none if its `timestamp` cannot be read.
+    /// When the event happened, by upstream's clock; `None` if its `timestamp` cannot be read.
     pub event_time: Option<Timestamp>,
     /// When a worker first saw the event.
     pub first_seen: Timestamp,
-    /// Attempts made since it was first published or last replayed.
+    /// Number of attempts since the job was created or last replayed.
     pub attempt: u32,
-    /// Times deferred since the last attempt.
+    /// Number of deferrals since the last attempt.
     pub deferrals: u32,
-    /// Whether it was deferred until its turn ([`crate::limits::rate`]), and nothing else has happened to it since.
+    /// Whether it was deferred until its turn ([`crate::limits::rate`]) and nothing has happened to it since.
     pub turn: Turn,
-    /// How long it has been deferred for altogether.
+    /// Total time of its deferrals.
     pub waited: Duration,
-    /// Redeliveries since its last attempt, up to the last time it was put back. The broker counts from 0 again then,
-    /// and a job that kills the process must not hide behind that.
+    /// Redeliveries since the last attempt, counted until the job was last published again. The broker then counts from
+    /// 0 again, and a job that kills the process must not hide behind that.
     pub redeliveries: u32,
-    /// Child processes that died while they worked on this job alone, since its last attempt.
+    /// Child processes that died while they worked on this job alone, since the last attempt.
     pub deaths: u32,
-    /// Times support put it back.
+    /// Number of replays.
     pub replays: u32,
-    /// When support put it back last.
+    /// When support last replayed it.
     pub replayed_at: Option<Timestamp>,
-    /// When the next attempt was due first: a deferral does not move it. None before the first attempt.
+    /// When the next attempt was originally due; a deferral does not change it. `None` before the first attempt.
     pub due: Option<Timestamp>,
-    /// What is left of a wait beyond the longest rung.
+    /// The rest of a wait that is longer than the longest delay queue's.
     pub remaining: Option<Duration>,
-    /// Since when its target is unknown or disabled.
+    /// Since when the target has been unknown or disabled.
     pub unknown_since: Option<Timestamp>,
     /// W3C trace context of the event.
     pub traceparent: Option<String>,
     /// The other upstream properties and headers, as JSON text.
     pub upstream: Option<String>,
-    /// What happened so far.
+    /// The latest attempts.
     pub history: History,
-    /// This copy's own id; see [`fresh_copy`].
+    /// The id of this copy; see [`fresh_copy`].
     pub copy: String,
-    /// The event's bytes, untouched.
+    /// The event's bytes, unchanged.
     pub body: Bytes,
 }
 
-/// What came with an event besides its body.
+/// The parts of an event's message besides its body.
 #[derive(Clone, Debug, Default)]
 pub struct Envelope {
     /// The upstream `message_id`, if any.
     pub message_id: Option<String>,
     /// W3C trace context, if any.
     pub traceparent: Option<String>,
-    /// The rest, encoded; see [`upstream::encode`].
+    /// The other properties and headers, encoded by [`upstream::encode`].
     pub upstream: Option<String>,
 }
 
 impl Job {
-    /// The job of an event for a target, no attempt made.
+    /// Creates the job of an event for a target, before its first attempt.
     pub fn new(
         event: &Event,
         organization: &str,
@@ -136,7 +136,7 @@ impl Job {
         }
     }
 
-    /// The event's `leadId`: as it was noted, or as the body says.
+    /// Returns the event's `leadId` from the job, else from the body.
     pub fn lead_id(&self) -> Option<Cow<'_, str>> {
         self.lead.as_deref().map(Cow::from).or_else(|| self.event().map(|event| Cow::Owned(event.lead)))
     }
@@ -145,7 +145,7 @@ impl Job {
         Event::decode(&self.body, None, usize::MAX).ok()
     }
 
-    /// The job after one more attempt that did not deliver it.
+    /// Returns the job after one more attempt that did not deliver it.
     pub fn attempted(&self, entry: HistoryEntry) -> Job {
         let mut next = self.clone();
         next.attempt = entry.attempt;
@@ -158,37 +158,38 @@ impl Job {
         next
     }
 
-    /// The job deferred for about `wait`.
+    /// Returns the job deferred for about `wait`.
     pub fn deferred(&self, wait: Duration) -> Job {
         let mut next = self.clone();
         next.deferrals = next.deferrals.saturating_add(1);
         next.turn = Turn::None;
         next.waited = next.waited.saturating_add(wait);
-        // Its target was known just now.
+        // Its target is known now.
         next.unknown_since = None;
         next
     }
 
-    /// The same for a job whose target is unknown or disabled here: from `now` on, unless it was before.
+    /// Returns the job deferred for about `wait` because its target is unknown or disabled here. The first such
+    /// deferral records `now`.
     pub fn deferred_unknown(&self, wait: Duration, now: Timestamp) -> Job {
         let mut next = self.deferred(wait);
         next.unknown_since = self.unknown_since.or(Some(now));
         next
     }
 
-    /// How old the job is: since its event was first seen, or since support put it back.
+    /// Returns the age of the job: the time since its last replay, else since a worker first saw its event.
     pub fn age(&self, now: Timestamp) -> Duration {
         let since = self.replayed_at.unwrap_or(self.first_seen);
         Duration::try_from(now.duration_since(since)).unwrap_or_default()
     }
 
-    /// For how long the next attempt has been due.
+    /// Returns how long the next attempt has been due.
     pub fn late(&self, now: Timestamp) -> Duration {
         let due = self.due.or(self.replayed_at).unwrap_or(self.first_seen);
         Duration::try_from(now.duration_since(due)).unwrap_or_default()
     }
 
-    /// The same job for another target, under the id that its event has there: as if the event came now.
+    /// Returns the job for another target, with the `webhook-id` that its event would have there.
     pub fn redirected(&self, target: &TargetKey) -> Job {
         let mut next = self.clone();
         next.target = target.clone();
@@ -199,13 +200,13 @@ impl Job {
             Some(_) => Some(webhook_id(upstream, event.as_ref()?, &self.body, target)),
             None => Some(body_id(&self.body, target)),
         };
-        // The parts of the id can have been lost on the way.
+        // The job may have lost the parts that its id was made of.
         let known = id(&self.target).as_ref() == Some(&self.webhook_id);
         next.webhook_id = known.then(|| id(target)).flatten().unwrap_or_else(|| derived_id(&self.webhook_id, target));
         next
     }
 
-    /// The job as support puts it back: attempts and age start anew, the history stays.
+    /// Returns the job as support replays it: attempts and age start again, and the history stays.
     pub fn replayed(&self, now: Timestamp) -> Job {
         let mut next = self.clone();
         next.attempt = 0;

@@ -39,7 +39,7 @@ fn entry(attempt: u32) -> HistoryEntry {
     HistoryEntry::new(at(1_700_000_002), attempt, "retry", "status", &exchange)
 }
 
-/// What comes back is what was sent, but for the copy's id.
+/// Encodes a job and decodes it again. Only the id of the copy changes, and the result has the old one.
 fn there_and_back(job: &Job) -> Job {
     let message = job.to_message(&"leadhook.jobs".into());
     assert_eq!(message.routing_key.as_str(), "leadhook.jobs");
@@ -62,7 +62,7 @@ fn a_redirected_job_has_the_id_that_its_event_has_there() {
     assert_eq!(
         forgot.redirected(&there).webhook_id,
         id,
-        "the upstream id is lost, and it is the same each time all the same"
+        "without the upstream id, the new id is still the same each time"
     );
 }
 
@@ -98,7 +98,7 @@ fn since_when_its_target_is_unknown_is_forgotten_where_it_was_known() {
     assert_eq!(
         unknown.deferred(Duration::ZERO).unknown_since,
         None,
-        "deferred by its circuit, so its target was there"
+        "deferred by its circuit, so its target was known"
     );
 }
 
@@ -109,7 +109,7 @@ fn its_age_counts_from_the_first_sight_of_its_event_or_from_the_last_replay() {
     let job = Job { first_seen, ..job() };
     assert_eq!(seconds(&job.attempted(entry(1)).deferred(Duration::ZERO), 1_700_000_500), 500);
     assert_eq!(seconds(&job.replayed(at(1_700_000_400)), 1_700_000_500), 100);
-    assert_eq!(seconds(&job, 1_600_000_000), 0, "a clock that was set back");
+    assert_eq!(seconds(&job, 1_600_000_000), 0, "the clock was set back");
 }
 
 #[test]
@@ -201,10 +201,10 @@ fn what_upstream_said_is_kept_as_text_and_what_the_broker_said_is_not() {
     let huge = BasicProperties::default().with_headers(FieldTable::from(huge));
     let dropped = upstream::encode(&huge.with_message_id("m1".into()), |_| false).unwrap();
     assert!(dropped.contains("dropped"));
-    assert_eq!(upstream::message_id(&dropped).as_deref(), Some("m1"), "ids are made of it");
+    assert_eq!(upstream::message_id(&dropped).as_deref(), Some("m1"), "ids depend on it");
 }
 
-/// Quotes double in JSON, control characters take six bytes, and what is written into a file has been encoded twice.
+/// In JSON a quote takes two bytes and a control character six. A message in a file has been encoded twice.
 #[test]
 fn the_headers_of_a_rejected_message_are_kept_up_to_the_size_of_a_frame() {
     for (letter, count) in [("x", 90_000), ("\"", 45_000), ("\u{1}", 15_000)] {
@@ -261,8 +261,8 @@ fn what_is_nested_thousands_deep_is_kept_as_far_as_json_can_be_read() {
     }
 }
 
-/// The broker ends a connection over a message whose headers are longer than a frame (128 KiB by default), and its
-/// input would come again and again.
+/// The broker ends a connection over a message whose headers are longer than a frame (128 KiB by default). The
+/// message's input would then come again and again.
 #[test]
 fn the_longest_headers_of_a_job_fit_a_frame() {
     let mut longest = Job { upstream: Some("u".repeat(32 * 1024)), campaign: "c".repeat(255), ..job() };
@@ -277,7 +277,7 @@ fn the_longest_headers_of_a_job_fit_a_frame() {
     // A name and its length, a type, a value and its length (AMQP 0-9-1, section 4.2.5.5).
     let length_of = |value: &AMQPValue| value.as_long_string().map_or(8, |text| 4 + text.as_bytes().len());
     let length: usize = headers.inner().iter().map(|(name, value)| 2 + name.as_str().len() + length_of(value)).sum();
-    assert!(length > 70_000, "{length}: this was to be the longest");
+    assert!(length > 70_000, "{length}: the headers are not the longest");
     assert!(length + 4096 < 128 * 1024, "{length}");
 }
 

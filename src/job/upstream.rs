@@ -1,5 +1,5 @@
-//! What else upstream said: properties and headers outside our allow-list, kept as JSON inside one header so that none of
-//! them can act on the broker again (an `expiration`, a `CC`, a `user_id`, a forged header of ours).
+//! Keeps upstream's properties and headers outside our allow-list as JSON inside one header. There they cannot act on
+//! the broker again: an `expiration`, a `CC`, a `user_id`, or a forged header with one of our names.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lapin::{
@@ -8,19 +8,19 @@ use lapin::{
 };
 use serde_json::{Map, Value, json};
 
-/// Longest encoding in a job, in bytes: all headers of a message must fit one frame (128 KiB by default), and those of a job
-/// hold its history as well.
+/// Longest encoding in a job, in bytes. All headers of a message must fit into one frame (128 KiB by default), and a
+/// job's headers also hold its history.
 const MAXIMUM: usize = 32 * 1024;
 
-/// Longest encoding in a rejected message, whose other headers are short. Escapes can make the encoding longer than what
-/// upstream sent.
+/// Longest encoding in a rejected message, in bytes. Its other headers are short, but escapes can make the encoding
+/// longer than upstream's headers.
 const MAXIMUM_REJECTED: usize = 96 * 1024;
 
-/// Tables and lists inside each other that are kept. Readers of JSON have limits (serde_json's is 128), and a few KiB of a
-/// header can nest thousands deep.
+/// Levels of nested tables and lists that are kept. JSON readers have limits (serde_json: 128), and a few KiB of
+/// headers can nest thousands of levels.
 const DEEPEST: usize = 32;
 
-/// Headers the broker adds and acts upon; never published again by us.
+/// Headers that the broker adds and acts on. Leadhook never publishes them again.
 const BROKER: [&str; 6] = [
     "x-death",
     "x-delivery-count",
@@ -30,12 +30,12 @@ const BROKER: [&str; 6] = [
     "x-opt-rabbitmq-received-time",
 ];
 
-/// Whether the broker added this header (ARCHITECTURE.md).
+/// Returns whether the broker added this header (ARCHITECTURE.md).
 pub fn is_broker_header(name: &str) -> bool {
     BROKER.contains(&name) || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
 }
 
-/// The headers without those of the broker.
+/// Returns the headers without those of the broker.
 pub fn without_broker_headers(headers: &FieldTable) -> FieldTable {
     let kept = headers.into_iter().filter(|(name, _)| !is_broker_header(name.as_str()));
     FieldTable::from(
@@ -43,7 +43,7 @@ pub fn without_broker_headers(headers: &FieldTable) -> FieldTable {
     )
 }
 
-/// The headers with which a message is published again as it is: those that mean nothing to a broker.
+/// Returns the headers that no broker acts on, for publishing a message again as it is.
 pub fn inert_headers(properties: &BasicProperties) -> std::collections::BTreeMap<ShortString, AMQPValue> {
     let headers = properties.headers().as_ref().map(without_broker_headers).unwrap_or_default();
     let mut headers = headers.inner().clone();
@@ -52,9 +52,10 @@ pub fn inert_headers(properties: &BasicProperties) -> std::collections::BTreeMap
     headers
 }
 
-/// The properties that mean nothing to a broker, on a persistent message without headers: all that Leadhook publishes of a
-/// message that it did not write. A broker acts on the others: `user_id` must be the publisher's own, `expiration` and the
-/// priority change how a queue treats the message, and some values of `reply_to` close the channel.
+/// Returns the properties that no broker acts on, for a persistent message without headers. Leadhook publishes only
+/// these of a message that it did not write. A broker acts on the others. `user_id` must be the publisher's own,
+/// `expiration` and the priority change how a queue treats the message, and some values of `reply_to` close the
+/// channel.
 pub fn inert(from: &BasicProperties) -> BasicProperties {
     let mut to = BasicProperties::default().with_delivery_mode(2);
     if let Some(value) = from.content_type() {
@@ -81,13 +82,13 @@ pub fn inert(from: &BasicProperties) -> BasicProperties {
     to
 }
 
-/// Everything outside the allow-list, as JSON text for one header of a job; nothing if there is nothing. `keep` says which
-/// headers are ours to carry elsewhere and thus left out here.
+/// Encodes everything outside the allow-list as JSON text for one header of a job. Returns `None` if there is nothing.
+/// Omits headers for which `keep` is true, because the job carries them elsewhere.
 pub fn encode(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Option<String> {
     bounded(properties, to_json(properties, keep)?, MAXIMUM)
 }
 
-/// The same for a rejected message: all headers.
+/// Encodes the same for a rejected message, with all headers.
 pub fn encode_rejected(properties: &BasicProperties) -> Option<String> {
     bounded(properties, to_json(properties, |_| false)?, MAXIMUM_REJECTED)
 }
@@ -97,13 +98,13 @@ fn bounded(properties: &BasicProperties, all: Value, maximum: usize) -> Option<S
     if text.len() <= maximum {
         return Some(text);
     }
-    // The id is kept: webhook-ids are made of it.
+    // The id stays, because `webhook-id`s depend on it.
     let dropped = format!("{} bytes of upstream headers, kept are {maximum}", text.len());
     let id = properties.message_id().as_ref().map(ShortString::as_str);
     Some(json!({ "dropped": dropped, "message_id": id }).to_string())
 }
 
-/// The same as JSON of any length, for files.
+/// Returns the same as JSON of any length, for files.
 pub fn to_json(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Option<Value> {
     let headers: Map<String, Value> = properties
         .headers()
@@ -132,13 +133,13 @@ pub fn to_json(properties: &BasicProperties, keep: impl Fn(&str) -> bool) -> Opt
     (!all.is_empty()).then_some(Value::Object(all))
 }
 
-/// The upstream `message_id` in what [`encode`] made.
+/// Reads upstream's `message_id` from the result of [`encode`].
 pub fn message_id(encoded: &str) -> Option<String> {
     let said: Value = serde_json::from_str(encoded).ok()?;
     said.get("message_id")?.as_str().map(str::to_owned)
 }
 
-/// `depth` is how many more tables and lists may stand inside each other.
+/// Converts a value. `depth` is the number of levels of tables and lists that may follow.
 fn value_to_json(value: &AMQPValue, depth: usize) -> Value {
     match value {
         AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth == 0 => {

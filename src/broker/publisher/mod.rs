@@ -1,9 +1,9 @@
-//! Confirmed publishing: the one place that publishes (ARCHITECTURE.md, rule 5).
+//! Confirmed publishing. Everything but the delivery log publishes here (ARCHITECTURE.md, Invariants).
 //!
-//! One task owns the channel, the confirms in flight and the order in which they are judged; everyone else holds a
-//! [`Publisher`], a handle to it. A publish is *done* when the broker has confirmed it and has not returned it. Whatever
-//! else happens (a nack, a return, silence, a lost channel) is an error to the caller, who decides what to do: the
-//! publisher never publishes anything twice by itself. See `session` for how a return finds its message.
+//! One task owns the channel, the confirms in flight and the order in which they are judged. A [`Publisher`] is a
+//! handle to that task. A publish is *done* when the broker has confirmed it and has not returned it. Anything else (a
+//! nack, a return, silence, a lost channel) is an error, and the caller decides what to do. The publisher never
+//! publishes anything twice by itself. `session` explains how a return finds its message.
 
 mod session;
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{metrics::Metrics, settings};
 
-/// Requests waiting for the task, beyond which callers wait.
+/// Requests that may wait for the task. Beyond that, callers wait.
 const QUEUE: usize = 256;
 
 /// One message to publish: always mandatory, always confirmed.
@@ -37,10 +37,10 @@ pub struct Outgoing {
     pub body: Bytes,
 }
 
-/// Why a publish is *not done*. None of these says that the message did not arrive, only that nobody may rely on it.
+/// Why a publish is *not done*. The message may have arrived anyway, but the caller must not rely on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// No queue behind exchange and key.
+    /// No queue is bound to this exchange and key.
     #[error("returned by the broker as unroutable ({code} {text})")]
     Returned {
         /// AMQP reply code, 312 for no route.
@@ -48,13 +48,13 @@ pub enum PublishError {
         /// The broker's words.
         text: String,
     },
-    /// The broker refused it (queue at its limit, or its leader away).
+    /// The broker refused it: the queue is at its limit, or its leader is away.
     #[error("refused by the broker (nack)")]
     Nacked,
-    /// No confirm in time.
+    /// The broker did not confirm it in time.
     #[error("not confirmed in time")]
     TimedOut,
-    /// Something else was returned at that moment, and it cannot be told whether this was too.
+    /// The broker returned another message at that moment, and it is unclear whether this one was returned too.
     #[error("not certain: the broker returned a message while this one was under way")]
     Unclear,
     /// The broker closed the channel: no such exchange (404), no permission (403).
@@ -65,16 +65,16 @@ pub enum PublishError {
         /// The broker's words.
         text: String,
     },
-    /// Nothing was sent: what it was for is gone.
+    /// Nothing was sent, because the caller no longer wanted it.
     #[error("not wanted any more")]
     Unwanted,
-    /// Channel or connection lost, or there is none.
+    /// The channel or the connection is lost, or does not exist yet.
     #[error("no connection to the broker: {0}")]
     Lost(String),
 }
 
 impl PublishError {
-    /// Metric label.
+    /// Returns the metric label.
     pub fn label(&self) -> &'static str {
         match self {
             PublishError::Returned { .. } => "returned",
@@ -113,13 +113,13 @@ pub struct Publisher {
 /// One publish on its way to the task.
 struct Request {
     message: Box<Outgoing>,
-    /// Asked right before it is sent: it may have waited for long.
+    /// Called right before sending, because the request may have waited for a long time.
     wanted: Box<dyn Fn() -> bool + Send>,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
 impl Publisher {
-    /// Starts the task; it connects at once and keeps trying. `role` names the connection in the management UI.
+    /// Starts the task, which connects at once and keeps trying. `role` names the connection in the management UI.
     /// Needs a tokio runtime.
     pub fn start(
         amqp: &settings::Amqp,
@@ -130,7 +130,7 @@ impl Publisher {
         Publisher::start_at(0, amqp, role, metrics, shutdown)
     }
 
-    /// The same, but tries the broker of this number first.
+    /// Starts the task in the same way, but begins with broker number `first`.
     pub fn start_at(
         first: usize,
         amqp: &settings::Amqp,
@@ -165,11 +165,11 @@ impl Publisher {
         self.publish_if(Box::new(message), || true).await
     }
 
-    /// The same, but only if `wanted` says so in the moment of sending: a request can wait for as long as the broker blocks
-    /// the connection.
+    /// Publishes once, but only if `wanted` returns true right before sending. A request can wait for as long as the
+    /// broker blocks the connection.
     ///
     /// # Errors
-    /// Any [`PublishError`] means *not done*; [`PublishError::Unwanted`] that nothing was sent.
+    /// Any [`PublishError`] means *not done*. [`PublishError::Unwanted`] means that nothing was sent.
     pub async fn publish_if(
         &self,
         message: Box<Outgoing>,
@@ -182,22 +182,22 @@ impl Publisher {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Whether publishing is possible, and its changes.
+    /// Returns a receiver that shows whether publishing is possible.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
     }
 
-    /// The connection that publishing uses, for declaring a queue or counting messages.
+    /// Returns the connection that publishing uses, for declaring a queue or counting messages.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Where the connections of this process tell each other of brokers that do not serve.
+    /// Returns the handle by which the connections of this process report brokers that do not serve.
     pub fn distrust(&self) -> &Distrust {
         &self.distrust
     }
 
-    /// Stops: what is under way gets `Lost`, then the connection is closed. Bounded to about a second.
+    /// Stops the task: requests under way get `Lost`, and then the connection is closed. Takes about a second at most.
     pub async fn close(&self) {
         self.shutdown.cancel();
         self.tasks.wait().await;
@@ -218,7 +218,7 @@ struct Actor {
 
 impl Actor {
     async fn run(mut self, shutdown: CancellationToken) {
-        // Whoever waits when the task ends is told so: dropping a request drops its reply.
+        // Dropping a request drops its reply, so callers that still wait get an error when the task ends.
         let _ = shutdown.run_until_cancelled(self.sessions()).await;
     }
 
@@ -238,7 +238,7 @@ impl Actor {
                     match session::run(self, channel).await {
                         session::End::Closed => return,
                         session::End::FreshChannel => {
-                            // Nothing may start until it is there.
+                            // Nothing may start until the channel is open.
                             self.link.send_replace(Link::Lost("opening a fresh channel".to_owned()));
                             continue;
                         }
@@ -257,7 +257,7 @@ impl Actor {
         }
     }
 
-    /// Tells everyone, those who wait included: better to know than to wait for a broker that may never come.
+    /// Reports the loss, also to callers that wait: an error is better than waiting for a broker that may never return.
     fn lose(&mut self, why: String) {
         while let Ok(request) = self.inbox.try_recv() {
             let _ = request.reply.send(Err(PublishError::Lost(why.clone())));

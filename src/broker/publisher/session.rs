@@ -1,17 +1,21 @@
 //! One confirm channel, from opening to loss.
 //!
-//! **Finding what was returned.** The broker sends `basic.return` before the ack of the same message, but lapin (4.12)
-//! attaches it to whichever confirm completes next, possibly another message's. So a return is never trusted to belong to
-//! the confirm that carries it. All confirms that are ready are collected first: the one that took the return became
-//! ready no later than the returned message's own. Then the message under way with the returned address, `message_id` and
-//! body counts as returned. Its neighbours do not: a queue that is declared between two publishes takes the second, and to
-//! publish that one again would POST it twice. If no message fits, the broker changed something, and every message
-//! under way to that address counts as returned. If there is none either, the message that carries the return counts as
-//! unclear. Both may call a routed message undone, and doing it again is a duplicate with the same `webhook-id`; the other
-//! way round would lose it.
+//! **Finding the returned message.** The broker sends `basic.return` before the ack of the same message. But lapin
+//! (4.12) attaches it to the confirm that completes next, which may be another message's. So a session never assumes
+//! that a return belongs to the confirm that carries it. It first collects all confirms that are ready: the one with
+//! the return became ready no later than that of the returned message. Then it compares the returned address,
+//! `message_id` and body with the messages under way:
 //!
-//! **A nack** retires the channel: nothing new goes on it, what is under way is waited for, then a fresh one is opened
-//! (RabbitMQ up to 3.12.4 can leave a channel nacking for ever).
+//! - If some match, only they count as returned. Their neighbours do not: a queue that is declared between two
+//!   publishes takes the second. Publishing that one again would POST it twice.
+//! - If none matches, the broker changed something, and every message under way to that address counts as returned.
+//! - If there is none to that address, the message that carries the return counts as unclear.
+//!
+//! The last two may call a routed message *not done*. Publishing it again makes a duplicate with the same `webhook-id`;
+//! the opposite mistake would lose it.
+//!
+//! **A nack** retires the channel. The session publishes nothing new on it, waits for the confirms under way, and opens
+//! a new one. RabbitMQ up to 3.12.4 can nack on the old channel indefinitely.
 
 use std::{
     collections::BTreeMap,
@@ -38,22 +42,22 @@ use crate::{
     failpoint,
 };
 
-/// Confirms in flight on a channel; the contract asks for at least 50.
+/// Most confirms in flight on a channel; the requirement is at least 50.
 const IN_FLIGHT: usize = 256;
 
-/// How often is looked whether a confirm is overdue; the shortest `amqp.confirm_timeout` is twice that.
+/// Interval of checks for an overdue confirm. The shortest `amqp.confirm_timeout` is twice that.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Longest wait for a channel on a connection that stands.
+/// Longest wait for a channel on an open connection.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// How a session ended.
 pub(super) enum End {
     /// All handles are gone.
     Closed,
-    /// Go on at once with a fresh channel.
+    /// The task continues at once with a new channel.
     FreshChannel,
-    /// Channel or connection lost.
+    /// The channel or the connection is lost.
     Lost(String),
 }
 
@@ -62,7 +66,7 @@ pub(super) struct Open {
     channel: Channel,
     events: Pin<Box<dyn Stream<Item = Event> + Send>>,
     status: ConnectionStatus,
-    /// Of its broker, without credentials.
+    /// The broker's URL without credentials.
     url: String,
 }
 
@@ -80,7 +84,7 @@ pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
     let channel = match tokio::time::timeout(OPENING, opening).await.map_err(silent)? {
         Ok(channel) => channel,
         Err(error) => {
-            // No channel, no use: the next one who asks gets another connection.
+            // A connection without channels is useless: the next caller gets another one.
             shared::discard(connection);
             return Err(refused(error));
         }
@@ -100,7 +104,7 @@ type Confirm = BoxFuture<'static, (u64, Result<Confirmation, lapin::Error>)>;
 
 struct Session<'a> {
     actor: &'a mut Actor,
-    /// Shared: a clone of a channel counts up a dozen of things.
+    /// In an `Arc`, because a clone of a channel increments a dozen counters.
     channel: Arc<Channel>,
     status: ConnectionStatus,
     url: String,
@@ -130,7 +134,7 @@ pub(super) async fn run(actor: &mut Actor, open: Open) -> End {
     if blocked {
         session.block("memory or disk alarm".into());
     }
-    // A timer for each message would cost more than looking now and then.
+    // A timer for each message would cost more than a look at intervals.
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -163,7 +167,7 @@ impl Session<'_> {
     fn start(&mut self, request: Request) {
         let Request { message, wanted, reply } = request;
         if !wanted() {
-            // Whoever asked may be gone as well.
+            // The caller may be gone as well.
             let _ = reply.send(Err(PublishError::Unwanted));
             return;
         }
@@ -172,7 +176,7 @@ impl Session<'_> {
         self.pending.insert(seq, Pending { identity: Identity::of(&message), reply, since: Instant::now() });
         let channel = self.channel.clone();
         let queue = message.routing_key.clone();
-        // Polled by this task alone and first in this order, which is also the order of the delivery tags.
+        // Only this task polls confirms, and it first polls them in this order. So delivery tags have the same order.
         let confirm = async move {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let Outgoing { exchange, routing_key, properties, body } = *message;
@@ -187,7 +191,7 @@ impl Session<'_> {
         self.confirms.push(confirm.boxed());
     }
 
-    /// Judges all confirms that are ready, together.
+    /// Judges all ready confirms together.
     fn settle(&mut self, first: (u64, Result<Confirmation, lapin::Error>)) -> Option<End> {
         let mut ready = vec![first];
         while let Some(Some(next)) = self.confirms.next().now_or_never() {
@@ -235,12 +239,12 @@ impl Session<'_> {
                 self.pending.values_mut().for_each(|pending| pending.since = Instant::now());
                 self.actor.link.send_replace(Link::Ready);
             }
-            // Errors of other users' channels on this connection come here too.
+            // Errors of other users' channels on this connection arrive here too.
             Some(Event::Error(error)) if !(self.status.connected() && self.channel.status().connected()) => {
                 return Some(self.lose(lost(&error)));
             }
             None => return Some(self.lose(PublishError::Lost("the connection is gone".into()))),
-            Some(_) => {} // lapin's enum is open; the rest does not matter here.
+            Some(_) => {} // lapin's enum is non-exhaustive; the rest does not matter here.
         }
         None
     }
@@ -250,15 +254,15 @@ impl Session<'_> {
         self.actor.link.send_replace(Link::Blocked(reason));
     }
 
-    /// Nothing that is under way can be relied on any more.
+    /// Answers all messages under way with this error, because none of them is certain any more.
     fn lose(&mut self, error: PublishError) -> End {
         let oldest = self.pending.first_key_value().map(|(_, pending)| pending.identity.routing_key.clone());
         for pending in std::mem::take(&mut self.pending).into_values() {
             self.answer(pending, Err(error.clone()));
         }
         match error {
-            // A member that was cut off from its cluster goes on to listen, opens channels and confirms nothing (from
-            // 4.3 on). With one broker this is the same connection again.
+            // A node that was cut off from its cluster still listens and opens channels, but confirms nothing (from 4.3
+            // on). With only one broker, the next channel is on the same connection.
             PublishError::TimedOut => {
                 if let Some(queue) = oldest {
                     self.actor.doubts.late(queue, &self.url);
@@ -266,7 +270,7 @@ impl Session<'_> {
                 self.actor.shared.move_on();
                 End::FreshChannel
             }
-            // The connection stands; a fresh channel will do.
+            // The connection still works, so a new channel is enough.
             PublishError::ChannelClosed { .. } => End::FreshChannel,
             other => End::Lost(other.to_string()),
         }
@@ -284,19 +288,19 @@ impl Session<'_> {
                 Err(error) => metrics.publish_failed(error.label()),
             }
         }
-        // Nobody waits any more: the caller gave up, and that is his right.
+        // This fails only if the caller no longer waits.
         let _ = pending.reply.send(answer);
     }
 
-    /// Whether the oldest confirm's time is over. Not while blocked: the broker reads nothing then, and silence means
-    /// nothing.
+    /// Returns whether the oldest confirm is overdue. Never true while blocked: the broker reads nothing then, so
+    /// silence means nothing.
     fn is_late(&self) -> bool {
         let oldest = self.pending.values().next();
         !self.blocked && oldest.is_some_and(|oldest| oldest.since.elapsed() >= self.actor.confirm_timeout)
     }
 }
 
-/// The parts by which a returned message is found among those under way. The broker returns them as they were sent.
+/// The parts that identify a returned message among those under way. The broker returns them as they were sent.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     exchange: ShortString,
@@ -315,7 +319,8 @@ impl Identity {
         }
     }
 
-    /// The messages under way that this one may be: those that fit in every part, else those with its address.
+    /// Returns the messages under way that may be this one: those that match in every part, else those with its
+    /// address.
     fn among(&self, under_way: &BTreeMap<u64, Pending>) -> Vec<u64> {
         let those = |fits: &dyn Fn(&Identity) -> bool| -> Vec<u64> {
             under_way.iter().filter(|(_, pending)| fits(&pending.identity)).map(|(seq, _)| *seq).collect()
@@ -328,7 +333,7 @@ impl Identity {
     }
 }
 
-/// A returned message, and why.
+/// A returned message, and the reason.
 struct Return {
     identity: Identity,
     code: u16,
@@ -336,7 +341,7 @@ struct Return {
 }
 
 impl Return {
-    /// The one that a confirm carries, its own or another message's.
+    /// Returns the message that a confirm carries: its own or another one.
     fn carried(by: &Confirmation) -> Option<Return> {
         let message = match by {
             Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
@@ -356,7 +361,7 @@ impl Return {
     }
 }
 
-/// What an error of lapin means; told by its kind, never by its text.
+/// Converts an error of lapin by its kind, never by its text.
 fn lost(error: &lapin::Error) -> PublishError {
     match error.kind() {
         ErrorKind::ProtocolError(cause) if is_soft(cause) => {
@@ -389,10 +394,10 @@ mod tests {
         };
         let under_way: BTreeMap<u64, Pending> = (0..).zip(all.map(pending)).collect();
         let meant = |key, id, body| identity(key, id, body).among(&under_way);
-        assert_eq!(meant("jobs", "b", "1"), [1], "its neighbours may have found the queue");
+        assert_eq!(meant("jobs", "b", "1"), [1], "its neighbours may have reached the queue");
         assert_eq!(meant("jobs", "a", "2"), [2]);
-        assert_eq!(meant("jobs", "a", "1"), [0, 3], "twins cannot be told apart");
-        assert_eq!(meant("jobs", "a", "3"), [0, 1, 2, 3], "changed on its way");
+        assert_eq!(meant("jobs", "a", "1"), [0, 3], "equal messages cannot be distinguished");
+        assert_eq!(meant("jobs", "a", "3"), [0, 1, 2, 3], "changed by the broker");
         assert_eq!(meant("delay", "a", "1"), Vec::<u64>::new());
     }
 }

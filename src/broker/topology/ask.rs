@@ -1,5 +1,5 @@
-//! Asking the broker one thing after the other on one channel. Each refusal closes the channel, so the next question takes
-//! a fresh one; a lost connection ends the asking.
+//! Sends requests to the broker one after the other on one channel. Each refusal closes the channel, so the next
+//! request takes a new one. A lost connection ends the sequence.
 
 use lapin::{
     Channel, Connection, ExchangeKind,
@@ -10,21 +10,21 @@ use lapin::{
 use super::{Argument, Count, Queue, TopologyError, refusal::Refused};
 use crate::broker::connection;
 
-/// Whether a declaration may create what is missing.
+/// Whether a declare may create a missing exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Only look.
+    /// Only looks.
     Passive,
-    /// Create it, or compare it with what stands.
+    /// Creates it, or compares it with the existing one.
     Active,
 }
 
-/// What the broker said; the outer error is a lost connection.
+/// The broker's answer. The outer error is a lost connection.
 pub(super) type Answer<T> = Result<Result<T, Refused>, TopologyError>;
 
-/// The one who asks.
+/// Sends requests on one channel after the other.
 pub(super) struct Asker<'a> {
-    /// None: one question, on the channel that was brought along.
+    /// `None` for one request on the caller's channel.
     connection: Option<&'a Connection>,
     channel: Option<Channel>,
 }
@@ -34,7 +34,7 @@ impl<'a> Asker<'a> {
         Asker { connection: Some(connection), channel: None }
     }
 
-    /// For one question, on a channel that is open.
+    /// Prepares one request on an open channel.
     pub(super) fn once(channel: Channel) -> Asker<'static> {
         Asker { connection: None, channel: Some(channel) }
     }
@@ -47,7 +47,7 @@ impl<'a> Asker<'a> {
         self.hear(answer.map(|_| ()))
     }
 
-    /// Only looks at a queue, and counts.
+    /// Only looks at a queue, and counts its messages and consumers.
     pub(super) async fn look(&mut self, name: &ShortString) -> Answer<Count> {
         let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
@@ -55,7 +55,7 @@ impl<'a> Asker<'a> {
         self.hear(answer.map(|queue| Count { ready: queue.message_count().into(), consumers: queue.consumer_count() }))
     }
 
-    /// Declares a durable topic exchange, or only looks (which sees neither type nor properties).
+    /// Declares a durable topic exchange, or only looks, which shows neither type nor properties.
     pub(super) async fn exchange(&mut self, name: &ShortString, mode: Mode) -> Answer<()> {
         let passive = mode == Mode::Passive;
         let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };

@@ -1,7 +1,7 @@
-//! The plan against what was seen on the broker. Pure.
+//! Compares the plan with the broker. Pure.
 //!
-//! Over AMQP one sees what exists and nothing more; with the management API also types, arguments, bindings and policies.
-//! What could not be seen is said, never taken for good.
+//! AMQP shows only what exists. The management API also shows types, arguments, bindings and policies. A comparison
+//! names everything that could not be seen, and never assumes that it is correct.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,24 +9,24 @@ use serde_json::Value;
 use super::{Argument, Count, Existence, Plan, Queue, Role, Sight};
 use crate::broker::management::{Seen, SeenBinding, SeenQueue};
 
-/// What became of one thing of the plan.
+/// The state of one thing of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It stands as planned.
+    /// It exists as planned.
     Ok,
     /// It does not exist.
     Missing,
-    /// It stands, but not as planned.
+    /// It exists, but not as planned.
     Differs,
-    /// It stands; whether as planned could not be seen.
+    /// It exists, but AMQP does not show whether it is as planned.
     Stands,
-    /// Whether it stands could not be seen.
+    /// It could not be looked at, so it may exist or not.
     Unseen,
 }
 
 impl State {
-    /// The word for it.
+    /// Returns the word for it.
     pub fn name(self) -> &'static str {
         match self {
             State::Ok => "ok",
@@ -37,7 +37,7 @@ impl State {
         }
     }
 
-    /// Whether somebody should do something about it.
+    /// Returns whether an operator should act on it.
     pub fn is_finding(self) -> bool {
         match self {
             State::Missing | State::Differs => true,
@@ -46,64 +46,64 @@ impl State {
     }
 }
 
-/// What kind of thing a row is about.
+/// The kind of thing that a row describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The exchange of upstream.
+    /// Upstream's exchange.
     Exchange,
     /// A binding of the events queue.
     Binding,
-    /// A queue of ours.
+    /// One of our queues.
     Queue,
 }
 
-/// One thing of the plan, or one that stands beside it and should not.
+/// One thing of the plan, or one that exists beside it and should not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// What kind of thing.
+    /// The kind of thing.
     pub kind: Kind,
-    /// Its name; of a binding, exchange and key.
+    /// Its name; for a binding, exchange and key.
     pub name: String,
-    /// What became of it.
+    /// Its state.
     pub state: State,
-    /// What is wrong, or what could not be seen.
+    /// The faults, in words.
     pub details: Vec<String>,
-    /// Messages that wait on the queue, where known.
+    /// Messages that wait on the queue, if known.
     pub ready: Option<u64>,
 }
 
-/// A delay queue of ours that the settings no longer use. It drains by itself: its dead letters go to the jobs queue.
+/// A delay queue that the settings no longer use. It drains by itself, because its dead letters go to the jobs queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Superfluous {
     /// Its name.
     pub name: String,
-    /// Messages that wait on it, where known.
+    /// Messages that wait on it, if known.
     pub ready: Option<u64>,
 }
 
-/// Everything that a comparison came to.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     /// The exchange, the bindings, and the queues in the order of [`Role`].
     pub rows: Vec<Row>,
-    /// Rungs that are left over; no findings.
+    /// Delay queues that are left over; not findings.
     pub superfluous: Vec<Superfluous>,
-    /// What could not be seen, in whole sentences.
+    /// Facts that could not be seen, in whole sentences.
     pub unseen: Vec<String>,
 }
 
 impl Comparison {
-    /// How many rows call for somebody.
+    /// Counts the rows that an operator should act on.
     pub fn findings(&self) -> usize {
         self.rows.iter().filter(|row| row.state.is_finding()).count()
     }
 }
 
-/// Compares the plan with what a look over AMQP saw, and with what the management API says, if it was asked.
+/// Compares the plan with a look over AMQP and, if it was asked, with the management API.
 ///
-/// `declares` is `topology.declare`: whoever declares the queues elsewhere may place them as they like, but a worker that
-/// declares them itself would be refused for that.
+/// `declares` is `topology.declare`. Operators who declare the queues themselves may place them as they like. A worker
+/// that declares them would be refused for another placement.
 pub fn compare(plan: &Plan, sight: &Sight, seen: Option<&Seen>, declares: bool) -> Comparison {
     let mut rows = vec![exchange(plan, &sight.exchange, seen)];
     rows.extend(bindings(plan, sight, seen));
@@ -147,7 +147,7 @@ fn unseen(plan: &Plan, sight: &Sight, seen: Option<&Seen>) -> Vec<String> {
     sentences
 }
 
-/// On how many queues of the plan the broker does not say yet which policies apply.
+/// Counts the queues of the plan for which the broker does not say yet which policies apply.
 pub fn policies_unknown(plan: &Plan, seen: &Seen) -> usize {
     seen.queues.iter().filter(|queue| plan.queue(&queue.name).is_some() && queue.policies().is_none()).count()
 }
@@ -180,7 +180,7 @@ fn state_of(details: &[String]) -> State {
     if details.is_empty() { State::Ok } else { State::Differs }
 }
 
-/// One row for each planned binding, and one for each other that the events queue has.
+/// Returns one row for each planned binding, and one for each other binding of the events queue.
 fn bindings(plan: &Plan, sight: &Sight, seen: Option<&Seen>) -> Vec<Row> {
     let row = |exchange: &str, key: &str, state, details| Row {
         kind: Kind::Binding,
@@ -238,7 +238,7 @@ fn queue(planned: &Queue, existence: &Existence, seen: Option<&Seen>, declares: 
     row(state_of(&details), details, ready.or(seen.messages_ready))
 }
 
-/// Arguments that say where a queue lies, not what it does.
+/// Arguments that decide where a queue is placed, not what it does.
 const PLACEMENT: &[&str] = &["x-queue-leader-locator", "x-quorum-initial-group-size", "x-quorum-target-group-size"];
 
 fn arguments(planned: &Queue, seen: &SeenQueue, declares: bool) -> Vec<String> {
@@ -252,7 +252,7 @@ fn arguments(planned: &Queue, seen: &SeenQueue, declares: bool) -> Vec<String> {
     let (there, here) = (seen.arguments(), planned.arguments());
     let wrong = here.iter().filter_map(|(key, wanted)| match there.get(*key) {
         Some(value) if equals(wanted, value) => None,
-        // How long a stream keeps what is on it was said when it was made, and is for policies to change.
+        // A stream keeps the retention that it was created with, and policies may change it.
         Some(_) if planned.role == Role::Log && *key != "x-queue-type" => None,
         Some(value) => Some(format!("{key} is {} there, must be {wanted} here", shown(value))),
         None => Some(format!("{key} is not set there, must be {wanted} here")),
@@ -277,7 +277,7 @@ fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| Argument::Text(text).to_string())
 }
 
-/// What policies do to the queue that the plan does not want. Policies apply to queues that stand, without a word.
+/// Describes each setting of a policy that breaks the plan for the queue. Policies apply to existing queues silently.
 fn policies(planned: &Queue, seen: &SeenQueue) -> Vec<String> {
     let names: Vec<_> = [("policy", &seen.policy), ("operator policy", &seen.operator_policy)]
         .into_iter()
@@ -289,15 +289,15 @@ fn policies(planned: &Queue, seen: &SeenQueue) -> Vec<String> {
     harmful.map(|(key, value, harm)| format!("{names} sets {key} to {}: {harm}", shown(value))).collect()
 }
 
-/// Why a policy's setting is wrong for the queue; `None` where it changes nothing that matters.
+/// Returns why a policy's setting is wrong for the queue, or `None` if it changes nothing that matters.
 ///
-/// RabbitMQ combines policy and argument by key: the lower number counts, the argument takes precedence for dead letters,
-/// and the policy for `overflow` (`rabbit_quorum_queue`, the same from 3.10 to 4.3).
+/// RabbitMQ combines policy and argument by key (`rabbit_quorum_queue`, the same from 3.10 to 4.3). The lower number
+/// counts. For dead letters, the argument takes precedence; for `overflow`, the policy does.
 fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
     let has_dead_letters = planned.dead_letters_to.is_some();
     let number = value.as_i64();
     match key {
-        // How long a stream keeps what is on it is for policies to say.
+        // Policies may set the retention of a stream.
         _ if planned.role == Role::Log => None,
         // It holds no messages.
         _ if planned.role == Role::Workers && key != "expires" => None,
@@ -311,12 +311,12 @@ fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
         "expires" => Some("the queue is deleted with its messages when it is not used for that time"),
         "max-length" | "max-length-bytes" if has_dead_letters => Some("above it the queue refuses messages"),
         "max-length" | "max-length-bytes" => Some("above it the oldest messages are deleted"),
-        // The lower one counts, unless one is negative: that is none at all, or on 3.x zero.
+        // The lower limit counts. A negative one means no limit, or 0 on 3.x.
         "delivery-limit" => {
             let weaker = number.is_some_and(|limit| planned.delivery_limit.is_none_or(|ours| limit >= ours));
             (!weaker).then_some("the lower limit counts, and messages are thrown out after so many returns")
         }
-        // Without a limit of length it does nothing else.
+        // Without a limit on length, it has no other effect.
         "overflow" => (has_dead_letters && value != "reject-publish")
             .then_some("dead letters can be lost: at-least-once needs reject-publish"),
         "dead-letter-exchange" | "dead-letter-routing-key" => {
@@ -326,7 +326,7 @@ fn harm(planned: &Queue, key: &str, value: &Value) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with the arguments and policies of the queues that exist, a sentence for each fault. Queues with the same
+/// Describes the faults in arguments and policies of the existing queues, one sentence for each. Queues with the same
 /// fault share a sentence.
 pub fn faults(plan: &Plan, queues: &[SeenQueue], declares: bool) -> Vec<String> {
     let mut faults: Vec<(String, Vec<&str>)> = Vec::new();
@@ -347,7 +347,7 @@ pub fn faults(plan: &Plan, queues: &[SeenQueue], declares: bool) -> Vec<String> 
     faults.into_iter().map(sentence).collect()
 }
 
-/// Whether the broker says of each queue of the plan which policies apply to it.
+/// Returns whether the broker says for each queue of the plan which policies apply to it.
 pub fn is_complete(plan: &Plan, queues: &[SeenQueue]) -> bool {
     let known = |name: &str| queues.iter().any(|seen| seen.name == name && seen.policies().is_some());
     plan.queues().iter().all(|planned| known(planned.name.as_str()))

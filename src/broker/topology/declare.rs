@@ -1,4 +1,4 @@
-//! Making it so. Everything here can be repeated: what stands as planned is left as it is.
+//! Creates the topology. Everything here can be repeated: things that exist as planned stay as they are.
 
 use lapin::{Channel, Connection, types::ShortString};
 
@@ -9,26 +9,25 @@ use super::{
     refusal::Task,
 };
 
-/// Declares the queues, each after the one that it dead-letters to; then the exchange of upstream, if it is missing; and
-/// binds the events queue to it.
+/// Declares the queues, each after the queue that it dead-letters to. Then declares upstream's exchange if it is
+/// missing, and binds the events queue to it.
 ///
-/// A queue that stands with other arguments does not keep the others from being looked at, so that all such are told at
-/// once; but nothing is bound then. After any other refusal the rest is not tried: what points at a queue must not come
-/// before it.
+/// A queue that exists with other arguments does not stop the others, so one error names all such queues. But then
+/// nothing is bound. Any other refusal stops the rest, because a queue must not exist before its dead-letter target.
 ///
 /// # Errors
-/// What the broker refused, explained; or the connection is lost.
+/// The broker's refusals, explained; or a lost connection.
 pub async fn declare(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
     make(connection, plan, Look::First).await
 }
 
-/// The same for what was declared before on this connection, and is consumed from now.
+/// Declares again on a connection that has already declared the topology, and now consumes.
 ///
-/// A missing queue of events or jobs is left to the next session. Declared at once, it comes before the news of its end
-/// reaches the consumers of the old one: RabbitMQ (3.10) then moves them over without a word, and messages that it
+/// A missing events or jobs queue is left to the next session. If it were declared at once, it would exist before the
+/// consumers of the old queue learn of its end. RabbitMQ (3.10) then moves them over silently, and messages that it
 /// hands to them vanish until the connection ends.
 ///
-/// An exchange that stands is taken for what it was: where upstream lets no other client declare it, each comparison costs a
+/// An existing exchange is not compared again. If upstream lets no other client declare it, each comparison costs a
 /// channel.
 ///
 /// # Errors
@@ -54,7 +53,8 @@ async fn make(connection: &Connection, plan: &Plan, look: Look) -> Result<(), To
         }
         match queue(&mut asker, planned).await? {
             None => {}
-            // A stream keeps what was said when it was made; policies may say otherwise since. It serves all the same.
+            // A stream keeps the retention that it was created with, and policies may have changed it since. It still
+            // works.
             Some(Problem::Differs { property, unset: false, .. })
                 if planned.role == Role::Log && property.is_retention() => {}
             Some(problem @ Problem::Differs { .. }) => problems.push(problem),
@@ -71,7 +71,8 @@ async fn make(connection: &Connection, plan: &Plan, look: Look) -> Result<(), To
     TopologyError::unless_none(problems, plan)
 }
 
-/// Declares the queue of events and binds it, for a session that does not consume it yet. The rest is there.
+/// Declares the events queue and binds it, for a session that does not consume it yet. The other queues and the
+/// exchange exist already.
 ///
 /// # Errors
 /// As [`declare`].
@@ -85,7 +86,7 @@ pub async fn declare_events(connection: &Connection, plan: &Plan) -> Result<(), 
     TopologyError::unless_none(problem.into_iter().collect(), plan)
 }
 
-/// Declares one queue of the plan anew; a name that is not in the plan is nothing to do.
+/// Declares one queue of the plan again. Does nothing for a name outside the plan.
 ///
 /// # Errors
 /// As [`declare`].
@@ -95,20 +96,20 @@ pub async fn declare_one(connection: &Connection, plan: &Plan, name: &ShortStrin
     TopologyError::unless_none(problem.into_iter().collect(), plan)
 }
 
-/// How the stream of the delivery log stands.
+/// The state of the delivery log's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// As planned, as far as is known.
+    /// It is as planned, as far as is known.
     AsPlanned,
-    /// With another retention. It serves all the same.
+    /// It has another retention, but works.
     Otherwise,
 }
 
-/// Makes sure that a stream stands, and declares it where that is allowed. `channel` is used up: nothing else waits
-/// behind it on a connection that others need.
+/// Checks that a stream exists, and creates it if `declare` allows that. Uses up `channel`, so that no other request on
+/// a shared connection waits behind these.
 ///
 /// # Errors
-/// It is missing and may not be declared, or the broker refuses; or the connection is lost.
+/// If it is missing and may not be declared, if the broker refuses, or if the connection is lost.
 pub async fn stream(channel: Channel, plan: &Plan, planned: &Queue, declare: bool) -> Result<Standing, TopologyError> {
     let mut asker = Asker::once(channel);
     let problem = match declare {
@@ -121,7 +122,8 @@ pub async fn stream(channel: Channel, plan: &Plan, planned: &Queue, declare: boo
     };
     match problem {
         None => Ok(Standing::AsPlanned),
-        // Without any it may be no stream at all, which would fill up, and be worn out by being read.
+        // If the retention is not set, it may be a queue, which would fill up and lose messages that are read too
+        // often.
         Some(Problem::Differs { property, unset: false, .. }) if property.is_retention() => Ok(Standing::Otherwise),
         Some(problem) => TopologyError::unless_none(vec![problem], plan).map(|()| Standing::AsPlanned),
     }
@@ -132,8 +134,9 @@ async fn queue(asker: &mut Asker<'_>, queue: &Queue) -> Result<Option<Problem>, 
     Ok(answer.err().map(|refused| refused.explain(&Task::Declare(queue))))
 }
 
-/// The exchange belongs to upstream, who may not let us declare it. Where it stands, a declaration serves only to see its
-/// type, which a passive one does not show: being refused that is fine, and so are properties that do not matter to us.
+/// Declares the exchange if it is missing. It belongs to upstream, which may forbid that. An existing exchange is
+/// declared only to see its type, which a passive declare does not show. Then a refused permission is fine, and so is a
+/// difference in properties that Leadhook does not need.
 async fn exchange(asker: &mut Asker<'_>, name: &ShortString, look: Look) -> Result<Option<Problem>, TopologyError> {
     let stands = match look::exchange(asker, name).await? {
         Existence::Stands(_) if look == Look::Later => return Ok(None),

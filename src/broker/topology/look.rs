@@ -1,5 +1,5 @@
-//! What stands on the broker, by passive declares: they need no configure permission and change nothing. They show
-//! whether a thing exists and how many messages are ready on a queue; arguments and bindings they do not show.
+//! Looks at the broker with passive declares, which need no configure permission and change nothing. They show whether
+//! a thing exists and how many messages are ready on a queue, but no arguments or bindings.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use super::{
     refusal::{Refused, Task},
 };
 
-/// How full a queue is.
+/// The messages and consumers of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Messages that wait on it; not those that a consumer holds.
+    /// Waiting messages, without those that a consumer holds.
     pub ready: u64,
-    /// Consumers of it.
+    /// Its consumers.
     pub consumers: u32,
 }
 
-/// What a look at one thing came to.
+/// The result of a look at one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Existence {
-    /// It is there; with its messages, if it is a queue.
+    /// It exists; with its counts, which are 0 for an exchange.
     Stands(Count),
-    /// It is not.
+    /// It does not exist.
     Missing,
-    /// The broker would not say.
+    /// The broker did not say.
     Hidden(Problem),
 }
 
 impl Existence {
-    /// Its messages, if it is a queue that stands.
+    /// Returns its counts, if it exists.
     pub fn count(&self) -> Option<Count> {
         match self {
             Existence::Stands(count) => Some(*count),
@@ -41,19 +41,19 @@ impl Existence {
     }
 }
 
-/// What a look at everything of the plan came to.
+/// The result of a look at everything in the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
-    /// The exchange of upstream; its count is 0.
+    /// Upstream's exchange; its count is 0.
     pub exchange: Existence,
     /// Each queue of the plan, by name.
     pub queues: BTreeMap<String, Existence>,
 }
 
-/// Looks at everything in the plan. A thing that is missing costs a channel of its own, never the look at the others.
+/// Looks at everything in the plan. A missing thing costs one channel, and does not end the look at the others.
 ///
 /// # Errors
-/// Only when the connection is lost.
+/// If the connection is lost.
 pub async fn look(connection: &Connection, plan: &Plan) -> Result<Sight, TopologyError> {
     let mut asker = Asker::new(connection);
     let exchange = exchange(&mut asker, plan.exchange()).await?;
@@ -61,10 +61,10 @@ pub async fn look(connection: &Connection, plan: &Plan) -> Result<Sight, Topolog
     Ok(Sight { exchange, queues })
 }
 
-/// Makes sure that everything in the plan exists, where the topology belongs to somebody else.
+/// Checks that everything in the plan exists, for workers that do not declare the topology.
 ///
 /// # Errors
-/// Everything that is missing or hidden, at once; or the connection is lost.
+/// All missing and hidden things together, or a lost connection.
 pub async fn verify(connection: &Connection, plan: &Plan) -> Result<(), TopologyError> {
     let Sight { exchange, mut queues } = look(connection, plan).await?;
     let queues = plan.queues().iter().filter_map(|queue| {
@@ -79,36 +79,36 @@ pub async fn verify(connection: &Connection, plan: &Plan) -> Result<(), Topology
     TopologyError::unless_none(problems.collect(), plan)
 }
 
-/// Looks at the queues alone, by name.
+/// Looks at the queues alone, and returns them by name.
 ///
 /// # Errors
-/// Only when the connection is lost.
+/// If the connection is lost.
 pub async fn queues(connection: &Connection, plan: &Plan) -> Result<BTreeMap<String, Existence>, TopologyError> {
     each(&mut Asker::new(connection), plan.queues()).await
 }
 
-/// How full the queues are; those that are missing or hidden are left out.
+/// Counts the messages and consumers of the queues. Leaves out queues that are missing or hidden.
 ///
 /// # Errors
-/// Only when the connection is lost.
+/// If the connection is lost.
 pub async fn counts(connection: &Connection, plan: &Plan) -> Result<BTreeMap<String, Count>, TopologyError> {
     let seen = queues(connection, plan).await?.into_iter();
     Ok(seen.filter_map(|(name, existence)| Some((name, existence.count()?))).collect())
 }
 
-/// Counts one queue after the other, on one channel for as long as none is missing.
+/// Counts one queue after the other, on one channel as long as none is missing.
 pub struct Counter<'a>(Asker<'a>);
 
 impl<'a> Counter<'a> {
-    /// Asks nothing yet.
+    /// Prepares a counter, but sends no request yet.
     pub fn new(connection: &'a Connection) -> Counter<'a> {
         Counter(Asker::new(connection))
     }
 
-    /// How full a queue is, of the plan or not; `None` if it is missing or hidden.
+    /// Counts a queue, whether it is in the plan or not. Returns `None` if it is missing or hidden.
     ///
     /// # Errors
-    /// Only when the connection is lost.
+    /// If the connection is lost.
     pub async fn count(&mut self, queue: &str) -> Result<Option<Count>, TopologyError> {
         Ok(self.0.look(&queue.into()).await?.ok())
     }

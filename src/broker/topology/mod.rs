@@ -1,16 +1,17 @@
-//! The queues of leadhook, and the exchange they hang on (ARCHITECTURE.md).
+//! The queues of Leadhook, and the exchange that feeds them (ARCHITECTURE.md).
 //!
 //! ```text
-//!  plan     what there must be            pure; the only place that knows names and arguments
-//!  look     what stands, and how full     passive declares only: needs no configure permission, changes nothing
-//!  declare  makes it so                   targets before the queues that point at them
-//!  refusal  what a refusal means          from its reply code and what was asked
-//!  problem  what is wrong, and the advice in words for people
-//!  compare  plan against what was seen    pure; `leadhook topology check`
+//!  plan     the planned queues            pure; the only place that knows names and arguments
+//!  look     what exists, and how full     passive declares only: needs no configure permission, changes nothing
+//!  declare  creates what is missing       dead-letter targets before the queues that point at them
+//!  refusal  explains a refusal            from its reply code and the request
+//!  problem  problems and advice           in words for people
+//!  compare  plan against the broker       pure; `leadhook topology check`
 //! ```
 //!
-//! The plan is authoritative: a queue that stands with other arguments is never deleted, changed or worked with, it is
-//! explained. The exchange belongs to upstream: it is looked at first, and created only if it is missing.
+//! The plan is authoritative. Leadhook never deletes, changes or uses a queue that exists with other arguments, but
+//! explains the difference. The exchange belongs to upstream: Leadhook looks at it first, and creates it only if it is
+//! missing.
 
 mod ask;
 pub mod compare;

@@ -1,4 +1,4 @@
-//! What there must be: every queue and its arguments as values. What they are for: ARCHITECTURE.md.
+//! The planned queues and their arguments, as values. ARCHITECTURE.md explains their purpose.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::{
     settings::{self, Amqp},
 };
 
-/// Redeliveries after which the broker gives up on a message: for one that kills each worker before that can look at
-/// it. Workers publish all others again in time (`worker::poison`).
+/// Redeliveries after which the broker gives up on a message. This stops a message that kills each worker before the
+/// worker can look at it. Workers publish all others again in time (`worker::poison`).
 const DELIVERY_LIMIT: i64 = 100;
 
-/// The same for queues that people look at: each look counts. Never -1 (means 0 on 3.x: gone at the second look), never
-/// left out (20 on 4.x).
+/// The limit of queues that people browse, where each look counts. It must not be -1, which means 0 on 3.x: the second
+/// look would drop a message. It must not be missing, which means 20 on 4.x.
 const DELIVERY_LIMIT_AT_REST: i64 = 100_000;
 
 /// Bounds of a stream's segments, in bytes.
@@ -25,19 +25,19 @@ const LARGEST_SEGMENT: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct Names {
     prefix: String,
-    /// Bound to the exchange of upstream.
+    /// Events; bound to upstream's exchange.
     pub events: ShortString,
     /// Jobs that are due.
     pub jobs: ShortString,
-    /// Jobs that are over without delivery.
+    /// Failed jobs.
     pub failed: ShortString,
-    /// Messages that are no usable event or job.
+    /// Messages that are not a usable event or job.
     pub rejected: ShortString,
     /// Events that the broker gave up on.
     pub unreadable: ShortString,
     /// The delivery log, a stream.
     pub log: ShortString,
-    /// Consumed by every worker, so that its consumers are the number of workers. Holds no messages.
+    /// Consumed by every worker, so its number of consumers is the number of workers. Holds no messages.
     pub workers: ShortString,
 }
 
@@ -56,42 +56,42 @@ impl Names {
         }
     }
 
-    /// The queue of a rung.
+    /// Returns the name of the delay queue for a wait.
     pub fn delay(&self, rung: Duration) -> ShortString {
         format!("{}.delay.{}", self.prefix, rung.as_millis()).into()
     }
 
-    /// The rung that a queue's name stands for, if it is one of a delay queue of ours.
+    /// Returns the wait of the delay queue with this name, or `None` if the name is not one of our delay queues.
     pub fn rung(&self, queue: &str) -> Option<Duration> {
         let millis = queue.strip_prefix(&self.prefix)?.strip_prefix(".delay.")?;
         let rung = millis.parse().map(Duration::from_millis).ok()?;
         (self.delay(rung).as_str() == queue).then_some(rung)
     }
 
-    /// First part of every name, `amqp.prefix`.
+    /// Returns the first part of every name, `amqp.prefix`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 }
 
-/// What a queue is for, in the order in which a message meets them.
+/// The purpose of a queue, in the order in which a message meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Events from upstream.
     Events,
     /// Jobs that are due.
     Jobs,
-    /// Jobs that wait so long.
+    /// Jobs that wait for this long.
     Delay(Duration),
-    /// Jobs that are over without delivery, for support.
+    /// Failed jobs, for support.
     Failed,
-    /// Messages that cannot be used, for engineers.
+    /// Rejected messages, for engineers.
     Rejected,
     /// Events that the broker gave up on, for engineers.
     Unreadable,
-    /// What happened to all of them, for support: a stream.
+    /// The delivery log for support, a stream.
     Log,
-    /// Nothing: its consumers are the number of workers.
+    /// No messages: its number of consumers is the number of workers.
     Workers,
 }
 
@@ -100,9 +100,9 @@ pub enum Role {
 pub enum Argument<'a> {
     /// A long string.
     Text(&'a str),
-    /// A time, as RabbitMQ writes it where it takes no milliseconds.
+    /// A time in the form that RabbitMQ uses where it takes no milliseconds.
     Seconds(u64),
-    /// Always declared as a signed integer of 64 bits: a redeclaration with another type can be refused.
+    /// Always declared as a signed 64-bit integer: the broker may refuse a declare with another type.
     Number(i64),
 }
 
@@ -117,17 +117,17 @@ impl std::fmt::Display for Argument<'_> {
     }
 }
 
-/// How long a stream keeps what is on it. RabbitMQ throws away whole segments, and never the last one.
+/// How long a stream keeps its records. RabbitMQ deletes whole segments, and never the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// At least this long.
+    /// Records stay for at least this long, within `bytes`.
     pub age: Duration,
-    /// But no more than about so many bytes.
+    /// Approximate limit in bytes.
     pub bytes: u64,
 }
 
 impl Retention {
-    /// What the settings ask for.
+    /// Returns the retention in the settings.
     pub fn of(log: &settings::DeliveryLog) -> Retention {
         Retention { age: log.maximum_age, bytes: log.max_bytes }
     }
@@ -138,20 +138,20 @@ impl Retention {
 pub struct Queue {
     /// Its name.
     pub name: ShortString,
-    /// What it is for.
+    /// Its purpose.
     pub role: Role,
-    /// Returns after which the broker dead-letters (or drops, where there is no target) a message.
+    /// Number of returns after which the broker dead-letters a message, or drops it without a dead-letter target.
     pub delivery_limit: Option<i64>,
     /// How long each message stays.
     pub ttl: Option<Duration>,
     /// The queue that dead letters go to, at least once, through the default exchange.
     pub dead_letters_to: Option<ShortString>,
-    /// It is a stream, and keeps messages for that long.
+    /// The retention of a stream; `None` for a quorum queue.
     pub retention: Option<Retention>,
 }
 
 impl Queue {
-    /// The arguments to declare it with.
+    /// Returns the arguments to declare it with.
     pub fn arguments(&self) -> Vec<(&'static str, Argument<'_>)> {
         if let Some(retention) = &self.retention {
             return stream_arguments(retention);
@@ -165,7 +165,8 @@ impl Queue {
             arguments.push(("x-message-ttl", Argument::Number(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))));
         }
         if let Some(target) = &self.dead_letters_to {
-            // At least once needs both of the last two, or the broker silently falls back to at most once.
+            // Dead-lettering at least once needs both of the last two. Otherwise, the broker silently falls back to at
+            // most once.
             arguments.extend([
                 ("x-dead-letter-exchange", Argument::Text("")),
                 ("x-dead-letter-routing-key", Argument::Text(target.as_str())),
@@ -177,8 +178,8 @@ impl Queue {
     }
 }
 
-/// RabbitMQ throws away whole segments, and none that is still written: records are kept for as long as it takes to
-/// fill one, too.
+/// Returns the arguments of a stream. RabbitMQ deletes whole segments, but not the current one. So records also stay
+/// for as long as a segment takes to fill.
 fn stream_arguments(retention: &Retention) -> Vec<(&'static str, Argument<'static>)> {
     let segment = (retention.bytes / 20).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let number = |bytes: u64| Argument::Number(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -190,7 +191,7 @@ fn stream_arguments(retention: &Retention) -> Vec<(&'static str, Argument<'stati
     ]
 }
 
-/// Everything that there must be.
+/// The planned topology.
 #[derive(Clone, Debug)]
 pub struct Plan {
     names: Names,
@@ -200,7 +201,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for these settings and the rungs that they use.
+    /// Creates the plan for these settings and the delay queues that they use.
     pub fn new(amqp: &Amqp, ladder: &Ladder) -> Plan {
         let names = Names::new(&amqp.prefix);
         let at_rest = |name: &ShortString, role| Queue {
@@ -251,22 +252,22 @@ impl Plan {
         }
     }
 
-    /// The names of the queues.
+    /// Returns the names of the queues.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// The exchange of upstream, `amqp.exchange`: topic and durable.
+    /// Returns upstream's exchange, `amqp.exchange`: topic and durable.
     pub fn exchange(&self) -> &ShortString {
         &self.exchange
     }
 
-    /// The keys that bind the events queue to the exchange, `amqp.routing_keys`.
+    /// Returns the keys that bind the events queue to the exchange, `amqp.routing_keys`.
     pub fn routing_keys(&self) -> &[ShortString] {
         &self.routing_keys
     }
 
-    /// The stream of the delivery log. Not among the queues: deliveries go on without it.
+    /// Returns the stream of the delivery log. It is not among the queues, because deliveries go on without it.
     pub fn log(&self, retention: Retention) -> Queue {
         Queue {
             name: self.names.log.clone(),
@@ -278,19 +279,19 @@ impl Plan {
         }
     }
 
-    /// The same plan with the delivery log among the queues: for those who look at, or make, everything that there is.
+    /// Adds the delivery log to the queues, for callers that look at everything or create it.
     pub fn with_log(mut self, retention: Retention) -> Plan {
         let log = self.log(retention);
         self.queues.push(log);
         self
     }
 
-    /// The queues, each after the one that it dead-letters to.
+    /// Returns the queues, each after the queue that it dead-letters to.
     pub fn queues(&self) -> &[Queue] {
         &self.queues
     }
 
-    /// One of them.
+    /// Returns the queue with this name.
     pub fn queue(&self, name: &str) -> Option<&Queue> {
         self.queues.iter().find(|queue| queue.name.as_str() == name)
     }
@@ -333,7 +334,7 @@ pub(super) mod tests {
             "leadhook.workers: x-queue-type=quorum".to_owned(),
         ];
         assert_eq!(others.iter().map(|queue| shown(queue)).collect::<Vec<_>>(), expected);
-        // From a quarter of a second up to the longest backoff of the defaults, 1 h and a fifth.
+        // From 250 ms up to the longest default backoff, 1 h plus 1/5 of it.
         let millis: Vec<_> = delays
             .iter()
             .map(|queue| queue.name.as_str().strip_prefix("leadhook.delay.").unwrap().to_owned())

@@ -1,4 +1,4 @@
-//! What is wrong with the topology, in words that say what is there, what must be, and what to do.
+//! Problems of the topology, in words: the state on the broker, the plan, and what to do.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -7,13 +7,13 @@ use lapin::types::ShortString;
 use super::Plan;
 use crate::broker::reply::{ACCESS_REFUSED, PRECONDITION_FAILED};
 
-/// Why the topology is not as it must be.
+/// Why the topology is not as planned, or could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// The connection, or the broker behind it, is gone: to be tried again.
+    /// The connection or its broker is gone. The caller tries again later.
     #[error("no connection to the broker: {0}")]
     Lost(String),
-    /// What is wrong, and what can be done about it.
+    /// The problems, with advice.
     #[error("{}", told(.problems, .advice))]
     Problems {
         /// Never empty.
@@ -24,7 +24,7 @@ pub enum TopologyError {
 }
 
 impl TopologyError {
-    /// Whether waiting will not mend it: something is missing, forbidden, or stands with other arguments.
+    /// Returns whether waiting does not help: something is missing, forbidden, or exists with other arguments.
     pub fn is_final(&self) -> bool {
         match self {
             TopologyError::Lost(_) => false,
@@ -32,7 +32,7 @@ impl TopologyError {
         }
     }
 
-    /// Whether something stands under a name of the plan that is not what was planned.
+    /// Returns whether something has a name of the plan but is not as planned.
     pub fn is_foreign(&self) -> bool {
         match self {
             TopologyError::Lost(_) => false,
@@ -42,7 +42,7 @@ impl TopologyError {
         }
     }
 
-    /// All problems with advice, if there are any.
+    /// Returns an error with all problems and advice, unless there are no problems.
     pub(super) fn unless_none(problems: Vec<Problem>, plan: &Plan) -> Result<(), TopologyError> {
         if problems.is_empty() {
             return Ok(());
@@ -53,10 +53,10 @@ impl TopologyError {
     }
 }
 
-/// Problems beyond so many are only counted; what is missing is named all the same.
+/// Most problems to describe; others are only counted. Missing things are always named.
 const TOLD: usize = 5;
 
-/// One line for logs and readiness: what is missing, then the other problems, then what to do.
+/// Returns one line for logs and readiness: missing things, then the other problems, then advice.
 fn told(problems: &[Problem], advice: &[String]) -> String {
     let missing = problems.iter().filter_map(|problem| match problem {
         Problem::Missing { thing } => Some(thing.to_string()),
@@ -75,12 +75,12 @@ fn told(problems: &[Problem], advice: &[String]) -> String {
     format!("{}. {}", parts.join("; "), advice.join(" ")).trim_end().to_owned()
 }
 
-/// Something on the broker.
+/// A queue or an exchange on the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thing {
-    /// A queue of ours.
+    /// One of our queues.
     Queue(ShortString),
-    /// The exchange of upstream.
+    /// Upstream's exchange.
     Exchange(ShortString),
 }
 
@@ -93,12 +93,12 @@ impl fmt::Display for Thing {
     }
 }
 
-/// In what a thing differs.
+/// A property in which a thing differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Property {
     /// The type of an exchange.
     Type,
-    /// Whether it outlives the broker.
+    /// Whether it survives a restart of the broker.
     Durable,
     /// Anything else, by the broker's name for it, such as `x-delivery-limit`.
     Other(String),
@@ -113,7 +113,7 @@ impl Property {
         }
     }
 
-    /// Whether it only says for how long a stream keeps what is on it.
+    /// Returns whether it only sets how long a stream keeps its records.
     pub(super) fn is_retention(&self) -> bool {
         ["x-max-age", "x-max-length-bytes", "x-stream-max-segment-size-bytes"].contains(&self.name())
     }
@@ -127,44 +127,44 @@ impl Property {
     }
 }
 
-/// One thing that is not as it must be.
+/// One problem of the topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It does not exist, and creating it is not up to us.
+    /// It does not exist, and Leadhook may not create it.
     Missing {
-        /// What.
+        /// The thing.
         thing: Thing,
     },
-    /// It stands, but not as planned.
+    /// It exists, but not as planned.
     Differs {
-        /// What.
+        /// The thing.
         thing: Thing,
-        /// In what.
+        /// The property that differs.
         property: Property,
-        /// There and here in words, such as `is 20 there, must be 100 here`.
+        /// The values there and here in words, such as `is 20 there, must be 100 here`.
         how: String,
-        /// Whether it is not set there at all.
+        /// Whether it is not set on the broker.
         unset: bool,
         /// The broker's words.
         said: String,
     },
     /// A permission is missing.
     Forbidden {
-        /// Which, in words: `configure on queue leadhook.jobs`.
+        /// The permission in words, such as `configure on queue leadhook.jobs`.
         permission: String,
         /// The broker's words.
         said: String,
     },
-    /// A connection holds it for itself.
+    /// Another connection holds it exclusively.
     Locked {
-        /// What.
+        /// The thing.
         thing: Thing,
         /// The broker's words.
         said: String,
     },
-    /// Anything else.
+    /// Any other refusal.
     Refused {
-        /// What was tried, in words.
+        /// The request in words.
         task: String,
         /// AMQP reply code.
         code: u16,
@@ -177,9 +177,9 @@ impl Problem {
     fn is_final(&self) -> bool {
         match self {
             Problem::Missing { .. } | Problem::Differs { .. } | Problem::Forbidden { .. } => true,
-            // An exclusive queue goes with the connection that holds it.
+            // An exclusive queue ends with the connection that holds it.
             Problem::Locked { .. } => false,
-            // A limit or an argument that this broker does not take: waiting does not mend it.
+            // A limit of the broker, or an argument that it does not accept. Waiting does not help.
             Problem::Refused { code, .. } => matches!(*code, ACCESS_REFUSED | PRECONDITION_FAILED),
         }
     }
@@ -218,7 +218,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What to do; told once, however many problems call for it.
+/// What to do. Shown once, even if several problems need it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Advice {
     ReplaceQueue,
@@ -266,7 +266,7 @@ impl Advice {
     }
 }
 
-/// A name as a part of a regular expression.
+/// Escapes a name for a regular expression.
 fn escaped(name: &str) -> String {
     let mut text = String::new();
     for c in name.chars() {

@@ -1,9 +1,9 @@
-//! What a refusal of the broker means.
+//! Explains a refusal of the broker.
 //!
-//! What decides is the reply code and what was asked. The broker's text only adds names and values (its wording differs
-//! between versions and is cut at 255 bytes); where it cannot be read, it is quoted as it is. The one exception: a 404 to
-//! a look is "missing" only if the text says that there is no such thing, because a queue whose node is down answers
-//! with 404 as well.
+//! The reply code and the request decide. The broker's text only adds names and values, because its wording differs
+//! between versions and it is cut at 255 bytes. A text that cannot be read is quoted unchanged. The one exception is a
+//! 404 to a look. It means "missing" only if the text says so, because a queue whose node is down answers with 404 as
+//! well.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::broker::{
     reply::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED},
 };
 
-/// What was asked of the broker.
+/// A request to the broker.
 pub(super) enum Task<'a> {
     Look(Thing),
     Declare(&'a Queue),
@@ -33,7 +33,7 @@ impl Task<'_> {
         }
     }
 
-    /// What must be, by the broker's name for it; `None` if that must not be set.
+    /// Returns the planned value of a property, by the broker's name for it. Returns `None` if it must not be set.
     fn wanted(&self, property: &str) -> Option<String> {
         match (self, property) {
             (_, "durable") => Some("true".to_owned()),
@@ -47,19 +47,19 @@ impl Task<'_> {
         }
     }
 
-    /// The permission that this needs. From 4.x on the broker says which; on 3.10 it follows from what was asked and
-    /// whether the text speaks of a queue or of an exchange.
+    /// Returns the permission that the request needs. From 4.x on, the broker names it. On 3.10, it follows from the
+    /// request and from whether the text names a queue or an exchange.
     fn permission(&self, said: &str) -> String {
         let spoken =
             ["configure", "write", "read"].into_iter().find(|word| said.contains(&format!("{word} access to ")));
         let of_exchange = said.contains("access to exchange ");
         match self {
-            // Asked for since 4.3, and any one will do; the text names the one that was tried last.
+            // Required since 4.3, and any permission will do. The text names the one that was checked last.
             Task::Look(thing) => format!("read (or any other permission) on {thing}"),
             Task::Declare(_) if of_exchange => {
                 format!("{} on exchange amq.default (for dead letters)", spoken.unwrap_or("write"))
             }
-            // Sending dead letters needs to read.
+            // Dead-lettering needs the permission to read.
             Task::Declare(queue) if queue.dead_letters_to.is_some() => {
                 format!("{} on {}", spoken.unwrap_or("configure and read"), self.thing())
             }
@@ -84,7 +84,7 @@ impl fmt::Display for Task<'_> {
     }
 }
 
-/// A refusal as the broker put it.
+/// A refusal in the broker's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) code: u16,
@@ -92,7 +92,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// The broker's refusal, or the loss of the connection.
+    /// Returns the broker's refusal, or an error if the connection is lost.
     pub(super) fn of(error: &lapin::Error) -> Result<Refused, TopologyError> {
         match error.kind() {
             ErrorKind::ProtocolError(cause) => {
@@ -102,7 +102,7 @@ impl Refused {
         }
     }
 
-    /// What it means for that task.
+    /// Returns the problem that the refusal means for this request.
     pub(super) fn explain(self, task: &Task<'_>) -> Problem {
         let said = self.text;
         match (self.code, task) {
@@ -131,7 +131,7 @@ impl Refused {
 /// `inequivalent arg 'NAME' for queue 'Q' in vhost 'V': received VALUE but current is VALUE`
 struct Inequivalent<'a> {
     argument: &'a str,
-    /// What stands; `Some(None)` when it is not set, `None` when the text was cut off before it.
+    /// The value on the broker: `Some(None)` if it is not set, `None` if the text was cut off before it.
     current: Option<Option<&'a str>>,
 }
 
@@ -156,7 +156,7 @@ impl<'a> Inequivalent<'a> {
     }
 }
 
-/// `none`, `'20'`, or `the value '20' of type 'long'`.
+/// Reads `none`, `'20'`, or `the value '20' of type 'long'`.
 fn value_in(text: &str) -> Option<&str> {
     let text = text.trim();
     if text == "none" {

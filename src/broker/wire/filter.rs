@@ -1,4 +1,4 @@
-//! Bytes in, bytes out: finds the frames and has content headers and methods repaired.
+//! Finds the frames in the broker's bytes, and repairs content headers and methods.
 
 use std::{io, sync::Arc};
 
@@ -15,25 +15,25 @@ const HEAD: usize = 7;
 /// The last byte of a frame.
 const END: u8 = 0xCE;
 
-/// The size of RabbitMQ's frames, and what holds until the broker has said its own.
+/// RabbitMQ's usual frame size in bytes. It applies until the broker proposes its own.
 const USUAL_FRAME: usize = 131_072;
 
-/// The size that AMQP allows in any case.
+/// The frame size in bytes that AMQP always allows.
 const SMALLEST_FRAME: usize = 4_096;
 
-/// The largest frame that we agree to. lapin allocates 32 times as much, twice.
+/// The largest frame in bytes that we agree to. lapin allocates 32 times as much, twice.
 const LARGEST_FRAME: usize = 1 << 20;
 
-/// Bytes that are read at once.
+/// Bytes to read at once.
 const BUFFER: usize = 65_536;
 
-/// A frame that no publisher can cause: the broker is at fault, or something between it and us.
+/// A frame that no publisher can cause. The broker is at fault, or something between it and us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Not one of the four types of AMQP 0-9-1.
     #[error("the broker sent a frame of type {0}, which AMQP 0-9-1 does not have")]
     Type(u8),
-    /// Larger than what was agreed.
+    /// Larger than agreed.
     #[error("the broker sent a frame of {0} bytes, which is more than was agreed")]
     Size(usize),
     /// The last byte is not the end mark.
@@ -50,48 +50,49 @@ impl From<Violation> for io::Error {
     }
 }
 
-/// The filter of one connection. Read into [`Filter::space`], say how much with [`Filter::filled`], and give away what
-/// [`Filter::take`] copies out.
+/// The filter of one connection. Read into [`Filter::space`], report the number of bytes to [`Filter::filled`], and
+/// pass on what [`Filter::take`] copies out.
 #[derive(Debug)]
 pub struct Filter {
     buffer: Box<[u8]>,
-    /// Up to here it was given away.
+    /// End of the bytes that were passed on.
     start: usize,
-    /// Up to here it may be given away.
+    /// End of the bytes that may be passed on.
     ready: usize,
-    /// Up to here it was read.
+    /// End of the bytes that were read.
     end: usize,
-    /// Bytes of the frame at `ready` that are passed on as they come.
+    /// Bytes of the frame at `ready` to pass on as they come.
     passing: usize,
-    /// Set when the frame at `ready` is a content header that was too large.
+    /// Set if the frame at `ready` is a content header that was too large.
     cut: Option<Cut>,
     frame_max: usize,
-    /// The largest frame that we ask for, if we do.
+    /// The largest frame that lapin asks for, else `LARGEST_FRAME`.
     asked: usize,
-    /// Deliveries whose content header has not come yet: mostly one, or none.
+    /// Deliveries whose content header has not arrived yet: usually at most one.
     open: Vec<Open>,
     marks: Arc<Marks>,
 }
 
-/// Bytes that are taken out of the frame at `ready`.
+/// Bytes to remove from the frame at `ready`.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
-    /// Where they are, counted from the frame's begin.
+    /// Their position, counted from the beginning of the frame.
     at: usize,
-    /// How many of them are still to be dropped.
+    /// Number of bytes that are still to be dropped.
     left: usize,
 }
 
 #[derive(Debug)]
 struct Open {
     channel: u16,
-    /// None for a returned message.
+    /// `None` for a returned message.
     tag: Option<u64>,
     repairs: Repairs,
 }
 
 impl Filter {
-    /// A filter that marks what it repairs. `asked` is the largest frame that lapin asks the broker for, if it does.
+    /// Creates a filter that records its repairs in `marks`. `asked` is the largest frame in bytes that lapin asks the
+    /// broker for, if any.
     pub fn new(marks: Arc<Marks>, asked: Option<u32>) -> Filter {
         Filter {
             buffer: vec![0; BUFFER].into(),
@@ -107,12 +108,12 @@ impl Filter {
         }
     }
 
-    /// Whether there is nothing to give away.
+    /// Returns whether there is nothing to pass on.
     pub fn is_drained(&self) -> bool {
         self.start == self.ready
     }
 
-    /// Copies as much as there is and as has room; says how much.
+    /// Copies as many bytes as are ready and fit into `out`, and returns their number.
     pub fn take(&mut self, out: &mut [u8]) -> usize {
         let count = out.len().min(self.ready - self.start);
         out[..count].copy_from_slice(&self.buffer[self.start..self.start + count]);
@@ -120,7 +121,7 @@ impl Filter {
         count
     }
 
-    /// Where to read into; never empty once all was given away.
+    /// Returns the space to read into. It is never empty once all ready bytes were taken.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -129,7 +130,8 @@ impl Filter {
             self.start = 0;
         }
         if self.end == self.buffer.len() {
-            // One content header does not fit: what is larger than a frame is dropped as it comes.
+            // One content header does not fit. The buffer grows to one frame at most, because a larger content header
+            // is dropped as it comes.
             let mut larger = vec![0; self.frame_max.max(self.end)];
             larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
             self.buffer = larger.into();
@@ -137,10 +139,10 @@ impl Filter {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes were read into [`Filter::space`].
+    /// Processes the next `count` bytes, which were read into [`Filter::space`].
     ///
     /// # Errors
-    /// The broker broke the protocol; the connection is of no use.
+    /// If the broker violated the protocol. The connection is then useless.
     pub fn filled(&mut self, count: usize) -> Result<(), Violation> {
         self.end = self.buffer.len().min(self.end + count);
         while self.ready < self.end {
@@ -156,7 +158,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Looks at the frame at `ready`. Whether anything can be done with it yet.
+    /// Processes the frame at `ready`. Returns whether enough of it has arrived.
     fn frame(&mut self) -> Result<bool, Violation> {
         if !self.drop_cut() {
             return Ok(false);
@@ -169,7 +171,7 @@ impl Filter {
         let frame = size.saturating_add(HEAD + 1);
         match kind {
             METHOD | HEADER | BODY | HEARTBEAT => {}
-            // The protocol header of a broker that speaks another version; lapin says so.
+            // The protocol header of a broker that speaks another version; lapin reports it.
             b'A' => {
                 self.passing = HEAD + 1;
                 return Ok(true);
@@ -218,7 +220,7 @@ impl Filter {
                 return self.marks.forget(channel);
             }
             Said::FrameMax(proposed) => {
-                // 0: the broker knows no limit.
+                // 0 means that the broker has no limit.
                 let proposed = if proposed == 0 { LARGEST_FRAME } else { proposed as usize };
                 self.frame_max = proposed.min(self.asked).clamp(SMALLEST_FRAME, LARGEST_FRAME);
                 return method::set_frame_max(payload, self.frame_max as u32);
@@ -229,7 +231,7 @@ impl Filter {
         self.open.push(Open { channel, tag, repairs });
     }
 
-    /// Repairs a content header, and marks its message. How long the payload is now.
+    /// Repairs a content header, and marks its message. Returns the new length of the payload.
     fn content_header(&mut self, channel: u16, payload: std::ops::Range<usize>) -> Result<usize, Violation> {
         let readable = header::make_readable(&mut self.buffer[payload]).ok_or(Violation::Header)?;
         let mut repairs = readable.repairs;
@@ -246,9 +248,10 @@ impl Filter {
         Ok(readable.length)
     }
 
-    /// Takes the headers out of the content header at `ready`, which is larger than a frame may be. RabbitMQ does not count
-    /// what it adds by itself (`x-delivery-count`, `x-death`), nor what it makes of the properties of AMQP 1.0. So there is
-    /// no bound, and nothing of them is kept in memory. Whether enough of the frame is there.
+    /// Removes the headers from the content header at `ready`, which is larger than a frame may be. RabbitMQ's limit
+    /// covers neither headers that it adds (`x-delivery-count`, `x-death`) nor headers that it makes from properties of
+    /// AMQP 1.0. So they have no bound, and none of them is kept in memory. Returns whether enough of the frame has
+    /// arrived.
     fn cut_headers(&mut self, size: usize) -> Result<bool, Violation> {
         let payload = &mut self.buffer[self.ready + HEAD..self.end];
         let Some(headers) = header::announce_no_headers(payload, size) else { return Ok(false) };
@@ -257,7 +260,7 @@ impl Filter {
         Ok(true)
     }
 
-    /// Drops what has come of the cut. Whether all of it has.
+    /// Drops the bytes of the cut that have arrived. Returns whether all of them have.
     fn drop_cut(&mut self) -> bool {
         let Some(Cut { at, left }) = &mut self.cut else { return true };
         let from = self.ready + *at;
@@ -268,7 +271,7 @@ impl Filter {
         *left == 0
     }
 
-    /// Makes the payload of the frame at `ready` shorter, and moves up what comes behind it.
+    /// Shortens the payload of the frame at `ready`, and moves the bytes behind it up.
     fn shorten(&mut self, before: usize, now: usize) {
         self.set_size(now);
         let payload = self.ready + HEAD;

@@ -7,35 +7,35 @@ use super::{repairs::Repairs, table::Walk, text::short};
 /// Bytes before the properties.
 const FIXED: usize = 14;
 
-/// Where the flags are.
+/// Position of the flags.
 const FLAGS: usize = 12;
 
-/// The flag of the headers.
+/// The flag that announces headers.
 const HEADERS: u16 = 1 << 13;
 
-/// Flags that announce a property. The other two announce more flags, and nothing.
+/// Flags that announce a property. Of the other two, one announces more flags, and one is unused.
 const KNOWN: u16 = !0b11;
 
-/// The payload of a content header as lapin can read it.
+/// The payload of a content header that lapin can read.
 pub(super) struct Readable {
-    /// How many bytes are left of it.
+    /// Its length in bytes after the repairs.
     pub(super) length: usize,
     /// The repairs.
     pub(super) repairs: Repairs,
 }
 
-/// Checks a content header and repairs it in place. None: it is too short to be one.
+/// Checks a content header and repairs it in place. Returns `None` if it is too short to be one.
 pub(super) fn make_readable(payload: &mut [u8]) -> Option<Readable> {
     let mut flags = flags(payload)?;
     let mut walk = Walk::new();
     let mut at = FIXED;
-    // More flags would come before the properties: then nothing can be read for sure.
+    // With more flags before the properties, no property can be read reliably.
     let mut wanted = if flags & 1 == 0 { flags & KNOWN } else { 0 };
     while wanted != 0 {
         let flag = 1 << (15 - wanted.leading_zeros());
         match property(payload, at, flag, &mut walk) {
             Some(end) => at = end,
-            // This one, and all behind it, are cut off.
+            // This property and all behind it are cut off.
             None => break,
         }
         wanted &= !flag;
@@ -51,11 +51,12 @@ pub(super) fn make_readable(payload: &mut [u8]) -> Option<Readable> {
     Some(Readable { length: at, repairs: walk.repairs })
 }
 
-/// Bytes of a content header that hold all before its headers, and their length.
+/// Number of bytes that include everything before the headers of a content header, and the length of its headers.
 const BEGINNING: usize = FIXED + 2 * 256 + 4;
 
-/// Clears the flag of the headers in the beginning of a content header of `size` bytes. The range of the headers, or of
-/// all properties where that cannot be said. None: more of the content header is needed.
+/// Clears the flag of the headers at the beginning of a content header of `size` bytes. Returns the range of the
+/// headers, or of all properties if the headers cannot be found. Returns `None` if more of the content header is
+/// needed.
 pub(super) fn announce_no_headers(payload: &mut [u8], size: usize) -> Option<Range<usize>> {
     if payload.len() < BEGINNING {
         return None;
@@ -75,7 +76,7 @@ fn flags(payload: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(payload.get(FLAGS..FIXED)?.try_into().ok()?))
 }
 
-/// The position behind the property at `at`; none if it does not fit.
+/// Returns the position behind the property at `at`, or `None` if it does not fit.
 fn property(payload: &mut [u8], at: usize, flag: u16, walk: &mut Walk) -> Option<usize> {
     const DELIVERY_MODE: u16 = 1 << 12;
     const PRIORITY: u16 = 1 << 11;

@@ -1,4 +1,4 @@
-//! Which messages of one connection were repaired.
+//! The repaired messages of one connection.
 
 use std::{
     collections::HashMap,
@@ -10,19 +10,19 @@ use std::{
 
 use super::repairs::Repairs;
 
-/// The repaired messages of one connection, by channel and delivery tag: only the broker chooses these.
+/// The repaired messages of one connection, by channel and delivery tag, which only the broker chooses.
 ///
-/// The filter marks a message before lapin sees it. The worker and the commands ask once, as they take the message from
-/// lapin.
+/// The filter marks a message before lapin sees it. The worker and the commands ask once, when they take the message
+/// from lapin.
 #[derive(Debug, Default)]
 pub struct Marks {
-    /// How many there are, so that a look costs no lock as long as there are none.
+    /// Number of marks, so that a look needs no lock while there are none.
     count: AtomicUsize,
     by_delivery: Mutex<HashMap<(u16, u64), Repairs>>,
 }
 
 impl Marks {
-    /// The repairs of this message; [`Repairs::NONE`] if there were none, or at the second call.
+    /// Returns the repairs of this message. Returns [`Repairs::NONE`] if there were none, and for a second call.
     pub fn take(&self, channel: u16, delivery_tag: u64) -> Repairs {
         if self.count.load(Ordering::Acquire) == 0 {
             return Repairs::NONE;
@@ -39,7 +39,7 @@ impl Marks {
         self.count.store(marks.len(), Ordering::Release);
     }
 
-    /// A channel with this number begins. Messages of an earlier one are gone.
+    /// Removes the marks of an earlier channel with this number.
     pub(super) fn forget(&self, channel: u16) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut marks = self.lock();

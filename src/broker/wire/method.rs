@@ -1,14 +1,15 @@
-//! Methods that the broker sends. Some carry short strings of upstream's: the exchange and the routing key of a delivery.
+//! Methods that the broker sends. Some carry short strings from upstream: the exchange and the routing key of a
+//! delivery.
 
 use super::{repairs::Repairs, table::Walk, text::short};
 
-/// What a method says to the filter.
+/// The meaning of a method for the filter.
 pub(super) enum Said {
     /// A content header follows for the message with this delivery tag.
     Delivery(u64),
     /// A content header follows for a message that was returned to us.
     Return,
-    /// The broker has opened this channel: its delivery tags begin again.
+    /// The broker has opened this channel, so its delivery tags begin again.
     ChannelOpen,
     /// The largest frame that the broker proposes.
     FrameMax(u32),
@@ -19,9 +20,9 @@ pub(super) enum Said {
 /// One argument of a method.
 #[derive(Clone, Copy)]
 enum Argument {
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(usize),
-    /// A short string, and how to call its repair.
+    /// A short string, and the repair to record for it.
     Text(Repairs),
     /// A table.
     Table,
@@ -33,7 +34,8 @@ const TEXT: Argument = Text(Repairs::OTHER_TEXT);
 const EXCHANGE: Argument = Text(Repairs::EXCHANGE);
 const ROUTING_KEY: Argument = Text(Repairs::ROUTING_KEY);
 
-/// The arguments of each method that carries a text, up to the last text. Numbers: AMQP 0-9-1, section 1.2.
+/// Returns the arguments of a method up to its last text; none for a method without text. The numbers are those of AMQP
+/// 0-9-1, section 1.2.
 fn arguments(class: u16, method: u16) -> &'static [Argument] {
     match (class, method) {
         // connection.start; .open-ok, .blocked; .close, and channel.close
@@ -54,8 +56,8 @@ fn arguments(class: u16, method: u16) -> &'static [Argument] {
     }
 }
 
-/// Repairs the texts of a method in place. Arguments that do not fit are left: then the broker is at fault, and lapin
-/// says so.
+/// Repairs the texts of a method in place. Leaves arguments that do not fit, because then the broker is at fault and
+/// lapin reports it.
 pub(super) fn read(payload: &mut [u8]) -> (Said, Repairs) {
     let Some(ids) = number(payload, 0, 4) else { return (Said::Other, Repairs::NONE) };
     let (class, method) = ((ids >> 16) as u16, ids as u16);
@@ -90,13 +92,13 @@ pub(super) fn read(payload: &mut [u8]) -> (Said, Repairs) {
     (said.unwrap_or(Said::Other), walk.repairs)
 }
 
-/// A number of up to eight bytes at `at`.
+/// Reads a number of up to eight bytes at `at`.
 fn number(payload: &[u8], at: usize, bytes: usize) -> Option<u64> {
     let digits = payload.get(at..at + bytes)?;
     Some(digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-/// Writes the largest frame into a `connection.tune`.
+/// Writes the largest frame size into a `connection.tune`.
 pub(super) fn set_frame_max(payload: &mut [u8], size: u32) {
     if let Some(bytes) = payload.get_mut(6..10) {
         bytes.copy_from_slice(&size.to_be_bytes());

@@ -1,4 +1,4 @@
-//! A note of what was repaired in one message: names of properties and kinds of faults, never values.
+//! The repairs of one message: names of properties and kinds of faults, never values.
 
 /// The short-string properties, by their flag in a content header.
 const PROPERTIES: [(u32, &str); 10] = [
@@ -14,7 +14,7 @@ const PROPERTIES: [(u32, &str); 10] = [
     (1 << 2, "cluster_id"),
 ];
 
-/// What else can be repaired.
+/// The other repairs.
 const OTHERS: [(Repairs, &str); 9] = [
     (Repairs::HEADER_NAME, "the name of a header is not UTF-8"),
     (Repairs::TOO_DEEP, "a header is nested deeper than 32 levels"),
@@ -32,9 +32,9 @@ const OTHERS: [(Repairs, &str); 9] = [
 pub struct Repairs(u32);
 
 impl Repairs {
-    /// Nothing.
+    /// No repairs.
     pub const NONE: Repairs = Repairs(0);
-    /// A name in a table.
+    /// The name of a header, at any depth.
     pub const HEADER_NAME: Repairs = Repairs(1 << 16);
     /// A table or an array below [`super::DEPTH`] levels.
     pub const TOO_DEEP: Repairs = Repairs(1 << 17);
@@ -42,7 +42,7 @@ impl Repairs {
     pub const TOO_MANY: Repairs = Repairs(1 << 18);
     /// A table or an array that breaks its own lengths, or holds an unknown type.
     pub const MALFORMED_HEADER: Repairs = Repairs(1 << 19);
-    /// The list of properties itself.
+    /// The properties as a whole, whose end was cut off.
     pub const CUT: Repairs = Repairs(1 << 20);
     /// Headers that make the content header larger than a frame.
     pub const TOO_LARGE: Repairs = Repairs(1 << 21);
@@ -53,35 +53,34 @@ impl Repairs {
     /// A short string of another method.
     pub const OTHER_TEXT: Repairs = Repairs(1 << 24);
 
-    /// The repair of a short string: the property with this flag was not UTF-8.
+    /// Returns the repair of the property with this flag, which was not UTF-8.
     pub(super) fn of_property(flag: u16) -> Repairs {
         Repairs(u32::from(flag))
     }
 
-    /// Notes one more.
+    /// Adds a repair.
     pub(super) fn add(&mut self, other: Repairs) {
         self.0 |= other.0;
     }
 
-    /// Whether nothing was repaired.
+    /// Returns whether nothing was repaired.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether all of `other` was repaired.
+    /// Returns whether all of `other` was repaired.
     pub fn has(self, other: Repairs) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether these [`Repairs::words`], or a text that holds them, name a repair by which a header may have been lost or
-    /// renamed.
+    /// Returns whether a text with [`Repairs::words`] names a repair that may have lost or renamed a header.
     pub fn lose_headers(words: &str) -> bool {
         let losing =
             [Repairs::HEADER_NAME, Repairs::TOO_MANY, Repairs::MALFORMED_HEADER, Repairs::CUT, Repairs::TOO_LARGE];
         losing.into_iter().any(|repair| words.contains(&repair.words()))
     }
 
-    /// In words, for headers, logs and tables: "message_id is not UTF-8; a header is malformed".
+    /// Describes the repairs for headers, logs and tables: "message_id is not UTF-8; a header is malformed".
     pub fn words(self) -> String {
         let properties = PROPERTIES.iter().filter(|(flag, _)| self.0 & flag != 0);
         let properties = properties.map(|(_, name)| format!("{name} is not UTF-8"));

@@ -1,4 +1,4 @@
-//! The stream that lapin reads, behind a [`Filter`], and the runtime that lets lapin take it: tokio, with our stream.
+//! The stream that lapin reads, behind a [`Filter`], and a runtime that gives it to lapin: tokio with our stream.
 
 use std::{
     io::{self, Read, Write},
@@ -27,7 +27,7 @@ use lapin::{
 use super::{filter::Filter, marks::Marks};
 use crate::broker::preflight::{Greeting, Listener};
 
-/// Connects as lapin does by itself, TLS included, with a filter in between.
+/// Connects as lapin itself does, TLS included, with a filter in between.
 pub(in crate::broker) async fn connect(
     address: &str,
     properties: ConnectionProperties,
@@ -50,7 +50,7 @@ pub(in crate::broker) async fn connect(
     Ok((connection, marks, greeting))
 }
 
-/// What lapin would read by itself, behind a filter.
+/// lapin's usual stream, behind a filter.
 pub(in crate::broker) struct Filtered {
     stream: AsyncTcpStream<<Tokio as Reactor>::TcpStream>,
     filter: Filter,
@@ -77,7 +77,8 @@ impl AsyncRead for Filtered {
         cx: &mut Context<'_>,
         out: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        // lapin's second slice is for its next read: one that is empty would look like the end of the stream.
+        // Fills only one slice, because lapin reads again for the second. An empty slice would look like the end of the
+        // stream.
         let first = out.iter_mut().find(|slice| !slice.is_empty());
         self.poll_read(cx, first.map_or(&mut [][..], |slice| &mut slice[..]))
     }
@@ -105,7 +106,7 @@ impl AsyncWrite for Filtered {
     }
 }
 
-/// Tokio, with our stream: lapin takes its stream only as that of a runtime.
+/// Tokio with our stream: lapin accepts a stream only as part of a runtime.
 #[derive(Clone, Debug)]
 pub(in crate::broker) struct Kit(Tokio);
 
@@ -131,7 +132,7 @@ impl Reactor for Kit {
     type TcpStream = Filtered;
     type Sleep = <Tokio as Reactor>::Sleep;
 
-    // lapin calls neither this nor `tcp_connect_addr`: it connects by the function in `connect`.
+    // lapin calls neither this nor `tcp_connect_addr`: it connects with the function in `connect`.
     fn register<H: Read + Write + Send + 'static>(
         &self,
         _: H,

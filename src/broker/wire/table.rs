@@ -1,14 +1,14 @@
-//! Tables and arrays of values, as RabbitMQ writes them and lapin reads them. One pass checks and repairs.
+//! Checks and repairs tables and arrays of values in one pass, as RabbitMQ writes them and lapin reads them.
 
 use super::{repairs::Repairs, text::short};
 
-/// Levels of tables and arrays that a header may have. lapin reads them by recursion.
+/// Most levels of tables and arrays in a header. lapin reads them by recursion.
 pub const DEPTH: u32 = 32;
 
-/// Values that one message may have in its headers. lapin needs some 30 bytes for one of one byte.
+/// Most values in the headers of one message. lapin needs about 30 bytes for a value of one byte.
 const VALUES: u32 = 4_096;
 
-/// The type of a byte array: a length and bytes, as a table and an array are.
+/// The type of a byte array. Like a table and an array, it is a length and bytes.
 const BYTES: u8 = b'x';
 
 /// Checks the tables of one message.
@@ -22,8 +22,8 @@ impl Walk {
         Walk { repairs: Repairs::NONE, values_left: VALUES }
     }
 
-    /// The table at `at`, which begins with its length. The position behind it; none if it is longer than `bytes`, or
-    /// too short for any repair.
+    /// Checks the table at `at`, which begins with its length. Returns the position behind it, or `None` if it is
+    /// longer than `bytes` or too short for any repair.
     pub(super) fn outermost(&mut self, bytes: &mut [u8], at: usize) -> Option<usize> {
         let content = content(bytes, at)?;
         let end = content.end;
@@ -35,13 +35,12 @@ impl Walk {
         Some(end)
     }
 
-    /// The fault that made a table or an array unreadable.
+    /// Returns the fault that made a table or an array unreadable.
     fn fault(&self) -> Repairs {
         if self.values_left == 0 { Repairs::TOO_MANY } else { Repairs::MALFORMED_HEADER }
     }
 
-    /// Entries, from the beginning to the end. An error: where the entry begins that cannot be read, and where the one
-    /// before it does.
+    /// Checks all entries of a table. An error has the positions of the unreadable entry and of the entry before it.
     fn table(&mut self, content: &mut [u8], depth: u32) -> Result<(), Unreadable> {
         let mut entry = Unreadable { at: 0, before: 0 };
         while entry.at < content.len() {
@@ -63,7 +62,8 @@ impl Walk {
         Some(())
     }
 
-    /// The value at `at`, which begins with its type. The position behind it; none if it cannot be read.
+    /// Checks the value at `at`, which begins with its type. Returns the position behind it, or `None` if it cannot be
+    /// read.
     fn value(&mut self, bytes: &mut [u8], at: usize, depth: u32) -> Option<usize> {
         self.values_left = self.values_left.checked_sub(1)?;
         let kind = *bytes.get(at)?;
@@ -106,7 +106,7 @@ struct Unreadable {
     before: usize,
 }
 
-/// The range behind the length at `at`; none if it goes beyond the end of `bytes`.
+/// Returns the range behind the length at `at`, or `None` if it goes beyond the end of `bytes`.
 fn content(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
     let length = bytes.get(at..at + 4)?;
     let length = u32::from_be_bytes(length.try_into().ok()?);
@@ -115,8 +115,8 @@ fn content(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
     (end <= bytes.len()).then_some(begin..end)
 }
 
-/// Makes one readable entry of all from the unreadable one on. It returns none without room for one: an entry takes two
-/// bytes.
+/// Turns everything from the unreadable entry on into one readable entry. Returns `None` without room for the two bytes
+/// that an entry takes.
 fn rest_as_bytes(table: &mut [u8], unreadable: Unreadable) -> Option<()> {
     let from = if table.len() - unreadable.at < 2 { unreadable.before } else { unreadable.at };
     let rest = &mut table[from..];

@@ -1,9 +1,9 @@
-//! Short strings: one byte of length, then that many bytes that lapin takes only as UTF-8.
+//! Short strings: one byte of length, then that many bytes, which lapin accepts only as UTF-8.
 
-/// What stands for a byte that is not UTF-8.
+/// Replaces each byte that is not UTF-8.
 const REPLACEMENT: u8 = b'?';
 
-/// Makes the short string at `at` UTF-8. The position behind it, and whether it had to be repaired; none if it is
+/// Makes the short string at `at` UTF-8. Returns the position behind it and whether it was repaired, or `None` if it is
 /// longer than `bytes`.
 pub(super) fn short(bytes: &mut [u8], at: usize) -> Option<(usize, bool)> {
     let end = at + 1 + usize::from(*bytes.get(at)?);
@@ -11,7 +11,7 @@ pub(super) fn short(bytes: &mut [u8], at: usize) -> Option<(usize, bool)> {
     Some((end, make_utf8(text)))
 }
 
-/// Replaces what is not UTF-8, byte by byte, so that the length stays. Whether there was any.
+/// Replaces bytes that are not UTF-8 one by one, so the length stays. Returns whether there were any.
 fn make_utf8(mut text: &mut [u8]) -> bool {
     let mut repaired = false;
     while let Err(error) = std::str::from_utf8(text) {

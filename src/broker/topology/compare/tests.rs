@@ -3,14 +3,14 @@ use serde_json::json;
 use super::*;
 use crate::broker::topology::{Problem, plan::tests::default_plan};
 
-/// Everything stands.
+/// Returns a look that finds everything.
 fn sight(plan: &Plan) -> Sight {
     let stands = |ready| Existence::Stands(Count { ready, consumers: 0 });
     let queues = plan.queues().iter().map(|queue| (queue.name.to_string(), stands(7))).collect();
     Sight { exchange: stands(0), queues }
 }
 
-/// As the management API tells a plan that stands.
+/// Returns the management API's answer for a topology as planned.
 fn seen(plan: &Plan) -> Value {
     let queue = |queue: &Queue| {
         let value = |argument: Argument<'_>| match argument {
@@ -44,7 +44,7 @@ fn read(seen: &Value) -> Seen {
     }
 }
 
-/// Compares after a change to what the management API tells about a queue.
+/// Compares after a change to one queue in the management API's answer, and returns the row of that queue.
 fn with(name: &str, declares: bool, change: impl FnOnce(&mut Value)) -> Row {
     let plan = default_plan();
     let mut seen = seen(&plan);
@@ -65,7 +65,7 @@ fn what_stands_as_planned_is_ok() {
     let names: Vec<_> = comparison.rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names[..4], ["lead.events", "lead.events lead.*", "leadhook.events", "leadhook.jobs"]);
     assert_eq!(names[names.len() - 2..], ["leadhook.unreadable", "leadhook.workers"]);
-    assert_eq!(comparison.rows[2].ready, Some(7), "the count of AMQP is the fresher one");
+    assert_eq!(comparison.rows[2].ready, Some(7), "the count from AMQP is newer");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn policies_that_change_what_a_queue_does_are_findings() {
         // The lower number counts.
         ("leadhook.delay.1000", "message-ttl", json!(1000)),
         ("leadhook.delay.1000", "delivery-limit", json!(20)),
-        // Without a limit of length it does nothing.
+        // Without a limit on length, it has no effect.
         ("leadhook.failed", "overflow", json!("drop-head")),
         // It holds no messages.
         ("leadhook.workers", "message-ttl", json!(60_000)),

@@ -1,4 +1,4 @@
-//! What brokers said, word for word: 3.10.8, 4.0.5 and 4.3.6.
+//! Refusals of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, word for word.
 
 use super::*;
 use crate::broker::topology::{Plan, plan::tests::default_plan};
@@ -24,13 +24,13 @@ impl Asked {
     }
 }
 
-/// What was asked, what the broker said, what is made of it, and whether waiting is of no use.
+/// The request, the reply code, the broker's text, the beginning of our text, and whether waiting does not help.
 type Row = (Asked, u16, &'static str, &'static str, bool);
 
 const JOBS: &str = "leadhook.jobs";
 
 const ROWS: &[Row] = &[
-    // Another value: the same on all three.
+    // Another value. All three versions say the same.
     (
         Declare(JOBS),
         406,
@@ -105,7 +105,7 @@ const ROWS: &[Row] = &[
         "cannot declare queue leadhook.jobs: the broker said 406 PRECONDITION_FAILED - cannot declare queue 'leadhook.jobs' in vhost '/': queue limit in vhost '/' (1) is reached",
         true,
     ),
-    // Permissions: 3.10 does not say which, 4.x does.
+    // Permissions. 3.10 does not name the permission, 4.x does.
     (
         Declare("leadhook.failed"),
         403,
@@ -155,7 +155,7 @@ const ROWS: &[Row] = &[
         "the user may not do this, it needs read on exchange lead.events (to bind to it)",
         true,
     ),
-    // From 4.3 on; it names the permission that was tried last.
+    // From 4.3 on. It names the permission that was checked last.
     (
         Look(JOBS),
         403,
@@ -178,7 +178,7 @@ const ROWS: &[Row] = &[
         "missing: exchange lead.events",
         true,
     ),
-    // Its node is down: it is there, and comes back.
+    // Its node is down: the queue exists, and comes back.
     (
         Look(JOBS),
         404,

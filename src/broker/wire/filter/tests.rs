@@ -27,7 +27,7 @@ fn long(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[kind][..], &u32::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
 }
 
-/// `basic.deliver` of tag 7.
+/// Returns a `basic.deliver` with tag 7.
 fn delivery(exchange: &[u8], routing_key: &[u8]) -> Vec<u8> {
     let parts = [&[0, 60, 0, 60][..], &short(b"tag"), &7u64.to_be_bytes(), &[0], &short(exchange), &short(routing_key)];
     frame(METHOD, &parts.concat())
@@ -38,7 +38,7 @@ fn content_header(flags: u16, properties: &[u8]) -> Vec<u8> {
     frame(HEADER, &parts.concat())
 }
 
-/// A content header with this table as its headers, and a message id behind it.
+/// Returns a content header with this table as its headers, and a message id behind them.
 fn with_headers(entries: &[u8]) -> Vec<u8> {
     let properties = [&long(b'?', entries)[1..], &short(b"id-1")].concat();
     content_header(HEADERS | MESSAGE_ID, &properties)
@@ -47,7 +47,7 @@ fn with_headers(entries: &[u8]) -> Vec<u8> {
 const HEADERS: u16 = 1 << 13;
 const MESSAGE_ID: u16 = 1 << 7;
 
-/// Runs the bytes through a filter, so many at a time.
+/// Runs the bytes through a filter, `at_once` bytes at a time.
 fn pass(bytes: &[u8], at_once: usize) -> (Vec<u8>, Result<(), Violation>, Arc<Marks>) {
     let marks = Arc::new(Marks::default());
     let mut filter = Filter::new(marks.clone(), None);
@@ -77,7 +77,7 @@ struct Seen {
     bytes: usize,
 }
 
-/// Delivers a message with this content header. What lapin reads of it, and what is marked.
+/// Delivers a message with this content header. Returns the properties that lapin reads, and the marks.
 #[track_caller]
 fn deliver(header: &[u8]) -> Seen {
     let before = delivery(b"lead.events", b"lead.delivered");
@@ -97,8 +97,8 @@ fn deliver(header: &[u8]) -> Seen {
     Seen { properties, repairs: marks.take(CHANNEL, 7), bytes: header.len() }
 }
 
-/// The headers that are left of these entries, and what was repaired. The length stays, and so does the message id
-/// behind them.
+/// Returns the headers that remain of these entries, and the repairs. The length and the message id behind the headers
+/// must stay the same.
 #[track_caller]
 fn headers(entries: &[u8]) -> (FieldTable, Repairs) {
     let header = with_headers(entries);
@@ -112,7 +112,7 @@ fn entry(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&short(name)[..], value].concat()
 }
 
-/// Arrays inside each other.
+/// Returns nested arrays.
 fn nested(depth: usize) -> Vec<u8> {
     (0..depth).fold(vec![b'V'], |inner, _| long(b'A', &inner))
 }
@@ -203,7 +203,7 @@ fn what_is_malformed_becomes_bytes_and_its_neighbours_stay() {
 
 #[test]
 fn headers_that_are_malformed_themselves_keep_what_comes_before() {
-    // From here on there is no entry that can be read; whatever room there is, it holds one that can.
+    // The rest has no readable entry. Whatever its length, the repair turns it into one.
     for length in 1..250 {
         let mut rest = vec![0xff; length];
         rest[0] = 0xfe;
@@ -212,7 +212,7 @@ fn headers_that_are_malformed_themselves_keep_what_comes_before() {
         assert_eq!(table.inner().len(), if length == 1 { 1 } else { 2 }, "{length}");
         assert_eq!(table.inner().contains_key("a"), length > 1, "{length}");
     }
-    // There is no table of one byte: the headers go, and all behind them.
+    // A table of one byte is impossible, so the headers and everything behind them go.
     let seen = deliver(&with_headers(b"\x00"));
     assert_eq!((seen.repairs.has(Repairs::CUT), seen.properties), (true, BasicProperties::default()));
 }
@@ -243,14 +243,14 @@ fn properties_that_do_not_fit_are_cut_off() {
     assert_eq!(cut(1 << 15, &[&json[..], b"more"].concat()), typed);
     assert_eq!(cut(1 << 15 | HEADERS | 1 << 12, &[&json[..], b"\xff\xff\xff\xff\x01"].concat()), typed);
     assert_eq!(cut(1 << 15 | 2, &json), typed);
-    // More flags would follow, and nothing is known of the properties behind them.
+    // More flags would follow, so nothing is known of the properties behind them.
     assert_eq!(cut(1 << 15 | 1, &[b"\x00\x00", &json[..]].concat()), BasicProperties::default());
     assert_eq!(cut(0xffff, b""), BasicProperties::default());
 }
 
 #[test]
 fn a_content_header_that_the_broker_made_too_large_loses_its_headers() {
-    // A publisher's largest frame, and then RabbitMQ's own x-delivery-count in front.
+    // A publisher's largest frame, with RabbitMQ's own x-delivery-count added in front.
     let large = |size: usize| {
         let entries = [entry(b"x-delivery-count", b"l\0\0\0\0\0\0\0\x01"), entry(b"h", &long(b'S', &vec![b'a'; size]))];
         let table = long(b'?', &entries.concat());
@@ -265,7 +265,7 @@ fn a_content_header_that_the_broker_made_too_large_loses_its_headers() {
         assert!(seen.repairs.has(Repairs::TOO_LARGE), "{size}: {:?}", seen.repairs);
         assert_eq!(seen.properties, kept, "{size}");
     }
-    // RabbitMQ 4 makes headers of the properties of AMQP 1.0, which know no frame.
+    // RabbitMQ 4 makes headers from properties of AMQP 1.0, which has no such limit.
     let (out, filled, _) = pass(&large(40 << 20), usize::MAX);
     assert_eq!((out, filled), (pass(&large(131_040), usize::MAX).0, Ok(())));
 }
@@ -294,7 +294,7 @@ fn exchange_and_routing_key_are_repaired_and_marked() {
     assert_eq!((out, filled), ([delivery(b"?", b"lead.?"), content_header(0, b"")].concat(), Ok(())));
     let repairs = marks.take(CHANNEL, 7);
     assert!(repairs.has(Repairs::EXCHANGE) && repairs.has(Repairs::ROUTING_KEY), "{repairs:?}");
-    assert_eq!(marks.take(CHANNEL, 7), Repairs::NONE, "it is told once");
+    assert_eq!(marks.take(CHANNEL, 7), Repairs::NONE, "each mark is returned once");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn other_methods_of_the_broker_are_repaired_and_mark_nothing() {
     let after = [close(b"no queue '??"), returned(b"?"), content_header(0, b""), get_ok(b"?"), content_header(0, b"")];
     let (out, filled, marks) = pass(&before.concat(), usize::MAX);
     assert_eq!((out, filled), (after.concat(), Ok(())));
-    assert_eq!(marks.take(CHANNEL, 9), Repairs::ROUTING_KEY, "a message that was fetched has a tag too");
+    assert_eq!(marks.take(CHANNEL, 9), Repairs::ROUTING_KEY, "a fetched message has a tag too");
     assert_eq!(marks.take(CHANNEL, 7), Repairs::NONE);
 }
 
@@ -350,6 +350,6 @@ fn what_no_publisher_can_cause_is_an_error() {
     assert_eq!(pass(&unmarked, usize::MAX).1, Err(Violation::End));
     assert_eq!(pass(&frame(4, b""), usize::MAX).1, Err(Violation::Type(4)));
     assert_eq!(pass(&frame(HEADER, b"\0\x3c\0\0"), usize::MAX).1, Err(Violation::Header));
-    // A broker that speaks another version only says so.
+    // A broker that speaks another version sends only its protocol header.
     assert_eq!(pass(b"AMQP\0\0\x09\x01", 3).0, b"AMQP\0\0\x09\x01");
 }
