@@ -27,7 +27,7 @@ mod secrets;
 /// `whsec_` and 24 bytes in base64.
 const SIGNING_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
 
-/// The environment of all tests.
+/// Looks up a variable in the environment of all tests.
 fn environment(name: &str) -> Option<OsString> {
     let value = match name {
         "WEBHOOK_TOKEN" => "t0p-s3cret",
