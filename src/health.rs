@@ -1,9 +1,9 @@
-//! What is known about this worker's health. Others report facts ([`Health::set_store`], [`Health::set_waiting`] ...);
+//! The health of this worker. Other modules report facts ([`Health::set_store`], [`Health::set_waiting`] ...).
 //! [`Health::report`] judges them, in one place and without I/O.
 //!
-//! *Ready* means that this worker takes and settles messages now. What needs a person but no other replica could do
-//! better (a long failed queue, a store reload that was refused) is a *warning*: taking the worker out of service for
-//! it would only make it worse.
+//! *Ready* means that this worker takes and settles messages now. Some problems need a person, but no other replica
+//! would do better: a long failed queue, or a refused reload of the store. These are *warnings*, because taking the
+//! worker out of service would only make things worse.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,21 +17,22 @@ use serde::Serialize;
 
 use crate::{broker::Intake, limits::deferral, poster::ProxyOutage};
 
-/// From where on numbers are worth a word.
+/// The numbers from which a problem is reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Failed messages from which a warning is given (`admin.failed_threshold`).
+    /// Failed messages that cause a warning (`admin.failed_threshold`).
     pub failed: u64,
-    /// Rejected messages from which a warning is given (`admin.rejected_threshold`).
+    /// Rejected messages that cause a warning (`admin.rejected_threshold`).
     pub rejected: u64,
-    /// Unreadable messages from which a warning is given (`admin.unreadable_threshold`).
+    /// Unreadable messages that cause a warning (`admin.unreadable_threshold`).
     pub unreadable: u64,
-    /// Outcomes waiting to be recorded from which the intake is closed and the worker not ready.
+    /// Outcomes waiting to be recorded that close the intake and make the worker not ready.
     pub waiting: usize,
 }
 
 impl Thresholds {
-    /// Thresholds for these settings: the intake closes when half of the slots hold an outcome that cannot be recorded.
+    /// Takes the thresholds from the settings. The intake closes when half of the slots hold an outcome that cannot be
+    /// recorded.
     pub fn new(settings: &crate::settings::Settings) -> Thresholds {
         Thresholds {
             failed: settings.admin.failed_threshold,
@@ -53,18 +54,18 @@ pub enum BrokerState {
     Lost(String),
 }
 
-/// Whether one of the two queues is consumed.
+/// Whether the events queue or the jobs queue is consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsumeState {
-    /// It is.
+    /// It is consumed.
     Consuming,
-    /// Its connection is open, but nothing is consumed for now, with the reason.
+    /// Its connection is open, but consuming is suspended, with the reason.
     Suspended(String),
     /// It has no connection, with the reason in words that hold no credentials.
     Lost(String),
 }
 
-/// A state, and since when it has been of its kind.
+/// A state, and the time since which it has been of this variant.
 #[derive(Debug)]
 struct Lasting<S> {
     state: S,
@@ -83,7 +84,7 @@ impl<S> Lasting<S> {
         self.state = state;
     }
 
-    /// `since 2026-11-30T16:12:06Z`
+    /// Shows the time as `since 2026-11-30T16:12:06Z`.
     fn since(&self) -> String {
         format!("since {}", self.since.strftime("%Y-%m-%dT%H:%M:%SZ"))
     }
@@ -94,11 +95,11 @@ impl<S> Lasting<S> {
 pub enum TopologyState {
     /// Declared or verified.
     Ok,
-    /// What is missing or differs.
+    /// Something is missing or differs, in words.
     Problem(String),
 }
 
-/// For so long readiness tells that this machine had nothing left for a connection.
+/// How long readiness reports that this machine had no file, memory or port left for a connection.
 const EXHAUSTED: Duration = Duration::from_secs(30);
 
 /// How long readiness reports a fault of the egress proxy, unless the proxy works again sooner: a little longer than the
@@ -108,7 +109,7 @@ const PROXY_SEEN: Duration = Duration::from_secs(deferral::LONGEST.as_secs() * 6
 /// Queues that only people empty.
 pub const RESTING: [&str; 3] = ["failed", "rejected", "unreadable"];
 
-/// What is known, shared by everybody who reports.
+/// The known facts, shared by all modules that report.
 #[derive(Debug)]
 pub struct Health {
     thresholds: Thresholds,
@@ -136,18 +137,18 @@ struct Facts {
     not_empty_since: BTreeMap<String, Instant>,
 }
 
-/// The judgement, as `/readyz` answers it.
+/// The judgement, as `/readyz` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Whether this worker takes and settles messages now.
     pub ready: bool,
     /// Why not; empty when ready.
     pub reasons: Vec<String>,
-    /// What needs a person, ready or not.
+    /// The problems that need a person, whether ready or not.
     pub warnings: Vec<String>,
     /// The webhook store in use.
     pub store: StoreReport,
-    /// Our queues, without the prefix of their names.
+    /// Leadhook's queues, without the prefix of their names.
     pub queues: BTreeMap<String, QueueReport>,
 }
 
@@ -165,13 +166,13 @@ pub struct StoreReport {
 pub struct QueueReport {
     /// Messages ready on it.
     pub messages: u64,
-    /// For how many seconds this worker has seen it not empty, without a break; only for failed and rejected.
+    /// For how many seconds without a break this worker has seen it not empty; only for the queues in [`RESTING`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_empty_seconds: Option<u64>,
 }
 
 impl Health {
-    /// Nothing is known yet, so nothing is ready: the connections count as not yet made, the topology as unchecked.
+    /// Makes the health of a worker that is not ready yet: without connections, and with an unchecked topology.
     pub fn new(thresholds: Thresholds) -> Health {
         let starting = || "not connected yet".to_owned();
         let facts = Facts {
@@ -196,7 +197,7 @@ impl Health {
         Health { thresholds, facts: Mutex::new(facts) }
     }
 
-    /// Whether a queue is consumed.
+    /// Sets whether a queue is consumed.
     pub fn set_consuming(&self, intake: Intake, state: ConsumeState) {
         self.change(|facts| match intake {
             Intake::Events => facts.events.set(state),
@@ -204,39 +205,40 @@ impl Health {
         });
     }
 
-    /// The state of the publishing connection.
+    /// Sets the state of the publishing connection.
     pub fn set_publishing(&self, state: BrokerState) {
         self.change(|facts| facts.publish.set(state));
     }
 
-    /// Whether the queues are as they must be.
+    /// Sets whether the queues are as they must be.
     pub fn set_topology(&self, state: TopologyState) {
         self.change(|facts| facts.topology = state);
     }
 
-    /// The store in use, and why the last reload was refused if it was.
+    /// Sets the revision of the store in use, and why the last reload was refused, if it was.
     pub fn set_store(&self, revision: &str, last_error: Option<String>) {
         self.change(|facts| (facts.revision, facts.store_error) = (Some(revision.to_owned()), last_error));
     }
 
-    /// Outcomes waiting to be recorded, by the queue that does not take them. Replaces what was said before.
+    /// Sets the number of outcomes waiting to be recorded, by the queue that does not accept them. Replaces earlier
+    /// numbers.
     pub fn set_waiting(&self, waiting: BTreeMap<String, usize>) {
         self.change(|facts| facts.waiting = waiting);
     }
 
-    /// Why the delivery log cannot be written, if so. A warning: deliveries go on without it.
+    /// Sets why the delivery log cannot be written, if so. This is a warning, because deliveries go on without the log.
     pub fn set_delivery_log(&self, problem: Option<String>) {
         self.change(|facts| facts.delivery_log = problem);
     }
 
-    /// Files with credentials that cannot be used, in whole sentences. Warnings: their last good content stays in use.
-    /// Replaces what was said before.
+    /// Sets which files with credentials cannot be used, in whole sentences. These are warnings, because the last good
+    /// content stays in use. Replaces earlier ones.
     pub fn set_files(&self, problems: Vec<String>) {
         self.change(|facts| facts.files = problems);
     }
 
-    /// The warning about the broker that this intake consumes from, if any. Returns whether it is news: the other intake
-    /// may consume from the same broker, or from another one.
+    /// Sets the warning about the broker from which this intake consumes, if any. Returns whether the warning is new:
+    /// the other intake may consume from the same broker, or from another one.
     pub fn set_broker_warning(&self, intake: Intake, warning: Option<&str>) -> bool {
         let mut is_news = false;
         self.change(|facts| {
@@ -247,35 +249,38 @@ impl Health {
         is_news
     }
 
-    /// Policies and arguments on the broker that can lose or misroute messages, in whole sentences. Replaces what was said
-    /// before.
+    /// Sets which policies and arguments on the broker can lose or misroute messages, in whole sentences. Replaces
+    /// earlier ones.
     pub fn set_policies(&self, problems: Vec<String>) {
         self.change(|facts| facts.policies = problems);
     }
 
-    /// Why the number of workers is unknown, if so, in a whole sentence. A warning: the last number stays in use.
+    /// Sets why the number of workers is unknown, if so, in a whole sentence. This is a warning, because the last
+    /// number stays in use.
     pub fn set_workers(&self, problem: Option<String>) {
         self.change(|facts| facts.workers = problem);
     }
 
-    /// The outage of the egress proxy, while it has one.
+    /// Sets the outage of the egress proxy, while there is one.
     pub fn set_proxy(&self, outage: Option<ProxyOutage>) {
         self.change(|facts| facts.proxy = outage);
     }
 
-    /// This machine had no file, memory or port left for a connection just now.
+    /// Notes that this machine has just had no file, memory or port left for a connection.
     pub fn set_exhausted(&self) {
         self.change(|facts| facts.exhausted = Some(Instant::now()));
     }
 
-    /// This worker stops; there is no way back.
+    /// Notes that this worker stops. This cannot be undone.
     pub fn set_stopping(&self) {
         self.change(|facts| facts.stopping = true);
     }
 
-    /// Messages ready on each queue; names without the prefix, as in
-    /// [`crate::metrics::Metrics::set_queue_messages`]. Replaces what was said before. Of those that only people
-    /// empty it is noted since when they are not empty: their messages' age would need taking them, which wears them out.
+    /// Sets the number of messages ready on each queue, and replaces earlier numbers. Names have no prefix, as in
+    /// [`crate::metrics::Metrics::set_queue_messages`].
+    ///
+    /// Also notes since when the queues in [`RESTING`] are not empty. The age of their messages is unknown: reading it
+    /// would redeliver them, which counts towards the broker's delivery limit.
     pub fn set_queue_counts(&self, messages: BTreeMap<String, u64>) {
         self.change(|facts| {
             let now = Instant::now();
@@ -287,20 +292,20 @@ impl Health {
         });
     }
 
-    /// For how long failed, rejected and unreadable have not been empty, as far as this worker has seen; nothing for an
-    /// empty one.
+    /// Returns for how long each queue in [`RESTING`] has not been empty, as far as this worker has seen. Omits empty
+    /// queues.
     pub fn not_empty(&self) -> Vec<(&'static str, Duration)> {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         RESTING.into_iter().filter_map(|queue| Some((queue, facts.not_empty_since.get(queue)?.elapsed()))).collect()
     }
 
-    /// The judgement of now.
+    /// Judges the current facts.
     pub fn report(&self) -> Report {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let reasons = facts.reasons(&self.thresholds);
         let mut queues = BTreeMap::new();
         for (name, messages) in &facts.queues {
-            // Fifty rungs would hide the four queues that a person looks for.
+            // Fifty delay queues would hide the few queues that a person looks for.
             let shown = if name.starts_with("delay.") { "delay" } else { name };
             let not_empty_seconds = facts.not_empty_since.get(name).map(|since| since.elapsed().as_secs());
             let queue = queues.entry(shown.to_owned()).or_insert(QueueReport { messages: 0, not_empty_seconds });
@@ -315,7 +320,7 @@ impl Health {
         }
     }
 
-    /// A panic while a fact was changed leaves that fact half said at worst: no reason to lose the others.
+    /// Changes a fact. A panic during a change spoils at most that fact, so a poisoned lock is used anyway.
     fn change(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
     }

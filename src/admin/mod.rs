@@ -1,8 +1,9 @@
-//! The admin port: `/livez`, `/readyz`, `/metrics` and `/targets`, read only and without authentication, hence on the
-//! loopback address by default. It holds no lead data, no secret, and nothing of a URL but scheme, host and port.
+//! The admin port: `/livez`, `/readyz`, `/metrics` and `/targets`. It is read-only and has no authentication, so it
+//! listens on the loopback address by default. It shows no lead data, no secret, and of a URL only scheme, host and
+//! port.
 //!
-//! Liveness stays true while the process runs: a broker that is away is no reason to restart a worker that would only
-//! lose what it remembers. Readiness tells everything else ([`Health`]).
+//! Liveness stays true while the process runs. An unreachable broker is not a reason to restart a worker, which would
+//! only lose its memory of settled messages. Readiness reports everything else ([`Health`]).
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use crate::{
     metrics::{self, Metrics},
 };
 
-/// Connections at a time. Those that are unused give way to others.
+/// Most connections at a time. Unused connections give way to new ones.
 const CONNECTIONS: usize = 64;
 
 /// A bound admin port that does not answer yet.
@@ -40,20 +41,20 @@ impl Admin {
     /// Binds the port; port 0 picks a free one.
     ///
     /// # Errors
-    /// The address is in use or not ours.
+    /// The address is in use or does not belong to this machine.
     pub async fn bind(listen: SocketAddr) -> io::Result<Admin> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         Ok(Admin { listener, address })
     }
 
-    /// Where it listens, the picked port included.
+    /// Returns the address on which it listens, with the picked port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `shutdown`, which is to be cancelled last of all: a worker that drains is asked for its readiness,
-    /// and scraped, to the end.
+    /// Answers until `shutdown`. Cancel it last of all, because a draining worker still has to answer for readiness and
+    /// metrics.
     pub async fn serve(
         self,
         health: Arc<Health>,
@@ -95,7 +96,7 @@ async fn scrape(State((_, metrics, circuits)): Shared) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
 }
 
-/// The state of each circuit, for `leadhook targets`.
+/// Answers with the state of each circuit, for `leadhook targets`.
 async fn targets(State((.., circuits)): Shared) -> Response {
     axum::Json(circuits.view()).into_response()
 }

@@ -15,7 +15,7 @@ use crate::{
 
 const THRESHOLDS: Thresholds = Thresholds { failed: 10, rejected: 5, unreadable: 1, waiting: 4 };
 
-/// A healthy worker.
+/// Makes the health of a ready worker.
 fn healthy() -> Health {
     let health = Health::new(THRESHOLDS);
     recover(&health);
@@ -30,7 +30,7 @@ fn recover(health: &Health) {
     health.set_store("r1", None);
 }
 
-/// The same without times of day.
+/// Removes the times from reasons.
 fn timeless(reasons: &[String]) -> Vec<String> {
     let cut = |reason: &String| match reason.split_once(" since 2") {
         Some((before, after)) => {
@@ -96,10 +96,10 @@ fn each_broker_that_an_intake_consumes_from_is_warned_of_once() {
     let health = healthy();
     let set = |intake, warning| health.set_broker_warning(intake, warning);
     assert!(set(Intake::Jobs, Some("broker a is old")));
-    assert!(!set(Intake::Events, Some("broker a is old")), "the same broker");
+    assert!(!set(Intake::Events, Some("broker a is old")), "known from the other intake");
     assert_eq!(health.report().warnings, ["broker a is old"]);
     assert!(set(Intake::Events, Some("broker b is old")));
-    assert!(!set(Intake::Jobs, Some("broker a is old")), "connected again");
+    assert!(!set(Intake::Jobs, Some("broker a is old")), "known from before the reconnect");
     assert_eq!(health.report().warnings, ["broker a is old", "broker b is old"]);
     assert!(!set(Intake::Events, None));
     assert_eq!(health.report().warnings, ["broker a is old"]);
@@ -183,7 +183,7 @@ async fn the_port_answers_until_shutdown() {
     assert_eq!(ask(address, "/targets").await.body, "[]");
     assert_eq!(ask(address, "/").await.status, 404);
 
-    // A client that never ends its request does not hold the process up.
+    // A client that never finishes its request does not delay the stop.
     let mut idler = TcpStream::connect(address).await.unwrap();
     idler.write_all(b"GET /livez HT").await.unwrap();
     shutdown.cancel();

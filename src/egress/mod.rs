@@ -1,7 +1,7 @@
-//! Where a webhook may go. Tenants write the URLs, and the worker stands inside somebody's network: unless the operator says
-//! otherwise, only public unicast addresses are called.
+//! Which addresses webhooks may reach. Tenants write the URLs, and the worker runs inside the operator's network. So it
+//! calls only public unicast addresses, unless the operator allows others.
 //!
-//! What is judged is the address that is about to be dialled, each one, by [`crate::poster`]; never the text of a URL.
+//! Each address is judged right before [`crate::poster`] dials it. The text of a URL alone never allows a call.
 
 mod rule;
 mod special;
@@ -21,12 +21,13 @@ use crate::settings::Egress;
 pub enum Refusal {
     /// `egress.deny` names its network or host.
     Denied,
-    /// It is none of the public internet, and `egress.allow` does not name it.
+    /// The address is not public, and `egress.allow` does not name it.
     Special(Special),
 }
 
 impl Refusal {
-    /// For people. Names no address: inside addresses are not for everyone who reads about a failed job.
+    /// Describes the refusal for people. Shows no address, because not every reader of a failed job may know internal
+    /// addresses.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::Denied => "an address that egress.deny names",
@@ -35,7 +36,7 @@ impl Refusal {
     }
 }
 
-/// The rules that hold for one organization, or for all that have none of their own.
+/// The rules for one organization, or for all organizations without rules of their own.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allow: Vec<Rule>,
@@ -43,33 +44,33 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The rules for everybody, and those for `organization`.
+    /// Combines the rules for all organizations with those for `organization`.
     pub fn new(allow: &[Rule], deny: &[Rule], organization: Option<&str>) -> Guard {
         let holds = |rule: &&Rule| rule.organization.is_none() || rule.organization.as_deref() == organization;
         let of = |rules: &[Rule]| rules.iter().filter(holds).cloned().collect();
         Guard { allow: of(allow), deny: of(deny) }
     }
 
-    /// Whether `egress.deny` names the host itself: all that can be judged where a proxy looks names up.
+    /// Checks whether `egress.deny` names the host. If the proxy resolves names, nothing else can be checked.
     ///
     /// # Errors
-    /// [`Refusal::Denied`].
+    /// Returns [`Refusal::Denied`] if so.
     pub fn judge_name(&self, host: &str) -> Result<(), Refusal> {
         if self.deny.iter().any(|rule| rule.names_host(host)) { Err(Refusal::Denied) } else { Ok(()) }
     }
 
-    /// Whether `egress.allow` names the host itself.
+    /// Returns whether `egress.allow` names the host itself.
     pub fn allows_name(&self, host: &str) -> bool {
         self.allow.iter().any(|rule| rule.names_host(host))
     }
 
-    /// Whether `address`, which `host` of a URL has led to (or is), may be called.
+    /// Checks whether `address` may be called. `host` is the host of the URL that led to it, or the address itself.
     ///
     /// # Errors
-    /// Why not. A denial goes before everything. An address that is not public needs a rule that names its network; inside
-    /// addresses ([`Special::is_inside`]) can be allowed by the host's name as well.
+    /// Returns why not. A denial takes precedence over everything. An address that is not public needs a rule that
+    /// names its network. A rule for the host's name is enough for internal addresses ([`Special::is_inside`]).
     pub fn judge(&self, host: &str, address: IpAddr) -> Result<(), Refusal> {
-        // Behind the well-known prefix of NAT64 (RFC 6052) is an IPv4 address, which is called in the end.
+        // An address with the well-known prefix of NAT64 (RFC 6052) leads to the IPv4 address in it.
         if let Some(translated) = special::translated(address) {
             self.judge(host, translated)?;
         }
@@ -85,8 +86,8 @@ impl Guard {
     }
 }
 
-/// What can be said against a URL of an organization before any name is resolved: that it is `http://`, or holds an
-/// address that may not be called. In words for whoever keeps the store; holds nothing of the URL.
+/// Checks a URL of an organization before any name is resolved. Objects to `http://`, and to an address that may not be
+/// called. The words are for the store's author, and show nothing of the URL.
 pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Objection> {
     if url.scheme() == "http" && !settings.plain_http {
         let what = "begins with http://, and egress.plain_http is off".to_owned();
@@ -106,25 +107,25 @@ pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Obj
     Some(Objection { what: format!("leads to {}", refusal.name()), reason: "forbidden_address", remedy })
 }
 
-/// A URL that the rules forbid, and the reason for which its jobs will fail.
+/// Why the rules forbid a URL, and the reason with which its jobs will fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objection {
-    /// What the URL does.
+    /// The fault of the URL: `leads to a private address`.
     pub what: String,
     /// A reason of docs/reference/reasons.md.
     pub reason: &'static str,
-    /// What could be done about it; may be empty.
+    /// How to fix it; may be empty.
     pub remedy: &'static str,
 }
 
-/// `leads to a private address: its jobs will fail as forbidden_address; egress.allow could name it`
+/// Shows `leads to a private address: its jobs will fail as forbidden_address; egress.allow could name it`.
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: its jobs will fail as {}{}", self.what, self.reason, self.remedy)
     }
 }
 
-/// The organizations that have rules of their own.
+/// Returns the organizations that have rules of their own.
 pub fn organizations<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> BTreeSet<&'r str> {
     rules.into_iter().filter_map(|rule| rule.organization.as_deref()).collect()
 }

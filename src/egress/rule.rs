@@ -1,34 +1,34 @@
-//! One entry of `egress.allow` or `egress.deny`: a network or a host, for everybody or for one organization.
+//! One entry of `egress.allow` or `egress.deny`: a network or a host, for all organizations or for one.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-/// `10.8.0.0/16`, `10.8.1.2`, `hooks.internal.example` or `*.internal.example`, with ` for acme` behind it if it holds for one
-/// organization only.
+/// `10.8.0.0/16`, `10.8.1.2`, `hooks.internal.example` or `*.internal.example`, followed by ` for acme` if it applies
+/// to one organization only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) what: What,
-    /// The organization that it holds for, if not for all.
+    /// The organization to which it applies; `None` for all.
     pub organization: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Network(IpNet),
-    /// In the form that URLs are brought to: lower case, punycode, no dot at the end.
+    /// In the form of a parsed URL: lower case, punycode, without a dot at the end.
     Host(String),
-    /// Every name below it, and not itself.
+    /// Every name below this one, but not this one.
     Below(String),
 }
 
 impl Rule {
-    /// Whether the address lies in the network that this rule names.
+    /// Returns whether the address is in the network that this rule names.
     pub(super) fn holds_address(&self, address: IpAddr) -> bool {
         matches!(&self.what, What::Network(network) if network.contains(&address))
     }
 
-    /// Whether this rule names the host; `host` as it stands in a parsed URL.
+    /// Returns whether this rule names the host. `host` is that of a parsed URL.
     pub(super) fn names_host(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.');
         match &self.what {
@@ -71,7 +71,7 @@ fn what_of(text: &str) -> Option<What> {
         return Some(What::Network(address.into()));
     }
     if text.contains('/') {
-        // 10.8.0.1/16 is a slip: is the address meant, or the network?
+        // 10.8.0.1/16 is a mistake: it may mean the address or the network.
         return text.parse::<IpNet>().ok().filter(|net| net.trunc() == *net).map(What::Network);
     }
     let (name, below) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));

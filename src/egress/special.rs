@@ -1,18 +1,23 @@
-//! Which addresses are none of the public internet, and what they are instead.
+//! Recognizes addresses that are not public, and says what they are.
 //!
-//! The tables hold every entry of IANA's IPv4 and IPv6 Special-Purpose Address Registries (as of 2025-10), also those
-//! that the registries call globally reachable: no webhook has business with relays, anycast name servers or protocol
-//! assignments. To them come multicast (RFC 5771, RFC 4291), site-local (RFC 3879), and platform addresses of clouds
-//! that look public. Of IPv6 nothing but 2000::/3 is public, which is all that IANA has given out as global unicast.
+//! The tables contain every entry of IANA's IPv4 and IPv6 Special-Purpose Address Registries (as of 2025-10). This
+//! includes entries that the registries call globally reachable, because no webhook needs relays, anycast name servers
+//! or protocol assignments. The tables also contain:
 //!
-//! Crates exist, but none that is kept and complete: they stop at RFC 6890 of 2013, or leave out what embeds an IPv4
-//! address.
+//! - multicast addresses (RFC 5771, RFC 4291)
+//! - site-local addresses (RFC 3879)
+//! - platform addresses of clouds that look public
+//!
+//! In IPv6 only 2000::/3 is public, because IANA has assigned nothing else as global unicast.
+//!
+//! No existing crate is both maintained and complete: they stop at RFC 6890 of 2013, or leave out ranges that embed an
+//! IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// What an address is that is not public.
+/// The kinds of addresses that are not public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Special {
     /// "This host", 0.0.0.0/8 and ::
@@ -23,11 +28,11 @@ pub enum Special {
     Private,
     /// Unique-local, fc00::/7, and the site-local addresses before them.
     UniqueLocal,
-    /// Shared address space of carriers, 100.64.0.0/10, which clouds use for their own services as well.
+    /// Shared address space of carriers, 100.64.0.0/10. Clouds use it for their own services as well.
     Shared,
     /// Link-local, where the metadata services of clouds are.
     LinkLocal,
-    /// Addresses of a cloud's platform that look public, or inside.
+    /// Addresses of a cloud's platform that look public or internal.
     Platform,
     /// Multicast and broadcast.
     Multicast,
@@ -44,7 +49,7 @@ pub enum Special {
 }
 
 impl Special {
-    /// For people: "a loopback address".
+    /// Describes the kind for people: "a loopback address".
     pub fn name(self) -> &'static str {
         match self {
             Special::Unspecified => "an unspecified address",
@@ -63,8 +68,8 @@ impl Special {
         }
     }
 
-    /// Whether machines of a company's own network have such addresses. Only these can be allowed by the name of a host: who
-    /// answers for the name could otherwise point it at the metadata service of a cloud.
+    /// Returns whether machines of a company's own network have such addresses. Only these can be allowed by the name
+    /// of a host. Otherwise the owner of the name could point it at the metadata service of a cloud.
     pub fn is_inside(self) -> bool {
         match self {
             Special::Loopback | Special::Private | Special::UniqueLocal | Special::Shared => true,
@@ -81,7 +86,7 @@ impl Special {
     }
 }
 
-/// What the address is, or `None` for a public unicast one.
+/// Returns the kind of the address, or `None` for a public unicast one.
 pub fn special(address: IpAddr) -> Option<Special> {
     match address {
         IpAddr::V4(address) => special_v4(address),
@@ -89,7 +94,7 @@ pub fn special(address: IpAddr) -> Option<Special> {
     }
 }
 
-/// The IPv4 address that a NAT64 translates to, where the address has the well-known prefix (RFC 6052, section 2.1).
+/// Returns the IPv4 address to which NAT64 translates an address with the well-known prefix (RFC 6052, section 2.1).
 pub(super) fn translated(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(address) if NAT64.contains(&address) => {
@@ -102,7 +107,7 @@ pub(super) fn translated(address: IpAddr) -> Option<IpAddr> {
 
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
-/// The first range that holds the address decides, so narrow ones stand before wide ones.
+/// The first range that contains the address decides, so narrow ranges come before wide ones.
 const V4: &[(Ipv4Net, Special)] = &[
     (v4(0, 0, 0, 0, 8), Special::Unspecified),
     (v4(10, 0, 0, 0, 8), Special::Private),
@@ -110,7 +115,7 @@ const V4: &[(Ipv4Net, Special)] = &[
     (v4(100, 100, 100, 0, 24), Special::Platform),
     (v4(100, 64, 0, 0, 10), Special::Shared),
     (v4(127, 0, 0, 0, 8), Special::Loopback),
-    // Azure's "wire server": public by its number, the platform's by its use.
+    // Azure's "wire server", a public address that belongs to the platform.
     (v4(168, 63, 129, 16, 32), Special::Platform),
     (v4(169, 254, 0, 0, 16), Special::LinkLocal),
     (v4(172, 16, 0, 0, 12), Special::Private),
@@ -158,7 +163,7 @@ const V6: &[(Ipv6Net, Special)] = &[
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), Special::Multicast),
 ];
 
-/// Global unicast, as far as IANA has given it out.
+/// The global unicast addresses that IANA has assigned.
 const GLOBAL: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> Ipv4Net {
@@ -174,8 +179,8 @@ fn special_v4(address: Ipv4Addr) -> Option<Special> {
     V4.iter().find(|(range, _)| range.contains(&address)).map(|(_, special)| *special)
 }
 
-/// The last 64 bits of an ISATAP address (RFC 5214) are `0000:5efe` or `0200:5efe` and an IPv4 address: whatever the
-/// prefix, a machine that has such an interface would send to that address.
+/// Returns whether this is an ISATAP address (RFC 5214): its last 64 bits are `0000:5efe` or `0200:5efe` and an IPv4
+/// address. A machine with such an interface would send to that IPv4 address, whatever the prefix.
 fn is_isatap(address: Ipv6Addr) -> bool {
     let groups = address.segments();
     groups[4] & !0x0200 == 0 && groups[5] == 0x5efe
@@ -192,7 +197,7 @@ fn special_v6(address: Ipv6Addr) -> Option<Special> {
 mod tests {
     use super::*;
 
-    /// The first and the last address of each range, and what lies right beside it.
+    /// Checks the first and the last address of each range.
     #[test]
     fn every_range_holds_from_its_first_to_its_last_address() {
         for (range, expected) in V4 {

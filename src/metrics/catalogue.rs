@@ -1,33 +1,34 @@
-//! Every metric by name: these are registered, and `docs/reference/metrics.md` is generated from them.
+//! The closed list of metrics. [`super::Metrics`] registers them, and `docs/reference/metrics.md` is generated from
+//! them.
 
 /// One metric as a scrape shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name with which its samples begin; counters end in `_total`.
+    /// The name with which its samples begin. The names of counters end in `_total`.
     pub name: &'static str,
-    /// What kind of series it is.
+    /// Its kind.
     pub kind: Kind,
     /// Label names, in the order in which they are written.
     pub labels: &'static [&'static str],
-    /// One sentence, without the full stop (the encoder adds it).
+    /// The help text, without the last full stop, which the encoder adds.
     pub help: &'static str,
 }
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only ever grows.
+    /// Only grows.
     Counter,
     /// Goes up and down.
     Gauge,
     /// Counts observations by size.
     Histogram,
-    /// Always 1: its labels are the message.
+    /// Always 1: the labels hold the information.
     Info,
 }
 
 impl Kind {
-    /// The word that stands in a `# TYPE` line.
+    /// Returns the word for a `# TYPE` line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -39,7 +40,7 @@ impl Kind {
 }
 
 impl Entry {
-    /// The name under which the metric is registered: the client library appends `_total` and `_info` by itself.
+    /// Returns the name under which the metric is registered. The client library appends `_total` and `_info` itself.
     pub(super) fn registered(&self) -> &'static str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
@@ -49,7 +50,7 @@ impl Entry {
     }
 }
 
-/// All metrics, in the order in which a scrape shows them.
+/// Returns all metrics, in the order in which a scrape shows them.
 pub fn catalogue() -> &'static [Entry] {
     ALL
 }

@@ -1,9 +1,9 @@
-//! What the worker counts. Callers say what happened ([`Metrics::event_rejected`], [`Metrics::attempt`]); names, labels
-//! and buckets stay in this room.
+//! The metrics of the worker. Callers report events ([`Metrics::event_rejected`], [`Metrics::attempt`]). Names, labels
+//! and buckets are private to this module.
 //!
-//! Label values are `&'static str` wherever that is possible, so that no id, URL or text of a receiver can become a
-//! label: a label value per lead would grow the scrape without end and leak what must not leave. The two exceptions
-//! are the store's revision (one at a time) and the queues (a fixed ladder).
+//! Label values are `&'static str` if possible, so that no id, URL or text of a receiver becomes a label. Such labels
+//! would grow the scrape without bound, and leak lead data. The two exceptions are the store's revision (one at a time)
+//! and the queues (a fixed ladder).
 
 mod catalogue;
 mod process;
@@ -39,7 +39,7 @@ use crate::{
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics of one worker. Cheap to update from any task; nothing here blocks on anything but a short lock.
+/// All metrics of one worker. Any task can update them cheaply: the only waits are for short locks.
 pub struct Metrics {
     registry: Registry,
     events: Labelled,
@@ -75,7 +75,7 @@ pub struct Metrics {
     panics: Counter,
     workers: Gauge,
     proxy_failing: Gauge,
-    /// Label values in use, so that those which vanish are taken out of the scrape without emptying it for a moment.
+    /// Label values in use. Unused ones are removed one by one, so that the scrape is never empty for a moment.
     shown: Mutex<Shown>,
 }
 
@@ -88,24 +88,24 @@ struct Shown {
     queues: BTreeSet<String>,
 }
 
-/// What became of an event.
+/// Results of an event.
 const EVENT_RESULTS: [&str; 3] = ["dispatched", "no_target", "rejected"];
-/// What became of a reload of the store.
+/// Results of a reload of the store.
 const RELOAD_RESULTS: [&str; 3] = ["loaded", "unchanged", "refused"];
-/// What became of a record of the delivery log.
+/// Results of a record of the delivery log.
 const LOG_RESULTS: [&str; 2] = ["written", "lost"];
-/// Why a publish is not done.
+/// Reasons for which a publish is not done.
 const PUBLISH_FAILURES: [&str; 6] = ["returned", "nacked", "timed_out", "unclear", "channel_closed", "lost"];
 
-/// An HTTP exchange ends within the target's timeout, at most 120 s.
+/// Seconds. An HTTP exchange ends within the target's timeout, at most 120 s.
 const ATTEMPT_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// Lag is milliseconds on a good day and hours after an outage.
+/// Seconds. Lag is milliseconds in normal operation, and hours after an outage.
 const LAG_BUCKETS: [f64; 14] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0];
-/// A confirm is a disk write and a majority of the cluster.
+/// Seconds. A confirm takes a disk write on a majority of the cluster.
 const CONFIRM_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 impl Metrics {
-    /// A fresh set, everything at zero; the start time is now.
+    /// Makes a set with every value at zero, and with the current time as start time.
     pub fn new() -> Arc<Metrics> {
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -158,63 +158,64 @@ impl Metrics {
         Arc::new(metrics)
     }
 
-    /// The scrape: OpenMetrics text, which Prometheus reads as well ([`CONTENT_TYPE`]).
+    /// Returns the scrape: OpenMetrics text, which Prometheus reads as well ([`CONTENT_TYPE`]).
     pub fn encode(&self) -> String {
         let mut page = String::new();
-        // Writing to a String cannot fail, and no collector of ours fails: an error would cut the page, never the worker.
+        // Writing to a String cannot fail, and our collectors never fail. An error would only truncate the page.
         let _ = text::encode(&mut page, &self.registry);
         page
     }
 
-    /// Each of an event's deliveries was attempted directly, or confirmed as a job.
+    /// Counts an event of which each delivery was attempted directly or confirmed as a job.
     pub fn event_dispatched(&self, deliveries: usize) {
         count(&self.events, "result", "dispatched");
         self.deliveries.inc_by(deliveries as u64);
     }
 
-    /// An event that nobody wants.
+    /// Counts an event without a target.
     pub fn event_without_target(&self, reason: &'static str) {
         count(&self.events, "result", "no_target");
         count(&self.no_target, "reason", reason);
     }
 
-    /// A field of an event cannot be read, and the event is delivered.
+    /// Counts an event that is delivered although this field cannot be read.
     pub fn event_irregular(&self, field: &'static str) {
         count(&self.events_irregular, "field", field);
     }
 
-    /// An event went to the rejected queue, confirmed.
+    /// Counts an event that was confirmed on the rejected queue.
     pub fn event_rejected(&self, reason: &'static str) {
         count(&self.events, "result", "rejected");
         count(&self.events_rejected, "reason", reason);
     }
 
-    /// A job was delivered and acked.
+    /// Counts a job that was delivered and acked.
     pub fn job_delivered(&self) {
         self.job("delivered", "");
     }
 
-    /// A job was refused by its receiver and acked; `kept`: it went to the failed queue, confirmed.
+    /// Counts a job that its receiver refused and that was acked. `kept` says that it was confirmed on the failed
+    /// queue.
     pub fn job_refused(&self, kept: bool) {
         self.job("refused", if kept { "kept" } else { "" });
     }
 
-    /// A job went to the failed queue, confirmed.
+    /// Counts a job that was confirmed on the failed queue.
     pub fn job_failed(&self, reason: &'static str) {
         self.job("failed", reason);
     }
 
-    /// A job waits for its next attempt, confirmed.
+    /// Counts a job that was confirmed on a delay queue for its next attempt.
     pub fn job_retry(&self, reason: &'static str) {
         self.job("retry", reason);
     }
 
-    /// A job was put back for later without an attempt, confirmed.
+    /// Counts a deferred job that was confirmed on a delay queue.
     pub fn job_deferred(&self, reason: &'static str) {
         self.job("deferred", reason);
     }
 
-    /// One POST ended, and this is the label of its outcome: counted by class, timed, and a panic counted as such.
+    /// Counts and times one POST that ended, with the label of its outcome. A panic is also counted as such.
     pub fn attempt(&self, exchange: &Exchange, outcome: &'static str) {
         self.attempts.get_or_create(&[("class", attempt_class(exchange)), ("outcome", outcome)]).inc();
         self.attempt_seconds.observe(exchange.elapsed.as_secs_f64());
@@ -229,71 +230,72 @@ impl Metrics {
         }
     }
 
-    /// An attempt is made straight from an event.
+    /// Counts a direct attempt.
     pub fn direct_attempt(&self) {
         self.direct_attempts.inc();
     }
 
-    /// A message on the jobs queue that is no usable job went to the rejected queue, confirmed.
+    /// Counts a message of the jobs queue that is not a usable job and was confirmed on the rejected queue.
     pub fn job_rejected(&self, reason: &'static str) {
         self.job("rejected", reason);
     }
 
-    /// A suspect is in work, for as long as the guard lives.
+    /// Counts a suspect in progress, as long as the guard lives.
     pub fn suspect(&self) -> impl Drop + use<> {
         self.suspects.inc();
         Attempting(self.suspects.clone())
     }
 
-    /// A child process died: `shared` or `alone`.
+    /// Counts a child process that died; `child` is `shared` or `alone`.
     pub fn child_died(&self, child: &'static str) {
         self.child_deaths.get_or_create(&[("child", child)]).inc();
     }
 
-    /// A panic outside an attempt was caught.
+    /// Counts a panic that was caught outside an attempt.
     pub fn panic(&self) {
         self.panics.inc();
     }
 
-    /// From an event's timestamp to the first attempt of a job of it; a timestamp in the future counts as no lag.
+    /// Records the time from an event's timestamp to its first attempt at a target. A timestamp in the future counts as
+    /// no lag.
     pub fn event_lag(&self, lag: Duration) {
         self.event_lag.observe(lag.as_secs_f64());
     }
 
-    /// From the due time of a retry to its attempt.
+    /// Records the time from the due time of a retry to its attempt.
     pub fn due_lag(&self, lag: Duration) {
         self.due_lag.observe(lag.as_secs_f64());
     }
 
-    /// One more attempt is being made, until the guard is dropped.
+    /// Counts an attempt in flight, until the guard is dropped.
     pub fn attempting(&self) -> impl Drop + use<> {
         self.in_flight.inc();
         Attempting(self.in_flight.clone())
     }
 
-    /// How many circuits are in each state, in the order of [`State::ALL`].
+    /// Sets the number of circuits in each state, in the order of [`State::ALL`].
     pub fn set_circuits(&self, circuits: [usize; 4]) {
         for (state, circuits) in State::ALL.into_iter().zip(circuits) {
             self.circuits.get_or_create(&[("state", state.label())]).set(gauge_value(circuits as u64));
         }
     }
 
-    /// A publish was confirmed after that time.
+    /// Records the time until a publish was confirmed.
     pub fn publish_confirmed(&self, elapsed: Duration) {
         self.confirm_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// A publish is not done, for the reason of [`crate::broker::publisher::PublishError::label`].
+    /// Counts a publish that is not done, with the reason of [`crate::broker::publisher::PublishError::label`].
     pub fn publish_failed(&self, reason: &'static str) {
         count(&self.publish_failures, "reason", reason);
     }
 
-    /// A connection that was lost works again; `role` is `events`, `jobs` or `publish`.
+    /// Counts a lost connection that works again; `role` is `events`, `jobs` or `publish`.
     pub fn reconnected(&self, role: &'static str) {
         count(&self.reconnects, "role", role);
     }
 
-    /// This revision of the store is in use from now on: whatever was read last, was accepted.
+    /// Shows this revision of the store as the one in use, and the last reload as accepted.
     pub fn store_revision(&self, revision: &str) {
         self.store_reload_success.set(1);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,25 +305,25 @@ impl Metrics {
         }
     }
 
-    /// A reload brought a new store into use.
+    /// Counts a reload that brought a new store into use.
     pub fn store_loaded(&self) {
         count(&self.store_reloads, "result", "loaded");
         self.store_reload_success.set(1);
     }
 
-    /// A reload found the same store again.
+    /// Counts a reload that found the same store again.
     pub fn store_unchanged(&self) {
         count(&self.store_reloads, "result", "unchanged");
         self.store_reload_success.set(1);
     }
 
-    /// A reload was refused; the store before it stays in use.
+    /// Counts a reload that was refused. The previous store stays in use.
     pub fn store_refused(&self) {
         count(&self.store_reloads, "result", "refused");
         self.store_reload_success.set(0);
     }
 
-    /// For how long the queues that only people empty have not been empty; those not named are empty.
+    /// Sets for how long the queues in [`RESTING`] have not been empty. Those that are not named are empty.
     pub fn set_not_empty(&self, queues: Vec<(&'static str, Duration)>) {
         for resting in RESTING {
             let seconds = queues.iter().find(|(queue, _)| *queue == resting).map_or(0, |(_, since)| since.as_secs());
@@ -329,8 +331,9 @@ impl Metrics {
         }
     }
 
-    /// Messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`, `rejected`, `unreadable`,
-    /// `workers`, `delay_<ms>` (`delay.<ms>` is taken as that). Queues that are not named any more leave the scrape.
+    /// Sets the number of messages ready on each queue, named without the prefix: `events`, `jobs`, `failed`,
+    /// `rejected`, `unreadable`, `workers`, `delay_<ms>`. Accepts `delay.<ms>` as well. Removes queues that are no
+    /// longer named.
     pub fn set_queue_messages<'a>(&self, queues: impl IntoIterator<Item = (&'a str, u64)>) {
         let queues: BTreeMap<String, u64> =
             queues.into_iter().map(|(queue, messages)| (queue.replace('.', "_"), messages)).collect();
@@ -347,32 +350,32 @@ impl Metrics {
         shown.queues = queues.into_keys().collect();
     }
 
-    /// A redelivered event or job was settled from memory, without a second POST.
+    /// Counts a redelivered event or job that was settled from memory, without a second POST.
     pub fn duplicate_suppressed(&self) {
         self.duplicates_suppressed.inc();
     }
 
-    /// Records of the delivery log are on the stream (`written`), or never will be (`lost`).
+    /// Counts records of the delivery log that are on the stream (`written`) or never will be (`lost`).
     pub fn delivery_log(&self, result: &'static str, records: u64) {
         self.delivery_log.get_or_create(&[("result", result)]).inc_by(records);
     }
 
-    /// Outcomes that are known but not recorded yet.
+    /// Sets the number of outcomes that are known but not recorded yet.
     pub fn set_waiting_outcomes(&self, outcomes: usize) {
         self.waiting_outcomes.set(outcomes as i64);
     }
 
-    /// Policies and arguments on the broker that can lose or misroute messages.
+    /// Sets the number of policies and arguments on the broker that can lose or misroute messages.
     pub fn set_policy_problems(&self, problems: usize) {
         self.policy_problems.set(problems as i64);
     }
 
-    /// How many workers share the limits that hold over all of them.
+    /// Sets the number of workers that share the limits over all workers.
     pub fn set_workers(&self, workers: usize) {
         self.workers.set(workers as i64);
     }
 
-    /// Whether the egress proxy fails, so that deliveries wait for it.
+    /// Sets whether the egress proxy fails, so that deliveries wait for it.
     pub fn set_proxy_failing(&self, failing: bool) {
         self.proxy_failing.set(failing.into());
     }
@@ -381,8 +384,7 @@ impl Metrics {
         self.jobs.get_or_create(&[("outcome", outcome), ("reason", reason)]).inc();
     }
 
-    /// Series whose labels are known beforehand start at 0: a rate over a series that appears with its first count
-    /// misses that count.
+    /// Starts series with known labels at 0. A rate over a series that appears with its first count misses that count.
     fn begin_at_zero(&self) {
         let known: [(&Labelled, &'static str, &[&'static str]); 5] = [
             (&self.events, "result", &EVENT_RESULTS),
@@ -404,7 +406,7 @@ impl Metrics {
     }
 }
 
-/// Takes its attempt off the gauge, however it ends.
+/// Decrements its gauge when dropped, however the work ends.
 struct Attempting(Gauge);
 
 impl Drop for Attempting {
@@ -419,7 +421,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// The label of an attempt: the class of its status, or the fault that kept an answer away.
+/// Returns the label of an attempt: the class of its status, or the fault that prevented an answer.
 pub fn attempt_class(exchange: &Exchange) -> &'static str {
     match &exchange.result {
         Ok(answer) => match answer.status {
@@ -446,7 +448,7 @@ fn count(family: &Labelled, label: &'static str, value: &'static str) {
     family.get_or_create(&[(label, value)]).inc();
 }
 
-/// Gauges count in `i64`; no queue is longer than that.
+/// Converts a number to `i64`, the type of gauges. Caps it at the largest value.
 fn gauge_value(messages: u64) -> i64 {
     i64::try_from(messages).unwrap_or(i64::MAX)
 }

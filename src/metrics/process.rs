@@ -1,4 +1,4 @@
-//! What the operating system says about this process, read at each scrape.
+//! Metrics of this process that are read at each scrape.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use super::catalogue;
 
-/// Reads resident memory when it is asked.
+/// Reads resident memory at each scrape.
 #[derive(Debug)]
 pub(super) struct ResidentMemory;
 
@@ -26,7 +26,7 @@ impl Collector for ResidentMemory {
     }
 }
 
-/// Counts the tasks of the runtime that it is asked in: what leaks on a reconnect shows here first.
+/// Counts the tasks of the runtime that serves the scrape. Tasks that leak on a reconnect show here first.
 #[derive(Debug)]
 pub(super) struct Tasks;
 
@@ -39,7 +39,8 @@ impl Collector for Tasks {
     }
 }
 
-/// `VmRSS` of a Linux `status` file, which always counts in kB of 1024 bytes (unlike `statm`, whose unit is the page).
+/// Returns `VmRSS` of a Linux `status` file in bytes. The file counts in kB of 1024 bytes, while `statm` counts in
+/// pages.
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;

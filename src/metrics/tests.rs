@@ -11,7 +11,7 @@ fn fault(fault: Fault) -> Exchange {
     Exchange::new(Err(fault), Duration::from_millis(30))
 }
 
-/// Lets everything happen once, so that every family has a sample.
+/// Uses each metric once, so that every family has a sample.
 fn busy() -> std::sync::Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.event_dispatched(2);

@@ -1,5 +1,5 @@
-//! Stage two: what was said becomes what is needed. Every key is read by its type and bounds, then the relations between
-//! keys are checked; all problems are gathered, and only a set without any becomes [`Settings`].
+//! Stage two: checks every key by its type and bounds, then the relations between keys. All problems are collected, and
+//! only values without any become [`Settings`].
 
 use std::{cmp::Ordering, ops::RangeInclusive, time::Duration};
 
@@ -20,10 +20,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The longest timeout that a store may give a target (docs/reference/webhook-store.md).
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// A third of RabbitMQ's default `consumer_timeout` of 30 minutes: far enough below it for publishing and waiting.
+/// Longest time without an ack: a third of RabbitMQ's default `consumer_timeout` of 30 minutes. The rest is for
+/// publishing and waiting.
 const LONGEST_UNACKED: Duration = Duration::from_secs(10 * 60);
 
-/// Reads every key; `None` only with problems added.
+/// Reads every key. Returns `None` only if it added problems.
 pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     let mut sheet = Sheet { said, problems };
     // Every key is read before the first `?`, so that no problem hides another.
@@ -127,7 +128,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
 
     Some(Settings {
         amqp: Amqp {
-            // A default stands where neither is set.
+            // `amqp.urls` has a default, so there is always a value.
             urls: urls??,
             prefix: prefix?,
             exchange: exchange?,
@@ -184,7 +185,7 @@ pub(super) fn check(said: &Said, problems: &mut Problems) -> Option<Settings> {
     })
 }
 
-/// The keys that the store is read by, and no others.
+/// Reads only the keys that are needed to load the store.
 pub(super) fn store_alone(said: &Said) -> Option<(std::path::PathBuf, Secrets)> {
     let mut problems = Problems::default();
     let mut sheet = Sheet { said, problems: &mut problems };
@@ -194,8 +195,8 @@ pub(super) fn store_alone(said: &Said) -> Option<(std::path::PathBuf, Secrets)> 
     Some((path, Secrets { environment_prefix, directory }))
 }
 
-/// Jobs to hold at once, so that no slot waits for the broker while another job is fetched: a fifth more than there are
-/// slots. More would only be redelivered, and charged a delivery, when this worker dies.
+/// Returns how many jobs to hold at once: a fifth more than there are slots. So no slot waits while the broker sends
+/// another job. More would only be redelivered, and charged a delivery, when this worker dies.
 pub(super) fn job_prefetch(concurrency: usize) -> u16 {
     u16::try_from(concurrency.saturating_add(concurrency.div_ceil(5))).unwrap_or(u16::MAX)
 }
@@ -210,8 +211,8 @@ fn age_problem(age: Duration, longest: Duration) -> Option<String> {
     })
 }
 
-/// Whether the last job of a full prefetch window could wait so long that the broker's `consumer_timeout` comes near,
-/// when every attempt takes the longest timeout that a store allows.
+/// Returns a problem if the last job of a full prefetch window could wait almost as long as the broker's
+/// `consumer_timeout`. It assumes that every attempt takes the longest timeout that a store allows.
 pub(super) fn held_too_long(prefetch: u16, concurrency: usize) -> Option<String> {
     let rounds = u32::from(prefetch).div_ceil(u32::try_from(concurrency).unwrap_or(u32::MAX).max(1));
     let longest = LONGEST_TIMEOUT * rounds;
@@ -224,7 +225,7 @@ pub(super) fn held_too_long(prefetch: u16, concurrency: usize) -> Option<String>
     })
 }
 
-/// Whether attempts in flight can end within `shutdown.grace`; `largest_timeout` is the store's.
+/// Returns a problem if attempts in flight may not end within `shutdown.grace`. `largest_timeout` is the store's.
 pub(super) fn grace_problem(settings: &Settings, largest_timeout: Duration) -> Option<Problem> {
     let grace = settings.shutdown.grace;
     (grace <= largest_timeout).then(|| Problem {
@@ -238,7 +239,7 @@ pub(super) fn grace_problem(settings: &Settings, largest_timeout: Duration) -> O
     })
 }
 
-/// What was said, and the list of problems that grows while it is read.
+/// The values to check, and the list of problems found so far.
 struct Sheet<'a> {
     said: &'a Said,
     problems: &'a mut Problems,
@@ -249,8 +250,9 @@ impl Sheet<'_> {
         Reader { word: self.said.get(key), key, problems: self.problems }
     }
 
-    /// A value with credentials: said in a key, or in the file that a second key names. The environment takes precedence
-    /// over the settings file, as for one key; both in one place is a problem. `Some(None)` where neither is set.
+    /// Reads a value with credentials from a key, or from the file that a second key names. The environment takes
+    /// precedence over the settings file, as for one key. Both keys in one layer are a problem. Returns `Some(None)` if
+    /// neither is set.
     fn rotating<T: PartialEq>(
         &mut self,
         [key, file_key]: [&'static str; 2],
@@ -282,7 +284,7 @@ impl Sheet<'_> {
         }
     }
 
-    /// Notes a problem between keys under the first of them, at the place of the first that somebody set.
+    /// Adds a problem between keys, under the first key and at the place of the first one that is set.
     fn relate(&mut self, keys: &[&'static str], problem: Option<String>) {
         let Some(text) = problem else { return };
         let mut places = keys.iter().filter_map(|key| self.said.get(key)).map(|word| word.place.clone());
@@ -291,22 +293,22 @@ impl Sheet<'_> {
     }
 }
 
-/// Reads one key and notes what is wrong with it.
+/// Reads one key, and adds problems with it.
 struct Reader<'a> {
-    /// Missing when nobody set it and it has no default, or when its section was spoilt, which is noted already.
+    /// `None` if the key is neither set nor has a default, or if its section is invalid, which is already noted.
     word: Option<&'a Word>,
     key: &'static str,
     problems: &'a mut Problems,
 }
 
-/// A value that was read but not yet compared with its bounds.
+/// A value whose bounds are not checked yet.
 struct Unbounded<'a, T> {
     reader: Reader<'a>,
     value: Option<T>,
 }
 
 impl<'a> Reader<'a> {
-    /// `Some(None)` when nobody set it.
+    /// Reads the key if it is set, and returns `Some(None)` otherwise.
     fn optional<T>(self, read: impl FnOnce(Reader<'a>) -> Option<T>) -> Option<Option<T>> {
         if self.word.is_some() { read(self).map(Some) } else { Some(None) }
     }
@@ -324,7 +326,7 @@ impl<'a> Reader<'a> {
         self.value(|word| words::list(word, parse)).any()
     }
 
-    /// A list that may be empty.
+    /// Reads a list that may be empty.
     fn list_or_none<T>(self, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         match self.word.map(|word| &word.kind) {
             Some(config::ValueKind::Array(values)) if values.is_empty() => Some(Vec::new()),

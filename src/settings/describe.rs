@@ -1,4 +1,4 @@
-//! The settings in words, for the start-up log and for `leadhook check`.
+//! Shows the settings as text, for the start-up log and for `leadhook check`.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use super::{LogFormat, Rotating, Settings, TlsVersion, words::spoken_size};
 use crate::duration::spoken;
 
 impl Settings {
-    /// One line for each key, `section.key = value`, in the order of [`super::reference`]. Holds no credentials: URLs
-    /// of the broker are shown without user information and query.
+    /// Returns one line for each key, `section.key = value`, in the order of [`super::reference`]. Shows no
+    /// credentials: URLs of the broker lack user information and query.
     pub fn describe(&self) -> Vec<String> {
         self.values().into_iter().map(|(key, value)| format!("{key} = {value}")).collect()
     }
 
-    /// The lines of [`Settings::describe`] that differ from the defaults, for the start-up log. A URL that differs in its
-    /// credentials alone is not among them.
+    /// Returns the lines of [`Settings::describe`] that differ from the defaults, for the start-up log. Omits a URL
+    /// that differs only in its credentials.
     pub fn changed(&self) -> Vec<String> {
         let defaults = super::defaults().map(|defaults| defaults.describe()).unwrap_or_default();
         self.describe().into_iter().filter(|line| !defaults.contains(line)).collect()
@@ -116,7 +116,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The file that a value comes from.
+/// Shows the file from which a value comes.
 fn file<T: PartialEq>(value: Option<&Rotating<T>>) -> String {
     or_none(value.and_then(Rotating::path).map(shown))
 }

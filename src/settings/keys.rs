@@ -1,48 +1,48 @@
-//! The closed list of settings: the loader accepts these keys, suggestions are drawn from them, and
+//! The closed list of settings. The loader accepts these keys and suggests them for misspelled ones, and
 //! `docs/reference/settings.md` is generated from them.
 
-/// One setting, as it is described to a reader.
+/// One setting, as the reference describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     /// `section.key`
     pub name: &'static str,
-    /// The default as it is written in a file; `none` where there is none.
+    /// The default as it is written in a file, or `none`.
     pub default: &'static str,
-    /// The least and the greatest value, as the loader says them: `100ms to 5m`. Empty where the form alone decides.
+    /// The least and the greatest value, in the words of the loader: `100ms to 5m`. Empty if there are no bounds.
     pub bounds: &'static str,
-    /// The effect, in Markdown, as sentences without the last full stop.
+    /// The effect, as sentences in Markdown without the last full stop.
     pub what: &'static str,
 }
 
 impl Key {
-    /// The environment variable that sets it: `LEADHOOK__AMQP__URLS` for `amqp.urls`.
+    /// Returns the environment variable that sets it: `LEADHOOK__AMQP__URLS` for `amqp.urls`.
     pub fn variable(&self) -> String {
         variable(self.name)
     }
 }
 
-/// The environment variable of a key.
+/// Returns the environment variable of a key.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// What environment variables of ours begin with. Two underscores, because Kubernetes puts variables with one
-/// (`LEADHOOK_SERVICE_HOST`, `LEADHOOK_PORT`) into every pod beside a service named leadhook.
+/// Prefix of our environment variables. It has two underscores, because Kubernetes sets variables with one
+/// (`LEADHOOK_SERVICE_HOST`, `LEADHOOK_PORT`) in every pod beside a service named leadhook.
 pub(super) const PREFIX: &str = "LEADHOOK__";
 
-/// The setting whose variable was written with single underscores: `LEADHOOK_AMQP_URLS` instead of `LEADHOOK__AMQP__URLS`.
-/// Kubernetes makes no such names: its own end in `_HOST`, `_PORT`, `_PROTO` or `_ADDR`.
+/// Finds the setting whose variable was written with single underscores: `LEADHOOK_AMQP_URLS` instead of
+/// `LEADHOOK__AMQP__URLS`. Kubernetes sets no such names: its own end in `_HOST`, `_PORT`, `_PROTO` or `_ADDR`.
 pub(super) fn with_single_underscores(name: &str) -> Option<&'static str> {
     let plain = |name: &str| name.replace("__", "_");
     KEYS.iter().map(|key| key.name).find(|key| plain(&variable(key)) == plain(name))
 }
 
-/// Every setting, section by section.
+/// Returns all settings, section by section.
 pub fn reference() -> &'static [Key] {
     KEYS
 }
 
-/// The sections of the file.
+/// Returns the sections of the file.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     let mut last = "";
     KEYS.iter().filter_map(move |key| {
@@ -51,17 +51,17 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// The keys of one section, without the section's name.
+/// Returns the keys of one section, without the section's name.
 pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.name.strip_prefix(section)?.strip_prefix('.'))
 }
 
-/// The key of that name, if it is one.
+/// Returns the key with this name, if there is one.
 pub(super) fn find(name: &str) -> Option<&'static str> {
     KEYS.iter().map(|key| key.name).find(|key| *key == name)
 }
 
-/// The key that was probably meant: near in spelling as a whole, or the same word in another section.
+/// Returns the key that was probably meant: one with a similar spelling, or with a similar word in another section.
 pub(super) fn suggest(name: &str) -> Option<&'static str> {
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let score = |key: &str| {
@@ -73,7 +73,7 @@ pub(super) fn suggest(name: &str) -> Option<&'static str> {
     (best.0 >= 0.7).then_some(best.1)
 }
 
-/// The section that was probably meant.
+/// Returns the section that was probably meant.
 pub(super) fn suggest_section(name: &str) -> Option<&'static str> {
     sections()
         .map(|section| (strsim::normalized_damerau_levenshtein(name, section), section))

@@ -1,8 +1,9 @@
-//! The service's own settings: what was said (file, then `LEADHOOK__...` environment) becomes checked values.
+//! The worker's own settings: turns the file and the `LEADHOOK__...` environment into checked values.
 //!
-//! Two stages: `said` hears the layers and remembers where each value stood, `checked` reads every key by its type,
-//! bounds and relations. All problems come together, each with its place and what would be right. `keys` is the closed
-//! list of settings; tests hold it, `config/leadhook.toml` and these structs to one another.
+//! There are two stages. `said` merges the layers and keeps the place of each value. `checked` checks each key by its
+//! type, bounds and relations. All problems are reported together, each with its place and how to fix it.
+//!
+//! `keys` is the closed list of settings. Tests check that it agrees with `config/leadhook.toml` and these structs.
 
 mod checked;
 mod describe;
@@ -27,14 +28,18 @@ pub use keys::{Key, reference};
 pub use problem::{Place, Problem, Problems};
 pub use rotating::Rotating;
 
-/// The file that is read when none is named, if it is there: relative to the working directory.
+/// The file to read when none is named, if it exists; relative to the working directory.
 pub const DEFAULT_FILE: &str = "config/leadhook.toml";
 
-/// Loads and checks the settings: compiled-in defaults, then `file` (which must be there) or [`DEFAULT_FILE`] (which may
-/// be missing), then `env`, of which only names with `LEADHOOK_` are looked at, then `store` as `store.path`.
+/// Loads and checks the settings. Later layers take precedence:
+///
+/// 1. compiled-in defaults
+/// 2. `file`, which must exist, or else [`DEFAULT_FILE`], which may be missing
+/// 3. those variables of `env` that begin with `LEADHOOK__`
+/// 4. `store`, as `store.path`
 ///
 /// # Errors
-/// All problems at once.
+/// Returns all problems together.
 pub fn load(
     file: Option<&Path>,
     store: Option<&Path>,
@@ -58,14 +63,14 @@ pub fn load(
     }
 }
 
-/// The settings where nothing is said.
+/// Returns the settings when nothing is set.
 fn defaults() -> Option<Settings> {
     let mut problems = Problems::default();
     checked::check(&said::hear(said::Source::Nothing, std::iter::empty(), &mut problems), &mut problems)
 }
 
-/// Where the webhook store lies and which secrets it may use, read by themselves: for looking at a store although other
-/// settings are wrong. `None` where one of these keys is wrong itself. Takes what [`load`] takes.
+/// Reads only the path of the webhook store and the secrets that it may use. So a store can be checked although other
+/// settings are wrong. Returns `None` if one of these keys is wrong itself. Takes the same arguments as [`load`].
 pub fn store_alone(
     file: Option<&Path>,
     store: Option<&Path>,
@@ -77,8 +82,8 @@ pub fn store_alone(
     Some((store.map_or(path, Path::to_owned), secrets))
 }
 
-/// The variables of this process that can be settings, for [`load`]. One that is not Unicode is taken lossily, so that
-/// it is reported as a wrong value instead of being overlooked.
+/// Returns the variables of this process that can be settings, for [`load`]. A value that is not Unicode is converted
+/// lossily, so that it is reported as wrong and not overlooked.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
@@ -86,29 +91,29 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Whether `shutdown.grace` leaves attempts in flight the time they may take; `largest_timeout` is the store's.
+/// Returns a problem if `shutdown.grace` is too short for attempts in flight. `largest_timeout` is the store's.
 pub fn check_against_store(settings: &Settings, largest_timeout: Duration) -> Option<Problem> {
     checked::grace_problem(settings, largest_timeout)
 }
 
-/// Everything `leadhook` needs to know about itself, checked. Keys and defaults: docs/reference/settings.md.
+/// All settings of `leadhook`, checked. Keys and defaults are in docs/reference/settings.md.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How to reach the broker and what our names are.
+    /// How to reach the broker, and the names of queues and exchange.
     pub amqp: Amqp,
-    /// Who owns the topology.
+    /// Whether Leadhook declares the topology.
     pub topology: Topology,
-    /// Where the webhook store lies.
+    /// The path of the webhook store.
     pub store: StoreSettings,
-    /// How events and jobs are worked on.
+    /// How events and jobs are processed.
     pub delivery: Delivery,
-    /// What is kept for support.
+    /// The delivery log.
     pub delivery_log: DeliveryLog,
-    /// Which secrets a store may refer to.
+    /// The secrets to which a store may refer.
     pub secrets: Secrets,
-    /// Where webhooks may go, and which way.
+    /// Which addresses webhooks may reach, and through which proxy.
     pub egress: Egress,
-    /// Whom to trust over TLS.
+    /// TLS for connections to receivers.
     pub tls: Tls,
     /// The retry schedule.
     pub backoff: Backoff,
@@ -125,38 +130,39 @@ pub struct Settings {
 /// `amqp.*`
 #[derive(Clone, Debug)]
 pub struct Amqp {
-    /// Brokers, tried in turn, of `amqp.urls` or `amqp.urls_file`: ask again at each connect. They hold credentials: print
-    /// with [`BrokerUrl`]'s `Display` only.
+    /// Brokers from `amqp.urls` or `amqp.urls_file`, tried in turn. Read them again for each connect. They hold
+    /// credentials: print them only with the `Display` of [`BrokerUrl`].
     pub urls: Rotating<Vec<BrokerUrl>>,
-    /// First part of every name of ours.
+    /// First part of the name of every queue of Leadhook.
     pub prefix: String,
-    /// Where upstream publishes.
+    /// The exchange to which upstream publishes.
     pub exchange: String,
-    /// Which routing keys are bound to the events queue, default `["lead.*"]`.
+    /// The routing keys to bind to the events queue, default `["lead.*"]`.
     pub routing_keys: Vec<String>,
     /// A PEM file of authorities to trust besides the system's, for `amqps://`.
     pub ca_file: Option<PathBuf>,
-    /// Who we are to a broker that asks, a PEM file; with `client_key` or not at all.
+    /// A PEM file of the worker's certificate, for a broker that asks for one. Needs `client_key`.
     pub client_certificate: Option<PathBuf>,
-    /// Its key, a PEM file.
+    /// A PEM file of that certificate's key.
     pub client_key: Option<PathBuf>,
-    /// The management API, for `topology check` and for policies; holds credentials.
+    /// The management API, for `topology check` and for policies. It holds credentials.
     pub management_url: Option<Rotating<BrokerUrl>>,
     /// Longest wait for a publisher confirm before the publish counts as not done, default 10 s.
     pub confirm_timeout: Duration,
-    /// A broker that is silent for two of these counts as lost, 2 s to 5 min, default 10 s.
+    /// Heartbeat, 2 s to 5 min, default 10 s. A broker that is silent for two of these counts as lost.
     pub heartbeat: Duration,
 }
 
 impl Amqp {
-    /// The vhost of the first broker: all of `amqp.urls` are meant to be the same one. Without a path it is the default one.
+    /// Returns the vhost of the first broker. All of `amqp.urls` are meant to have the same one. It is `/` if the URL
+    /// has no path.
     pub fn vhost(&self) -> String {
         let parts = self.urls.last().first().and_then(BrokerUrl::parts);
         parts.map_or_else(|| "/".to_owned(), |parts| parts.vhost)
     }
 }
 
-/// A URL with credentials in it. `Debug` and `Display` show neither user information nor query.
+/// A URL with credentials. `Debug` and `Display` show neither user information nor query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl(url::Url);
 
@@ -166,12 +172,12 @@ impl BrokerUrl {
         BrokerUrl(url)
     }
 
-    /// The whole URL, credentials included: for connecting only, never for printing.
+    /// Returns the whole URL with its credentials. For connecting only, never for printing.
     pub fn expose(&self) -> &url::Url {
         &self.0
     }
 
-    /// The parts of a broker's URL as the AMQP library reads them; none for the URL of a management API.
+    /// Returns the parts of a broker's URL as the AMQP library reads them; `None` for the URL of a management API.
     pub fn parts(&self) -> Option<lapin::uri::AMQPUri> {
         self.0.as_str().parse().ok()
     }
@@ -196,7 +202,7 @@ impl fmt::Debug for BrokerUrl {
 /// `topology.*`
 #[derive(Clone, Debug)]
 pub struct Topology {
-    /// `false`: operators own the topology, only verify it.
+    /// Whether the worker declares the topology. If `false`, operators own it, and the worker only verifies it.
     pub declare: bool,
 }
 
@@ -205,30 +211,31 @@ pub struct Topology {
 pub struct StoreSettings {
     /// File or directory.
     pub path: PathBuf,
-    /// How long a job whose target is unknown or disabled here is deferred before it fails for good.
+    /// How long a job with an unknown or disabled target is deferred before it fails.
     pub settle: Duration,
 }
 
 /// `delivery.*`
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Attempts in flight in this worker, 1 to 10000.
+    /// Most attempts in flight in this worker, 1 to 10000.
     pub concurrency: usize,
-    /// Attempts in flight for one organization and URL origin, 1 to 1000, default 64; a target may lower its own.
+    /// Most attempts in flight in this worker for one organization and URL origin, 1 to 1000, default 64. A target may
+    /// have a lower limit.
     pub max_in_flight: usize,
     /// Jobs older than this fail as `expired`, 1 min to 30 days, default 3 days.
     pub maximum_age: Duration,
-    /// Events taken from the broker at once, 1 to 2000, default 500.
+    /// Events that the worker takes from the broker at once, 1 to 2000, default 500.
     pub event_prefetch: u16,
-    /// Whether first attempts are made straight from the event where that is possible.
+    /// Whether the worker makes direct attempts if possible.
     pub direct: bool,
     /// Largest event body in bytes.
     pub max_event_bytes: usize,
 }
 
 impl Delivery {
-    /// Jobs to take from the broker at once, per worker: a fifth more than `concurrency`. Checked at start to stay far
-    /// below the broker's `consumer_timeout`.
+    /// Returns how many jobs the worker takes from the broker at once: a fifth more than `concurrency`. A check at
+    /// start keeps them far below the broker's `consumer_timeout`.
     pub fn job_prefetch(&self) -> u16 {
         checked::job_prefetch(self.concurrency)
     }
@@ -237,11 +244,11 @@ impl Delivery {
 /// `delivery_log.*`
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryLog {
-    /// Whether there is one.
+    /// Whether the delivery log is written.
     pub enabled: bool,
     /// How long it keeps records, 1 h to a year, default 14 days.
     pub maximum_age: Duration,
-    /// Bytes from which its oldest records are thrown away, 10 MiB to 1 TiB, default 10 GiB.
+    /// Size in bytes at which it drops its oldest records, 10 MiB to 1 TiB, default 10 GiB.
     pub max_bytes: u64,
 }
 
@@ -250,28 +257,29 @@ pub struct DeliveryLog {
 pub struct Secrets {
     /// Variables in a store must begin with this.
     pub environment_prefix: String,
-    /// Files in a store must lie under this.
+    /// Secret files of a store must be under this directory.
     pub directory: Option<PathBuf>,
 }
 
 /// `egress.*`
 #[derive(Clone, Debug, Default)]
 pub struct Egress {
-    /// What may be called although it is not public.
+    /// Addresses and hosts that may be called although they are not public.
     pub allow: Vec<Rule>,
-    /// What may not be called, whatever else is said.
+    /// Addresses and hosts that may not be called. Takes precedence over `allow`.
     pub deny: Vec<Rule>,
     /// Whether `http://` may be called.
     pub plain_http: bool,
-    /// The proxy that all webhooks go through.
+    /// The proxy for all webhooks.
     pub proxy: Option<Rotating<ProxyUrl>>,
-    /// Whether the proxy is given names instead of addresses: it looks after itself then.
+    /// Whether the proxy gets names instead of checked addresses. The proxy then has to protect the network itself.
     pub proxy_resolves: bool,
     /// Name servers to ask instead of the system's.
     pub name_servers: Vec<SocketAddr>,
 }
 
-/// The URL of a proxy, `http://` (with CONNECT) or `socks5://`, perhaps with credentials. `Debug` and `Display` show none.
+/// The URL of a proxy, `http://` (with CONNECT) or `socks5://`, perhaps with credentials. `Debug` and `Display` do not
+/// show these.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl(url::Url);
 
@@ -281,7 +289,7 @@ impl ProxyUrl {
         ProxyUrl(url)
     }
 
-    /// The whole URL, credentials included: for connecting only, never for printing.
+    /// Returns the whole URL with its credentials. For connecting only, never for printing.
     pub fn expose(&self) -> &url::Url {
         &self.0
     }
@@ -337,7 +345,7 @@ pub struct Backoff {
 /// `shutdown.*`
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    /// How long attempts in flight may take to finish after SIGTERM.
+    /// Time for attempts in flight to finish after SIGTERM.
     pub grace: Duration,
 }
 
@@ -346,39 +354,39 @@ pub struct Shutdown {
 pub struct Admin {
     /// Address of `/livez`, `/readyz`, `/metrics`, `/targets`; port 0 picks one.
     pub listen: SocketAddr,
-    /// Failed messages from which readiness detail warns, default 10000.
+    /// Number of failed messages from which `/readyz` warns, default 10000.
     pub failed_threshold: u64,
-    /// Rejected messages from which readiness detail warns, default 1000.
+    /// Number of rejected messages from which `/readyz` warns, default 1000.
     pub rejected_threshold: u64,
-    /// Unreadable messages from which readiness detail warns, default 1.
+    /// Number of unreadable messages from which `/readyz` warns, default 1.
     pub unreadable_threshold: u64,
 }
 
 /// `console.*`
 #[derive(Clone, Debug)]
 pub struct Console {
-    /// Address of the web console; port 0 picks one. Beyond loopback only with credentials.
+    /// Address of the web console; port 0 picks a free one. Beyond loopback only with credentials.
     pub listen: SocketAddr,
-    /// The users. With none, every user of this machine may read. Ask again for each request.
+    /// The users. If there are none, every user of this machine may read. Read them again for each request.
     pub credentials: Rotating<Vec<Credential>>,
-    /// Names under which browsers may ask for it, besides those of the loopback.
+    /// Names that browsers may use for the console, besides those of the loopback.
     pub hosts: Vec<String>,
-    /// Where jobs that are discarded are written to; none: the console discards nothing.
+    /// Directory for discarded jobs and messages. With `None` the console discards nothing.
     pub discard_directory: Option<PathBuf>,
 }
 
-/// Who may come in. The secret is not kept, only its digest, and `Debug` shows neither.
+/// One user of the console. Only a digest of the secret is kept, and `Debug` shows neither.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// What the log and the delivery log call them.
+    /// The user's name, as in the log and the delivery log.
     pub name: String,
-    /// What they may do.
+    /// What the user may do.
     pub role: Role,
     /// SHA-256 of the secret.
     pub digest: [u8; 32],
 }
 
-/// What somebody may do in the console.
+/// What a user may do in the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Look at everything but the data of leads.
@@ -388,7 +396,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word for it.
+    /// Returns the word that settings use.
     pub fn name(self) -> &'static str {
         match self {
             Role::Read => "read",
@@ -412,7 +420,7 @@ impl fmt::Debug for Credential {
 /// `log.*`
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// How lines look.
+    /// The format of log lines.
     pub format: LogFormat,
     /// A level or a `tracing` filter directive.
     pub level: String,

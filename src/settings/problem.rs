@@ -1,24 +1,24 @@
-//! What can be wrong with settings, said with the place where it was said.
+//! The problems of settings, each with the place of its value.
 
 use std::{fmt, path::PathBuf};
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where the value came from.
+    /// The place of the value.
     pub place: Place,
-    /// `section.key`, unless the problem is the file itself or the name of a variable.
+    /// `section.key`, unless the problem concerns the file itself or the name of a variable.
     pub key: Option<String>,
-    /// What is wrong and what would be right. Never holds a value of a setting with credentials.
+    /// The fault and how to fix it. Never contains the value of a setting with credentials.
     pub text: String,
 }
 
-/// Where a value was said.
+/// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At that line and column (both from 1, columns in characters) of a file.
+    /// In a file, at this line and column.
     File {
-        /// As it was given.
+        /// The path, as it was given.
         path: PathBuf,
         /// From 1.
         line: usize,
@@ -27,11 +27,11 @@ pub enum Place {
     },
     /// In a file as a whole.
     WholeFile(PathBuf),
-    /// In that environment variable.
+    /// In this environment variable.
     Variable(String),
-    /// By that option of the command line.
+    /// By this option of the command line.
     Option(&'static str),
-    /// In no place that could be named: a compiled-in default, or the settings as a whole.
+    /// In a compiled-in default, or in the settings as a whole.
     Default,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, never empty when it is returned as an error.
+/// All problems. Never empty when returned as an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

@@ -1,7 +1,8 @@
-//! Values with credentials, which an operator rotates: said in a setting, or in a file that is read again at each use.
+//! Values with credentials, which an operator rotates. They are set directly, or in a file that is read again at each
+//! use.
 //!
-//! A file that cannot be used at a later use keeps the last good value. The log says so once, and readiness for as long as
-//! it lasts ([`Rotating::problem`]). Nothing here quotes the content of a file.
+//! If the file becomes unusable later, the last good value stays in use. The log says so once, and readiness warns as
+//! long as it lasts ([`Rotating::problem`]). Nothing here quotes the content of a file.
 
 use std::{
     fmt,
@@ -17,7 +18,7 @@ use crate::os_error;
 /// Longest file, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// A value, and the file that it comes from, if any. Clones share both.
+/// A value, and the file from which it comes, if any. Clones share both.
 pub struct Rotating<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -36,25 +37,25 @@ struct State<T> {
     problem: Option<String>,
 }
 
-/// Reads the text of a file.
+/// Parses the text of a file.
 pub(super) type Parse<T> = Box<dyn Fn(&str) -> Result<T, Fault> + Send + Sync>;
 
 /// Why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// From 1; none for the file as a whole.
+    /// From 1; `None` for the file as a whole.
     line: Option<usize>,
-    /// Quotes nothing of the content.
+    /// Never quotes the content.
     text: String,
 }
 
 impl<T: PartialEq> Rotating<T> {
-    /// A value that does not change.
+    /// Makes a value that does not change.
     pub fn said(value: T) -> Rotating<T> {
         Rotating(Arc::new(Inner { file: None, state: Mutex::new(State { value: Arc::new(value), problem: None }) }))
     }
 
-    /// The value in the file that the setting `key` names.
+    /// Reads the value from the file that the setting `key` names.
     pub(super) fn open(key: &'static str, path: PathBuf, parse: Parse<T>) -> Result<Rotating<T>, (Place, String)> {
         let source = Source { key, path, parse };
         match source.read() {
@@ -73,7 +74,7 @@ impl<T: PartialEq> Rotating<T> {
         }
     }
 
-    /// The value as the file says it now, or the last good one. Blocks on the file.
+    /// Reads the file again and returns its value, or else the last good one. Blocks on the file.
     pub fn now(&self) -> Arc<T> {
         let Some(source) = &self.0.file else { return self.last() };
         let read = source.read();
@@ -99,17 +100,17 @@ impl<T: PartialEq> Rotating<T> {
         state.value.clone()
     }
 
-    /// The value as it was last read.
+    /// Returns the last good value without reading the file.
     pub fn last(&self) -> Arc<T> {
         self.state().value.clone()
     }
 
-    /// Why the file could not be used when it was last read.
+    /// Returns why the file could not be used when it was last read, if so.
     pub fn problem(&self) -> Option<String> {
         self.state().problem.clone()
     }
 
-    /// The file, if the value comes from one.
+    /// Returns the path of the file, if the value comes from one.
     pub fn path(&self) -> Option<&Path> {
         self.0.file.as_ref().map(|source| source.path.as_path())
     }
@@ -123,7 +124,7 @@ impl<T> Source<T> {
     fn read(&self) -> Result<T, Fault> {
         let whole = |text: String| Fault { line: None, text };
         let unreadable = |error: std::io::Error| whole(os_error::words(&error));
-        // A pipe would give its content once, and opening it may block.
+        // A pipe gives its content only once, and opening it may block.
         if !std::fs::metadata(&self.path).map_err(unreadable)?.is_file() {
             return Err(whole("is not a regular file, which can be read again".to_owned()));
         }
@@ -142,7 +143,7 @@ impl<T> Source<T> {
     }
 }
 
-/// A file with one entry on each line. Empty lines are skipped.
+/// Makes a parser for a file with one entry on each line. It skips empty lines.
 pub(super) fn lines<T: 'static>(parse: fn(&str) -> Result<T, String>) -> Parse<Vec<T>> {
     Box::new(move |text| {
         let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
@@ -155,7 +156,7 @@ pub(super) fn lines<T: 'static>(parse: fn(&str) -> Result<T, String>) -> Parse<V
     })
 }
 
-/// A file with one entry on one line. Empty lines are skipped.
+/// Makes a parser for a file with exactly one entry, on one line. It skips empty lines.
 pub(super) fn line<T: 'static>(parse: fn(&str) -> Result<T, String>) -> Parse<T> {
     let lines = lines(parse);
     Box::new(move |text| {
@@ -167,7 +168,7 @@ pub(super) fn line<T: 'static>(parse: fn(&str) -> Result<T, String>) -> Parse<T>
     })
 }
 
-/// `parse`, and a check of all entries together.
+/// Adds a check of all entries together to `parse`.
 pub(super) fn checked<T: 'static>(parse: Parse<T>, problem: fn(&T) -> Option<String>) -> Parse<T> {
     Box::new(move |text| {
         let value = parse(text)?;
@@ -187,7 +188,7 @@ impl<T: PartialEq + fmt::Display> fmt::Display for Rotating<T> {
     }
 }
 
-/// As its value shows itself.
+/// Shows the value as its own `Debug` does.
 impl<T: PartialEq + fmt::Debug> fmt::Debug for Rotating<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.last().fmt(f)

@@ -1,6 +1,8 @@
-//! Stage one: what was said, and where. Three layers, the later before the earlier: compiled-in defaults, the file, the
-//! environment. The `config` crate merges them; positions come from a second reading of the file with spans, because
-//! merged values no longer know the line they stood on.
+//! Stage one: collects the values that were set, with their places. There are three layers: compiled-in defaults, the
+//! file, the environment. Later layers take precedence.
+//!
+//! The `config` crate merges the layers and loses the lines. So a second parse of the file, with spans, finds the
+//! places.
 
 use std::{
     borrow::Cow,
@@ -25,37 +27,37 @@ use crate::os_error;
 /// The commented default file, compiled in.
 pub(super) const DEFAULTS: &str = include_str!("../../config/leadhook.toml");
 
-/// One value as it was said.
+/// One value as it was set.
 #[derive(Clone, Debug)]
 pub(super) struct Word {
-    /// Typed in a file, always text in the environment.
+    /// Typed in a file; always text in the environment.
     pub kind: ValueKind,
-    /// Where.
+    /// Where it was set.
     pub place: Place,
 }
 
-/// What was said for each key; keys that nobody mentions (and that have no default) are missing.
+/// The value of each key. Keys that are not set and have no default are missing.
 pub(super) type Said = BTreeMap<&'static str, Word>;
 
-/// Which file is read.
+/// Which file to read.
 pub(super) enum Source<'a> {
-    /// It must be there.
+    /// This file, which must exist.
     Given(&'a Path),
-    /// It may be missing.
+    /// This file, which may be missing.
     IfThere(&'a Path),
-    /// None.
+    /// No file.
     Nothing,
 }
 
-/// Reads and merges all layers. Problems of form (unreadable, not TOML, unknown names) are added to `problems`; what
-/// could be understood is returned all the same, so that its values are checked in the same go.
+/// Reads and merges all layers. Adds problems of form (unreadable, not TOML, unknown names) to `problems`. Returns the
+/// rest anyway, so that its values are checked too.
 pub(super) fn hear(source: Source<'_>, env: impl Iterator<Item = (String, String)>, problems: &mut Problems) -> Said {
     let file = read(source, problems);
     let text = file.as_ref().map_or("", |(_, text)| text);
     let positions = file.as_ref().map(|(path, text)| positions(path, text, problems));
     let variables = variables(env, problems);
 
-    // A file that is no TOML adds nothing, its problem has been noted.
+    // A file that is not TOML adds nothing. Its problem is already noted.
     let text = if positions.is_some() { text } else { "" };
     let merged = merge(text, &variables).or_else(|_| merge("", &variables));
     let positions = positions.unwrap_or_default();
@@ -97,8 +99,8 @@ fn read(source: Source<'_>, problems: &mut Problems) -> Option<(PathBuf, String)
     }
 }
 
-/// Where each known key stands; unknown keys and sections become problems. The library's own error text is not used
-/// beyond its message: it would quote the line, which may hold credentials.
+/// Finds the place of each known key, and adds problems for unknown keys and sections. Uses only the message of a
+/// library error: its full text quotes the line, which may hold credentials.
 fn positions(path: &Path, text: &str, problems: &mut Problems) -> BTreeMap<&'static str, Place> {
     let at = |span: Range<usize>| {
         let (line, column) = line_and_column(text, span.start);
@@ -161,7 +163,8 @@ fn listed(names: impl Iterator<Item = &'static str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Our variables by key. Empty ones count as not set: that is how compose files and charts leave a value out.
+/// Collects Leadhook's variables by key. An empty one counts as not set, because compose files and charts leave a value
+/// out that way.
 fn variables(
     env: impl Iterator<Item = (String, String)>,
     problems: &mut Problems,
@@ -195,8 +198,8 @@ fn variables(
     known
 }
 
-/// Values of the environment stay text (`try_parsing` would turn a prefix `007` into 7) and are read by the type of
-/// their key in stage two, lists included.
+/// Merges the three layers. Values of the environment stay text, because `try_parsing` would turn a prefix `007` into
+/// 7. Stage two reads them by the type of their key, lists included.
 fn merge(text: &str, variables: &BTreeMap<&'static str, (String, String)>) -> Result<Config, config::ConfigError> {
     Config::builder()
         .add_source(File::from_str(DEFAULTS, FileFormat::Toml))

@@ -1,10 +1,11 @@
-//! Every setting arrives, every wrong one is told at its place, and the three lists of settings agree.
+//! Tests that every setting has an effect, that every wrong value is reported at its place, and that the three lists of
+//! settings agree.
 
 use std::{fs, path::Path, time::Duration};
 
 use super::*;
 
-/// A fact about settings: its key, a value in a file, the same value in the environment, how it arrives.
+/// One setting: its key, a value in a file, the same value in the environment, and how to read and compare the result.
 type Row = (&'static str, &'static str, &'static str, fn(&Settings) -> String, &'static str);
 
 const ROWS: &[Row] = &[
@@ -180,7 +181,7 @@ fn from(text: &str, env: &[(&str, &str)]) -> Result<Settings, Problems> {
     let path = file.path();
     let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     load(Some(path), None, env).map_err(|problems| {
-        // Tests speak of f.toml, wherever the file lies.
+        // Expectations name the file f.toml, wherever it is.
         let rename = |place| match place {
             Place::File { line, column, .. } => Place::File { path: "f.toml".into(), line, column },
             other => other,
@@ -201,12 +202,12 @@ fn defaults() -> Settings {
 fn every_setting_arrives_from_a_file_and_from_the_environment() {
     let defaults = defaults();
     for (key, in_file, in_env, arrived, expected) in ROWS {
-        assert_ne!(arrived(&defaults), *expected, "{key}: the test would not notice that it is ignored");
+        assert_ne!(arrived(&defaults), *expected, "{key}: the test needs a value that is not the default");
         let (section, name) = key.split_once('.').unwrap();
         let text = format!("[{section}]\n{name} = {in_file}\n");
         assert_eq!(arrived(&from(&text, &[]).unwrap()), *expected, "{key} in a file");
         let variable = format!("LEADHOOK__{}__{}", section.to_uppercase(), name.to_uppercase());
-        // A key that makes sense only beside another is given that one.
+        // Some keys need another key beside them.
         let beside = match *key {
             "amqp.client_certificate" => "[amqp]\nclient_key = 'k.pem'\n",
             "amqp.client_key" => "[amqp]\nclient_certificate = 'c.pem'\n",
@@ -221,10 +222,10 @@ fn every_setting_arrives_from_a_file_and_from_the_environment() {
 #[test]
 fn the_lists_of_settings_agree() {
     let names: Vec<_> = reference().iter().map(|key| key.name).collect();
-    assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), names, "tested");
+    assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), names, "tested keys");
     let described = defaults().describe();
     let described: Vec<_> = described.iter().map(|line| line.split(" = ").next().unwrap()).collect();
-    assert_eq!(described, names, "described");
+    assert_eq!(described, names, "described keys");
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn the_settings_that_differ_from_their_defaults_are_told_without_credentials() {
     assert_eq!(settings.changed(), ["amqp.urls = amqp://a/v", "egress.proxy = http://p:3128", "backoff.maximum = 2h"]);
 }
 
-/// The compiled-in file shows each key under its section, with the default that the reference states.
+/// The compiled-in file has each key under its section, with the default that the reference states.
 #[test]
 fn the_default_file_mentions_every_key_with_its_default() {
     let mut section = "";
@@ -253,7 +254,7 @@ fn the_default_file_mentions_every_key_with_its_default() {
     assert_eq!(shown, stated);
 }
 
-/// The defaults of docs/reference/settings.md arrive.
+/// The loader uses the defaults of docs/reference/settings.md.
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let s = defaults();
@@ -419,7 +420,7 @@ fn values_at_and_beyond_each_bound() {
     ] {
         let (section, name) = key.split_once('.').unwrap();
         for value in inside {
-            // The longest wait needs an age that allows for it.
+            // The longest wait needs a `maximum_age` that allows for it.
             let age = if key == "backoff.maximum" { "\n[delivery]\nmaximum_age = '720h'" } else { "" };
             if let Err(problems) = from(&format!("[{section}]\n{name} = {value}{age}"), &[]) {
                 panic!("{key} = {value}: {problems}");
@@ -433,7 +434,7 @@ fn values_at_and_beyond_each_bound() {
     }
 }
 
-/// The reference says the bounds that the loader has.
+/// The reference states the bounds that the loader checks.
 #[test]
 fn the_bounds_of_the_reference_are_those_of_the_loader() {
     for key in reference().iter().filter(|key| !key.bounds.is_empty()) {
@@ -443,7 +444,7 @@ fn the_bounds_of_the_reference_are_those_of_the_loader() {
             size if size.ends_with("iB\"") => "1",
             _ => "'9000h'",
         };
-        // A negative number and a number that is not whole have words of their own.
+        // Negative numbers and fractions have messages of their own.
         let beyond = if beyond == "-1.0" && !key.default.contains('.') { "0" } else { beyond };
         let told = problems(&format!("[{section}]\n{name} = {beyond}"), &[]).join("\n");
         let bounds = key.bounds.replace("or more", &format!("to {}", i64::MAX));
@@ -456,7 +457,8 @@ fn the_bounds_of_the_reference_are_those_of_the_loader() {
     }
 }
 
-/// The greatest number or size is `max_...`, the longest time `maximum` or `..._maximum`.
+/// The name of a largest number or size begins with `max_`. That of a longest time is `maximum`, `maximum_...` or
+/// `..._maximum`.
 #[test]
 fn limits_are_named_alike() {
     for key in reference() {
@@ -537,7 +539,7 @@ fn credentials_appear_nowhere() {
     let described = settings.describe();
     assert!(described.contains(&"amqp.urls = amqp://a/v".to_owned()), "{described:?}");
     assert!(described.contains(&"amqp.management_url = http://b/".to_owned()), "{described:?}");
-    assert!(described.contains(&"delivery_log.max_bytes = 10 GiB".to_owned()), "sizes read as the reference has them");
+    assert!(described.contains(&"delivery_log.max_bytes = 10 GiB".to_owned()), "sizes look as in the reference");
     assert!(!format!("{settings:?} {described:?}").contains("hunter2"));
 }
 

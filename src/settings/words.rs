@@ -1,7 +1,7 @@
-//! How single values are written: each function reads one word and says what would be right when it cannot.
+//! Reads single values. Each function reads one word, and its error says how to write it.
 //!
-//! A file has types and must use them (`concurrency = 64`, not `"64"`); the environment has only text, which is read by
-//! the type of its key. Settings that hold credentials never appear in a message.
+//! A file has types and must use them (`concurrency = 64`, not `"64"`). The environment has only text, which is read by
+//! the type of its key. The value of a setting with credentials never appears in a message.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     logging,
 };
 
-/// A size as settings are written, in the largest unit that divides it: `1 MiB`, `10 GiB`.
+/// Shows a size as settings are written, in the largest unit that divides it: `1 MiB`, `10 GiB`.
 pub(super) fn spoken_size(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
     let (unit, name) =
@@ -32,7 +32,7 @@ pub(super) fn text(word: &Word) -> Result<&str, String> {
     }
 }
 
-/// A list in a file, text with commas in the environment; never empty.
+/// Reads a list: an array in a file, text with commas in the environment. It must not be empty.
 pub(super) fn list<T>(word: &Word, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     let entries: Vec<&str> = match &word.kind {
         ValueKind::Array(values) => {
@@ -83,7 +83,7 @@ pub(super) fn number(word: &Word) -> Result<f64, String> {
     }
 }
 
-/// A duration with its unit; a number alone says that the unit is missing.
+/// Reads a duration with its unit. For a plain number the error says that the unit is missing.
 pub(super) fn duration(word: &Word) -> Result<Duration, String> {
     match &word.kind {
         ValueKind::String(text) => duration::parse(text),
@@ -112,8 +112,8 @@ pub(super) fn size(word: &Word) -> Result<u64, String> {
     }
 }
 
-/// Parsed by the AMQP library as well, so that what is accepted here can be connected to. Says nothing of the value:
-/// even its scheme can be the first half of a user name.
+/// Reads the URL of a broker. The AMQP library must be able to parse it too. The error shows no part of the value: even
+/// its scheme can be part of a user name.
 pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
     const WRONG: &str = "is not a broker's URL: write amqp://user:password@host:5672/vhost, or amqps:// for TLS (not shown: it may hold credentials)";
     let url: Url = text.parse().map_err(|_| WRONG)?;
@@ -134,7 +134,7 @@ pub(super) fn egress_rule(text: &str) -> Result<Rule, String> {
     text.parse()
 }
 
-/// Says nothing of the value: it may hold credentials.
+/// Reads the URL of a proxy. The error does not show the value, which may hold credentials.
 pub(super) fn proxy_url(text: &str) -> Result<ProxyUrl, String> {
     const WRONG: &str = "is not the URL of a proxy: write http://user:password@host:3128 or socks5://host:1080 (not shown: it may hold credentials)";
     let url: Url = text.parse().map_err(|_| WRONG)?;
@@ -148,7 +148,7 @@ pub(super) fn proxy_url(text: &str) -> Result<ProxyUrl, String> {
     if usable { Ok(ProxyUrl::new(url)) } else { Err(WRONG.to_owned()) }
 }
 
-/// An address, with port 53 where none is said.
+/// Reads an address. The port is 53 if none is given.
 pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
     let plain = text.trim().parse().map(|address| SocketAddr::new(address, 53));
     plain.or_else(|_| text.trim().parse()).map_err(|_| {
@@ -164,7 +164,8 @@ pub(super) fn tls_version(text: &str) -> Result<TlsVersion, String> {
     }
 }
 
-/// The longest name made from it (`<prefix>.delay.<ms>`) stays far below the 255 bytes that AMQP allows.
+/// Reads the prefix of queue names. The longest name made from it (`<prefix>.delay.<ms>`) stays far below the 255 bytes
+/// that AMQP allows.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
@@ -177,7 +178,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// An exchange or a routing key: AMQP allows 255 bytes.
+/// Reads an exchange or a routing key, for which AMQP allows 255 bytes.
 pub(super) fn short_name(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("is empty".to_owned()),
@@ -190,11 +191,11 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("is empty: write a path".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-/// An empty prefix would open the worker's whole environment to the store.
+/// Reads the prefix of a store's variables. An empty prefix would open the worker's whole environment to the store.
 pub(super) fn variable_prefix(text: &str) -> Result<String, String> {
     let fits = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    // The worker's own settings stand in such variables, the broker's password among them.
+    // These variables hold the worker's own settings, among them the broker's password.
     let own = super::keys::PREFIX;
     if !fits {
         Err(format!("{text:?} cannot begin the name of a variable: write something like WEBHOOK_"))
@@ -219,10 +220,10 @@ pub(super) fn console_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Shortest secret of the console, in characters: sign-ins are rate-limited, so this is out of reach for guessing.
+/// Shortest secret of the console, in characters. Sign-ins are rate-limited, so guessing such a secret is not feasible.
 const SHORTEST_SECRET: usize = 16;
 
-/// Says nothing of the value: any part of it may be the secret.
+/// Reads `name:role:secret`. The error does not show the value, because any part of it may be the secret.
 pub(super) fn credential(text: &str) -> Result<Credential, String> {
     const WRONG: &str =
         "is not name:role:secret: the name of A-Z a-z 0-9 . _ @ -, the role read or act (not shown: it holds a secret)";
@@ -242,14 +243,14 @@ pub(super) fn credential(text: &str) -> Result<Credential, String> {
     Ok(Credential { name: name.to_owned(), role, digest: kept })
 }
 
-/// A console that every client in the network could use.
+/// Returns a problem if every client in the network could use the console.
 pub(super) fn open_to_all(listen: SocketAddr, credentials: &[Credential]) -> Option<String> {
     (!listen.ip().is_loopback() && credentials.is_empty()).then(|| {
         format!("{listen} is beyond loopback, and there are no console.credentials: every client could see leads")
     })
 }
 
-/// Two people of one name could not be told apart in the log, nor two secrets that are the same.
+/// Returns a problem if two users have the same name or secret, because the log could not tell them apart.
 pub(super) fn alike(credentials: &[Credential]) -> Option<String> {
     let before = |at: usize| credentials.iter().take(at);
     let mut all = credentials.iter().enumerate();
@@ -257,7 +258,7 @@ pub(super) fn alike(credentials: &[Credential]) -> Option<String> {
     twice.map(|(_, one)| format!("has the name or the secret of {} twice", one.name))
 }
 
-/// A host name or address, with or without a port.
+/// Reads a host name or address, with or without a port.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let text = text.trim().to_ascii_lowercase();
     let fits = !text.is_empty() && text.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@'));

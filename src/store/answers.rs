@@ -1,4 +1,4 @@
-//! Reads what a webhook says of answers: `accept`, `never_retry`, `accept_if`, `keep_refused`.
+//! Reads the keys of a webhook that say what an answer means: `accept`, `never_retry`, `accept_if`, `keep_refused`.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use super::{
 };
 use crate::delivery::rules::{Condition, Statuses, is_pointer};
 
-/// The four keys as one block says them.
+/// The four keys, as one webhook block sets them.
 #[derive(Clone)]
 pub(super) struct DeclaredAnswers {
     pub accept: Said<Statuses>,
     pub never_retry: Said<Statuses>,
-    /// None: a campaign switches off the condition of its organization.
+    /// `None` if a campaign switches off the condition of its organization.
     pub accept_if: Said<Option<Arc<Condition>>>,
     pub keep_refused: Said<bool>,
 }
 
 impl DeclaredAnswers {
-    /// None of the keys is there.
+    /// None of the keys is set.
     pub(super) const NOTHING: DeclaredAnswers = DeclaredAnswers {
         accept: Said::Nothing,
         never_retry: Said::Nothing,
@@ -50,8 +50,8 @@ pub(super) fn read(fields: &Fields<'_>, problems: &mut Problems) -> DeclaredAnsw
     }
 }
 
-/// A list of statuses. `objection` knows what is wrong with one that an answer can have. A 1xx is not an answer, but comes before
-/// one. An empty list is allowed: a campaign switches off what its organization lists.
+/// Reads a list of statuses from 200 to 599. `objection` returns why one of them is not allowed. A 1xx is not an
+/// answer, but precedes one. An empty list is allowed: with it a campaign switches off the list of its organization.
 fn statuses(
     fields: &Fields<'_>,
     key: &str,
@@ -89,7 +89,7 @@ fn status(node: &Node) -> Result<u16, String> {
     }
 }
 
-/// `accept_if: { json: /success, equals: true }`, or `accept_if: false` for none.
+/// Reads `accept_if: { json: /success, equals: true }`, or `accept_if: false` for no condition.
 fn accept_if(fields: &Fields<'_>, problems: &mut Problems) -> Said<Option<Arc<Condition>>> {
     let Some(entry) = fields.get("accept_if") else { return Said::Nothing };
     match &entry.node.value {

@@ -1,4 +1,4 @@
-//! Who vouches for a receiver: `ca_certificate` of a webhook.
+//! The `ca_certificate` key of a webhook: the authorities that are trusted for its receiver.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl Authority {
     /// Reads one or several certificates from PEM.
     ///
     /// # Errors
-    /// What is wrong with them, without anything of what they hold.
+    /// Says what is wrong with them, without their contents.
     pub fn parse(pem: &str) -> Result<Authority, &'static str> {
         if pem.contains("PRIVATE KEY-----") {
             return Err("holds a private key; only certificates belong here");
@@ -38,17 +38,17 @@ impl Authority {
         Ok(Authority { certificates, print })
     }
 
-    /// The certificates, in DER, in the order of the text.
+    /// Returns the certificates in DER, in the order of the text.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }
 
-    /// The same for the same certificates in the same order, and for no others.
+    /// Returns a SHA-256 digest of the certificates in their order.
     pub fn print(&self) -> [u8; 32] {
         self.print
     }
 
-    /// When the first of them is no longer valid.
+    /// Returns the earliest expiry among them.
     pub fn expiry(&self) -> Option<Timestamp> {
         certificate::first_expiry(&self.certificates)
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Reads `ca_certificate`: PEM as a text, or a file as secrets are.
+/// Reads `ca_certificate`: PEM in a text or in a file, as for secrets.
 pub(super) fn read(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<Authority> {
     let text = headers::secret(node, path, vault, problems)?;
     Authority::parse(text.expose()).map_err(|text| problems.error(&node.place, path, text)).ok()

@@ -1,13 +1,13 @@
-//! What a certificate says of itself, as far as it matters before it is used.
+//! Checks certificates before they are used: their form, expiry and purpose.
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-/// All certificates of a text in PEM, at least one.
+/// Reads all certificates of a text in PEM, at least one.
 ///
 /// # Errors
-/// What is wrong with them, without anything of what they hold.
+/// Says what is wrong with them, without their contents.
 pub(super) fn read_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|_| "holds a certificate that is not PEM")?;
@@ -20,13 +20,13 @@ pub(super) fn read_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'stat
     }
 }
 
-/// When the first of these certificates is no longer valid.
+/// Returns the earliest expiry of these certificates.
 pub(super) fn first_expiry(certificates: &[CertificateDer<'_>]) -> Option<Timestamp> {
     let expiry = |certificate| Timestamp::from_second(parsed(certificate)?.validity().not_after.timestamp()).ok();
     certificates.iter().filter_map(expiry).min()
 }
 
-/// Whether a certificate says that it is for other purposes than to identify a client. One that names no purpose is for all.
+/// Returns whether a certificate names purposes, but not client authentication. One that names none is valid for all.
 pub(super) fn excludes_clients(certificate: &CertificateDer<'_>) -> bool {
     let usage = |certificate: X509Certificate<'_>| {
         let usage = certificate.extended_key_usage().ok()??.value;

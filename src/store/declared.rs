@@ -1,4 +1,4 @@
-//! What the files of a store say, key by key, before anything is inherited.
+//! The values that the files of a store set, key by key, before inheritance.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use super::{
     identity::Identity, oauth2::Oauth2, problem::Place, secrets::SecretText,
 };
 
-/// All files together.
+/// The values of all files together.
 #[derive(Default)]
 pub(super) struct Declared {
     pub organizations: BTreeMap<String, DeclaredOrganization>,
     pub default_organization: Option<(String, Place)>,
-    /// A file could not be read or parsed: what is missing may be in there, so that nothing is said of it.
+    /// Whether a file could not be read or parsed. It may hold the missing values, so these are not reported.
     pub incomplete: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct DeclaredCampaign {
     pub unselected_events: Said<UnselectedEvents>,
 }
 
-/// What becomes of events that an overriding campaign does not select.
+/// What happens to events that an overriding campaign does not select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnselectedEvents {
     /// They are dropped: `unselected_events: drop`.
@@ -47,9 +47,9 @@ pub enum UnselectedEvents {
 
 /// `webhook` or `webhooks` of a scope.
 pub(super) enum DeclaredWebhooks {
-    /// Neither key is there.
+    /// Neither key is set.
     Nothing,
-    /// One of the keys is there, but what it says is already among the problems.
+    /// A key is set, but its value is invalid and already among the problems.
     Unusable(Place),
     /// `webhook`
     Single(Place, Box<DeclaredWebhook>),
@@ -58,7 +58,7 @@ pub(super) enum DeclaredWebhooks {
 }
 
 impl DeclaredWebhooks {
-    /// Where the key stands.
+    /// Returns the place of the key, if one is set.
     pub(super) fn place(&self) -> Option<&Place> {
         match self {
             DeclaredWebhooks::Nothing => None,
@@ -68,7 +68,7 @@ impl DeclaredWebhooks {
         }
     }
 
-    /// The webhooks, one or several.
+    /// Returns the webhooks, whether one or several.
     pub(super) fn all(&self) -> &[DeclaredWebhook] {
         match self {
             DeclaredWebhooks::Nothing | DeclaredWebhooks::Unusable(_) => &[],
@@ -80,9 +80,9 @@ impl DeclaredWebhooks {
 
 /// One webhook block.
 pub(super) struct DeclaredWebhook {
-    /// In lists only.
+    /// The name of its target; only in a `webhooks` list.
     pub name: Option<String>,
-    /// The key `webhook`, or the entry of the list.
+    /// The place of the key `webhook`, or of the entry of the list.
     pub place: Place,
     pub path: KeyPath,
     pub enabled: Said<bool>,
@@ -101,7 +101,7 @@ pub(super) struct DeclaredWebhook {
 }
 
 impl DeclaredWebhook {
-    /// A block without any key: everything is inherited.
+    /// Makes a block without any key, which inherits everything.
     pub(super) fn empty(place: Place, path: KeyPath) -> DeclaredWebhook {
         DeclaredWebhook {
             name: None,

@@ -1,18 +1,18 @@
-//! One small tree for YAML and TOML alike, every node with its place, so that the schema is checked once and in the
-//! same words for both.
+//! The document tree, the same for YAML and TOML. Every node has its place, so one schema check with one set of
+//! messages serves both formats.
 
 use std::fmt;
 
 use super::problem::Place;
 
-/// A value and where it begins.
+/// A value, and the place where it begins.
 #[derive(Clone)]
 pub(super) struct Node {
     pub place: Place,
     pub value: Value,
 }
 
-/// What a document can hold. Kinds that the schema never accepts (dates, huge numbers) keep their name only.
+/// The value of a node. A kind that the schema never accepts (a date, a huge number) keeps its name only.
 #[derive(Clone)]
 pub(super) enum Value {
     Nothing,
@@ -25,12 +25,12 @@ pub(super) enum Value {
     Map(Vec<Entry>),
 }
 
-/// A number with a fraction or an exponent, if it is one that can be calculated with.
+/// Converts a number with a fraction or an exponent. Infinity and NaN become [`Value::Other`].
 pub(super) fn fraction(number: f64) -> Value {
     if number.is_finite() { Value::Fraction(number) } else { Value::Other("a huge number") }
 }
 
-/// A key, where it stands, and its value.
+/// A key, its place, and its value.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub key: String,
@@ -39,7 +39,7 @@ pub(super) struct Entry {
 }
 
 impl Value {
-    /// What it is, for messages: never its contents.
+    /// Names the kind of the value, for messages. Never shows its contents.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Nothing => "nothing",
@@ -54,24 +54,24 @@ impl Value {
     }
 }
 
-/// Of a longer key, a path shows only the beginning. An id has at most 128 characters.
+/// Most characters of a key that a path shows. An id has at most 128 characters.
 const LONGEST_KEY: usize = 256;
 
-/// Where a value stands in its document: `organizations.acme.webhooks[1].url`.
+/// The path of a value in its document: `organizations.acme.webhooks[1].url`.
 #[derive(Clone, Default)]
 pub(super) struct KeyPath(String);
 
 impl KeyPath {
-    /// The path of `key` in the map at this path; a key that would be misread is quoted.
+    /// Returns the path of `key` in the map at this path. Quotes a key that would be misread.
     pub(super) fn key(&self, key: &str) -> KeyPath {
-        // No key that means anything is so long, and a path stands at everything below it.
+        // A longer key is a mistake, and every value below it would repeat it in its path.
         let key = key.char_indices().nth(LONGEST_KEY).map_or(key, |(end, _)| &key[..end]);
         let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         let key = if plain { key.to_owned() } else { format!("{key:?}") };
         KeyPath(if self.0.is_empty() { key } else { format!("{}.{key}", self.0) })
     }
 
-    /// The path of an entry of the list at this path, counted from 0 as most tools do.
+    /// Returns the path of an entry of the list at this path. The first index is 0.
     pub(super) fn index(&self, index: usize) -> KeyPath {
         KeyPath(format!("{}[{index}]", self.0))
     }

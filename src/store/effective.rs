@@ -1,7 +1,8 @@
-//! From what a store says to what holds: inheritance field by field, with the origin of every value.
+//! Resolves inheritance field by field, and keeps the origin of every value.
 //!
-//! One rule is about safety. URL, headers, secrets, certificates and `oauth2` go together: a campaign with a URL of its own
-//! gets none of the organization's, because that would hand its credentials to another host. The test is `credentials_never_follow_to_another_url`.
+//! One rule is about safety. URL, headers, secrets, certificates and `oauth2` go together. A campaign with its own URL
+//! inherits none of them, because another host would then get the organization's credentials. The test is
+//! `credentials_never_follow_to_another_url`.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -24,19 +25,19 @@ use crate::delivery::{
     signature::SigningSecret,
 };
 
-/// Where an effective value was said.
+/// The source of an effective value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// In the organization's webhook.
+    /// The organization's webhook.
     Organization,
-    /// In the campaign's webhook.
+    /// The campaign's webhook.
     Campaign,
-    /// Nowhere: the default holds.
+    /// The default, because neither sets the value.
     Default,
 }
 
 impl Origin {
-    /// `organization`, `campaign` or `default`.
+    /// Returns `organization`, `campaign` or `default`.
     pub fn name(self) -> &'static str {
         match self {
             Origin::Organization => "organization",
@@ -51,7 +52,7 @@ impl Origin {
 pub struct Organization {
     /// Its id.
     pub id: Arc<str>,
-    /// Its own webhooks; several only where they are named.
+    /// Its own webhooks. If there are several, each has a name.
     pub webhooks: Box<[Webhook]>,
     /// The campaigns that the store lists, in the order of their ids.
     pub campaigns: Box<[Campaign]>,
@@ -62,78 +63,78 @@ pub struct Organization {
 pub struct Campaign {
     /// Its id.
     pub id: Arc<str>,
-    /// Whose settings hold for it.
+    /// Which settings apply to it.
     pub rule: CampaignRule,
 }
 
-/// Whose settings hold for a campaign.
+/// Which settings apply to a campaign.
 #[derive(Debug)]
 pub enum CampaignRule {
-    /// The organization's, as they are.
+    /// The settings of the organization.
     Inherit,
-    /// Its own.
+    /// Its own settings.
     Override {
-        /// The campaign's webhooks, completed from the organization's.
+        /// The campaign's webhooks, with values inherited from the organization.
         webhooks: Box<[Webhook]>,
-        /// What becomes of events that none of them selects.
+        /// What happens to events that none of them selects.
         unselected_events: UnselectedEvents,
     },
 }
 
-/// One webhook with everything inherited.
+/// One webhook, with inheritance resolved.
 #[derive(Debug)]
 pub struct Webhook {
     /// The key of its target.
     pub key: TargetKey,
-    /// `false`: it gets no events.
+    /// Whether it gets events.
     pub enabled: bool,
-    /// Which events it selects.
+    /// The events that it selects.
     pub events: EventSet,
-    /// Where it goes. Always there if `enabled`; a disabled webhook may be incomplete.
+    /// Its target. Always present if `enabled`; a disabled webhook may lack a URL.
     pub target: Option<Arc<Target>>,
-    /// Where its values were said.
+    /// The origins of its values.
     pub origins: Origins,
 }
 
-/// Where the values of a webhook were said.
+/// The origins of the values of a webhook.
 #[derive(Debug)]
 pub struct Origins {
-    /// Of `enabled`; never inherited.
+    /// Origin of `enabled`, which is never inherited.
     pub enabled: Origin,
-    /// Of `url`.
+    /// Origin of `url`.
     pub url: Origin,
-    /// Of `events`.
+    /// Origin of `events`.
     pub events: Origin,
-    /// Of each header.
+    /// Origin of each header.
     pub headers: Box<[(HeaderName, Origin)]>,
-    /// Of `signing_secrets`; [`Origin::Default`] if there are none.
+    /// Origin of `signing_secrets`; [`Origin::Default`] if there are none.
     pub signing_secrets: Origin,
-    /// Of `client_certificate`; [`Origin::Default`] if there is none.
+    /// Origin of `client_certificate`; [`Origin::Default`] if there is none.
     pub client_certificate: Origin,
-    /// Of `ca_certificate`; [`Origin::Default`] if there is none.
+    /// Origin of `ca_certificate`; [`Origin::Default`] if there is none.
     pub ca_certificate: Origin,
-    /// Of `oauth2`; [`Origin::Default`] if there is none.
+    /// Origin of `oauth2`; [`Origin::Default`] if there is none.
     pub oauth2: Origin,
-    /// Of `retry_attempts`.
+    /// Origin of `retry_attempts`.
     pub retry_attempts: Origin,
-    /// Of `timeout`.
+    /// Origin of `timeout`.
     pub timeout: Origin,
-    /// Of `max_in_flight`; [`Origin::Default`] where the service's own limit is all.
+    /// Origin of `max_in_flight`; [`Origin::Default`] if only the limit of the worker applies.
     pub max_in_flight: Origin,
-    /// Of `max_per_second`; [`Origin::Default`] if there is no limit.
+    /// Origin of `max_per_second`; [`Origin::Default`] if the rate is unlimited.
     pub max_per_second: Origin,
-    /// Of `accept`; [`Origin::Default`] if only 2xx means delivered.
+    /// Origin of `accept`; [`Origin::Default`] if only 2xx means delivered.
     pub accept: Origin,
-    /// Of `never_retry`; [`Origin::Default`] if no status besides 410 is final.
+    /// Origin of `never_retry`; [`Origin::Default`] if no status besides 410 is final.
     pub never_retry: Origin,
-    /// Of `accept_if`; [`Origin::Default`] if every 2xx means delivered.
+    /// Origin of `accept_if`; [`Origin::Default`] if every 2xx means delivered.
     pub accept_if: Origin,
-    /// Of `keep_refused`.
+    /// Origin of `keep_refused`.
     pub keep_refused: Origin,
 }
 
-/// Completes every scope, in the order of the ids. The problems say what is missing; the result is whole only if they hold no
-/// error. Texts that many targets have in common are held once.
+/// Completes every scope, in the order of the ids. Adds a problem for each missing value; the result is complete only
+/// if none of them is an error. Targets of one organization share its id and the names of circuits.
 pub(super) fn organizations(declared: &Declared, problems: &mut Problems) -> Box<[Organization]> {
     declared.organizations.iter().map(|(id, declared)| organization(id, declared, problems)).collect()
 }
@@ -156,7 +157,7 @@ fn organization(id: &str, declared: &DeclaredOrganization, problems: &mut Proble
     Organization { id: tenant.id, webhooks, campaigns }
 }
 
-/// What the targets of one organization have in common.
+/// The texts that the targets of one organization share.
 struct Tenant {
     id: Arc<str>,
     circuits: HashSet<Arc<str>>,
@@ -218,8 +219,8 @@ fn warn_of_no_effect(declared: &DeclaredCampaign, problems: &mut Problems) {
     }
 }
 
-/// `override: true` without a webhook: a target of the campaign's own with all the organization's values. Among several
-/// named targets of the organization nothing is guessed.
+/// Handles `override: true` without a webhook: the campaign gets its own target with all values of the organization. If
+/// the targets of the organization have names, this is an error.
 fn inherit_all(
     declared: &DeclaredCampaign,
     parents: &DeclaredWebhooks,
@@ -241,16 +242,17 @@ fn inherit_all(
     }
 }
 
-/// The organization's webhook that a campaign's inherits from: the only one for the only one, else the one of the same name.
+/// Finds the webhook of the organization from which `own` inherits: the one of the same name, or the one without a
+/// name.
 fn parent<'d>(own: &DeclaredWebhook, parents: &'d DeclaredWebhooks) -> Option<&'d DeclaredWebhook> {
     parents.all().iter().find(|parent| parent.name == own.name)
 }
 
-/// Where a webhook stands and what it inherits from.
+/// The scope of a webhook, and the webhook from which it inherits.
 struct Scope<'d> {
     campaign: Option<&'d str>,
     parent: Option<&'d DeclaredWebhook>,
-    /// There is something to inherit from, but it is already among the problems.
+    /// Whether the organization's webhook is invalid and already among the problems.
     parent_is_unusable: bool,
 }
 
@@ -337,7 +339,7 @@ impl Scope<'_> {
         Webhook { key, enabled, events, target, origins }
     }
 
-    /// The origin of what this scope says itself.
+    /// Returns the origin of the values that this scope sets itself.
     fn own_origin(&self) -> Origin {
         if self.campaign.is_some() { Origin::Campaign } else { Origin::Organization }
     }
@@ -350,7 +352,7 @@ impl Scope<'_> {
         }
     }
 
-    /// URL, headers, secrets, certificates and `oauth2`: together or not at all.
+    /// Combines URL, headers, secrets, certificates and `oauth2`. They are inherited together or not at all.
     fn endpoint(&self, own: &DeclaredWebhook) -> Endpoint {
         let mut endpoint = Endpoint::default();
         let lender = if own.url.is_said() { None } else { self.parent };
@@ -361,7 +363,8 @@ impl Scope<'_> {
         endpoint
     }
 
-    /// A status of one list that is inherited must not be in the other list. Two lists of one block were compared when it was read.
+    /// Reports a status that is in both lists, when one of them is inherited. The lists of one block are compared when
+    /// it is read.
     fn require_distinct(&self, own: &DeclaredWebhook, rules: &Rules, problems: &mut Problems) {
         if let Some(status) = rules.accept.shared_with(&rules.never_retry) {
             let text = format!(
@@ -390,7 +393,7 @@ impl Scope<'_> {
     }
 }
 
-/// What goes together, while it is put together.
+/// The values that are inherited together.
 struct Endpoint {
     url: Option<Url>,
     url_origin: Origin,
@@ -426,7 +429,8 @@ impl Default for Endpoint {
 }
 
 impl Endpoint {
-    /// Puts what a block says over what is there: URL and secrets replace, headers replace those of the same name.
+    /// Applies the values of a block. A header replaces one of the same name, and every other value replaces the
+    /// previous one.
     fn take(&mut self, block: &DeclaredWebhook, origin: Origin) {
         if let Said::Value(url) = &block.url {
             (self.url, self.url_origin) = (Some(url.clone()), origin);
@@ -456,19 +460,19 @@ impl Endpoint {
     }
 }
 
-/// A copy that holds nothing of what the files were read into, see `load.rs`: a clone would share it.
+/// Copies a name. A clone would share memory with the documents, see `load.rs`.
 fn unshared_name(name: &HeaderName) -> HeaderName {
     HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
 }
 
-/// Likewise.
+/// Copies a value. A clone would share memory with the documents, see `load.rs`.
 fn unshared_value(value: &HeaderValue) -> HeaderValue {
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
     copy.set_sensitive(value.is_sensitive());
     copy
 }
 
-/// Every secret was parsed when it was read, so none is lost here.
+/// Parses a secret again. It was valid when it was read, so none is lost here.
 fn parse(text: &SecretText) -> Option<SigningSecret> {
     SigningSecret::parse(text.expose()).ok()
 }

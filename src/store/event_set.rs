@@ -1,4 +1,4 @@
-//! Which events a webhook selects.
+//! The set of events that a webhook selects.
 
 use std::fmt;
 
@@ -9,31 +9,31 @@ use crate::event::EventKind;
 pub struct EventSet(u8);
 
 impl EventSet {
-    /// No event.
+    /// The empty set.
     pub const NONE: EventSet = EventSet(0);
 
-    /// Every event: `"*"` in a store.
+    /// Returns the set of all events: `"*"` in a store.
     pub fn all() -> EventSet {
         EventKind::ALL.into_iter().fold(EventSet::NONE, EventSet::with)
     }
 
-    /// This set and one more kind.
+    /// Returns this set with `kind` added.
     #[must_use]
     pub fn with(self, kind: EventKind) -> EventSet {
         EventSet(self.0 | bit(kind))
     }
 
-    /// Whether a kind is selected.
+    /// Returns whether the set contains `kind`.
     pub fn contains(self, kind: EventKind) -> bool {
         self.0 & bit(kind) != 0
     }
 
-    /// No event at all.
+    /// Returns whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The kinds, in the order of the contract.
+    /// Iterates over the kinds, in the order of [`EventKind::ALL`].
     pub fn iter(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
     }

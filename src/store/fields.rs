@@ -1,4 +1,4 @@
-//! Reads the keys of one map of the document: right types, right ranges, no unknown keys.
+//! Reads the keys of one map of the document. Checks types and ranges, and reports unknown keys.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -8,19 +8,19 @@ use super::{
 };
 use crate::duration;
 
-/// What a store says of one key.
+/// The value that a store gives to one key.
 #[derive(Clone)]
 pub(super) enum Said<T> {
-    /// The key is not there.
+    /// The key is not set.
     Nothing,
-    /// The key is there, but what it says is already among the problems.
+    /// The key is set, but its value is invalid and already among the problems.
     Unusable,
-    /// The key is there and right.
+    /// The key is set to a valid value.
     Value(T),
 }
 
 impl<T> Said<T> {
-    /// The value, if there is a right one.
+    /// Returns the value, if there is a valid one.
     pub(super) fn value(&self) -> Option<&T> {
         match self {
             Said::Value(value) => Some(value),
@@ -28,7 +28,7 @@ impl<T> Said<T> {
         }
     }
 
-    /// The same with another value.
+    /// Converts a valid value.
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Said<U> {
         match self {
             Said::Nothing => Said::Nothing,
@@ -37,7 +37,7 @@ impl<T> Said<T> {
         }
     }
 
-    /// Whether the key is there at all.
+    /// Returns whether the key is set, to a valid value or not.
     pub(super) fn is_said(&self) -> bool {
         match self {
             Said::Nothing => false,
@@ -49,12 +49,12 @@ impl<T> Said<T> {
 /// The entries of one map.
 pub(super) struct Fields<'n> {
     entries: &'n [Entry],
-    /// Where the map stands in the document.
+    /// The path of the map in the document.
     pub path: KeyPath,
 }
 
 impl<'n> Fields<'n> {
-    /// The entries of `node`, which must be a map. An empty value (`ABC:` in YAML) is an empty map.
+    /// Takes the entries of `node`, which must be a map. An empty value (`ABC:` in YAML) counts as an empty map.
     pub(super) fn of(node: &'n Node, path: &KeyPath, problems: &mut Problems) -> Option<Fields<'n>> {
         match &node.value {
             Value::Map(entries) => Some(Fields { entries, path: path.clone() }),
@@ -66,17 +66,18 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// All entries with their paths: for maps whose keys are ids or header names.
+    /// Iterates over all entries with their paths, for maps whose keys are ids or header names.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'n Entry, KeyPath)> {
         self.entries.iter().map(|entry| (entry, self.path.key(&entry.key)))
     }
 
-    /// The entry of a key.
+    /// Returns the entry of a key.
     pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Reports keys that are not `known`, with the nearest one that is. `elsewhere` may know where a key belongs.
+    /// Reports each key that is not `known`, and suggests the nearest one. `elsewhere` returns advice for a key that
+    /// belongs to another map.
     pub(super) fn expect(&self, known: &[&str], elsewhere: fn(&str) -> Option<&'static str>, problems: &mut Problems) {
         for (entry, path) in self.iter().filter(|(entry, _)| !known.contains(&entry.key.as_str())) {
             let advice = match (elsewhere(&entry.key), nearest(&entry.key, known)) {
@@ -88,7 +89,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn truth(&self, key: &str, problems: &mut Problems) -> Said<bool> {
         let Some(entry) = self.get(key) else { return Said::Nothing };
         match &entry.node.value {
@@ -97,7 +98,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// A whole number; `what` says what it counts: "a whole number of seconds" for example.
+    /// Reads a whole number. `what` describes it in messages, for example "a whole number of retries".
     pub(super) fn whole(
         &self,
         key: &str,
@@ -127,7 +128,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// A number, with or without a fraction; `what` says what it counts.
+    /// Reads a number, with or without a fraction. `what` describes it in messages.
     pub(super) fn number(
         &self,
         key: &str,
@@ -138,7 +139,7 @@ impl<'n> Fields<'n> {
         let Some(entry) = self.get(key) else { return Said::Nothing };
         let right = format!("{what} from {} to {}", range.start(), range.end());
         let number = match &entry.node.value {
-            // No number of this size loses a digit that matters.
+            // Only numbers far out of range lose digits.
             Value::Integer(number) => *number as f64,
             Value::Fraction(number) => *number,
             other => return self.wrong(entry, other, &right, problems),
@@ -150,7 +151,7 @@ impl<'n> Fields<'n> {
         Said::Unusable
     }
 
-    /// Whole seconds: a number, or a text with a unit, such as `30` and `30s`.
+    /// Reads whole seconds: a number such as `30`, or a text with a unit such as `30s`.
     pub(super) fn seconds(&self, key: &str, range: RangeInclusive<u32>, problems: &mut Problems) -> Said<Duration> {
         let Some(entry) = self.get(key) else { return Said::Nothing };
         let seconds = match &entry.node.value {
@@ -176,7 +177,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// A text.
+    /// Reads a text. `what` describes it in messages.
     pub(super) fn text(&self, key: &str, what: &str, problems: &mut Problems) -> Said<(&'n str, &'n Place)> {
         let Some(entry) = self.get(key) else { return Said::Nothing };
         match &entry.node.value {
@@ -185,7 +186,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// Reports that an entry is of another kind than it must be.
+    /// Reports that the value of an entry has the wrong kind.
     pub(super) fn wrong<T>(&self, entry: &Entry, is: &Value, must: &str, problems: &mut Problems) -> Said<T> {
         let is = match is {
             Value::Nothing => "has no value".to_owned(),
@@ -196,15 +197,15 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// Whether `id` can name an organization, a campaign or a target: 1 to 128 of `A-Z a-z 0-9 . _ : -`.
+/// Returns whether `id` can name an organization, a campaign or a target: 1 to 128 of `A-Z a-z 0-9 . _ : -`.
 pub fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
 }
 
-/// What an id may be, for messages.
+/// The rule for ids, in words for messages.
 pub(super) const ID_RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 . _ : -";
 
-/// The known word that `word` was probably meant to be. Case, `-` and `_` do not count.
+/// Returns the known word that `word` probably means. Ignores case, `-`, `_` and blanks.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |word: &str| word.to_lowercase().replace(['-', '_', ' '], "");
     let meant = plain(word);
@@ -216,7 +217,7 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, known)| known)
 }
 
-/// "`a`, `b` and `c`"
+/// Lists words in the form "`a`, `b` and `c`".
 pub(super) fn listed(words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {

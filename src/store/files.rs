@@ -1,7 +1,7 @@
-//! From a path to the texts of a store: one file, or every `*.yaml`, `*.yml` and `*.toml` of a directory.
+//! Reads the files of a store: one file, or every `*.yaml`, `*.yml` and `*.toml` of a directory.
 //!
-//! Names that begin with a dot are left out: Kubernetes keeps the real files of a mounted ConfigMap in `..data`, and
-//! editors keep their swap files there. Links are followed, because both also make every visible file a link.
+//! Names that begin with a dot are skipped. Kubernetes keeps the real files of a mounted ConfigMap in `..data`, and
+//! editors give such names to swap files. Links are followed, because every visible file of a ConfigMap is a link.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use std::{
 use super::problem::{Place, Problems};
 use crate::os_error;
 
-/// All files of a store together: 16 MiB is several ten thousand campaigns.
+/// Most bytes of all files of a store together. 16 MiB hold tens of thousands of campaigns.
 const LARGEST_STORE: u64 = 16 * 1024 * 1024;
 
 /// One file of the store.
@@ -26,7 +26,7 @@ pub(super) struct Source {
     pub open_to_all: bool,
 }
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Yaml,
@@ -44,7 +44,7 @@ impl Format {
 }
 
 impl Source {
-    /// The text, without a byte-order mark. `None` if it is not UTF-8; the problem says where.
+    /// Returns the text without a byte order mark, or `None` if it is not UTF-8. The problem names the line.
     pub(super) fn text(&self, problems: &mut Problems) -> Option<&str> {
         match std::str::from_utf8(&self.bytes) {
             Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -58,7 +58,8 @@ impl Source {
     }
 }
 
-/// Reads every file of the store at `path`, in the order of their names. What cannot be read is among the problems.
+/// Reads every file of the store at `path`, in the order of their names. Adds a problem for each one that it cannot
+/// read.
 pub(super) fn read(path: &Path, problems: &mut Problems) -> Vec<Source> {
     let found = match list(path) {
         Ok(found) => found,
@@ -115,7 +116,8 @@ fn list(path: &Path) -> Result<Vec<(PathBuf, Format)>, String> {
     Ok(found)
 }
 
-/// The contents, at most one byte more than `limit`, so that the caller sees that it was passed; and whether everybody may read them.
+/// Returns the contents, and whether every user may read the file. Stops one byte after `limit`, so that the caller
+/// notices the excess.
 fn read_file(path: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {

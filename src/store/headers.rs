@@ -1,4 +1,4 @@
-//! The headers of a webhook: which names a store may set, and what a value may be.
+//! The headers of a webhook: the names that a store may set, and the values that are allowed.
 
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::delivery::request;
 
-/// Names that belong to HTTP or to the delivery itself (docs/how-to/receive.md). `Content-Type` and `User-Agent` may say more than
-/// Leadhook does by itself, see [`addition`].
+/// Header names that a store may not set, because HTTP or Leadhook sets them (docs/how-to/receive.md). `Content-Type`
+/// and `User-Agent` may be extended, see [`addition`].
 const RESERVED: [&str; 10] = [
     "connection",
     "expect",
@@ -25,14 +25,14 @@ const RESERVED: [&str; 10] = [
     "upgrade",
 ];
 
-/// Families of such names.
+/// Prefixes of header names that a store may not set.
 const RESERVED_FAMILIES: [&str; 4] = ["content-", "leadhook-", "proxy-", "webhook-"];
 
-/// Headers of one webhook. What servers take is about a hundred in all; and far beyond any use, a map of headers cannot
-/// hold more than some ten thousand, and panics.
+/// Most headers of one webhook. Servers accept about a hundred in all. A [`HeaderMap`](reqwest::header::HeaderMap)
+/// panics at some tens of thousands.
 const MOST: usize = 50;
 
-/// Bytes of one value: common servers take 8 KiB for a header line, some for all of them.
+/// Most bytes of one value. Common servers accept 8 KiB for one header line, and some accept 8 KiB for all of them.
 const LONGEST: usize = 8192;
 
 /// Reads `headers`: a map from names to values.
@@ -76,20 +76,20 @@ pub(super) fn read(
     headers
 }
 
-/// Whether a header of this name holds a credential, as far as names tell.
+/// Returns whether the name suggests that the header holds a credential.
 fn is_credential(name: &str) -> bool {
     let words = ["auth", "cookie", "key", "password", "secret", "signature", "token"];
     words.iter().any(|word| name.contains(word))
 }
 
-/// Notes a secret that is a text and refers to nothing outside of the store.
+/// Notes a secret that the store holds in plain text, without a variable or a file.
 pub(super) fn note_in_clear(node: &Node, path: &KeyPath, vault: &mut Vault<'_>) {
     if matches!(&node.value, Value::Text(text) if !text.contains("${")) {
         vault.stands_in_clear(&node.place, path);
     }
 }
 
-/// A text with variables, or a map that names a file: the two forms of header values and signing secrets.
+/// Reads a header value or a secret: a text with variables, or a map that names a file.
 pub(super) fn secret(
     node: &Node,
     path: &KeyPath,
@@ -138,8 +138,8 @@ fn name(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
-/// Checks the values of two headers that Leadhook sets itself: some receivers want a charset, and some tell senders apart by a
-/// suffix to `User-Agent`.
+/// Checks the values of the two headers that a store may extend. Some receivers want a charset in `Content-Type`, and
+/// some tell senders apart by a suffix of `User-Agent`.
 fn addition(name: &HeaderName, value: HeaderValue) -> Result<HeaderValue, String> {
     if *name == CONTENT_TYPE && !request::is_json_in_utf8(&value) {
         return Err("must be `application/json; charset=utf-8` or left out: a body is JSON in UTF-8".to_owned());
@@ -150,7 +150,7 @@ fn addition(name: &HeaderName, value: HeaderValue) -> Result<HeaderValue, String
     Ok(value)
 }
 
-/// Printable ASCII and tabs: what every HTTP server takes. The value itself is never part of the message.
+/// Checks that a value has only printable ASCII and tabs, which every HTTP server accepts. No error contains the value.
 fn value(secret: &SecretText) -> Result<HeaderValue, String> {
     let text = secret.expose();
     if text.len() > LONGEST {

@@ -1,4 +1,4 @@
-//! Who we are to a receiver that asks: a certificate and its key, `client_certificate` of a webhook.
+//! The `client_certificate` key of a webhook: a certificate and its private key, for receivers that ask for one.
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::{
     certificate, document::KeyPath, document::Node, fields::Fields, headers, problem::Problems, secrets::Vault,
 };
 
-/// A certificate with its chain, and its key. Cannot print.
+/// A certificate with its chain, and its private key. `Debug` shows nothing of them.
 pub struct Identity {
     key: Arc<CertifiedKey>,
     print: [u8; 32],
@@ -22,10 +22,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads both from PEM.
+    /// Reads certificate and key from PEM.
     ///
     /// # Errors
-    /// What is wrong with them, without anything of what they hold.
+    /// Says what is wrong with them, without their contents.
     pub fn parse(certificate: &str, key: &str) -> Result<Identity, &'static str> {
         let chain = certificate::read_pem(certificate)?;
         if chain.first().is_some_and(certificate::excludes_clients) {
@@ -45,17 +45,17 @@ impl Identity {
         Ok(Identity { key: Arc::new(key), print, expiry })
     }
 
-    /// For TLS.
+    /// Returns certificate and key in the form that TLS needs.
     pub fn key(&self) -> Arc<CertifiedKey> {
         self.key.clone()
     }
 
-    /// When the first certificate of the chain is no longer valid.
+    /// Returns the earliest expiry in the chain.
     pub fn expiry(&self) -> Option<Timestamp> {
         self.expiry
     }
 
-    /// The same for the same certificate and key, and for no others.
+    /// Returns a SHA-256 digest of certificate, chain and key.
     pub fn print(&self) -> [u8; 32] {
         self.print
     }
@@ -67,7 +67,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Reads `client_certificate: { certificate: ..., key: ... }`, each a text or a file as secrets are.
+/// Reads `client_certificate: { certificate: ..., key: ... }`. Each part is a text or a file, as for other secrets.
 pub(super) fn read(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<Identity> {
     let fields = Fields::of(node, path, problems)?;
     fields.expect(&["certificate", "key"], |_| None, problems);

@@ -1,7 +1,7 @@
 //! The store of a running worker: the last good revision, replaced as a whole.
 //!
-//! A broken store is refused whole, because half of it could send one campaign's leads to the organization's URL. The
-//! last good revision stays in use; status and log say so, once for the same broken contents.
+//! A broken store is refused as a whole, because half of it could send a campaign's leads to the organization's URL.
+//! The last good revision stays in use. Status and log say so, once for the same broken contents.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{duration, failpoint, settings};
 
-/// The current store and how it came about.
+/// The current store, and how it was loaded.
 pub struct LiveStore {
     path: PathBuf,
     secrets: settings::Secrets,
@@ -27,11 +27,11 @@ pub struct LiveStore {
     grace: Option<Duration>,
     current: RwLock<Arc<Store>>,
     last: Mutex<Last>,
-    /// Held while loading, so that the state above is never locked for long: readiness asks for it.
+    /// Held while loading, so that the locks above are never held for long. Readiness needs them.
     loading: Mutex<()>,
 }
 
-/// The last attempt, good or bad.
+/// The last attempt to load, successful or not.
 struct Last {
     digest: Digest,
     references: Vec<Reference>,
@@ -39,12 +39,12 @@ struct Last {
     refused: Option<Arc<Problems>>,
 }
 
-/// What an attempt to load the store anew came to.
+/// The result of a reload.
 #[derive(Clone, Debug)]
 pub enum ReloadReport {
     /// This revision is current now.
     Loaded(Arc<Store>),
-    /// The contents are broken; the last good revision stays.
+    /// The contents are broken; the last good revision stays in use.
     Refused(Arc<Problems>),
 }
 
@@ -55,21 +55,21 @@ pub struct StoreStatus {
     pub revision: String,
     /// When the current revision was loaded.
     pub loaded_at: Timestamp,
-    /// How many organizations it holds.
+    /// The number of organizations.
     pub organizations: usize,
-    /// How many campaigns it lists.
+    /// The number of listed campaigns.
     pub campaigns: usize,
-    /// Why what is in the files now was refused, on one line; `None` if it is in use.
+    /// Why the present contents of the files were refused, on one line; `None` if they are in use.
     pub refused: Option<String>,
 }
 
 impl LiveStore {
-    /// Loads the store at `path`, or says everything that is wrong with it.
+    /// Loads the store at `path`, or returns all its problems.
     pub fn open(path: impl Into<PathBuf>, secrets: &settings::Secrets) -> Result<LiveStore, Problems> {
         LiveStore::open_with(path.into(), secrets, load::process_environment)
     }
 
-    /// The same with another environment than the process's.
+    /// Does the same with another environment than that of the process.
     pub(super) fn open_with(
         path: PathBuf,
         secrets: &settings::Secrets,
@@ -89,8 +89,8 @@ impl LiveStore {
         })
     }
 
-    /// The same store, which from now on refuses a reload with a timeout that is not below `grace` (`shutdown.grace`): what
-    /// no worker could start with must not come into use in a running one.
+    /// Makes the store refuse a reload with a timeout that is not below `grace` (`shutdown.grace`). No worker could
+    /// start with such a store, so a running one must not use it.
     pub fn with_timeouts_below(mut self, grace: Duration) -> LiveStore {
         self.grace = Some(grace);
         self
@@ -112,12 +112,12 @@ impl LiveStore {
         }
     }
 
-    /// The revision that holds now. Cheap; ask anew for each event and each attempt.
+    /// Returns the current revision. Cheap: call it again for each event and each attempt.
     pub fn current(&self) -> Arc<Store> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Loads the files anew, whether they have changed or not. Blocks on files.
+    /// Loads the files again, whether they have changed or not. Blocks on files.
     pub fn reload(&self) -> ReloadReport {
         let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let Attempt { result, digest, references } = load::attempt(&self.path, &self.secrets, self.environment);
@@ -152,7 +152,7 @@ impl LiveStore {
         }
     }
 
-    /// How things stand.
+    /// Returns the status of the store.
     pub fn status(&self) -> StoreStatus {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.current();
@@ -165,7 +165,7 @@ impl LiveStore {
         }
     }
 
-    /// The digest of the files now, if it is not the one of the last attempt. Blocks on files.
+    /// Returns the present digest of the files, if it differs from that of the last attempt. Blocks on files.
     pub(super) fn changed(&self) -> Option<Digest> {
         let (before, references) = {
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,12 +175,12 @@ impl LiveStore {
         (now != before).then_some(now)
     }
 
-    /// Where the store lies.
+    /// Returns the path of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where its secret files lie.
+    /// Returns the directory of its secret files.
     pub(super) fn secrets_directory(&self) -> Option<&Path> {
         self.secrets.directory.as_deref()
     }

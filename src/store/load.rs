@@ -1,4 +1,4 @@
-//! One attempt to load a store: read, parse, check, complete, and take the digest of everything that was looked at.
+//! One attempt to load a store: read, parse, check, complete, and take the digest of everything that was read.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,22 +16,22 @@ use super::{
 };
 use crate::settings;
 
-/// Loads the store at `path` (file or directory), or says everything that is wrong with it.
+/// Loads the store at `path` (file or directory), or returns all its problems.
 pub fn load(path: &Path, secrets: &settings::Secrets) -> Result<Store, Problems> {
     attempt(path, secrets, process_environment).result
 }
 
-/// The environment of this process.
+/// Looks up a variable in the environment of this process.
 pub(super) fn process_environment(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-/// What an attempt came to, good or bad.
+/// The result of an attempt, successful or not.
 pub(super) struct Attempt {
     pub result: Result<Store, Problems>,
-    /// Of everything that was read. The same digest means the same result.
+    /// Digest of everything that was read. The same digest means the same result.
     pub digest: Digest,
-    /// What the files refer to.
+    /// The variables and secret files to which the store refers.
     pub references: Vec<Reference>,
 }
 
@@ -40,13 +40,13 @@ pub(super) struct Attempt {
 pub(super) struct Digest([u8; 32]);
 
 impl Digest {
-    /// Short enough to read aloud: 12 hexadecimal digits.
+    /// Returns the first 12 hexadecimal digits, which are short enough to read aloud.
     fn revision(&self) -> String {
         self.0.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Loads a store and remembers what it was made of.
+/// Loads a store, and takes the digest of everything that it read.
 pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Environment) -> Attempt {
     let reading = in_its_own_thread(|| read(path, secrets, environment));
     let Reading { declared, mut problems, digest, references } = reading;
@@ -58,18 +58,19 @@ pub(super) fn attempt(path: &Path, secrets: &settings::Secrets, environment: Env
         let default = declared.default_organization.as_ref().map(|(id, _)| id.clone());
         Ok(Store::new(organizations, default, digest.revision(), problems))
     };
-    // A thread keeps some of what it frees for itself, until it ends.
+    // A thread keeps some of the memory that it frees, until it ends.
     in_its_own_thread(move || drop(declared));
     Attempt { result, digest, references }
 }
 
-/// Documents take several times the memory of the store that comes of them. The allocator serves threads from arenas of their own: what
-/// this one leaves behind is free, and goes back to the system (docs/contributing/benchmark-log.md has the figures).
+/// Runs `work` in a thread of its own. Documents take several times the memory of the store made from them. The
+/// allocator gives each thread its own arena, so the memory of this one goes back to the system afterwards. The figures
+/// are in docs/contributing/benchmark-log.md.
 fn in_its_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-/// What the files say, and the digest of everything that was looked at.
+/// The values of the files, and the digest of everything that was read.
 struct Reading {
     declared: Declared,
     problems: Problems,
@@ -105,8 +106,8 @@ fn read(path: &Path, secrets: &settings::Secrets, environment: Environment) -> R
     Reading { declared, problems, digest, references }
 }
 
-/// The digest that an attempt would have now, if the files refer to the same things as before. Cheap enough for every
-/// second: nothing is parsed.
+/// Returns the digest that an attempt would have now, if the files still have these `references`. It parses nothing, so
+/// it is cheap enough for every second.
 pub(super) fn look(
     path: &Path,
     secrets: &settings::Secrets,
@@ -130,7 +131,7 @@ fn document(source: &Source, problems: &mut Problems) -> Option<super::document:
     }
 }
 
-/// Every part goes in with its length, so that no two different stores can look alike.
+/// Digests each part with its length, so that two different stores never look the same.
 fn digest(sources: &[Source], unread: &str, readings: &BTreeMap<Reference, secrets::Reading>) -> Digest {
     let mut context = Context::new(&SHA256);
     let mut add = |bytes: &[u8]| {

@@ -1,14 +1,14 @@
-//! The webhook store: who wants which events where (docs/reference/webhook-store.md).
+//! The webhook store: the files that say which events go to which targets (docs/reference/webhook-store.md).
 //!
 //! ```text
 //!  files ──▶ yaml, toml_text ──▶ schema, webhook, headers, secrets ──▶ effective ──▶ Store ──▶ resolve
-//!  bytes      one document tree     what is said, every problem          inheritance   one revision
+//!  bytes      one document tree     values, and all problems             inheritance   one revision
 //! ```
 //!
-//! The files are the authority. [`load`] turns them into one immutable [`Store`] or into all their [`Problems`];
-//! [`LiveStore`] holds the last good one and replaces it as a whole when the files change, so that no event ever sees
-//! half of a change. What is read from outside (variables, secret files) is resolved while loading: a running worker
-//! never finds out at an attempt that a secret is missing.
+//! The files are the authority. [`load`] turns them into one immutable [`Store`], or returns all their [`Problems`].
+//! [`LiveStore`] holds the last good store. It replaces the store as a whole when the files change, so no event sees
+//! half of a change. Loading also resolves variables and secret files, so a missing secret is found before an attempt
+//! needs it.
 
 mod answers;
 mod authority;

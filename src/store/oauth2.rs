@@ -1,4 +1,5 @@
-//! How Leadhook gets a token for a receiver: `oauth2` of a webhook, client credentials (RFC 6749, section 4.4).
+//! The `oauth2` key of a webhook: how Leadhook gets a token for a receiver by client credentials (RFC 6749, section
+//! 4.4).
 
 use std::fmt;
 
@@ -14,31 +15,31 @@ use super::{
     webhook,
 };
 
-/// Whom to ask for a token, and as which client. Prints no secret.
+/// The server that issues tokens, and the client that requests them. `Debug` shows no secret.
 pub struct Oauth2 {
-    /// Where to ask.
+    /// The URL that issues tokens.
     pub token_url: Url,
-    /// Who asks.
+    /// The id of the client.
     pub client_id: String,
     client_secret: SecretText,
-    /// What the token is for, as the receiver calls it; several scopes are separated by blanks.
+    /// The scopes to request, separated by blanks.
     pub scope: Option<String>,
 }
 
 impl Oauth2 {
-    /// One for tests.
+    /// Makes one for tests.
     #[cfg(test)]
     pub(crate) fn new(token_url: Url, client_id: &str, client_secret: &str, scope: Option<&str>) -> Oauth2 {
         let client_secret = SecretText::of(client_secret);
         Oauth2 { token_url, client_id: client_id.to_owned(), client_secret, scope: scope.map(str::to_owned) }
     }
 
-    /// The client's secret: for the request of a token only.
+    /// Returns the client's secret, for requesting a token only.
     pub fn client_secret(&self) -> &str {
         self.client_secret.expose()
     }
 
-    /// The same for the same values, and for no others: a token that one of them got is not for the other.
+    /// Returns a SHA-256 digest of all values. A token serves only credentials with an equal digest.
     pub fn print(&self) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         let scope = self.scope.as_deref().unwrap_or_default();
@@ -50,7 +51,7 @@ impl Oauth2 {
     }
 }
 
-/// Shows no URL beyond its host, and no secret.
+/// Shows only the origin of the URL, and no secret.
 impl fmt::Debug for Oauth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.token_url.origin().ascii_serialization();
@@ -58,7 +59,7 @@ impl fmt::Debug for Oauth2 {
     }
 }
 
-/// Reads `oauth2: { token_url, client_id, client_secret, scope }`; only `scope` may be left out.
+/// Reads `oauth2: { token_url, client_id, client_secret, scope }`. Only `scope` is optional.
 pub(super) fn read(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<Oauth2> {
     let fields = Fields::of(node, path, problems)?;
     fields.expect(&["token_url", "client_id", "client_secret", "scope"], |_| None, problems);
@@ -116,12 +117,12 @@ fn text(
     }
 }
 
-/// What a client's id and secret are made of (RFC 6749, appendix A).
+/// Returns whether a client's id or secret has only allowed characters, at least one (RFC 6749, appendix A).
 fn is_client(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// Likewise of a scope: words with one blank between them.
+/// Returns whether a scope has only allowed characters: words with one blank between them.
 fn is_scope(text: &str) -> bool {
     let is_word =
         |word: &str| !word.is_empty() && word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));

@@ -1,12 +1,12 @@
-//! What is wrong with a store, where, and what would be right. All problems of a store are collected before anything
-//! is said, so that a broken store is repaired in one go. No problem ever holds a secret, a header value or a URL.
+//! The problems of a store: what is wrong, where, and how to fix it. All problems are reported together, so that an
+//! author can fix a broken store at once. No problem contains a secret, a header value or a URL.
 
 use std::{fmt, sync::Arc};
 
-/// A place in a file of the store, as an editor counts: lines and columns (in characters) begin at 1.
+/// A place in a file of the store. Lines and columns (in characters) begin at 1, as in an editor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The file, as it was named or found.
+    /// The path of the file, as it was given or found.
     pub file: Arc<str>,
     /// 1-based.
     pub line: usize,
@@ -20,17 +20,17 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether a store can be used in spite of a problem.
+/// Whether a store can be used despite a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The store is refused.
     Error,
-    /// The store is used, but probably does not mean what it says.
+    /// The store is used, but probably does not do what its author wants.
     Warning,
 }
 
 impl Severity {
-    /// `error` or `warning`.
+    /// Returns `error` or `warning`.
     pub fn name(self) -> &'static str {
         match self {
             Severity::Error => "error",
@@ -39,20 +39,20 @@ impl Severity {
     }
 }
 
-/// One thing that is wrong in a store.
+/// One problem of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether the store is refused for it.
+    /// Whether the store is refused because of it.
     pub severity: Severity,
-    /// Where, if it lies inside a file.
+    /// Its place, if it is inside a file.
     pub place: Option<Place>,
-    /// Which key, `organizations.acme.webhook.timeout` for example; empty for a file as a whole.
+    /// Its key, for example `organizations.acme.webhook.timeout`; empty for a file as a whole.
     pub path: String,
-    /// What is wrong and what would be right; begins in lower case.
+    /// The fault and how to fix it; begins in lower case.
     pub text: String,
 }
 
-/// `file:line:column: key.path: text`. The severity is not in it: who mixes them says so.
+/// Shows `file:line:column: key.path: text`. A caller that mixes severities adds the severity.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
@@ -65,32 +65,32 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong in a store, in the order of its files and lines.
+/// All problems of a store, in the order of its files and lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
-    /// All of them.
+    /// Iterates over all of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
     }
 
-    /// How many, errors and warnings together.
+    /// Returns the number of errors and warnings together.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Nothing is wrong.
+    /// Returns whether there are neither errors nor warnings.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether any of them means that the store is refused.
+    /// Returns whether any of them is an error, for which the store is refused.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    /// The first error and how many more there are, on one line: for logs and readiness.
+    /// Returns the first error and the number of further errors, on one line for logs and readiness.
     pub fn summary(&self) -> String {
         let errors: Vec<_> = self.0.iter().filter(|problem| problem.severity == Severity::Error).collect();
         match errors.as_slice() {
@@ -100,22 +100,22 @@ impl Problems {
         }
     }
 
-    /// Notes something for which the store is refused.
+    /// Adds an error, for which the store is refused.
     pub(super) fn error(&mut self, place: &Place, path: impl fmt::Display, text: impl Into<String>) {
         self.push(Severity::Error, Some(place.clone()), path.to_string(), text.into());
     }
 
-    /// Notes something that is probably a mistake.
+    /// Adds a warning about a probable mistake.
     pub(super) fn warning(&mut self, place: &Place, path: impl fmt::Display, text: impl Into<String>) {
         self.push(Severity::Warning, Some(place.clone()), path.to_string(), text.into());
     }
 
-    /// Notes something for which the store is refused and that lies in no line of a file.
+    /// Adds an error that does not belong to a line of a file.
     pub(super) fn general(&mut self, text: impl Into<String>) {
         self.push(Severity::Error, None, String::new(), text.into());
     }
 
-    /// Brings the problems into the order of files and lines: they are found in the order of the checks.
+    /// Sorts the problems by file and line, and removes duplicates. The checks find them in another order.
     pub(super) fn sort(&mut self) {
         self.0.sort_by(|one, other| (&one.place, one.severity).cmp(&(&other.place, other.severity)));
         self.0.dedup();
@@ -126,8 +126,8 @@ impl Problems {
     }
 }
 
-/// Names that a store gives (of a file, of an organization) may hold anything, and a problem goes to logs and terminals:
-/// line breaks and what moves a cursor are shown, not sent.
+/// Escapes line breaks and control characters. A problem goes to logs and terminals, and a name in it (of a file, of an
+/// organization) may contain any character.
 fn on_one_line(text: String) -> String {
     let moves = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if !text.contains(moves) {

@@ -1,5 +1,5 @@
-//! Which targets an event goes to, and what the store says of a waiting job's target. Pure: one revision of the store
-//! and the names in the message decide, nothing else.
+//! Finds the targets of an event, and the current state of a waiting job's target. Pure: only one revision of the store
+//! and the names in the message decide.
 //!
 //! The test `every_combination` in `store/tests/resolution.rs` holds the table of all cases.
 
@@ -14,33 +14,33 @@ use super::{
 };
 use crate::event::EventKind;
 
-/// What an event comes to.
+/// The result of resolving an event.
 #[derive(Debug)]
 pub enum Resolution {
-    /// One job for each.
+    /// The targets. Each gets one delivery.
     Targets(Vec<Arc<Target>>),
-    /// A normal result: nobody wants it.
+    /// No target receives the event. This is a normal result.
     NoTarget(NoTarget),
-    /// The event cannot be placed: rejected.
+    /// The event cannot be placed in the store, so it is rejected.
     Misplaced(Misplaced),
 }
 
-/// Why nobody wants an event.
+/// Why no target receives an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoTarget {
-    /// `disabled`: the organization's webhook is off.
+    /// `disabled`: the organization's webhook is disabled.
     Disabled,
-    /// `event_not_selected`
+    /// `event_not_selected`: no webhook that applies selects the event.
     EventNotSelected,
-    /// `campaign_disabled`
+    /// `campaign_disabled`: the campaign's webhooks for the event are disabled.
     CampaignDisabled,
 }
 
 impl NoTarget {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [NoTarget; 3] = [NoTarget::Disabled, NoTarget::EventNotSelected, NoTarget::CampaignDisabled];
 
-    /// The reason as metric label and log field.
+    /// Returns the reason as metric label and log field.
     pub fn name(self) -> &'static str {
         match self {
             NoTarget::Disabled => "disabled",
@@ -50,10 +50,10 @@ impl NoTarget {
     }
 }
 
-/// Why an event cannot be placed in the store. Ids named here are the store's or the message's routing ids, not lead data.
+/// Why an event cannot be placed in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Misplaced {
-    /// The campaign is not listed, the message names no organization and there is no default.
+    /// The store does not list the campaign, and neither the message nor `default_organization` names an organization.
     UnknownCampaign,
     /// The organization is not in the store.
     UnknownOrganization,
@@ -62,7 +62,7 @@ pub enum Misplaced {
 }
 
 impl Misplaced {
-    /// The reason as metric label and log field.
+    /// Returns the reason as metric label and log field.
     pub fn name(self) -> &'static str {
         match self {
             Misplaced::UnknownCampaign => "unknown_campaign",
@@ -72,20 +72,20 @@ impl Misplaced {
     }
 }
 
-/// What the store says of a job's target now.
+/// The state of a job's target in the current store.
 #[derive(Debug)]
 pub enum TargetState {
-    /// Deliver there.
+    /// The job goes to this target.
     Active(Arc<Target>),
-    /// It is there but switched off (its own `enabled: false`, or its scope's).
+    /// The target exists, but `enabled: false` switches it off.
     Disabled,
-    /// Not in this store.
+    /// The store does not have the target.
     Unknown,
-    /// The campaign of this key belongs to another organization than the job's.
+    /// The key, or the campaign that it names, belongs to another organization than the job.
     Moved,
 }
 
-/// Where an event stands in the store.
+/// The place of an event in the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Placed<'s> {
     /// Its organization.
@@ -98,26 +98,26 @@ pub struct Placed<'s> {
 pub struct Store {
     /// In the order of their ids.
     organizations: Box<[Organization]>,
-    /// Where among them.
+    /// From an id to the index in `organizations`.
     by_id: HashMap<Arc<str>, u32>,
-    /// One look says where a campaign is: each that misses the caches costs more than all the rest of a resolution.
+    /// One lookup finds a campaign. A lookup that misses the CPU caches costs more than the rest of a resolution.
     campaigns: HashMap<Arc<str>, Listed>,
     default_organization: Option<String>,
     revision: String,
     warnings: Problems,
 }
 
-/// Where a campaign is listed.
+/// The position of a campaign in the store.
 #[derive(Clone, Copy)]
 struct Listed {
-    /// Which organization.
+    /// Index of its organization.
     organization: u32,
-    /// Which of its campaigns.
+    /// Index among the campaigns of that organization.
     campaign: u32,
 }
 
 impl Store {
-    /// Which targets an event goes to. Pure; `organization` is what the message names, if it does.
+    /// Finds the targets of an event. Pure; `organization` is the one that the message names, if any.
     pub fn resolve(&self, campaign: &str, organization: Option<&str>, kind: EventKind) -> Resolution {
         match self.place(campaign, organization) {
             Ok(placed) => placed.targets(kind),
@@ -125,9 +125,9 @@ impl Store {
         }
     }
 
-    /// The target of a waiting job: `organization` is the job's own.
+    /// Finds the target of a waiting job. `organization` is the organization of the job.
     ///
-    /// Which events are selected plays no role any more: the job was accepted when the event came.
+    /// Ignores which events are selected now: the target was chosen when the event arrived.
     pub fn target(&self, organization: &str, key: &TargetKey) -> TargetState {
         let (named, campaign) = key.scope();
         if named != organization {
@@ -146,8 +146,8 @@ impl Store {
         }
     }
 
-    /// Finds the organization and the campaign of an event. A listed campaign decides its organization, and a message
-    /// that says otherwise is misplaced: this protects one tenant's leads from another's URL.
+    /// Finds the organization and the campaign of an event. A listed campaign determines its organization. A message
+    /// that names another one is misplaced, so that no tenant's leads go to the URL of another.
     pub fn place(&self, campaign: &str, organization: Option<&str>) -> Result<Placed<'_>, Misplaced> {
         let unlisted = match (self.listed(campaign), organization) {
             (Some((listed, _)), Some(said)) if &*listed.id != said => return Err(Misplaced::OrganizationMismatch),
@@ -169,22 +169,22 @@ impl Store {
         Some((organization, organization.campaigns.get(campaign as usize)?))
     }
 
-    /// The organizations, in the order of their ids.
+    /// Iterates over the organizations, in the order of their ids.
     pub fn organizations(&self) -> impl Iterator<Item = &Organization> {
         self.organizations.iter()
     }
 
-    /// How many campaigns are listed.
+    /// Returns the number of listed campaigns.
     pub fn campaign_count(&self) -> usize {
         self.campaigns.len()
     }
 
-    /// Whose settings an unlisted campaign gets when the message names no organization.
+    /// Returns the organization of an unlisted campaign when the message names none.
     pub fn default_organization(&self) -> Option<&str> {
         self.default_organization.as_deref()
     }
 
-    /// Every webhook of every scope that has its own.
+    /// Iterates over the webhooks of all organizations and of all overriding campaigns.
     pub fn webhooks(&self) -> impl Iterator<Item = &Webhook> {
         self.organizations.iter().flat_map(|organization| {
             let campaigns = organization.campaigns.iter().flat_map(|campaign| campaign.webhooks());
@@ -192,23 +192,23 @@ impl Store {
         })
     }
 
-    /// The longest timeout of an enabled target: `shutdown.grace` must exceed it.
+    /// Returns the longest timeout of an enabled target. `shutdown.grace` must exceed it.
     pub fn longest_timeout(&self) -> Option<Duration> {
         let enabled = self.webhooks().filter(|webhook| webhook.enabled);
         enabled.filter_map(|webhook| webhook.target.as_ref()).map(|target| target.timeout).max()
     }
 
-    /// 12 hexadecimal digits that stand for the contents of the files and of everything they refer to.
+    /// Returns 12 hexadecimal digits that identify the contents of the files and of everything they refer to.
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// What is probably a mistake, but no reason to refuse the store.
+    /// Returns the probable mistakes for which a store is not refused.
     pub fn warnings(&self) -> &Problems {
         &self.warnings
     }
 
-    /// Joins what was checked.
+    /// Builds a store from checked parts.
     pub(super) fn new(
         organizations: Box<[Organization]>,
         default_organization: Option<String>,
@@ -231,7 +231,7 @@ impl fmt::Debug for Store {
 }
 
 impl Campaign {
-    /// The campaign's own webhooks: none unless it overrides.
+    /// Returns the campaign's own webhooks, which exist only with `override: true`.
     pub fn webhooks(&self) -> &[Webhook] {
         match &self.rule {
             CampaignRule::Inherit => &[],
@@ -241,9 +241,10 @@ impl Campaign {
 }
 
 impl<'s> Placed<'s> {
-    /// Events of an overriding campaign that still go to targets of the organization, and those targets' keys.
+    /// Returns the events of an overriding campaign that still go to targets of the organization, and the keys of those
+    /// targets.
     ///
-    /// Asked of the resolution itself, so that what is said of it and what it does cannot differ.
+    /// Uses the resolution itself, so that the answer cannot differ from its behavior.
     pub fn left_events(&self) -> (EventSet, Vec<&'s TargetKey>) {
         let overriding = self.campaign.is_some_and(|campaign| matches!(campaign.rule, CampaignRule::Override { .. }));
         if !overriding {
@@ -259,7 +260,7 @@ impl<'s> Placed<'s> {
         (left, own.iter().filter(concerned).map(|webhook| &webhook.key).collect())
     }
 
-    /// What an event of this place comes to: docs/reference/webhook-store.md. Never [`Resolution::Misplaced`].
+    /// Resolves an event of this place (docs/reference/webhook-store.md). Never returns [`Resolution::Misplaced`].
     pub fn targets(&self, kind: EventKind) -> Resolution {
         match self.campaign.map(|campaign| &campaign.rule) {
             None | Some(CampaignRule::Inherit) => match ask(&self.organization.webhooks, kind) {
@@ -269,7 +270,7 @@ impl<'s> Placed<'s> {
             },
             Some(CampaignRule::Override { webhooks, unselected_events }) => match ask(webhooks, kind) {
                 Answer::Wanted(targets) => Resolution::Targets(targets),
-                // The campaign speaks for this event, and says no: the organization must not get it instead.
+                // The campaign's own webhooks decide about this event, so the organization must not get it instead.
                 Answer::WantedByDisabled | Answer::AllDisabled => Resolution::NoTarget(NoTarget::CampaignDisabled),
                 Answer::Unwanted => match unselected_events {
                     UnselectedEvents::Drop => Resolution::NoTarget(NoTarget::EventNotSelected),
@@ -279,8 +280,8 @@ impl<'s> Placed<'s> {
         }
     }
 
-    /// An event that an overriding campaign does not select. That the organization is off matters only if it would
-    /// have wanted the event.
+    /// Resolves an event that an overriding campaign does not select. The reason is `disabled` only if a disabled
+    /// webhook of the organization selects the event.
     fn left_to_organization(&self, kind: EventKind) -> Resolution {
         match ask(&self.organization.webhooks, kind) {
             Answer::Wanted(targets) => Resolution::Targets(targets),
@@ -290,15 +291,15 @@ impl<'s> Placed<'s> {
     }
 }
 
-/// What the webhooks of one scope say to an event.
+/// Which webhooks of one scope select an event.
 enum Answer {
-    /// Enabled ones select it.
+    /// Enabled ones, with these targets.
     Wanted(Vec<Arc<Target>>),
-    /// Only disabled ones select it.
+    /// Only disabled ones.
     WantedByDisabled,
-    /// None selects it, and none is enabled.
+    /// None, and none is enabled.
     AllDisabled,
-    /// None selects it, but some are enabled.
+    /// None, but some are enabled.
     Unwanted,
 }
 

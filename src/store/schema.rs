@@ -1,7 +1,8 @@
-//! Checks each document against the schema and merges them: `organizations`, their `campaigns`, `default_organization`.
+//! Checks each document against the schema, and merges them: `organizations`, their `campaigns`,
+//! `default_organization`.
 //!
-//! Files are merged by one simple rule: nothing may be defined twice. An organization may appear in several files, so
-//! that its campaigns can be spread over them, but its webhook and each campaign have one place.
+//! Files are merged by one rule: nothing may be defined twice. An organization may appear in several files, each with
+//! some of its campaigns. Its webhook and each campaign have one place.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::{
 /// The keys of a document.
 const KEYS: [&str; 2] = ["organizations", "default_organization"];
 
-/// Adds what one document says.
+/// Adds the values of one document.
 pub(super) fn read(document: &Node, declared: &mut Declared, vault: &mut Vault<'_>, problems: &mut Problems) {
     if let Value::Nothing = document.value {
         problems.error(&document.place, "", "is empty; a store begins with `organizations`");
@@ -28,7 +29,7 @@ pub(super) fn read(document: &Node, declared: &mut Declared, vault: &mut Vault<'
         declared.incomplete = true;
         return;
     };
-    // What is missing may stand under a misspelled key.
+    // A missing value may be under a misspelled key.
     declared.incomplete |= fields.iter().any(|(entry, _)| !KEYS.contains(&entry.key.as_str()));
     fields.expect(&KEYS, belongs_into_organization, problems);
     if let Said::Value((id, place)) = fields.text("default_organization", "the id of an organization", problems) {
@@ -54,7 +55,7 @@ pub(super) fn read(document: &Node, declared: &mut Declared, vault: &mut Vault<'
     }
 }
 
-/// What only all documents together can show.
+/// Checks the rules that need all documents together.
 pub(super) fn check_whole(declared: &Declared, source: &str, problems: &mut Problems) {
     unique_campaigns(&declared.organizations, problems);
     if declared.incomplete {
@@ -159,7 +160,8 @@ fn unselected_events(fields: &Fields<'_>, problems: &mut Problems) -> Said<Unsel
     }
 }
 
-/// Campaign ids are unique in the whole store: an event names its campaign only.
+/// Reports campaign ids that occur twice. They must be unique in the whole store, because an event may name only its
+/// campaign.
 fn unique_campaigns(organizations: &BTreeMap<String, DeclaredOrganization>, problems: &mut Problems) {
     let mut first: BTreeMap<&str, (&str, &DeclaredCampaign)> = BTreeMap::new();
     for (organization, declared) in organizations {

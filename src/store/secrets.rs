@@ -1,9 +1,11 @@
-//! Header values and signing secrets: the only values of a store that may come from outside of it.
+//! Header values and secrets: the only values of a store that may come from outside its files.
 //!
-//! A value is either text, in which `${NAME}` stands for an environment variable and `$$` for a dollar, or a map
-//! `{ file: name, prefix: "Bearer " }` that names a file. A store may be edited by people who must not see the worker's
-//! own secrets, and it decides where values are posted to. So variables must begin with `secrets.environment_prefix`,
-//! and files must lie under `secrets.directory`, links followed. Nothing here prints a value, or has a `Debug` that could.
+//! A value is a text or a map. In a text, `${NAME}` stands for an environment variable and `$$` for a dollar. A map
+//! `{ file: name, prefix: "Bearer " }` names a file.
+//!
+//! The store decides which URL gets a value, and its authors may be people who must not see the worker's own secrets.
+//! So variables must begin with `secrets.environment_prefix`, and files must be under `secrets.directory` after links
+//! are resolved. Nothing here prints a value, or has a `Debug` that could.
 
 use std::{
     collections::BTreeMap,
@@ -19,46 +21,46 @@ use zeroize::Zeroizing;
 use super::{document::KeyPath, problem::Place};
 use crate::{os_error, settings};
 
-/// Largest secret file in bytes: no HTTP server takes a longer header.
+/// Largest secret file, in bytes. No HTTP server accepts a longer header.
 const LARGEST_FILE: u64 = 64 * 1024;
 
-/// How a variable is looked up: the process environment, or a fixed table in tests.
+/// Looks up a variable: in the environment of the process, or in a fixed table in tests.
 pub(super) type Environment = fn(&str) -> Option<OsString>;
 
-/// A resolved value, wiped from memory when it is dropped. Has no `Debug` and no `Display` on purpose.
+/// A resolved value, wiped from memory when it is dropped. It deliberately has no `Debug` and no `Display`.
 #[derive(Clone)]
 pub(super) struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// The value itself: for headers and signatures only.
+    /// Returns the value itself. Callers must never print it.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// One for tests.
+    /// Makes one for tests.
     #[cfg(test)]
     pub(super) fn of(text: &str) -> SecretText {
         SecretText(Zeroizing::new(text.to_owned()))
     }
 
-    /// This value and then the other.
+    /// Appends the other value.
     pub(super) fn followed_by(mut self, other: &SecretText) -> SecretText {
         self.0.push_str(&other.0);
         self
     }
 }
 
-/// Something outside of the store that a store refers to.
+/// A source outside the store's files to which the store refers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reference {
     Variable(String),
     File(String),
 }
 
-/// What a reference came to: the bytes, or why there are none, in words that hold no value.
+/// The bytes of a reference, or why it cannot be used, in words without any value.
 pub(super) type Reading = Result<Zeroizing<Vec<u8>>, String>;
 
-/// Resolves references, each one once, and remembers all of them: they are part of the store's revision.
+/// Resolves each reference once, and remembers all results, because they are part of the store's revision.
 pub(super) struct Vault<'s> {
     settings: &'s settings::Secrets,
     environment: Environment,
@@ -66,10 +68,10 @@ pub(super) struct Vault<'s> {
     in_clear: BTreeMap<Arc<str>, InClear>,
 }
 
-/// The secrets that stand in a file themselves.
+/// The secrets that a file holds in plain text.
 pub(super) struct InClear {
     pub count: usize,
-    /// Where the first of them stands.
+    /// The place of the first of them.
     pub place: Place,
     pub path: KeyPath,
 }
@@ -79,7 +81,7 @@ impl<'s> Vault<'s> {
         Vault { settings, environment, readings: BTreeMap::new(), in_clear: BTreeMap::new() }
     }
 
-    /// Fills in the variables of a text. The error says what is wrong and what would be right.
+    /// Fills in the variables of a text. An error says what is wrong and how to fix it.
     pub(super) fn fill(&mut self, text: &str) -> Result<SecretText, String> {
         let mut filled = Zeroizing::new(String::with_capacity(text.len()));
         let mut rest = text;
@@ -102,7 +104,7 @@ impl<'s> Vault<'s> {
         Ok(SecretText(filled))
     }
 
-    /// The contents of a file under `secrets.directory`, without line breaks at the end.
+    /// Returns the contents of a file under `secrets.directory`, without line breaks at the end.
     pub(super) fn file(&mut self, name: &str) -> Result<SecretText, String> {
         let bytes = self.read(Reference::File(name.to_owned())).clone()?;
         let text =
@@ -114,7 +116,7 @@ impl<'s> Vault<'s> {
         Ok(SecretText(Zeroizing::new(text.to_owned())))
     }
 
-    /// Looks a reference up, once.
+    /// Resolves a reference, or returns its earlier result.
     pub(super) fn read(&mut self, reference: Reference) -> &Reading {
         let Vault { settings, environment, readings, .. } = self;
         readings.entry(reference).or_insert_with_key(|reference| match reference {
@@ -123,18 +125,18 @@ impl<'s> Vault<'s> {
         })
     }
 
-    /// Everything that was looked up, in a fixed order.
+    /// Returns all results so far, in a fixed order.
     pub(super) fn readings(&self) -> &BTreeMap<Reference, Reading> {
         &self.readings
     }
 
-    /// Notes a secret that stands in its file.
+    /// Notes a secret that a file holds in plain text.
     pub(super) fn stands_in_clear(&mut self, place: &Place, path: &KeyPath) {
         let first = || InClear { count: 0, place: place.clone(), path: path.clone() };
         self.in_clear.entry(place.file.clone()).or_insert_with(first).count += 1;
     }
 
-    /// The secrets that stand in this file.
+    /// Returns the secrets that this file holds in plain text.
     pub(super) fn in_clear(&self, file: &str) -> Option<&InClear> {
         self.in_clear.get(file)
     }

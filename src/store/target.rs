@@ -1,4 +1,4 @@
-//! A target: where a webhook goes, and the key by which jobs remember it.
+//! A target: one configured destination, and the key by which jobs refer to it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,12 +8,12 @@ use url::Url;
 use super::{authority::Authority, identity::Identity, oauth2::Oauth2};
 use crate::delivery::{rules::Rules, signature::SigningSecret};
 
-/// `<organization>` or `<organization>/<campaign>`, plus `#<name>` where a scope has several targets. Cheap to clone.
+/// `<organization>` or `<organization>/<campaign>`, plus `#<name>` if a scope has several targets. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetKey(Arc<str>);
 
 impl TargetKey {
-    /// The key of a scope's target.
+    /// Builds the key of a scope's target.
     pub fn new(organization: &str, campaign: Option<&str>, name: Option<&str>) -> TargetKey {
         let mut key = organization.to_owned();
         if let Some(campaign) = campaign {
@@ -27,22 +27,22 @@ impl TargetKey {
         TargetKey(key.into())
     }
 
-    /// A key as it stands in a job's header. Only its size is checked here: whether it exists is the store's to say.
+    /// Reads the key in a job's header. Checks only its size, 1 to 512 bytes, and not whether the store has the target.
     pub fn parse(key: &str) -> Option<TargetKey> {
         (!key.is_empty() && key.len() <= 512).then(|| TargetKey(key.into()))
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The target's own name, where its scope has several.
+    /// Returns the target's own name, if its scope has several targets.
     pub fn name(&self) -> Option<&str> {
         self.as_str().split_once('#').map(|(_, name)| name)
     }
 
-    /// The organization and the campaign that the key names. Ids hold neither `/` nor `#`.
+    /// Returns the organization and the campaign that the key names. Ids contain neither `/` nor `#`.
     pub(super) fn scope(&self) -> (&str, Option<&str>) {
         let scope = self.as_str().split_once('#').map_or(self.as_str(), |(scope, _)| scope);
         match scope.split_once('/') {
@@ -58,52 +58,52 @@ impl fmt::Display for TargetKey {
     }
 }
 
-/// Retries where neither campaign nor organization says anything.
+/// Retries if neither campaign nor organization sets `retry_attempts`.
 pub(super) const DEFAULT_RETRY_ATTEMPTS: u32 = 5;
 
-/// Timeout where neither campaign nor organization says anything.
+/// Timeout if neither campaign nor organization sets `timeout`.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a webhook goes: effective values, everything inherited already.
+/// One configured destination, with inheritance resolved.
 pub struct Target {
     /// Stable name of this target.
     pub key: TargetKey,
     /// The organization it belongs to.
     pub organization: Arc<str>,
-    /// Where to POST.
+    /// The URL that gets the POST.
     pub url: Url,
-    /// Headers to add, secrets resolved; every value is marked sensitive.
+    /// Headers to add, with secrets resolved. Every value is marked as sensitive.
     pub headers: HeaderMap,
-    /// Standard Webhooks secrets, all of them active.
+    /// Standard Webhooks secrets. Each request is signed with all of them.
     pub signing_secrets: Vec<SigningSecret>,
-    /// Who we are, if the receiver asks.
+    /// The certificate to show if the receiver asks for one.
     pub client_certificate: Option<Arc<Identity>>,
-    /// Who vouches for the receiver; none: the authorities that the worker trusts.
+    /// The authorities to trust for the receiver; `None` for those that the worker trusts.
     pub ca_certificate: Option<Arc<Authority>>,
-    /// Where the worker gets the token for the `Authorization` header.
+    /// How the worker gets the token for the `Authorization` header.
     pub oauth2: Option<Arc<Oauth2>>,
     /// Retries after the first attempt, 1 to 10.
     pub retry_attempts: u32,
-    /// Whole exchange, 1 to 120 s.
+    /// Time for the whole exchange, 1 to 120 s.
     pub timeout: Duration,
-    /// Most attempts in flight that it wants over all workers, if it says so, 1 to 1000. The service's own limit for each
-    /// worker applies as well.
+    /// Most attempts in flight over all workers, 1 to 1000, if set. `delivery.max_in_flight` applies to each worker as
+    /// well.
     pub max_in_flight: Option<u32>,
-    /// Most attempts each second that it wants over all workers, if it says so, 0.1 to 10,000.
+    /// Most attempts per second over all workers, 0.1 to 10,000, if set.
     pub max_per_second: Option<f64>,
-    /// What its answers mean.
+    /// The rules that say what its answers mean.
     pub rules: Rules,
-    /// The name under which attempts in flight are limited together, `<organization> <origin>`.
+    /// The name of its circuit, `<organization> <origin>`.
     pub circuit: Arc<str>,
 }
 
-/// `<organization> <origin>`: what one organization has in flight to one host is limited together.
+/// Names a circuit, `<organization> <origin>`: the attempts of one organization at one origin share a limit.
 pub fn circuit_name(organization: &str, url: &Url) -> Arc<str> {
     format!("{organization} {}", url.origin().ascii_serialization()).into()
 }
 
 impl Target {
-    /// A target without headers and secrets, and with the defaults of everything else.
+    /// Makes a target without headers and secrets, with defaults for everything else.
     pub fn plain(key: TargetKey, organization: &str, url: Url) -> Target {
         Target {
             key,
@@ -123,13 +123,13 @@ impl Target {
         }
     }
 
-    /// Scheme, host and port: all of the URL that a table may show, since tokens travel in paths and queries.
+    /// Returns scheme, host and port. A table must not show more of the URL, because paths and queries may hold tokens.
     pub fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
     }
 }
 
-/// Shows no URL beyond its host, no header value and no secret.
+/// Shows only the origin of the URL, no header value and no secret.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")

@@ -1,4 +1,4 @@
-//! TOML text into the document tree. Duplicate keys are already errors in TOML itself.
+//! Reads TOML text into the document tree. TOML itself forbids duplicate keys.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
     problem::{Place, Problems},
 };
 
-/// Reads one document. `None` means that it could not be read; the reasons are among the problems then.
+/// Reads one document. Returns `None` if it cannot be read; the reasons are among the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Node> {
     let lines = Lines::new(file, text);
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -27,16 +27,16 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Opti
     errors.is_empty().then(|| Node { place: lines.place(0), value })
 }
 
-/// Bytes whose characters are counted together, in advance.
+/// Length in bytes of the stretches whose characters are counted in advance.
 const STRETCH: usize = 1024;
 
-/// Turns offsets into places.
+/// Turns byte offsets into places.
 struct Lines<'t> {
     file: &'t Arc<str>,
     text: &'t str,
     starts: Vec<usize>,
-    /// How many characters begin before each stretch. Counted from the line's start for every value, the columns of a
-    /// long line took as long as its length times the number of its values.
+    /// The number of characters before each stretch. Counting from the start of the line for every value would take the
+    /// line's length times the number of its values.
     before: Vec<usize>,
 }
 
@@ -61,7 +61,7 @@ impl<'t> Lines<'t> {
         Place { file: self.file.clone(), line, column: between + 1 }
     }
 
-    /// How many characters begin before an offset.
+    /// Returns the number of characters that begin before an offset.
     fn characters(&self, offset: usize) -> usize {
         let bytes = self.text.as_bytes();
         let stretch = (offset / STRETCH).min(self.before.len().saturating_sub(1));
@@ -83,7 +83,7 @@ impl<'t> Lines<'t> {
         Node { place, value }
     }
 
-    /// The tables of the parser are in the order of their keys; ours are in the order of the file, as in YAML.
+    /// Converts a table. The parser sorts entries by key; this restores the order of the file, as in YAML.
     fn map(&self, table: DeTable<'_>) -> Value {
         let mut entries: Vec<Entry> = table
             .into_iter()
@@ -97,7 +97,7 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// Every character of UTF-8 has one byte that does not continue another.
+/// Counts characters. In UTF-8 each has exactly one byte that is not a continuation byte.
 fn characters(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count()
 }

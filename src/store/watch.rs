@@ -1,9 +1,11 @@
-//! Sees that the files of the store have changed.
+//! Notices when the files of the store change.
 //!
-//! Two witnesses: file system notifications are fast but miss changes on network and overlay file systems and behind
-//! links; a digest of the contents every second misses nothing. So a notification only makes the look at the digest
-//! happen earlier, and only the digest decides. A change is taken when the contents have held still for a moment:
-//! an editor or a copy that writes in place shows half a file in between, and half a file can be a valid store.
+//! File system notifications are fast, but miss changes behind links and on network and overlay file systems. A digest
+//! of the contents, taken every second, misses nothing. So only the digest decides, and a notification only triggers it
+//! earlier.
+//!
+//! A change counts when the contents have been stable for a moment. A program that writes a file in place leaves half a
+//! file in between, and half a file can be a valid store.
 
 use std::{
     collections::BTreeSet,
@@ -21,19 +23,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::{LiveStore, ReloadReport};
 
-/// How often the contents are looked at without any notification.
+/// Interval of the checks without any notification.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long the contents must hold still.
+/// How long the contents must be stable.
 const STILL: Duration = Duration::from_millis(200);
 
-/// How often contents that never hold still are looked at before they are taken as they are.
+/// Number of checks after which contents that are never stable are loaded anyway.
 const PATIENCE: u32 = 4;
 
 impl LiveStore {
-    /// Reloads the store when its files change or SIGHUP arrives, until `shutdown`; `on_reload` hears of each attempt.
+    /// Reloads the store when its files change or SIGHUP arrives, until `shutdown`. Calls `on_reload` after each
+    /// attempt.
     ///
-    /// A change is in use within two seconds. SIGHUP reloads even where nothing has changed.
+    /// A change is in use within two seconds. SIGHUP reloads even if nothing has changed.
     pub async fn watch(
         self: Arc<Self>,
         shutdown: CancellationToken,
@@ -48,7 +51,7 @@ impl LiveStore {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = hangups.next() => true,
-                // `wake` lives as long as this loop, so this never ends by itself.
+                // `wake` lives as long as this loop, so the channel never closes.
                 _ = woken.recv() => false,
                 _ = poll.tick() => false,
             };
@@ -61,7 +64,7 @@ impl LiveStore {
         }
     }
 
-    /// Whether the contents differ from those of the last attempt, and hold still (or never do).
+    /// Returns whether the contents differ from those of the last attempt, and are stable (or never become so).
     async fn change_has_settled(self: &Arc<Self>, shutdown: &CancellationToken) -> bool {
         let mut before = None;
         for _ in 0..PATIENCE {
@@ -80,23 +83,25 @@ impl LiveStore {
     }
 }
 
-/// File work away from the async threads. `None` if it panicked, which is logged: the next look tries again.
+/// Does file work outside the async threads. Returns `None` if it panicked, which is logged; the next check tries
+/// again.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => Some(value),
         Err(error) => {
-            // Without its text, which may quote what was read.
+            // The text of the panic is left out, because it may quote a file.
             tracing::error!(panicked = error.is_panic(), "reading the webhook store failed; the next look tries again");
             None
         }
     }
 }
 
-/// Notifications about the places of the store, for as long as the result lives. Without them the poll still sees all.
+/// Starts notifications about the places of the store, for as long as the result lives. Without them the poll still
+/// finds every change.
 fn watcher(store: &LiveStore, wake: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let handler = move |event: notify::Result<notify::Event>| {
         if event.map_or(true, |event| is_change(event.kind)) {
-            // A full channel means that somebody is woken already.
+            // A full channel means that the loop is woken already.
             let _ = wake.try_send(());
         }
     };
@@ -111,7 +116,7 @@ fn watcher(store: &LiveStore, wake: mpsc::Sender<()>) -> Option<notify::Recommen
     Some(watcher)
 }
 
-/// Directories in which a change of the store shows: replacing a file or a link is an event of its directory, not its own.
+/// Returns the directories to watch. A replaced file or link is an event of its directory, not of itself.
 fn places(path: &Path, secrets: Option<&Path>) -> BTreeSet<PathBuf> {
     let mut places = BTreeSet::new();
     for path in [Some(path), secrets].into_iter().flatten() {
@@ -127,7 +132,7 @@ fn places(path: &Path, secrets: Option<&Path>) -> BTreeSet<PathBuf> {
     places
 }
 
-/// Reading files is reported too, and our own looks must not wake us.
+/// Returns whether an event means a change. Reads are events too, and our own checks must not wake the loop.
 fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -136,7 +141,7 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
-/// SIGHUP, where there is such a thing.
+/// SIGHUP, on systems that have it.
 struct Hangups {
     #[cfg(unix)]
     signals: Option<tokio::signal::unix::Signal>,

@@ -1,4 +1,4 @@
-//! Reads `webhook` and `webhooks`: the block that organizations and campaigns share.
+//! Reads the keys `webhook` and `webhooks` of organizations and campaigns.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
@@ -22,11 +22,11 @@ const RETRY_ATTEMPTS: RangeInclusive<u32> = 1..=10;
 /// Seconds for one whole exchange.
 const TIMEOUT: RangeInclusive<u32> = 1..=120;
 
-/// Attempts in flight.
+/// Attempts in flight over all workers.
 const MAX_IN_FLIGHT: RangeInclusive<u32> = 1..=1000;
 
-/// Attempts each second. One in ten seconds is the slowest: a job waits for its turn on the delay ladder, and a slower
-/// target would rather be switched off.
+/// Attempts per second over all workers. The slowest rate is one in ten seconds. Jobs wait for their turn on the delay
+/// ladder, and a slower target is better switched off.
 const MAX_PER_SECOND: RangeInclusive<f64> = 0.1..=10_000.0;
 
 /// The keys of a webhook.
@@ -49,7 +49,7 @@ pub(super) const KEYS: [&str; 16] = [
     "oauth2",
 ];
 
-/// Reads the one of `webhook` and `webhooks` that a scope has.
+/// Reads `webhook` or `webhooks` of a scope. Both together are an error.
 pub(super) fn read(scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
     match (scope.get("webhook"), scope.get("webhooks")) {
         (None, None) => DeclaredWebhooks::Nothing,
@@ -81,10 +81,10 @@ fn single(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &m
     DeclaredWebhooks::Single(entry.place.clone(), Box::new(webhook))
 }
 
-/// Each event becomes so many jobs at most, each with a copy of its body.
+/// Most targets of a scope. An event becomes one job for each, with a copy of its body.
 const MOST_TARGETS: usize = 50;
 
-/// The whole body is signed with each.
+/// Most signing secrets of a webhook. The whole body is signed with each.
 const MOST_SECRETS: usize = 10;
 
 fn named(entry: &Entry, scope: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Problems) -> DeclaredWebhooks {
@@ -173,7 +173,7 @@ fn block(
     }
 }
 
-/// Reads a key whose value has parts, and which targets share that inherit it.
+/// Reads a key whose value has parts. Targets that inherit the value share it.
 fn shared<T>(
     fields: &Fields<'_>,
     key: &str,
@@ -186,7 +186,7 @@ fn shared<T>(
     value.map_or(Said::Unusable, |value| Said::Value(Arc::new(value)))
 }
 
-/// Reads a URL. `instead` says where its credentials belong.
+/// Reads a URL. `instead` says in messages where credentials belong.
 pub(super) fn url(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems) -> Said<Url> {
     match fields.text(key, "an http or https URL", problems) {
         Said::Nothing => Said::Nothing,
@@ -201,7 +201,7 @@ pub(super) fn url(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut 
     }
 }
 
-/// What a target's URL may be. The messages never hold the URL: it may carry credentials.
+/// Parses and checks a URL. No error contains the URL, because it may hold credentials.
 fn parse_url(text: &str, instead: &str) -> Result<Url, String> {
     if text.contains("${") {
         return Err("contains `${`; variables are allowed in header values and secrets only, never in URLs".into());
@@ -214,7 +214,7 @@ fn parse_url(text: &str, instead: &str) -> Result<Url, String> {
         error => format!("is no URL: {error}; write `https://host/path`"),
     })?;
     if !matches!(url.scheme(), "http" | "https") {
-        // Without what stands there: it may be the user of a URL whose scheme was forgotten.
+        // The scheme is not shown, because it may be the user name of a URL without a scheme.
         return Err("has another scheme, but must begin with `https://` or `http://`".into());
     }
     if url.host_str().is_none_or(str::is_empty) {

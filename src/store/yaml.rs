@@ -1,9 +1,14 @@
-//! YAML text into the document tree.
+//! Reads YAML text into the document tree.
 //!
-//! A store is data that several people edit, so the parts of YAML that surprise are left out, each with its own
-//! message: several documents in a file, merge keys (`<<`), tags other than the plain types, keys that are not plain
-//! text, and duplicate keys. Aliases are copied where they stand, up to a bound, so that a small file cannot become a
-//! huge one.
+//! Several people edit a store, so the surprising parts of YAML are refused, each with its own message:
+//!
+//! - several documents in a file
+//! - merge keys (`<<`)
+//! - tags other than `!!str`
+//! - keys that are not plain text
+//! - duplicate keys
+//!
+//! Each alias is replaced by a copy, up to a bound, so that a small file cannot become a huge one.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,19 +19,19 @@ use super::{
     problem::{Place, Problems},
 };
 
-/// Maps and lists inside each other. The schema needs 8.
+/// Deepest nesting of maps and lists. The schema needs 8.
 const DEEPEST: usize = 64;
 
-/// What all aliases of a file may copy together, by [`size`].
+/// Most that all aliases of a file may copy together, measured by [`size`].
 const MOST_COPIED: usize = 100_000;
 
-/// What all anchors of a file may keep for aliases together, by [`size`].
+/// Most that all anchors of a file may keep for aliases together, measured by [`size`].
 const MOST_KEPT: usize = 1_000_000;
 
-/// So many bytes of text cost as much as a value.
+/// Bytes of text that cost as much as one value.
 const TEXT: usize = 64;
 
-/// Reads one document. `None` means that it could not be read at all; the reason is among the problems then.
+/// Reads one document. Returns `None` if it cannot be read at all; the reason is among the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Node> {
     let mut tree = Tree { problems, open: Vec::new(), anchors: HashMap::new(), copied: 0, kept: 0, root: None };
     let mut documents = 0;
@@ -70,8 +75,8 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Opti
     Some(tree.root.unwrap_or_else(|| Node { place: start(file), value: Value::Nothing }))
 }
 
-/// Where something stands in the file that ends at `end`. The parser finds what a cut file lacks on the line after the
-/// last, which no editor has: it is missing at the end.
+/// Converts a position of the parser in a file that ends at `end`. For a truncated file the parser names the line after
+/// the last, which no editor has; this returns the end instead.
 fn place(end: &Place, mark: &Marker) -> Place {
     match mark.line() > end.line {
         true => end.clone(),
@@ -89,7 +94,7 @@ fn start(file: &Arc<str>) -> Place {
     Place { file: file.clone(), line: 1, column: 1 }
 }
 
-/// A scalar by the core schema of YAML 1.2: `yes` and `on` are text, not truth values.
+/// Reads a scalar by the core schema of YAML 1.2: `yes` and `on` are text, not booleans.
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     match tag {
         None => {}
@@ -127,7 +132,7 @@ fn number(text: &str) -> Option<Value> {
     if fraction { text.parse().ok().map(document::fraction) } else { None }
 }
 
-/// The tree while it grows.
+/// The tree while it is built.
 struct Tree<'a> {
     problems: &'a mut Problems,
     open: Vec<Open>,
@@ -151,7 +156,7 @@ enum Shape {
 }
 
 impl Tree<'_> {
-    /// A scalar: the next key of a map keeps its text as it is written, so that ids such as `007` stay what they are.
+    /// Adds a scalar. As the next key of a map it keeps its text, so that ids such as `007` do not change.
     fn leaf(&mut self, at: Place, value: Value, text: &str, anchor: usize) -> Result<(), String> {
         if let Some(Open { shape: Shape::Map(_, _, key @ None), .. }) = self.open.last_mut() {
             if text == "<<" {
@@ -197,7 +202,7 @@ impl Tree<'_> {
         if self.copied > MOST_COPIED || depth(node) + self.open.len() > DEEPEST {
             return Err("makes the document too large by aliases; write the values out".to_owned());
         }
-        // The copy keeps the places of the original: that is where a problem in it has to be repaired.
+        // The copy keeps the places of the original, because a problem in it is fixed there.
         self.add(node.clone(), 0)
     }
 
@@ -219,8 +224,8 @@ impl Tree<'_> {
                         lines.insert(key.clone(), place.line);
                         entries.push(Entry { key, place, node });
                     }
-                    // Only here is the path needed. Made for every value, it made reading take as long as the
-                    // keys above are, times the number of values.
+                    // The path is built only here. Building it for every value would cost the length of all keys above,
+                    // for every value.
                     Some(first) => {
                         let text = format!("is defined twice in this file, first on line {first}");
                         let path = self.path().key(&key);
@@ -232,7 +237,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Where the reading is now.
+    /// Returns the path of the current position.
     fn path(&self) -> KeyPath {
         self.open.iter().fold(KeyPath::default(), |path, open| match &open.shape {
             Shape::List(nodes) => path.index(nodes.len()),
@@ -242,7 +247,7 @@ impl Tree<'_> {
     }
 }
 
-/// What a copy of it costs: one for each value, and one for each [`TEXT`] bytes of texts and keys.
+/// Returns the cost of a copy: 1 for each value, and 1 for each [`TEXT`] bytes of a text or a key.
 fn size(node: &Node) -> usize {
     match &node.value {
         Value::List(nodes) => 1 + nodes.iter().map(size).sum::<usize>(),

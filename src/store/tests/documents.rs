@@ -1,6 +1,6 @@
 use super::*;
 
-/// What only one of the formats can get wrong, or where the texts name a line.
+/// Mistakes that only one format can have, or whose messages name a line.
 #[test]
 fn mistakes_of_one_format() {
     #[rustfmt::skip]

@@ -85,7 +85,7 @@ fn target(store: &Store, campaign: &str, organization: &str) -> Arc<Target> {
     }
 }
 
-/// A target as one line: URL, headers, number of secrets, retries, timeout, limits.
+/// Shows a target as one line: URL, headers, number of secrets, retries, timeout, limits.
 fn line(target: &Target) -> String {
     let mut headers: Vec<_> =
         target.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
@@ -126,7 +126,7 @@ fn every_value_is_inherited_field_by_field() {
 #[test]
 fn credentials_never_follow_to_another_url() {
     for (format, store) in both(YAML, TOML) {
-        // Even the same URL, written out, is the campaign's own: whoever writes it writes the credentials too.
+        // Even if it repeats the organization's URL, a campaign with its own URL needs its own credentials.
         for campaign in ["own_url", "same_url"] {
             let target = target(&store, campaign, "acme");
             assert!(target.headers.is_empty(), "{format}: {campaign}");

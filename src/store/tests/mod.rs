@@ -1,4 +1,4 @@
-//! Tests of the store as a whole: the same expectations over the same stores, written in YAML and in TOML.
+//! Tests of the store as a whole. Most stores are written in YAML and in TOML, with the same expectations.
 
 use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -7,13 +7,13 @@ use tempfile::TempDir;
 use super::{Problems, Store, load, secrets::Environment};
 use crate::settings;
 
-/// Mistakes of one format, and what is refused of YAML.
+/// Mistakes of one format, and the parts of YAML that are refused.
 mod documents;
-/// Where files and values come from, how they are merged, what is refused about them.
+/// Which files are read, how they are merged, and which ones are refused.
 mod files;
-/// Which values hold where, and that credentials stay with their URL.
+/// Which values are inherited, and that credentials stay with their URL.
 mod inheritance;
-/// What a running worker sees of changes.
+/// How a running worker notices changes.
 mod reload;
 /// Which target an event goes to, in every combination.
 mod resolution;
@@ -24,10 +24,10 @@ mod scopes;
 /// Variables and secret files.
 mod secrets;
 
-/// `whsec_` and 24 bytes.
+/// `whsec_` and 24 bytes in base64.
 const SIGNING_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
 
-/// The environment of all tests.
+/// Looks up a variable in the environment of all tests.
 fn environment(name: &str) -> Option<OsString> {
     let value = match name {
         "WEBHOOK_TOKEN" => "t0p-s3cret",
@@ -47,7 +47,7 @@ fn settings(directory: Option<PathBuf>) -> settings::Secrets {
     settings::Secrets { environment_prefix: "WEBHOOK_".to_owned(), directory }
 }
 
-/// A store of one or several files, by name and text.
+/// Loads a store of one or several files, given by name and text.
 fn load_files(files: &[(&str, &str)]) -> Result<Store, Problems> {
     let directory = directory(files);
     load::attempt(directory.path(), &settings(None), ENVIRONMENT).result
@@ -58,13 +58,13 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
     for (name, text) in files {
         let path = directory.path().join(name);
         fs::write(&path, text).unwrap();
-        // Secrets may stand in these.
+        // These files may hold secrets.
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     }
     directory
 }
 
-/// Both formats of one store; both must be good.
+/// Loads both formats of one store; both must be valid.
 fn both(yaml: &str, toml: &str) -> [(&'static str, Store); 2] {
     [
         ("YAML", load_files(&[("store.yaml", yaml)]).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"))),
@@ -72,7 +72,7 @@ fn both(yaml: &str, toml: &str) -> [(&'static str, Store); 2] {
     ]
 }
 
-/// The problems of a store, a line each, with the names of files instead of their whole paths.
+/// Returns the problems of a store, one line each, with the names of files instead of their whole paths.
 fn lines(problems: &Problems) -> Vec<String> {
     problems
         .iter()
@@ -86,7 +86,7 @@ fn lines(problems: &Problems) -> Vec<String> {
         .collect()
 }
 
-/// The problems of a store that must be broken.
+/// Returns the problems of a store that must be broken.
 fn broken(files: &[(&str, &str)]) -> Vec<String> {
     match load_files(files) {
         Ok(_) => panic!("the store was accepted: {files:?}"),

@@ -37,7 +37,7 @@ fn a_broken_store_is_refused_whole_and_the_last_good_one_stays() {
     assert_eq!(url(&live), "https://one.example/");
     let refused = live.status();
     assert_eq!((&refused.revision, refused.loaded_at), (&before.revision, before.loaded_at));
-    assert!(live.changed().is_none(), "the same broken contents are no news");
+    assert!(live.changed().is_none(), "the same broken contents count as unchanged");
     assert!(refused.refused.unwrap().contains("organizations.acme.webhook.events[0]: is no event"));
 
     fs::write(directory.path().join("s.yaml"), text("https://two.example")).unwrap();
@@ -47,14 +47,14 @@ fn a_broken_store_is_refused_whole_and_the_last_good_one_stays() {
     assert_ne!(live.status().revision, before.revision);
 }
 
-/// Puts a whole new file in the place of the old one, as careful editors do: no half of it is ever seen.
+/// Replaces a file as a whole, as careful editors do, so that no reader sees half of it.
 fn replace(path: &Path, text: impl AsRef<[u8]>) {
     let new = path.with_file_name(".new");
     fs::write(&new, text).unwrap();
     fs::rename(new, path).unwrap();
 }
 
-/// A store under watch, and what it reports.
+/// A watched store, and the reports about it.
 struct Watched {
     live: Arc<LiveStore>,
     reports: mpsc::UnboundedReceiver<ReloadReport>,
@@ -71,7 +71,7 @@ impl Watched {
     }
 
     async fn report(&mut self) -> ReloadReport {
-        timeout(Duration::from_secs(30), self.reports.recv()).await.expect("a reload within reach").unwrap()
+        timeout(Duration::from_secs(30), self.reports.recv()).await.expect("a reload within 30 s").unwrap()
     }
 
     async fn loaded(&mut self, expected: &str) {
@@ -104,7 +104,7 @@ async fn changes_are_seen_and_each_is_reported_once() {
     assert!(matches!(watched.report().await, ReloadReport::Refused(_)));
     assert_eq!(url(&watched.live), "https://three.example/");
 
-    // The very contents from before are good news after a refusal.
+    // After a refusal, even the contents from before are a change.
     replace(&path, text("https://three.example"));
     watched.loaded("https://three.example/").await;
     assert_eq!(watched.live.status().refused, None);
@@ -134,7 +134,8 @@ async fn a_secret_file_belongs_to_the_store() {
     watched.stop().await;
 }
 
-/// Kubernetes: `s.yaml -> ..data/s.yaml`, `..data -> ..2024_1`; an update makes `..2024_2` and swaps `..data`.
+/// Links as Kubernetes makes them: `s.yaml -> ..data/s.yaml`, `..data -> ..2024_1`. An update makes `..2024_2` and
+/// swaps `..data`.
 #[cfg(unix)]
 #[tokio::test]
 async fn the_link_swap_of_a_config_map_is_seen() {
@@ -148,7 +149,7 @@ async fn the_link_swap_of_a_config_map_is_seen() {
     symlink("..2024_1", mount.path().join("..data")).unwrap();
     symlink("..data/s.yaml", mount.path().join("s.yaml")).unwrap();
 
-    // Mounted as a directory or named as a file: both follow.
+    // The store may be the directory or the file: both follow the swap.
     let mut directory = Watched::start(open(mount.path()));
     let mut file = Watched::start(open(&mount.path().join("s.yaml")));
     assert_eq!(url(&directory.live), "https://one.example/");
@@ -163,7 +164,7 @@ async fn the_link_swap_of_a_config_map_is_seen() {
     file.stop().await;
 }
 
-/// A signal reaches a whole process, so this test runs once more by itself in a child that signals itself.
+/// A signal reaches a whole process, so this test runs again, alone, in a child process that signals itself.
 #[cfg(unix)]
 #[test]
 fn sighup_reloads_even_what_has_not_changed() {
@@ -182,7 +183,7 @@ fn sighup_reloads_even_what_has_not_changed() {
 #[cfg(unix)]
 async fn signal_self() {
     use tokio::signal::unix::{SignalKind, signal};
-    // From here on the signal does not end the process, even if it comes before the watch listens.
+    // From here on the signal does not end the process, even if it arrives before the watch listens.
     let _heard = signal(SignalKind::hangup()).unwrap();
     let directory = directory(&[("s.yaml", &text("https://one.example"))]);
     let mut watched = Watched::start(open(directory.path()));

@@ -6,7 +6,7 @@ use crate::{
     store::{Resolution, TargetKey, TargetState},
 };
 
-/// What an event comes to, in one word: the keys of its targets, or the reason why there are none.
+/// Returns the keys of an event's targets, or the reason why there are none.
 fn outcome(store: &Store, campaign: &str, organization: Option<&str>, kind: EventKind) -> String {
     match store.resolve(campaign, organization, kind) {
         Resolution::Targets(targets) => {
@@ -18,19 +18,19 @@ fn outcome(store: &Store, campaign: &str, organization: Option<&str>, kind: Even
     }
 }
 
-/// One campaign and what `lead.delivered` of it comes to, for an organization that is...
+/// One campaign, and the outcome of its `lead.delivered` for each state of the organization.
 struct Case {
-    /// Last part of its id; `unlisted` is in no store.
+    /// Last part of its id. No store lists `unlisted`.
     campaign: &'static str,
     /// Keys of the campaign besides its webhook.
     keys: &'static [Key],
     /// Keys of its webhook, if it has one.
     webhook: Option<&'static [Key]>,
-    /// ...on and selects the event, on but does not select it, off but selects it, off and does not select it.
+    /// For an organization that is: on and selects the event, on but does not, off but does, off and does not.
     expected: [&'static str; 4],
 }
 
-/// A key and its value, which read the same in both formats.
+/// A key and its value, which are written the same in both formats.
 type Key = (&'static str, &'static str);
 
 const DELIVERED: Key = ("events", r#"["lead.delivered"]"#);
@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
     Case { campaign: "unlisted", keys: &[], webhook: None, expected: INHERITED },
     Case { campaign: "listed", keys: &[], webhook: None, expected: INHERITED },
     Case { campaign: "override_false", keys: &[("override", "false")], webhook: None, expected: INHERITED },
-    // Without an override the campaign's settings say nothing, not even `enabled: false`.
+    // Without an override the campaign's settings have no effect, not even `enabled: false`.
     Case { campaign: "ignored", keys: &[], webhook: Some(&[URL, DELIVERED]), expected: INHERITED },
     Case { campaign: "ignored_off", keys: &[], webhook: Some(&[OFF, URL, DELIVERED]), expected: INHERITED },
     Case { campaign: "selects", keys: &[OVERRIDE], webhook: Some(&[URL, DELIVERED]), expected: CAMPAIGN },
@@ -107,7 +107,7 @@ fn every_combination() {
     assert_eq!(checked, 2 * 2 * 4 * CASES.len());
 }
 
-/// All organizations and campaigns of the table, as one store in both formats.
+/// Writes all organizations and campaigns of the table as one store in both formats.
 fn every_combination_in(shape: &str, name: Option<&str>) -> (String, String) {
     let mut yaml = String::from("organizations:\n");
     let mut toml = String::new();
@@ -233,14 +233,14 @@ fn several_targets_of_a_scope() {
     let table = [
         ("unlisted", Delivered, "acme#crm acme#bi"),
         ("unlisted", Queued, "acme#bi"),
-        // A campaign's target speaks for the events that it selects, for all the organization's targets.
+        // A campaign's target replaces all targets of the organization for the events that it selects.
         ("one", Delivered, "acme/one#crm"),
         ("one", Failed, "acme/one#crm"),
         ("one", Queued, "acme#bi"),
         ("two", Queued, "acme/two#crm acme/two#own"),
         ("two", Processed, "acme/two#own"),
         ("two", Delivered, "acme#crm acme#bi"),
-        // A disabled target speaks for its events too, those that it inherits among them.
+        // So does a disabled target, also for events that it inherits.
         ("mixed", Queued, "acme/mixed#own"),
         ("mixed", Delivered, "campaign_disabled"),
         ("mixed", Processed, "acme#bi"),
@@ -349,13 +349,13 @@ fn the_target_of_a_waiting_job() {
         ("acme", "acme/ABC", "active"),
         ("acme", "acme/off", "disabled"),
         ("Other", "Other", "disabled"),
-        // A campaign's target does not depend on its organization being on.
+        // A campaign's target does not depend on whether its organization is on.
         ("Other", "Other/XYZ", "active"),
         ("acme", "acme#crm", "unknown"),
         ("acme", "acme/ABC#crm", "unknown"),
         ("acme", "acme/gone", "unknown"),
         ("gone", "gone", "unknown"),
-        // The campaign went to another organization, or the job names one organization and the target another.
+        // The campaign moved to another organization, or the job names one organization and the target another.
         ("acme", "acme/XYZ", "moved"),
         ("acme", "Other/XYZ", "moved"),
         ("acme", "Other", "moved"),

@@ -1,9 +1,9 @@
 use super::*;
 
-/// One mistake in a webhook: the line in YAML and in TOML, where each is reported, and the problem below the webhook's path.
+/// One mistake in a webhook: the line in YAML and in TOML, the place of each, and the problem below the webhook's path.
 type Line = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-/// Mistakes beside a good `url` and good `events`.
+/// Mistakes beside a valid `url` and valid `events`.
 #[rustfmt::skip]
 const OTHER_KEYS: &[Line] = &[
     ("retry_attempts: 50", "retry_attempts = 50", "6:23", "4:18", "retry_attempts: is 50, but must be a whole number of retries from 1 to 10"),
@@ -72,7 +72,7 @@ const OTHER_KEYS: &[Line] = &[
     ("", r#"headers = { X-Key = "a", x-key = "b" }"#, "", "4:26", "headers.x-key: is the same header as the one on line 4: header names have no case"),
 ];
 
-/// Mistakes in `url` and `events`, beside the other of the two.
+/// Mistakes in `url` or `events`, while the other key is valid.
 #[rustfmt::skip]
 const URL_OR_EVENTS: &[Line] = &[
     (r#"url: "htps://a.example""#, r#"url = "htps://a.example""#, "5:12", "3:7", "url: has another scheme, but must begin with `https://` or `http://`"),

@@ -1,7 +1,7 @@
 use super::*;
 
-/// A mistake outside of a single key: both texts, and each problem with its place in YAML and in TOML. An empty place
-/// means the store as a whole.
+/// A mistake that is not in a single key: both texts, and each problem with its place in YAML and in TOML. An empty
+/// place means the store as a whole.
 struct Mistake {
     yaml: &'static str,
     toml: &'static str,

@@ -6,7 +6,7 @@ use crate::{
     store::{Resolution, load::Attempt},
 };
 
-/// What a header value comes to, or its problem without the place.
+/// Returns the resolved value of a header, or its problem without the place.
 fn header(value: &str, directory: Option<&Path>) -> Result<String, String> {
     let yaml = format!(
         "organizations: {{ acme: {{ webhook: {{ url: 'https://a.example', events: '*', headers: {{ X: {value} }} }} }} }}"
@@ -129,7 +129,7 @@ fn secrets_in_clear_are_warned_of_where_everybody_may_read_them() {
     assert!(!told[0].contains("s3cret"), "{told:?}");
 }
 
-/// PEM of a certificate and its key, and of another key.
+/// Makes PEM of a certificate, of its key, and of another key.
 fn pems() -> (String, String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
@@ -192,7 +192,7 @@ fn a_client_certificate_that_is_for_servers_only_is_refused() {
     }
 }
 
-/// A store whose organization says `more`, with a campaign of the same URL and one of another.
+/// Loads a store whose organization also has the line `more`. One campaign inherits its URL, and another has its own.
 fn load_with(more: &str, campaign: &str, secrets: &Path) -> Result<Store, String> {
     let yaml = format!(
         "organizations:\n  acme:\n    webhook:\n      url: https://a.example\n      events: \"*\"\n      {more}\n    campaigns:\n      \
