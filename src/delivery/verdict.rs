@@ -1,4 +1,4 @@
-//! From what an attempt meant to what becomes of its job.
+//! Decides what becomes of a job after an attempt.
 
 use std::time::Duration;
 
@@ -11,29 +11,30 @@ use crate::settings::Backoff;
 /// What becomes of a job after an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Done.
+    /// The job is done.
     Delivered,
-    /// Done, and the receiver has not taken the lead.
+    /// The job is done, but the receiver did not take the lead.
     Refused,
-    /// Again, and it costs no attempt.
+    /// The job is tried again, and this attempt does not count.
     Again,
-    /// Again, after at least this long.
+    /// The job is tried again, after at least this long.
     Retry {
-        /// Schedule with jitter, or what the receiver asked for if that is longer; not yet rounded to a rung.
+        /// The schedule with jitter, or the receiver's wait if that is longer. Not yet rounded up to a delay queue.
         wait: Duration,
         /// Why.
         reason: RetryReason,
     },
-    /// Never again.
+    /// The job is never tried again.
     Failed {
         /// Why.
         reason: FailReason,
-        /// What the last attempt came to, when the reason is that there were enough of them.
+        /// The outcome of the last attempt, if the reason is that all attempts are used up.
         last: Option<RetryReason>,
     },
 }
 
-/// Judges after attempt number `attempt` (1-based) of a target with `retry_attempts` retries. `draw` in `[0, 1)` is the jitter.
+/// Returns the verdict after attempt number `attempt` (1-based) of a target with `retry_attempts` retries. `draw`, in
+/// `[0, 1)`, is the jitter.
 pub fn verdict(outcome: &Outcome, attempt: u32, retry_attempts: u32, policy: &Backoff, draw: f64) -> Verdict {
     match *outcome {
         Outcome::Delivered => Verdict::Delivered,
