@@ -70,9 +70,9 @@ pub enum Fault {
     ProxyRefused,
     /// This machine lacks files, memory or ports. The target is not at fault, so this costs no attempt.
     Local,
-    /// The URL holds an address that may not be called. Final.
+    /// The URL holds a forbidden address. Final.
     ForbiddenAddress(Refusal),
-    /// The name leads only to addresses that may not be called. Retried, because a name server may say so for an hour.
+    /// The name leads only to forbidden addresses. Retried, because a name server may say so for an hour.
     ForbiddenName(Refusal),
     /// The URL is `http://`, and `egress.plain_http` is off. Final.
     PlainHttp,
@@ -225,7 +225,7 @@ pub enum Outcome {
     NotMade,
     /// The job is tried again, not before `not_before` if that is given.
     Retry {
-        /// Why.
+        /// The reason.
         reason: RetryReason,
         /// The wait that the receiver asked for in `Retry-After`, already capped.
         not_before: Option<Duration>,
@@ -262,7 +262,7 @@ pub enum FailReason {
     NeverRetry,
     /// A 2xx whose body denies `accept_if`, on a target with `keep_refused` (customer).
     Refused,
-    /// The URL leads to an address that may not be called (customer, operator).
+    /// The URL leads to a forbidden address (customer, operator).
     ForbiddenAddress,
     /// The URL is `http://`, which the operator has not allowed (customer, operator).
     PlainHttp,

@@ -1,4 +1,4 @@
-//! Decides what becomes of a job after an attempt.
+//! Decides the next step of a job after an attempt.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::settings::Backoff;
 
-/// What becomes of a job after an attempt.
+/// The next step of a job after an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The job is done.
@@ -21,12 +21,12 @@ pub enum Verdict {
     Retry {
         /// The schedule with jitter, or the receiver's wait if that is longer. Not yet rounded up to a delay queue.
         wait: Duration,
-        /// Why.
+        /// The reason.
         reason: RetryReason,
     },
     /// The job is never tried again.
     Failed {
-        /// Why.
+        /// The reason.
         reason: FailReason,
         /// The outcome of the last attempt, if the reason is that all attempts are used up.
         last: Option<RetryReason>,

@@ -12,9 +12,9 @@
 //! | at most 64 KiB of headers and 64 KiB of body are read | an endless answer that uses up memory or bandwidth |
 //! | no decompression (not requested, not compiled in) | 64 KiB on the wire that grow in memory |
 //!
-//! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used
-//! before is replaced once, by a new one, if it closes before the first byte of an answer and within 1 s of the
-//! request. After a later close the receiver may have taken the lead, so the attempt fails.
+//! The replacement: receivers close idle connections, and a POST may meet a closing one. A reused connection is
+//! replaced once, by a new one, if it closes before the first byte of an answer and within 1 s of the request. After a
+//! later close the receiver may have taken the lead, so the attempt fails.
 //!
 //! The client is hyper's own. reqwest is not used: it resolves and dials by itself, and hands names to proxies.
 

@@ -120,8 +120,8 @@ impl Resolver {
     /// it.
     ///
     /// # Errors
-    /// [`Fault::ForbiddenAddress`] if `host` is an address that may not be called, [`Fault::ForbiddenName`] if it is a
-    /// name with no other addresses, and [`Fault::Dns`] if it is a name without addresses.
+    /// [`Fault::ForbiddenAddress`] if `host` is a forbidden address, [`Fault::ForbiddenName`] if it is a name with only
+    /// such addresses, and [`Fault::Dns`] if it is a name that cannot be resolved.
     pub(super) async fn addresses(&self, host: &str, guard: &Arc<Guard>) -> Result<Addresses, Fault> {
         if let Some(address) = literal(host) {
             guard.judge(host, address).map_err(Fault::ForbiddenAddress)?;

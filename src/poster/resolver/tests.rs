@@ -221,7 +221,7 @@ async fn addresses_that_come_late_are_used() {
         assert_eq!(found.ready.len(), 1, "{first}");
         assert_eq!(found.all().await.len(), 2, "{first}");
     }
-    // If the first addresses may not be called, the other family is awaited.
+    // If the first addresses are forbidden, the other family is awaited.
     let server = NameServer::start(move |_, kind| match kind {
         "AAAA" => Addresses(&["::"]),
         _ => Late(late, &["127.0.0.1"]),
