@@ -7,28 +7,29 @@
 //! | retry 3 | 48 s to 72 s |
 //! | retry 9 and later | 48 min to 72 min |
 //!
-//! The maximum caps the schedule, and the jitter is laid around the capped value. (Jitter below the maximum only would
-//! send all long-failing jobs of an outage back in the same moment.) Rounding up to a rung is the ladder's business.
+//! The maximum caps the schedule, and the jitter is applied around the capped value. A cap after the jitter would give
+//! all long-failing jobs of an outage the same wait, so they would return at the same moment. [`super::ladder`] rounds
+//! a wait up to a delay queue.
 
 use std::time::Duration;
 
 use crate::settings::Backoff;
 
-/// The wait before retry `retry` (1-based; 0 counts as 1) without jitter: `min(maximum, initial * multiplier^(retry-1))`.
-/// Never panics and never overflows, whatever the policy says.
+/// Returns the wait before retry `retry` without jitter: `min(maximum, initial * multiplier^(retry-1))`. Retries count
+/// from 1, and 0 counts as 1. Never panics or overflows, whatever the policy says.
 pub fn nominal(policy: &Backoff, retry: u32) -> Duration {
     let growth = policy.multiplier.powf(f64::from(retry.saturating_sub(1)));
     scale(policy.initial, growth).min(policy.maximum)
 }
 
-/// The shortest and the longest wait before retry `retry` once jitter is laid around the nominal wait.
+/// Returns the shortest and the longest wait before retry `retry`, with jitter around the nominal wait.
 pub fn bounds(policy: &Backoff, retry: u32) -> (Duration, Duration) {
     let nominal = nominal(policy, retry);
     (scale(nominal, 1.0 - policy.jitter), scale(nominal, 1.0 + policy.jitter))
 }
 
-/// The wait before retry `retry`: drawn evenly between the [`bounds`] by `draw`, a number from 0 (shortest) to 1 (longest).
-/// A draw outside of that counts as the nearer end.
+/// Returns the wait before retry `retry`: `draw` selects it evenly between the [`bounds`], from 0 (shortest) to 1
+/// (longest). A draw outside that range counts as the nearer end.
 pub fn wait(policy: &Backoff, retry: u32, draw: f64) -> Duration {
     let (shortest, longest) = bounds(policy, retry);
     shortest.saturating_add(scale(longest.saturating_sub(shortest), draw.clamp(0.0, 1.0))).min(longest)
@@ -46,17 +47,18 @@ pub fn next_wait(
     (attempt <= retry_attempts).then(|| wait(policy, attempt, draw).max(not_before.unwrap_or_default()))
 }
 
-/// The longest wait that this policy can come to: maximum plus jitter.
+/// Returns the longest wait of this policy: the maximum plus jitter.
 pub fn longest(policy: &Backoff) -> Duration {
     scale(policy.maximum, 1.0 + policy.jitter)
 }
 
-/// The shortest wait that this policy can come to: the first one, less jitter.
+/// Returns the shortest wait of this policy: the first one minus jitter.
 pub fn shortest(policy: &Backoff) -> Duration {
     bounds(policy, 1).0
 }
 
-/// `duration * factor`; what no `Duration` can hold becomes the largest one, a negative or meaningless factor zero.
+/// Returns `duration * factor`: the largest `Duration` on overflow, and zero for a factor that is negative or not a
+/// number.
 fn scale(duration: Duration, factor: f64) -> Duration {
     let seconds = duration.as_secs_f64() * factor;
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX) } else { Duration::ZERO }

@@ -1,4 +1,4 @@
-//! The decisions of a delivery, all pure: `now` and the jitter draw come in as arguments, values go out.
+//! The decisions about a delivery. All are pure: they take `now` and the jitter draw as arguments and return values.
 
 pub mod backoff;
 

@@ -1,4 +1,5 @@
-//! What an attempt means. Each reason is also a metric label and a log field, and has one documented consequence.
+//! Judges the result of an attempt. Each reason is also a metric label and a log field, and has one documented
+//! consequence.
 
 use std::{
     fmt,
@@ -14,37 +15,37 @@ use super::{
 };
 use crate::egress::Refusal;
 
-/// What one POST came to, as seen on the wire. Made by [`crate::poster`], judged by [`judge`].
+/// The result of one POST, as seen on the wire. [`crate::poster`] makes it, and [`judge`] judges it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
-    /// Answer or fault.
+    /// The answer or the fault.
     pub result: Result<Answer, Fault>,
     /// From the start of the attempt to its end.
     pub elapsed: Duration,
-    /// Whether a connection that the receiver had closed as idle was replaced on the way.
+    /// Whether the poster replaced a connection that the receiver had closed as idle.
     pub replaced: bool,
 }
 
-/// The note of an attempt whose answer had no whole body.
+/// The note on an attempt whose answer had no whole body.
 pub const ANSWER_INCOMPLETE: &str = "answer_incomplete";
 
-/// An answer: status line and headers, and of the body at most the first 64 KiB.
+/// An answer: status line, headers, and at most the first 64 KiB of the body.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// HTTP status code.
     pub status: u16,
     /// The `Retry-After` header as it came, if any.
     pub retry_after: Option<String>,
-    /// First bytes of the body, lossily decoded, at most 256 bytes. May echo lead data: never logged.
+    /// The first bytes of the body, at most 256, decoded lossily. May echo lead data, so it is never logged.
     pub snippet: Option<String>,
-    /// A bot protection in front of the receiver has answered, and not the receiver (`cf-mitigated: challenge`).
+    /// Whether a bot protection answered in place of the receiver (`cf-mitigated: challenge`).
     pub challenge: bool,
-    /// Where the header `Location` leads: scheme, host and port only, because paths and queries may hold lead data.
+    /// The origin of the header `Location`: scheme, host and port only, because paths and queries may hold lead data.
     pub location: Option<String>,
-    /// The body as far as it was read, if [`crate::poster::Post::whole_body`] asked for it. May echo lead data: never
-    /// logged.
+    /// The body as far as it was read, if [`crate::poster::Post::whole_body`] asked for it. May echo lead data, so it
+    /// is never logged.
     pub body: Option<Bytes>,
-    /// The body broke, did not end in time, or is longer than 64 KiB. The status counts all the same.
+    /// Whether the body broke, did not end in time, or is longer than 64 KiB. The status counts anyway.
     pub incomplete: bool,
 }
 
@@ -53,46 +54,46 @@ pub struct Answer {
 pub enum Fault {
     /// The whole exchange took longer than the target's timeout.
     Timeout,
-    /// The name leads to no address.
+    /// The name could not be resolved.
     Dns(DnsFault),
     /// No process listens, or the network is unreachable.
     Connect,
     /// TLS handshake or verification failed.
     Tls(TlsFault),
-    /// What came was no answer in HTTP.
+    /// The receiver did not answer in HTTP.
     Http(HttpFault),
-    /// The endpoint that gives tokens gave none.
+    /// The token endpoint gave no token.
     Oauth(TokenFault),
-    /// The egress proxy could not be used: none of the target's doing, so it costs no attempt.
+    /// The egress proxy could not be used. The target is not at fault, so this costs no attempt.
     Proxy,
-    /// The egress proxy refused to connect, because of our credentials or of the receiver: it costs no attempt.
+    /// The egress proxy refused to connect, because of our credentials or of the receiver. This costs no attempt.
     ProxyRefused,
-    /// This machine lacks files, memory or ports: none of the target's doing, so it costs no attempt.
+    /// This machine lacks files, memory or ports. The target is not at fault, so this costs no attempt.
     Local,
-    /// The URL holds an address that may not be called: final.
+    /// The URL holds a forbidden address. Final.
     ForbiddenAddress(Refusal),
-    /// The name leads only to addresses that may not be called. A name server may say so for an hour, so it is tried again.
+    /// The name leads only to forbidden addresses. Retried, because a name server may say so for an hour.
     ForbiddenName(Refusal),
-    /// The URL is `http://`, and `egress.plain_http` is off: final.
+    /// The URL is `http://`, and `egress.plain_http` is off. Final.
     PlainHttp,
-    /// The target's URL or headers cannot make a request: final.
+    /// No request can be made from the target's URL and headers. Final.
     UnusableTarget,
-    /// The attempt panicked: a fault of ours, costs one attempt.
+    /// The attempt panicked. This is our own fault, but it costs one attempt.
     Panic,
 }
 
-/// Why a name led to no address.
+/// Why a name could not be resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DnsFault {
-    /// There is no such name, or it has no address.
+    /// The name does not exist, or has no address.
     NoSuchName,
-    /// The name servers answered that they cannot tell.
+    /// The name servers answered with an error.
     ServerFailure,
     /// The name servers did not answer.
     NoAnswer,
 }
 
-/// What went wrong with TLS.
+/// Why TLS failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TlsFault {
     /// The certificate is for another host.
@@ -101,30 +102,30 @@ pub enum TlsFault {
     Expired,
     /// The certificate is not valid yet.
     NotYetValid,
-    /// The certificate is signed by itself and by no authority.
+    /// The certificate is self-signed.
     SelfSigned,
-    /// No authority that the worker trusts has signed the certificate.
+    /// The certificate is not signed by an authority that the worker trusts.
     UnknownAuthority,
-    /// The certificate comes without those of the intermediate authorities.
+    /// The certificate comes without its intermediate certificates.
     IncompleteChain,
-    /// The certificate has a key or a signature that is too weak.
+    /// The certificate's key or signature is too weak.
     Weak,
-    /// Both sides have no version or no cipher in common.
+    /// The two sides have no TLS version or cipher in common.
     NoCommonCipher,
-    /// The receiver wants a certificate of ours, and the target has none.
+    /// The receiver wants a client certificate, and the target has none.
     ClientCertificateWanted,
-    /// The receiver refuses the certificate that the target has.
+    /// The receiver refuses the target's client certificate.
     ClientCertificateRefused,
-    /// Anything else: it speaks no TLS, breaks off, or breaks the rules.
+    /// Any other fault: the receiver does not speak TLS, breaks off, or breaks the rules.
     Other,
 }
 
-/// Why there is no token.
+/// Why the token endpoint gave no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TokenFault {
-    /// The endpoint answered with this status, and without a token.
+    /// The endpoint answered with this status and without a token.
     Answered(u16),
-    /// The endpoint did not answer; the [`Fault::label`] of the reason.
+    /// The endpoint did not answer. Holds the [`Fault::label`] of the reason.
     Failed(#[serde(deserialize_with = "read_label")] Label),
 }
 
@@ -136,24 +137,24 @@ fn read_label<'de, D: Deserializer<'de>>(from: D) -> Result<Label, D::Error> {
     Ok(Fault::all().into_iter().map(Fault::label).find(|label| *label == text).unwrap_or_default())
 }
 
-/// What came in place of an answer.
+/// Why the bytes of the receiver are not an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HttpFault {
-    /// Something else than HTTP.
+    /// The bytes are not HTTP.
     NotHttp,
-    /// A head with lines that contradict each other or HTTP, such as two different lengths.
+    /// The lines of the head contradict each other or HTTP, such as two different lengths.
     Malformed,
-    /// Status line and headers of more than 64 KiB.
+    /// Status line and headers are longer than 64 KiB.
     HeaderTooLarge,
-    /// The connection was closed before a whole head had come.
+    /// The connection was closed before the whole head arrived.
     Closed,
 }
 
 impl DnsFault {
-    /// Every one of them.
+    /// All DNS faults.
     pub const ALL: [DnsFault; 3] = [DnsFault::NoSuchName, DnsFault::ServerFailure, DnsFault::NoAnswer];
 
-    /// The name in metrics, logs and the history.
+    /// Returns the name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
         match self {
             DnsFault::NoSuchName => "dns_no_such_name",
@@ -164,7 +165,7 @@ impl DnsFault {
 }
 
 impl TlsFault {
-    /// Every one of them.
+    /// All TLS faults.
     pub const ALL: [TlsFault; 11] = [
         TlsFault::WrongHost,
         TlsFault::Expired,
@@ -179,7 +180,7 @@ impl TlsFault {
         TlsFault::Other,
     ];
 
-    /// The name in metrics, logs and the history.
+    /// Returns the name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
         match self {
             TlsFault::WrongHost => "tls_wrong_host",
@@ -198,11 +199,11 @@ impl TlsFault {
 }
 
 impl HttpFault {
-    /// Every one of them.
+    /// All HTTP faults.
     pub const ALL: [HttpFault; 4] =
         [HttpFault::NotHttp, HttpFault::Malformed, HttpFault::HeaderTooLarge, HttpFault::Closed];
 
-    /// The name in metrics, logs and the history.
+    /// Returns the name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
         match self {
             HttpFault::NotHttp => "not_http",
@@ -213,36 +214,36 @@ impl HttpFault {
     }
 }
 
-/// What an attempt means for its job.
+/// The meaning of an attempt for its job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// 2xx, or a status in `accept`: the job is done.
     Delivered,
-    /// A 2xx whose body denies `accept_if`: the job is done, and the receiver has not taken the lead.
+    /// A 2xx whose body denies `accept_if`: the job is done, but the receiver did not take the lead.
     Refused,
-    /// The attempt never left our own network: it does not count.
+    /// The attempt never left our own network, so it does not count.
     NotMade,
-    /// Try again, not before `not_before` (from `Retry-After`, capped) when that is given.
+    /// The job is tried again, not before `not_before` if that is given.
     Retry {
-        /// Why.
+        /// The reason.
         reason: RetryReason,
-        /// The receiver's own wish, already capped.
+        /// The wait that the receiver asked for in `Retry-After`, already capped.
         not_before: Option<Duration>,
     },
-    /// Never again: the job goes to the failed queue now.
+    /// The job is never tried again: it goes to the failed queue now.
     Never(FailReason),
 }
 
-/// Why an attempt is to be made again.
+/// Why an attempt is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryReason {
-    /// A status that is neither 2xx, 3xx, 410, 429 nor 503, and in no list of the target.
+    /// A status other than 2xx, 3xx, 410, 429 and 503 that is in no list of the target.
     Status,
-    /// 3xx: never followed.
+    /// 3xx, which is never followed.
     Redirect,
     /// 429 or 503.
     Pushback,
-    /// 403 or 503 from a bot protection in front of the receiver, which wants to see a browser.
+    /// 403 or 503 from a bot protection in front of the receiver, which expects a browser.
     BotChallenge,
     /// A 2xx whose body `accept_if` cannot judge: it is cut, or not JSON.
     AnswerUnreadable,
@@ -250,7 +251,7 @@ pub enum RetryReason {
     Fault(Fault),
 }
 
-/// Why a job rests on the failed queue. Each has an owner: customer, operator or us.
+/// Why a job rests on the failed queue. Parentheses name its possible owners: customer, operator or us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailReason {
     /// All attempts were made (customer).
@@ -261,13 +262,13 @@ pub enum FailReason {
     NeverRetry,
     /// A 2xx whose body denies `accept_if`, on a target with `keep_refused` (customer).
     Refused,
-    /// The URL leads to an address that may not be called (customer, operator).
+    /// The URL leads to a forbidden address (customer, operator).
     ForbiddenAddress,
     /// The URL is `http://`, which the operator has not allowed (customer, operator).
     PlainHttp,
-    /// URL or headers cannot make a request (operator).
+    /// No request can be made from URL and headers (operator).
     UnusableTarget,
-    /// It grew older than `delivery.maximum_age` (customer).
+    /// The job grew older than `delivery.maximum_age` (customer).
     Expired,
     /// The target is no longer in the store (operator).
     TargetRemoved,
@@ -281,19 +282,19 @@ pub enum FailReason {
     DeliveryLimit,
 }
 
-/// Who can do something about a failed job.
+/// The party that can act on a failed job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The tenant whose webhook it is.
+    /// The tenant that owns the webhook.
     Customer,
-    /// Whoever keeps the webhook store.
+    /// The person who keeps the webhook store.
     Operator,
-    /// Whoever runs and builds the worker.
+    /// The team that runs and builds the worker.
     Us,
 }
 
-/// What an exchange means for its job (docs/explanation/retry-ladder.md), by the rules of its target. `now` is needed for a
-/// `Retry-After` that is a date; `retry_after_maximum` caps it. How many attempts are left is not looked at here.
+/// Judges an exchange by the rules of its target (docs/explanation/retry-ladder.md). `now` is needed for a
+/// `Retry-After` that is a date; `retry_after_maximum` caps it. Does not look at the number of attempts that are left.
 pub fn judge(exchange: &Exchange, rules: &Rules, now: SystemTime, retry_after_maximum: Duration) -> Outcome {
     match &exchange.result {
         Ok(answer) => match judge_answer(answer, rules) {
@@ -310,9 +311,9 @@ pub fn judge(exchange: &Exchange, rules: &Rules, now: SystemTime, retry_after_ma
 
 fn judge_answer(answer: &Answer, rules: &Rules) -> Outcome {
     match answer.status {
-        // Before the lists: the receiver has not seen the lead, so its rules do not apply.
+        // A challenge comes before the lists: the receiver has not seen the lead, so its rules do not apply.
         403 | 503 if answer.challenge => retry(RetryReason::BotChallenge),
-        // The receiver has refused the token, and the next attempt has another one.
+        // The receiver refused the token, and the next attempt has another one.
         401 if rules.token => retry(RetryReason::Status),
         status if rules.accept.contains(status) => Outcome::Delivered,
         200..=299 => judge_body(answer, rules),
@@ -356,13 +357,13 @@ fn retry(reason: RetryReason) -> Outcome {
 }
 
 impl Exchange {
-    /// One over a connection that was not replaced.
+    /// Makes an exchange whose connection was not replaced.
     pub fn new(result: Result<Answer, Fault>, elapsed: Duration) -> Exchange {
         Exchange { result, elapsed, replaced: false }
     }
 
-    /// The status class for metrics and the history: `2xx`, `3xx`, `4xx`, `5xx`, the [`Fault::label`], or `other` for a
-    /// status that HTTP does not define.
+    /// Returns the status class for metrics and the history: `2xx`, `3xx`, `4xx`, `5xx`, the [`Fault::label`], or
+    /// `other` for a status that HTTP does not define.
     pub fn class(&self) -> &'static str {
         match &self.result {
             Ok(answer) => match answer.status {
@@ -376,12 +377,12 @@ impl Exchange {
         }
     }
 
-    /// Whether there was an answer without a whole body.
+    /// Returns whether there was an answer without a whole body.
     pub fn is_incomplete(&self) -> bool {
         self.result.as_ref().is_ok_and(|answer| answer.incomplete)
     }
 
-    /// More about the answer to an attempt that did not deliver, in words that hold nothing of the lead.
+    /// Returns details about an attempt that did not deliver, without lead data.
     pub fn detail(&self) -> Option<String> {
         match &self.result {
             Ok(Answer { status: 300..=399, location: Some(origin), .. }) => Some(format!("redirect to {origin}")),
@@ -396,14 +397,14 @@ impl Exchange {
         }
     }
 
-    /// The status, if there was an answer.
+    /// Returns the status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         self.result.as_ref().ok().map(|answer| answer.status)
     }
 }
 
 impl Outcome {
-    /// The name in metrics.
+    /// Returns the name in metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Outcome::Delivered => "delivered",
@@ -416,7 +417,7 @@ impl Outcome {
 }
 
 impl Fault {
-    /// One of each label, in the order of the definition.
+    /// Returns one fault of each label, in the order of the definition.
     pub fn all() -> Vec<Fault> {
         let mut all = vec![Fault::Timeout];
         all.extend(DnsFault::ALL.map(Fault::Dns));
@@ -429,7 +430,7 @@ impl Fault {
         all
     }
 
-    /// The name in metrics, logs and the history.
+    /// Returns the name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
         match self {
             Fault::Timeout => "timeout",
@@ -451,7 +452,7 @@ impl Fault {
 }
 
 impl RetryReason {
-    /// One of each label, in the order of the definition.
+    /// Returns one reason of each label, in the order of the definition.
     pub fn all() -> Vec<RetryReason> {
         let of_fault = |fault| match judge_fault(fault) {
             Outcome::Retry { reason, .. } => Some(reason),
@@ -467,7 +468,7 @@ impl RetryReason {
         of_answers.into_iter().chain(Fault::all().into_iter().filter_map(of_fault)).collect()
     }
 
-    /// The name in metrics, logs and the history.
+    /// Returns the name in metrics, logs and the history.
     pub fn label(self) -> &'static str {
         match self {
             RetryReason::Status => "status",
@@ -498,7 +499,7 @@ impl FailReason {
         FailReason::DeliveryLimit,
     ];
 
-    /// The name in headers, metrics, logs and the commands' filters.
+    /// Returns the name in headers, metrics, logs and the commands' filters.
     pub fn label(self) -> &'static str {
         match self {
             FailReason::Exhausted => "exhausted",
@@ -517,12 +518,12 @@ impl FailReason {
         }
     }
 
-    /// The reason of that [`FailReason::label`], if it is one.
+    /// Returns the reason with this [`FailReason::label`], if there is one.
     pub fn parse(label: &str) -> Option<FailReason> {
         FailReason::ALL.into_iter().find(|reason| reason.label() == label)
     }
 
-    /// Who can do something about it first.
+    /// Returns the party that can act on it first.
     pub fn owner(self) -> Owner {
         match self {
             FailReason::Exhausted
@@ -540,7 +541,7 @@ impl FailReason {
         }
     }
 
-    /// One sentence for support: what happened and what to do.
+    /// Returns one sentence for support: what happened and what to do.
     pub fn meaning(self) -> &'static str {
         match self {
             FailReason::Exhausted => {
@@ -597,7 +598,7 @@ impl FailReason {
 }
 
 impl Owner {
-    /// The name in tables and filters.
+    /// Returns the name in tables and filters.
     pub fn label(self) -> &'static str {
         match self {
             Owner::Customer => "customer",

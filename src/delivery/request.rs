@@ -20,10 +20,10 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("leadhook-attempt");
 /// `traceparent` (W3C Trace Context)
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// How many headers are added to the target's at most, `accept` and those that HTTP itself needs (host, length) included.
+/// The most headers that are added to the target's, including `accept` and those that HTTP itself needs (host, length).
 const OURS: usize = 10;
 
-/// What every attempt calls itself.
+/// The `User-Agent` of every attempt.
 pub const AGENT: &str = concat!("leadhook/", env!("CARGO_PKG_VERSION"));
 
 /// One attempt of a job, before it becomes a request.
@@ -31,31 +31,31 @@ pub const AGENT: &str = concat!("leadhook/", env!("CARGO_PKG_VERSION"));
 pub struct DeliveryRequest<'a> {
     /// The job's stable id.
     pub webhook_id: &'a str,
-    /// Which attempt this is, 1-based.
+    /// The number of this attempt, 1-based.
     pub attempt: u32,
-    /// When it is made, unix seconds: a fresh one for each attempt, or receivers would call retries stale.
+    /// The time of this attempt, in unix seconds. Each attempt has its own, because receivers refuse old timestamps.
     pub timestamp: u64,
-    /// The trace that the event came with; left out where [`is_traceparent`] refuses it.
+    /// The trace that the event came with. It is left out if [`is_traceparent`] refuses it.
     pub traceparent: Option<&'a str>,
     /// The event's bytes.
     pub body: &'a [u8],
-    /// Where it goes.
+    /// The target that receives it.
     pub target: &'a Target,
 }
 
-/// The webhook-id cannot stand in a header: the job is not one of ours.
+/// The webhook-id is not a valid header value, so the job did not come from Leadhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the webhook-id cannot stand in a header")]
 pub struct UnusableWebhookId;
 
-/// All headers of the request but those that HTTP itself needs (host, length): ours, then the target's.
+/// Returns all headers of the request except those that HTTP itself needs (host, length): ours and the target's.
 ///
-/// Ours win should a target carry one of their names: the store reserves these when it is loaded, and a signature or
-/// an id that a tenant can overwrite would be worth nothing. A target can only add to two of them: a charset to `Content-Type`, and a
-/// suffix to `User-Agent`.
+/// Our headers win over a target's header of the same name. The store reserves these names when it is loaded, because a
+/// tenant must not overwrite a signature or an id. A target can only add a charset to `Content-Type` and a suffix to
+/// `User-Agent`.
 ///
 /// # Errors
-/// [`UnusableWebhookId`] when the id is empty or holds anything but visible ASCII.
+/// [`UnusableWebhookId`] if the id is empty or holds anything but visible ASCII.
 pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebhookId> {
     let targets = &delivery.target.headers;
     let mut headers = HeaderMap::with_capacity(targets.len() + OURS);
@@ -77,7 +77,7 @@ pub fn headers(delivery: &DeliveryRequest<'_>) -> Result<HeaderMap, UnusableWebh
     Ok(headers)
 }
 
-/// Whether a `Content-Type` says no more than that the body is JSON, and in which charset: the only one that JSON has.
+/// Returns whether a `Content-Type` is JSON with `charset=utf-8` and nothing else. JSON has no other charset.
 pub fn is_json_in_utf8(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else { return false };
     let Some((media_type, parameter)) = text.split_once(';') else { return false };
@@ -88,7 +88,7 @@ pub fn is_json_in_utf8(content_type: &HeaderValue) -> bool {
         && charset.eq_ignore_ascii_case("utf-8")
 }
 
-/// Our name, and the suffix that a target wants behind it.
+/// Returns our name followed by the target's suffix, or `None` if the suffix is empty.
 fn agent(suffix: &HeaderValue) -> Option<HeaderValue> {
     if suffix.is_empty() {
         return None;
@@ -106,7 +106,7 @@ fn webhook_id(id: &str) -> Result<HeaderValue, UnusableWebhookId> {
 fn signature_of(delivery: &DeliveryRequest<'_>) -> Result<HeaderValue, UnusableWebhookId> {
     let DeliveryRequest { webhook_id, timestamp, body, target, .. } = delivery;
     let signatures = signature::sign(&target.signing_secrets, webhook_id, *timestamp, body);
-    // Base64, commas and blanks always make a header value; the error has no other way to arise.
+    // Base64, commas and blanks always make a header value, so this cannot fail.
     HeaderValue::from_str(&signatures).map_err(|_| UnusableWebhookId)
 }
 

@@ -1,21 +1,21 @@
-//! What a receiver asks for in `Retry-After` (RFC 9110, section 10.2.3): seconds, or an HTTP date.
+//! Reads the wait that a receiver asks for in `Retry-After` (RFC 9110, section 10.2.3): seconds, or an HTTP date.
 
 use std::time::{Duration, SystemTime};
 
-/// What may stand around a value (RFC 9110, section 5.6.3); other blanks are part of it.
+/// Blanks that may surround a value (RFC 9110, section 5.6.3). Other blanks are part of the value.
 const OWS: [char; 2] = [' ', '\t'];
 
-/// How long the receiver asks us to wait from `now`, at most `maximum`; `None` when the header says nothing usable, so
-/// that the schedule alone decides.
+/// Returns how long the receiver asks us to wait from `now`, at most `maximum`. Returns `None` if the header is not
+/// usable, so the schedule alone decides.
 ///
 /// | header | meaning |
 /// |---|---|
 /// | `120` | 120 s |
-/// | `0` | no wait of the receiver's own (the schedule still holds) |
-/// | `1.2` | rounded up, 2 s: no valid form, but the wish is plain |
+/// | `0` | no wait asked for (the schedule still holds) |
+/// | `1.2` | 2 s, rounded up: the form is invalid, but the meaning is clear |
 /// | more digits than a number holds, or more than `maximum` | `maximum` |
-/// | a date to come (all three forms of HTTP) | the time until then, at most `maximum` |
-/// | a date gone by | no wait |
+/// | a future date (all three forms of HTTP) | the time until then, at most `maximum` |
+/// | a past date | no wait |
 /// | `-5`, `+5`, `1e3`, `inf`, `120s`, `soon`, empty | ignored |
 pub fn parse(value: &str, now: SystemTime, maximum: Duration) -> Option<Duration> {
     let value = value.trim_matches(OWS);

@@ -1,19 +1,19 @@
-//! The rules of a target about answers: which statuses mean delivered, which are final, and what the body of a 2xx must say.
+//! A target's rules for answers: the statuses that mean delivered, the final ones, and the body that a 2xx needs.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-/// The rules of one target. By default a 2xx is delivered, and every other status but 410 is retried.
+/// The rules of one target. By default a 2xx means delivered, and every other status except 410 is retried.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     /// Statuses besides 2xx that mean delivered.
     pub accept: Statuses,
     /// Statuses that fail a delivery at once.
     pub never_retry: Statuses,
-    /// What the body of a 2xx must say to mean delivered. A status in `accept` needs no body that says so: it was listed because it
-    /// means delivered by itself, and the page of such a status is rarely JSON.
+    /// The body that a 2xx needs to mean delivered. A status in `accept` means delivered by itself: its page is rarely
+    /// JSON.
     pub accept_if: Option<Arc<Condition>>,
     /// Whether refused deliveries go to the failed queue.
     pub keep_refused: bool,
@@ -27,17 +27,17 @@ pub struct Rules {
 pub struct Statuses(Box<[u16]>);
 
 impl Statuses {
-    /// Whether `status` is one of them.
+    /// Returns whether `status` is one of them.
     pub fn contains(&self, status: u16) -> bool {
         self.0.contains(&status)
     }
 
-    /// There are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The lowest status that is in both.
+    /// Returns the lowest status that is in both.
     pub fn shared_with(&self, other: &Statuses) -> Option<u16> {
         self.0.iter().copied().find(|status| other.contains(*status))
     }
@@ -52,7 +52,7 @@ impl FromIterator<u16> for Statuses {
     }
 }
 
-/// `409, 422`, or `none`.
+/// Prints `409, 422`, or `none`.
 impl fmt::Display for Statuses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
@@ -66,30 +66,31 @@ impl fmt::Display for Statuses {
 /// The value that the JSON body of a 2xx must have in one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Condition {
-    /// Where: a JSON Pointer (RFC 6901).
+    /// The place: a JSON Pointer (RFC 6901).
     #[serde(rename = "json")]
     pub pointer: String,
-    /// Which: text, a number, true or false, or null.
+    /// The value: text, a number, true or false, or null.
     pub equals: Value,
 }
 
-/// What a body says to a [`Condition`].
+/// Whether a body meets a [`Condition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
-    /// It has that value there.
+    /// The body has the value at that place.
     Yes,
-    /// It has another value there, or none.
+    /// The body has another value there, or none.
     No,
-    /// It is not JSON.
+    /// The body is not JSON.
     Unreadable,
 }
 
 impl Condition {
-    /// Looks at a whole body. A byte order mark in front of it is ignored: pages of some languages begin with one.
+    /// Checks a whole body. Ignores a byte order mark at its start, which some receivers send.
     pub fn check(&self, body: &[u8]) -> Met {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let Ok(body) = serde_json::from_slice::<&RawValue>(body) else { return Met::Unreadable };
-        // What cannot be decoded is another value: a number of 400 digits, half a surrogate pair, or something nested deeply.
+        // A value that cannot be decoded is a different value: a number of 400 digits, half a surrogate pair, or deep
+        // nesting.
         let found = self.find(body).and_then(|found| serde_json::from_str(found.get()).ok());
         match found.is_some_and(|found| is_same(&self.equals, &found)) {
             true => Met::Yes,
@@ -97,7 +98,7 @@ impl Condition {
         }
     }
 
-    /// The value that the pointer leads to. Only what lies on the way is decoded: the rest may hold anything that is JSON.
+    /// Returns the value that the pointer leads to. Decodes only the values on the path: the rest may be any JSON.
     fn find<'b>(&self, mut value: &'b RawValue) -> Option<&'b RawValue> {
         for token in self.pointer.split('/').skip(1) {
             let token = token.replace("~1", "/").replace("~0", "~");
@@ -116,14 +117,14 @@ impl Condition {
     }
 }
 
-/// `/success = true`
+/// Prints `/success = true`.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {}", self.pointer, self.equals)
     }
 }
 
-/// JSON has one type of numbers: 1 and 1.0 are the same.
+/// Returns whether two values are equal. JSON has one type of numbers, so 1 and 1.0 are the same.
 fn is_same(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::Number(wanted), Value::Number(found)) => wanted == found || wanted.as_f64() == found.as_f64(),
@@ -131,7 +132,7 @@ fn is_same(wanted: &Value, found: &Value) -> bool {
     }
 }
 
-/// Whether a text is a JSON Pointer: empty, or begins with `/`, and `~` only as `~0` or `~1`.
+/// Returns whether a text is a JSON Pointer: empty or beginning with `/`, and with `~` only as `~0` or `~1`.
 pub fn is_pointer(text: &str) -> bool {
     (text.is_empty() || text.starts_with('/')) && text.split('~').skip(1).all(|after| after.starts_with(['0', '1']))
 }
@@ -158,7 +159,7 @@ mod tests {
             ("/success", json!(true), "[]", Met::No),
             ("/success", json!(true), "true", Met::No),
             ("", json!(true), "true", Met::Yes),
-            // What lies beside the way may hold anything that is JSON.
+            // Values beside the path may hold anything that is JSON.
             ("/success", json!(true), r#"{"lead": {"name": "\ud83d", "n": 1e400}, "success": true}"#, Met::Yes),
             ("/success", json!(true), r#"{"success": 1e400}"#, Met::No),
             ("/success", json!("a"), r#"{"success": "\ud83d"}"#, Met::No),

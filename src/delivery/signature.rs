@@ -1,9 +1,10 @@
-//! Standard Webhooks signatures, version `v1` (HMAC-SHA256): `webhook-signature: v1,<base64> v1,<base64>`, one for each
-//! active secret, over `<webhook-id>.<webhook-timestamp>.<body>`.
+//! Standard Webhooks signatures, version `v1` (HMAC-SHA256). The header is
+//! `webhook-signature: v1,<base64> v1,<base64>`, with one signature for each active secret over
+//! `<webhook-id>.<webhook-timestamp>.<body>`.
 //!
 //! Source: the Standard Webhooks specification (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`). A
-//! secret is `whsec_` and 24 to 64 random bytes in standard base64. While a secret is rotated, old and new are both
-//! active, and a receiver accepts a message if any one signature fits.
+//! secret is `whsec_` followed by 24 to 64 random bytes in standard base64. During a rotation the old and the new
+//! secret are active, and a receiver accepts a message if any signature matches.
 
 use std::{
     fmt,
@@ -14,35 +15,35 @@ use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-/// What every secret begins with.
+/// The prefix of every secret.
 pub const SECRET_PREFIX: &str = "whsec_";
 
-/// Fewest bytes of a secret's key.
+/// The shortest key of a secret, in bytes.
 pub const SECRET_MIN_BYTES: usize = 24;
 
-/// Most bytes of a secret's key.
+/// The longest key of a secret, in bytes.
 pub const SECRET_MAX_BYTES: usize = 64;
 
-/// The tolerance that receivers usually grant a timestamp, to either side.
+/// The tolerance that receivers usually allow for a timestamp, in both directions.
 pub const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// One signing secret; cannot print, and is wiped from memory when it is dropped.
+/// One signing secret. It cannot be printed, and is wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct SigningSecret(Zeroizing<Vec<u8>>);
 
-/// Why a text is no signing secret. Tells nothing of the secret but its length.
+/// Why a text is not a signing secret. Reveals nothing about the secret except its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The prefix is missing.
     #[error("a signing secret must begin with `whsec_`")]
     Prefix,
-    /// What follows the prefix is no standard base64.
+    /// The text after the prefix is not standard base64.
     #[error("a signing secret must be `whsec_` and standard base64 with padding, without blanks or line breaks")]
     Base64,
     /// The key is too short or too long.
     #[error("a signing secret must hold 24 to 64 bytes, this one holds {bytes}")]
     Length {
-        /// How many bytes it holds.
+        /// The length of the key, in bytes.
         bytes: usize,
     },
 }
@@ -50,13 +51,13 @@ pub enum SecretError {
 /// Why a signature was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// `webhook-timestamp` is no number of seconds.
+    /// `webhook-timestamp` is not a number of seconds.
     #[error("webhook-timestamp is no whole number of seconds")]
     Timestamp,
     /// `webhook-timestamp` is further from now than the tolerance allows.
     #[error("webhook-timestamp is too far from now")]
     Stale,
-    /// None of the signatures was made with any of the secrets.
+    /// No signature was made with one of the secrets.
     #[error("no signature fits")]
     Mismatch,
 }
@@ -65,8 +66,8 @@ impl SigningSecret {
     /// Reads `whsec_<base64>`.
     ///
     /// # Errors
-    /// [`SecretError`] when the prefix is missing, the rest is no standard base64, or holds fewer than 24 or more than 64
-    /// bytes. The error never contains the text.
+    /// [`SecretError`] if the prefix is missing, the rest is not standard base64, or it holds fewer than 24 or more
+    /// than 64 bytes. The error never contains the text.
     pub fn parse(text: &str) -> Result<SigningSecret, SecretError> {
         let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(SecretError::Prefix)?;
         let key = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?);
@@ -76,7 +77,7 @@ impl SigningSecret {
         }
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -92,8 +93,8 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// The value of `webhook-signature`: one `v1,<base64>` for each secret, in their order, separated by blanks. Empty
-/// without secrets. `timestamp` is in unix seconds and must be the one sent as `webhook-timestamp`.
+/// Returns the value of `webhook-signature`: one `v1,<base64>` for each secret, in their order, separated by spaces.
+/// Empty without secrets. `timestamp` is in unix seconds and must be the one sent as `webhook-timestamp`.
 pub fn sign(secrets: &[SigningSecret], id: &str, timestamp: u64, body: &[u8]) -> String {
     let signature = |secret: &SigningSecret| {
         let mut context = hmac::Context::with_key(&secret.key());
@@ -104,8 +105,8 @@ pub fn sign(secrets: &[SigningSecret], id: &str, timestamp: u64, body: &[u8]) ->
     secrets.iter().map(signature).collect::<Vec<_>>().join(" ")
 }
 
-/// Checks what arrived: `timestamp` and `signatures` are the headers as they came. Signatures are compared in constant
-/// time; versions other than `v1` are passed over.
+/// Verifies a received message. `timestamp` and `signatures` are the header values as they came. Compares signatures in
+/// constant time, and ignores versions other than `v1`.
 ///
 /// # Errors
 /// [`VerifyError`] says why the message must not be trusted.

@@ -1,21 +1,21 @@
-//! W3C Trace Context (Recommendation of 2021, section 3.2): which `traceparent` travels with a job and goes to the receiver.
+//! Selects the `traceparent` values that travel with a job to the receiver (W3C Trace Context, Recommendation of 2021,
+//! section 3.2).
 
-/// Longest value that is kept. Version 00 has 55 bytes; a later version may append fields.
+/// The longest value that is kept, in bytes. Version 00 has 55 bytes; a later version may append fields.
 const LONGEST: usize = 256;
 
 /// Lengths of version, trace id, parent id and flags, in hex digits.
 const FIELDS: [usize; 4] = [2, 32, 16, 2];
 
-/// Whether this is a `traceparent` that a receiver can continue: `<version>-<trace-id>-<parent-id>-<flags>` in lower-case
-/// hex, with ids that are not all zeros, as the specification demands. Version `ff` is forbidden, and version `00` has no
-/// further fields.
+/// Returns whether this is a `traceparent` that a receiver can continue: `<version>-<trace-id>-<parent-id>-<flags>` in
+/// lower-case hex, with ids that are not all zeros. Version `ff` is forbidden, and version `00` has no further fields.
 pub fn is_traceparent(value: &str) -> bool {
     let mut fields = value.split('-');
     let mut is_field = |length| fields.next().filter(|field| field.len() == length && field.bytes().all(is_hex));
     let [Some(version), Some(trace), Some(parent), Some(_flags)] = FIELDS.map(&mut is_field) else { return false };
     let is_version = if version == "00" { fields.next().is_none() } else { version != "ff" };
     let is_id = |id: &str| id.bytes().any(|byte| byte != b'0');
-    // A header carries what a later version appends, so that has to be visible as well.
+    // Fields that a later version appends go into the header too, so they must be visible ASCII.
     let is_header_value = value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic());
     is_version && is_id(trace) && is_id(parent) && is_header_value
 }

@@ -1,12 +1,12 @@
-//! The server of the admin port and of the console: HTTP/1.1 with a bound on everything that a client can hold.
+//! The HTTP/1.1 server of the admin port and of the console. Everything that a client can hold is bounded.
 //!
-//! At most [`Limits::connections`] clients are connected at a time. When one more comes, the connection that has waited for
-//! the longest time without a request in progress is closed to make room. So clients that are idle, send slowly or read
+//! At most [`Limits::connections`] clients are connected at a time. When one more comes, the server closes the
+//! connection that has had no request in progress for the longest time. So clients that are idle, send slowly or read
 //! slowly never keep a health check out, however many they are.
 //!
-//! | a client | is stopped by |
+//! | a client that | is stopped by |
 //! |---|---|
-//! | opens connections and sends nothing | the limit, and 10 s for a head |
+//! | opens connections and sends nothing | the limit of connections, and 10 s for a head |
 //! | sends the head of a request slowly, or without end | 10 s, and 64 KiB |
 //! | sends a body slowly, or asks for something slow | 30 s, and the handler's own limits |
 //! | reads its answer slowly, or not at all | 30 s |
@@ -30,21 +30,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The bounds.
+/// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time.
+    /// The most connections at a time.
     pub connections: usize,
     /// Longest wait for the head of a request, also on a connection that is kept.
     head: Duration,
     /// Longest time for a request, its body included.
     request: Duration,
-    /// Longest time of a connection without a request in progress: for the next head, or for taking the last answer.
+    /// Longest time of a connection without a request in progress. It covers the wait for the next head, and for the
+    /// client to read the last answer.
     unused: Duration,
 }
 
 impl Limits {
-    /// So many connections at a time.
+    /// Returns the usual limits, with this many connections at a time.
     pub const fn of(connections: usize) -> Limits {
         let (head, request, unused) = (Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(30));
         Limits { connections, head, request, unused }
@@ -54,13 +55,13 @@ impl Limits {
 /// Longest head, in bytes.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// Longest time without a request in progress after shutdown.
+/// Longest time of a connection without a request in progress, after shutdown.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Wait after a connection that could not be accepted.
+/// The wait before the next accept after one has failed.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Answers requests on `listener` until `shutdown`, then ends those in progress.
+/// Answers requests on `listener` until `shutdown`, then finishes those in progress.
 pub async fn serve<Answer>(
     listener: TcpListener,
     limits: Limits,
@@ -72,12 +73,12 @@ pub async fn serve<Answer>(
     let (seats, tasks) = (Arc::new(Seats::default()), TaskTracker::new());
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         let Ok((stream, peer)) = accepted else {
-            // For example, no file descriptors are left: an unused connection has to end first.
+            // For example, no file descriptors are left, so an unused connection has to end first.
             seats.make_room();
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        // Waiting in line would hang a page: without room a connection is closed at once.
+        // A queue would hang a page, so a connection without room is closed at once.
         let Some(seat) = seats.take(limits.connections) else { continue };
         let (answer, shutdown) = (answer.clone(), shutdown.clone());
         tasks.spawn(async move { one(stream, peer.ip(), limits, &seat, &shutdown, answer).await });
@@ -86,7 +87,7 @@ pub async fn serve<Answer>(
     tasks.wait().await;
 }
 
-/// One connection, to its end.
+/// Serves one connection to its end.
 async fn one<Answer>(
     stream: TcpStream,
     peer: IpAddr,
@@ -123,7 +124,7 @@ async fn one<Answer>(
 
 const TOO_LONG: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "this took too long; try again\n");
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Default)]
 struct Seats(Mutex<Open>);
 
@@ -134,22 +135,22 @@ struct Open {
 }
 
 struct Taken {
-    /// Since when no request is in progress.
+    /// The time since when no request is in progress; `None` while one is.
     unused_since: Option<Instant>,
     gave_way: CancellationToken,
 }
 
-/// A place for one connection, free again when dropped.
+/// A place for one connection. Dropping it frees the place.
 struct Seat {
     seats: Arc<Seats>,
     number: u64,
-    /// Another connection needs the place.
+    /// Cancelled when another connection needs the place.
     gave_way: CancellationToken,
 }
 
 impl Seats {
-    /// A place among `most`, if need be that of the connection that is unused for the longest time. None while all others
-    /// have a request in progress.
+    /// Takes a place among `most`, if necessary from the connection that has been unused for the longest time. Returns
+    /// `None` while all others have a request in progress.
     fn take(self: &Arc<Seats>, most: usize) -> Option<Seat> {
         if self.open().seats.len() >= most && !self.make_room() {
             return None;
@@ -161,7 +162,7 @@ impl Seats {
         Some(Seat { seats: self.clone(), number, gave_way })
     }
 
-    /// Closes the connection that is unused for the longest time.
+    /// Closes the connection that has been unused for the longest time. Returns whether there was one.
     fn make_room(&self) -> bool {
         let mut open = self.open();
         let unused = open.seats.iter().filter_map(|(number, taken)| Some((taken.unused_since?, *number)));
@@ -181,19 +182,19 @@ impl Seats {
 }
 
 impl Seat {
-    /// A request is in progress until the result is dropped.
+    /// Marks a request as in progress until the result is dropped.
     fn begin(&self) -> InProgress {
         self.seats.set(self.number, None);
         InProgress { seats: self.seats.clone(), number: self.number }
     }
 
-    /// Waits until no request has been in progress for so long.
+    /// Waits until no request has been in progress for the time `long`.
     async fn unused_for(&self, long: Duration) {
         let begun = Instant::now();
         loop {
             let taken = self.seats.open().seats.get(&self.number).map(|taken| taken.unused_since);
             let wait = match taken {
-                // Gone: another connection needed the place.
+                // The place is gone, because another connection needed it.
                 None => return,
                 Some(None) => long,
                 Some(Some(since)) => long.saturating_sub(since.max(begun).elapsed()),
@@ -212,7 +213,7 @@ impl Drop for Seat {
     }
 }
 
-/// A request that is answered right now.
+/// A request that is being answered.
 struct InProgress {
     seats: Arc<Seats>,
     number: u64,

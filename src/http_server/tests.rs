@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// Answers with the path; `/slow` not before it is told to, `/large` with 32 MiB.
+/// Answers with the path. `/slow` waits for `go_on`, and `/large` answers with 32 MiB.
 struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -37,7 +37,8 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// A request on a connection of its own, and the whole answer; empty if the connection is closed without one.
+    /// Makes a request on its own connection and returns the whole answer, or nothing if the connection closes without
+    /// one.
     async fn ask(&self, path: &str) -> String {
         String::from_utf8(closed(&mut self.send(path).await).await).unwrap()
     }
@@ -49,7 +50,7 @@ impl Server {
     }
 }
 
-/// Waits until the server has closed it.
+/// Waits until the server has closed the stream, and returns the bytes that came before.
 async fn closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
@@ -67,7 +68,7 @@ async fn a_thousand_idle_connections_keep_no_request_out() {
             assert!(server.ask("/here").await.ends_with("\r\n\r\n/here"));
         }
     }
-    // Those that came first have given way.
+    // The first connections have given way.
     assert_eq!(closed(&mut first).await, b"");
     assert_eq!(closed(&mut idle[990]).await, b"");
     // The last one still has its place.
@@ -80,7 +81,7 @@ async fn a_thousand_idle_connections_keep_no_request_out() {
 async fn requests_in_progress_do_not_give_way() {
     let server = Server::start(Limits::of(2)).await;
     let mut slow = [server.send("/slow").await, server.send("/slow").await];
-    // Both are being answered once no third one is admitted.
+    // Both are being answered once a third one is not admitted.
     while !server.ask("/third").await.is_empty() {}
     server.go_on.cancel();
     for slow in &mut slow {
@@ -104,7 +105,7 @@ async fn a_head_that_comes_slowly_or_without_end_is_cut_off() {
     endless.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     while endless.write_all(format!("x: {}\r\n", "y".repeat(1000)).as_bytes()).await.is_ok() {
         sent += 1000;
-        assert!(sent < 64 << 20, "the head has no end");
+        assert!(sent < 64 << 20, "the server accepts an endless head");
     }
 }
 
@@ -119,7 +120,7 @@ async fn a_request_that_takes_too_long_is_told_so() {
 async fn an_answer_that_is_not_read_is_given_up() {
     let server = Server::start(Limits { unused: SHORT, ..Limits::of(8) }).await;
     let mut stream = server.send("/large").await;
-    // Nothing is read of the answer. What is sent meanwhile is not read either, until the server resets the connection.
+    // The client does not read the answer. The server does not read these bytes either, until it resets the connection.
     while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {}
     assert!(closed(&mut stream).await.len() < 32 << 20);
 }

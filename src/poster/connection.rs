@@ -1,12 +1,13 @@
 //! One connection to a receiver: HTTP/1.1 over TCP or TLS, for one exchange at a time.
 //!
-//! HTTP/2 is not offered. On a shared connection one tenant's open streams block another's, and GOAWAY, REFUSED_STREAM and
-//! HTTP_1_1_REQUIRED spend attempts at receivers that are well.
+//! HTTP/2 is not offered. On a shared connection one tenant's open streams block another's, and GOAWAY, REFUSED_STREAM
+//! and HTTP_1_1_REQUIRED spend attempts at healthy receivers.
 //!
-//! Answers are read as leniently as browsers read them: invalid header lines are skipped, blanks before the colon and folded
-//! lines are taken. Once the status line has come, the status counts, whatever becomes of the headers. Of an answer with more than 100
-//! of them it is all that counts: hyper fills a list for each answer, and one for all that fit into [`HEADER_LIMIT`] costs half as
-//! much as all else of a delivery. Header names go out in title case, for receivers that compare them by case.
+//! Answers are read as leniently as browsers read them: invalid header lines are skipped, and blanks before the colon
+//! and folded lines are accepted. Once the status line has come, the status counts, whatever the headers are. With more
+//! than 100 headers, only the status counts: hyper fills a list for each answer. A list for all headers that fit into
+//! [`HEADER_LIMIT`] would cost half as much as the rest of a delivery. Header names are sent in title case, for
+//! receivers that compare them by case.
 
 use std::{
     io,
@@ -35,48 +36,48 @@ use tokio_util::{either::Either, task::AbortOnDropHandle};
 use super::{HEADER_LIMIT, fault};
 use crate::delivery::outcome::{Fault, HttpFault};
 
-/// How long the end of the exchange before is waited for. hyper needs a moment; a receiver that answers early and reads no more of
-/// the request would keep the next one waiting.
+/// How long to wait for the end of the previous exchange. hyper needs a moment. A receiver that answers early and stops
+/// reading the request would keep the next one waiting.
 const READY: Duration = Duration::from_millis(250);
 
-/// What every answer begins with.
+/// The beginning of every answer.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// The beginning of a status line, up to the byte behind the status.
+/// The beginning of a status line, up to the byte after the status.
 const BEGINNING: usize = "HTTP/1.1 200 ".len();
 
-/// What came in answer to a request.
+/// The head of an answer.
 pub(super) enum Head {
     /// Status line and headers.
     Whole(Response<Incoming>),
-    /// The status: what followed was cut, too slow, too long, or contradicted itself or HTTP.
+    /// The status alone: the rest was cut, too slow, too long, or contradicted itself or HTTP.
     Status(u16),
 }
 
 /// An exchange without an answer.
 pub(super) struct Broken {
-    /// What it is for the history.
+    /// The fault for the history.
     pub(super) fault: Fault,
-    /// The connection was closed, and no byte of an answer had come.
+    /// Whether the connection was closed before any byte of an answer had come.
     pub(super) closed_silently: bool,
 }
 
-/// Dropping it closes the connection at once.
+/// An open connection. Dropping it closes it at once.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: AbortOnDropHandle<()>,
     answer: Arc<Beginning>,
-    /// Whether the config of TLS has a client certificate.
+    /// Whether the TLS config has a client certificate.
     identified: bool,
     pub(super) opened: Instant,
 }
 
 impl Connection {
-    /// Takes up HTTP on a stream, after TLS with `host` if there is a config for it. `identified`: the config has a client
-    /// certificate.
+    /// Starts HTTP on a stream, after a TLS handshake with `host` if there is a config for it. `identified`: the config
+    /// has a client certificate.
     ///
     /// # Errors
-    /// Those of TLS.
+    /// Fails with a fault of TLS.
     pub(super) async fn open(
         stream: TcpStream,
         tls: Option<Arc<ClientConfig>>,
@@ -107,7 +108,7 @@ impl Connection {
         Ok(Connection { sender, driver, answer, identified, opened: Instant::now() })
     }
 
-    /// Whether nothing is under way and the connection is open, after [`READY`] at the most.
+    /// Returns whether the connection is open and no exchange is in progress, after [`READY`] at most.
     pub(super) async fn is_ready(&mut self) -> bool {
         self.sender.is_ready() || matches!(tokio::time::timeout(READY, self.sender.ready()).await, Ok(Ok(())))
     }
@@ -132,18 +133,18 @@ impl Connection {
         Err(Broken { fault, closed_silently: began == Began::Not && fault::is_closed(&error) })
     }
 
-    /// Makes ready for the next request: bytes that come before it belong to no answer.
+    /// Prepares for the next request: bytes that come before it belong to no answer.
     pub(super) fn mark_idle(&self) {
         self.answer.forget();
     }
 
-    /// Closes the connection, and returns when its file is free.
+    /// Closes the connection, and returns when its file descriptor is free.
     pub(super) async fn abort(self) {
         self.driver.abort();
         let _ = self.driver.await;
     }
 
-    /// Closes a connection in good order, which nothing is under way on.
+    /// Closes a connection in good order. No exchange may be in progress on it.
     pub(super) fn close(self) {
         drop(self.sender);
         drop(self.driver.detach());
@@ -154,12 +155,13 @@ impl Connection {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Began {
     Not,
-    /// As HTTP/1 does; the status, once its whole line has come. An interim status (1xx, RFC 9110, section 15.2) is not an answer.
+    /// As in HTTP/1. Holds the status once the whole status line has come. An interim status (1xx, RFC 9110, section
+    /// 15.2) is not an answer.
     Http(Option<u16>),
     Otherwise,
 }
 
-/// Follows the bytes since the connection was opened or marked idle, as far as the first status line.
+/// Follows the bytes since the connection was opened or marked idle, up to the first status line.
 #[derive(Default)]
 struct Beginning(Mutex<Line>);
 
@@ -171,18 +173,18 @@ struct Line {
     reading: Reading,
 }
 
-/// What the next byte belongs to.
+/// The part of the answer that the next byte belongs to.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Reading {
     #[default]
     Beginning,
     /// The rest of a status line.
     Rest(Option<u16>),
-    /// The headers of an interim answer; whether a line has just ended.
+    /// The headers of an interim answer. True if a line has just ended.
     Interim(bool),
-    /// No more: the status line was there.
+    /// Nothing more is read: the status line has come.
     Status(Option<u16>),
-    /// No more: it is not HTTP.
+    /// Nothing more is read: the bytes are not HTTP.
     Otherwise,
 }
 
@@ -241,7 +243,7 @@ impl Line {
     }
 }
 
-/// Three digits between a blank and another byte than a digit.
+/// Returns the status in a status line: three digits between a blank and a byte that is not a digit.
 fn status_in(first: &[u8]) -> Option<u16> {
     match *first.get(VERSION.len() + 1..)? {
         [b' ', a, b, c, end] if !end.is_ascii_digit() => str::from_utf8(&[a, b, c]).ok()?.parse().ok(),
@@ -250,7 +252,7 @@ fn status_in(first: &[u8]) -> Option<u16> {
     .filter(|status| (100..600).contains(status))
 }
 
-/// A stream that notes how answers begin.
+/// A stream that records how answers begin.
 struct Watched<S> {
     stream: S,
     answer: Arc<Beginning>,

@@ -1,8 +1,8 @@
-//! From a URL to a TCP connection: the only place that connects to receivers.
+//! Makes a TCP connection for a URL. Nothing else connects to receivers.
 //!
-//! Names are resolved and every address is judged right before it is dialled, for each new connection. Nothing else dials, so
-//! neither a literal address nor another answer of the same name server passes by. Connections are not shared between
-//! organizations, so a connection that is used again was dialled under the same rules.
+//! For each new connection, the name is resolved and every address is judged right before it is dialled. So neither a
+//! literal address nor a changed answer of the name server gets past the guard. Organizations do not share connections,
+//! so a reused connection was dialled under the same rules.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{delivery::outcome::Fault, egress::Guard};
 
-/// After so long without a connection the next address is dialled as well (RFC 8305, section 5).
+/// Time without a connection after which the next address is dialled as well (RFC 8305, section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Connects under the rules of one organization.
@@ -27,7 +27,7 @@ pub(super) struct Dial {
     route: Route,
 }
 
-/// How a receiver is reached.
+/// The route to a receiver.
 #[derive(Clone)]
 pub(super) enum Route {
     /// Straight to the receiver.
@@ -35,21 +35,21 @@ pub(super) enum Route {
     /// Through a proxy.
     Proxy {
         proxy: Arc<Proxy>,
-        /// It is given the name as it stands.
+        /// Whether the proxy gets the name and resolves it.
         resolves: bool,
     },
 }
 
 impl Dial {
-    /// Dials under the rules of `guard`.
+    /// Makes a dialler for the rules of `guard`.
     pub(super) fn new(guard: Guard, resolver: Resolver, route: Route) -> Dial {
         Dial { guard: Arc::new(guard), resolver, route }
     }
 
-    /// A connection to the host of `url`, which has one.
+    /// Connects to the host of `url`.
     ///
     /// # Errors
-    /// Those of names, addresses, the proxy and TCP.
+    /// Fails with a fault of the URL, the name, the address, the proxy or TCP.
     pub(super) async fn connect(&self, url: &Url) -> Result<TcpStream, Fault> {
         let host = url.host_str().ok_or(Fault::UnusableTarget)?;
         let port = url.port_or_known_default().ok_or(Fault::UnusableTarget)?;
@@ -73,8 +73,8 @@ impl Dial {
     }
 }
 
-/// Dials one address after the other: the next one when the one before has failed, or says nothing for [`NEXT_ADDRESS`]. The first
-/// connection is used, and the others are given up.
+/// Dials one address after the other: the next one when the previous one has failed, or is silent for [`NEXT_ADDRESS`].
+/// Returns the first connection and drops the others.
 async fn first_of(addresses: Addresses, port: u16) -> Result<TcpStream, Fault> {
     let Addresses { mut ready, mut late } = addresses;
     let mut dialling = FuturesUnordered::new();
@@ -100,14 +100,14 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, Fault> {
             tune(&stream);
             Ok(stream)
         }
-        // A machine without IPv6 may say so of each such address, in the words that stand for a lack of ports.
+        // A machine without IPv6 may report this for each IPv6 address, with the same error as a lack of ports.
         Err(error) if address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable => Err(Fault::Connect),
         Err(error) if fault::is_ours(&error) => Err(Fault::Local),
         Err(_) => Err(Fault::Connect),
     }
 }
 
-/// Sends small requests at once, and gives up a receiver that takes nothing.
+/// Sets a stream to send small requests at once, and to give up a receiver that takes nothing.
 pub(super) fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! Which [`Fault`] an error below is. Types decide, never texts: texts change with each release.
+//! Maps errors to a [`Fault`]. Types decide, never texts: texts change with each release.
 
 use std::{error::Error, io};
 
@@ -8,21 +8,21 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 use super::tls::{IncompleteChain, SelfSigned, WeakKey};
 use crate::delivery::outcome::{Fault, HttpFault, TlsFault};
 
-/// Whether this machine lacks something, and not the other side: files, memory, buffers or ports.
+/// Returns whether this machine lacks files, memory, buffers or ports, so the other side is not at fault.
 pub(super) fn is_ours(error: &io::Error) -> bool {
     let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Sorts an error of a TLS handshake. `identified`: the worker has a client certificate to show.
+/// Classifies an error of a TLS handshake. `identified`: the worker has a client certificate to show.
 pub(super) fn classify_handshake(error: &io::Error, identified: bool) -> Fault {
-    // Without an error of TLS the other side has left in the middle.
+    // Without a TLS error, the other side left in the middle of the handshake.
     Fault::Tls(find::<rustls::Error>(error).map_or(TlsFault::Other, |error| classify_tls(error, identified)))
 }
 
-/// Sorts an error of sending a request and of waiting for the head of its answer.
+/// Classifies an error of sending a request or waiting for the head of its answer.
 pub(super) fn classify_answer(error: &hyper::Error, identified: bool) -> Fault {
-    // With TLS 1.3 a receiver that misses a client certificate says so only where its answer would begin.
+    // With TLS 1.3, a receiver that wants a client certificate says so only in place of its answer.
     if let Some(error) = find::<rustls::Error>(error) {
         Fault::Tls(classify_tls(error, identified))
     } else if error.is_parse_too_large() {
@@ -34,7 +34,7 @@ pub(super) fn classify_answer(error: &hyper::Error, identified: bool) -> Fault {
     }
 }
 
-/// Whether the other side has closed the connection, in whatever way.
+/// Returns whether the other side closed the connection, in any way.
 pub(super) fn is_closed(error: &hyper::Error) -> bool {
     let kinds = [
         io::ErrorKind::UnexpectedEof,
@@ -85,7 +85,7 @@ fn classify_certificate(error: &CertificateError) -> TlsFault {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::WrongHost,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsFault::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
-        // A bad signature: another key than that of the authority whose name it bears has signed it.
+        // A bad signature: the certificate names a known authority, but another key signed it.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownAuthority,
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => TlsFault::Weak,
@@ -100,8 +100,8 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     causes(error).find_map(|cause| cause.downcast_ref::<E>())
 }
 
-/// The error and everything below it. An `io::Error` that wraps another error hides it from the source chain (its
-/// `source` is the wrapped error's), so it is opened by hand.
+/// Returns the error and all its causes. The `source` of an `io::Error` skips the error that it wraps, so the wrapped
+/// error is taken out by hand.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

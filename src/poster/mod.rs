@@ -1,22 +1,22 @@
-//! One POST: out go a URL, headers and a body, back comes what the wire said, as an [`Exchange`]. What that means is
-//! decided in [`crate::delivery::outcome`].
+//! Makes one POST: takes a URL, headers and a body, and returns what happened on the wire as an [`Exchange`].
+//! [`crate::delivery::outcome`] decides what that means.
 //!
 //! | rule | prevents |
 //! |---|---|
-//! | every address is judged right before it is dialled (`dial.rs`), the literal ones as well | webhooks into the worker's own network |
-//! | one deadline over all of it: name, proxy, connection, request, answer | a receiver that drips a byte now and then holds a slot without end |
-//! | a status decides; the body behind it has 2 s, and what is wrong with it changes nothing | a lead that was accepted is POSTed again |
+//! | every address, literal or not, is judged right before it is dialled (`dial.rs`) | webhooks into our own network |
+//! | one deadline for all: name, proxy, connection, request, answer | a dripping receiver that never frees its slot |
+//! | the status decides; the body has 2 s after it, and its faults change nothing | a second POST of an accepted lead |
 //! | no redirects | credentials and leads that travel to a host which the store does not name |
-//! | nothing below repeats a request; the one replacement is here | duplicates and attempts that are not counted |
-//! | no proxies from the environment | leads that take a way which the settings do not show |
-//! | at most 64 KiB of an answer's headers and 64 KiB of its body | an answer without end that eats memory or bandwidth |
-//! | no decompression (none is asked for, none compiled in) | 64 KiB on the wire that grow in memory |
+//! | nothing below repeats a request; the one replacement is here | duplicates, and attempts that are not counted |
+//! | no proxies from the environment | leads that take a route which the settings do not show |
+//! | at most 64 KiB of headers and 64 KiB of body are read | an endless answer that uses up memory or bandwidth |
+//! | no decompression (not requested, not compiled in) | 64 KiB on the wire that grow in memory |
 //!
-//! The replacement: receivers close idle connections, and a POST may meet a closing one. A connection that was used
-//! before, and is closed before the first byte of an answer and within 1 s of the request, is replaced once, by a new
-//! one. A later close may mean that the lead was taken, and is a failed attempt.
+//! The replacement: receivers close idle connections, and a POST may meet a closing one. A reused connection is
+//! replaced once, by a new one, if it closes before the first byte of an answer and within 1 s of the request. After a
+//! later close the receiver may have taken the lead, so the attempt fails.
 //!
-//! The client is hyper's own and not reqwest: reqwest resolves and dials by itself, and hands names to proxies.
+//! The client is hyper's own. reqwest is not used: it resolves and dials by itself, and hands names to proxies.
 
 mod connection;
 mod dial;
@@ -59,46 +59,45 @@ use crate::{
     store::{Authority, Identity, Oauth2},
 };
 
-/// Most bytes of an answer's body that are read.
+/// The most bytes of an answer's body that are read.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// Most bytes of an answer's status line and headers.
+/// The most bytes of an answer's status line and headers.
 pub const HEADER_LIMIT: usize = 64 * 1024;
 
-/// Most bytes of a snippet, counted after decoding.
+/// The most bytes of a snippet, counted after decoding.
 pub const SNIPPET_LIMIT: usize = 256;
 
 /// How long a body may take once the status is known.
 const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A connection that was used before, and is closed within this time of the request, was idle for too long.
+/// A reused connection that closes within this time of a request counts as closed while idle.
 const CLOSED_WHILE_IDLE: Duration = Duration::from_secs(1);
 
-/// For how long a connection is made, whatever the timeout of the exchange that asked for it.
+/// Limit for making a connection, whatever the timeout of the exchange that asked for it.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// For how long what was sent may stay unacknowledged, or find no room at the receiver: the longest timeout that a
-/// store allows.
+/// How long sent data may stay unacknowledged or find no room at the receiver: the longest timeout that a store allows.
 const UNTAKEN: Duration = Duration::from_secs(120);
 
-/// Where one POST goes, and as whom.
+/// The destination of one POST, and the credentials for it.
 #[derive(Clone, Copy)]
 pub struct Post<'a> {
-    /// Under whose rules.
+    /// The organization whose egress rules apply.
     pub organization: &'a str,
-    /// Where to.
+    /// The URL to call.
     pub url: &'a Url,
-    /// `<organization> <origin>` ([`crate::store::Target::circuit`]): connections are shared among those of one circuit.
+    /// `<organization> <origin>` ([`crate::store::Target::circuit`]). Connections are shared within one circuit.
     pub circuit: &'a Arc<str>,
-    /// Who we are, if the receiver asks.
+    /// Our client certificate, if the receiver asks for one.
     pub identity: Option<&'a Identity>,
-    /// Who vouches for the receiver, if not the authorities that the worker trusts.
+    /// The authority to trust for this receiver, in place of those that the worker trusts.
     pub authority: Option<&'a Authority>,
-    /// Where the token for the `Authorization` header comes from, if the receiver wants one.
+    /// The credentials for the token in the `Authorization` header, if the receiver wants one.
     pub oauth2: Option<&'a Arc<Oauth2>>,
-    /// For the whole exchange.
+    /// Limit for the whole exchange.
     pub timeout: Duration,
-    /// Whether the answer's body is handed over, up to [`BODY_LIMIT`].
+    /// Whether to return the answer's body, up to [`BODY_LIMIT`].
     pub whole_body: bool,
 }
 
@@ -109,7 +108,7 @@ pub struct Poster(Arc<Inner>);
 struct Inner {
     /// For organizations without rules of their own.
     common: Dial,
-    /// For those with.
+    /// For organizations with rules of their own.
     own: HashMap<String, Dial>,
     proxy: Option<Arc<Proxy>>,
     tls: tls::Configs,
@@ -120,10 +119,11 @@ struct Inner {
 }
 
 impl Poster {
-    /// A poster that keeps to these settings. Needs a runtime.
+    /// Makes a poster for these settings. Needs a Tokio runtime.
     ///
     /// # Errors
-    /// When no trusted certificates can be loaded, or `tls.ca_file`, the system's `resolv.conf` or its hosts file cannot be read.
+    /// Fails if no trusted certificates can be loaded, or if `tls.ca_file`, the system's `resolv.conf` or its hosts
+    /// file cannot be read.
     pub fn new(egress: &Egress, tls: &Tls) -> anyhow::Result<Poster> {
         Poster::with_deadline(egress, tls, CONNECT_DEADLINE)
     }
@@ -152,19 +152,20 @@ impl Poster {
         })))
     }
 
-    /// Whether no POST can be made now: the egress proxy fails, and the next probe of it is not due. A POST that is made all
-    /// the same ends at once, with [`Fault::Proxy`].
+    /// Returns whether no POST can be made now: the egress proxy fails, and its next probe is not due. A POST that is
+    /// made anyway ends at once with [`Fault::Proxy`].
     pub fn is_held(&self) -> bool {
         self.0.proxy.as_ref().is_some_and(|proxy| proxy.is_held())
     }
 
-    /// The outage of the egress proxy, while it has one; nothing without a proxy.
+    /// Returns a watch on the outage of the egress proxy, which is `None` while it works. Returns `None` without a
+    /// proxy.
     pub fn proxy_outage(&self) -> Option<watch::Receiver<Option<ProxyOutage>>> {
         self.0.proxy.as_ref().map(|proxy| proxy.outage())
     }
 
-    /// Makes one POST as [`Post`] says and returns what came of it, at the latest after `timeout`. Dropping the future
-    /// abandons the exchange and closes its connection.
+    /// Makes one POST and returns its exchange, after `timeout` at the latest. Dropping the future abandons the
+    /// exchange and closes its connection.
     pub async fn post(&self, post: Post<'_>, mut headers: HeaderMap, body: Bytes) -> Exchange {
         let started = Instant::now();
         let deadline = started + post.timeout;
@@ -189,7 +190,7 @@ impl Poster {
 }
 
 impl Inner {
-    /// Sends the request, over a connection that waits or a new one, and returns the head of the answer, by `deadline`.
+    /// Sends the request over a waiting connection or a new one, and returns the head of the answer by `deadline`.
     async fn answer(
         &self,
         post: Post<'_>,
@@ -216,14 +217,14 @@ impl Inner {
         }
         let connecting = async {
             match self.connect(post).await {
-                // Connections that wait are the first to do without.
+                // Closing the connections that wait may free the missing files or ports.
                 Err(Fault::Local) if self.pool.clear().await => self.connect(post).await,
                 connected => connected,
             }
         };
         let connected = tokio::time::timeout_at(deadline.into(), connecting).await.unwrap_or(Err(Fault::Timeout));
         let mut connection = connected.map_err(|fault| match fault {
-            // The first request went out, and the receiver may have read it: the attempt counts.
+            // The first request went out, and the receiver may have read it, so the attempt counts.
             Fault::Local | Fault::Proxy | Fault::ProxyRefused if *replaced => Fault::Http(HttpFault::Closed),
             fault => fault,
         })?;
@@ -241,7 +242,7 @@ impl Inner {
         tokio::time::timeout(self.connect_deadline, connecting).await.unwrap_or(Err(Fault::Timeout))
     }
 
-    /// Reads what matters of the body, and keeps the connection if all of it came.
+    /// Reads the part of the body that is needed, and keeps the connection if the whole body came.
     async fn read(&self, post: Post<'_>, connection: Connection, head: Head, deadline: Instant) -> Answer {
         let (head, body) = match head {
             Head::Whole(response) => response.into_parts(),
@@ -277,7 +278,7 @@ fn key(post: Post<'_>) -> Key {
 }
 
 fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Full<Bytes>>> {
-    // Credentials do not belong in a URL (the store refuses them), and a client would put them into places of its own.
+    // The store refuses credentials in a URL, and an HTTP client would place them where it likes.
     let usable = url.username().is_empty() && url.password().is_none() && matches!(url.scheme(), "http" | "https");
     if !usable {
         return None;
@@ -293,29 +294,29 @@ fn request(url: &Url, mut headers: HeaderMap, body: Bytes) -> Option<Request<Ful
 
 /// How a body ended.
 enum End {
-    /// All of it came.
+    /// The whole body came.
     Whole,
-    /// It is longer than [`BODY_LIMIT`], or broke.
+    /// The body is longer than [`BODY_LIMIT`], or broke.
     Cut,
 }
 
-/// Whether a bot protection has answered instead of the receiver.
+/// Returns whether a bot protection answered in place of the receiver.
 fn is_challenge(answer: &HeaderMap) -> bool {
     let said = answer.get("cf-mitigated").and_then(|value| value.to_str().ok());
     said.is_some_and(|value| value.trim().eq_ignore_ascii_case("challenge"))
 }
 
-/// Longest origin that is handed over: `https://`, a host name, a port.
+/// The longest origin that is returned, in bytes: `https://`, a host name, a port.
 const ORIGIN_LIMIT: usize = 8 + 253 + 6;
 
-/// Scheme, host and port of the `Location`, if it leads to an HTTP server.
+/// Returns scheme, host and port of the `Location`, if it leads to an HTTP server.
 fn location(answer: &HeaderMap, from: &Url) -> Option<String> {
     let to = from.join(answer.get(LOCATION)?.to_str().ok()?).ok()?;
     let origin = to.origin().ascii_serialization();
     (matches!(to.scheme(), "http" | "https") && origin.len() <= ORIGIN_LIMIT).then_some(origin)
 }
 
-/// Reads to the end or beyond the limit, whichever comes first, and keeps the first bytes.
+/// Reads to the end or beyond the limit, whichever comes first, and collects the first `kept` bytes in `start`.
 async fn read_start(mut body: Incoming, kept: usize, start: &mut Vec<u8>) -> End {
     let mut read = 0;
     while read <= BODY_LIMIT {
@@ -329,8 +330,8 @@ async fn read_start(mut body: Incoming, kept: usize, start: &mut Vec<u8>) -> End
     End::Cut
 }
 
-/// The first bytes as text that a terminal can show: at most [`SNIPPET_LIMIT`] bytes, cut between characters, with
-/// blanks for control characters and for those that turn the direction of text, break lines, or cannot be seen.
+/// Returns the first bytes as text that a terminal can show: at most [`SNIPPET_LIMIT`] bytes, cut between characters.
+/// Blanks replace control characters and characters that turn the direction of text, break lines, or are invisible.
 fn snippet(start: &[u8]) -> Option<String> {
     let turns =
         |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

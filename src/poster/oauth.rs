@@ -1,8 +1,8 @@
-//! Tokens of OAuth 2.0 for receivers that want them: client credentials (RFC 6749, section 4.4).
+//! OAuth 2.0 tokens for receivers that want them: client credentials (RFC 6749, section 4.4).
 //!
-//! A token belongs to one organization and its credentials. It serves until shortly before it expires, or until the receiver answers
-//! 401. One request at a time is made for it, with a deadline of its own: all attempts wait for the same one, each until its own
-//! deadline. Tokens live in memory only.
+//! A token belongs to one organization and its credentials. It is used until shortly before it expires, or until the
+//! receiver answers 401. One request at a time fetches it, with its own deadline. All attempts wait for the same
+//! request, each until the attempt's own deadline. Tokens are kept in memory only.
 
 use std::{
     collections::HashMap,
@@ -33,28 +33,28 @@ use crate::{
     store::{Oauth2, target::circuit_name},
 };
 
-/// For one request for a token.
+/// Limit for one request for a token.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a token serves where the endpoint says nothing (RFC 6749 only recommends that it does).
+/// How long a token is used if the endpoint does not say (RFC 6749 only recommends that it does).
 const UNSAID: Duration = Duration::from_secs(300);
 
-/// The longest time that a token serves.
+/// The longest time that a token is used.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// A token is fetched again so long before it expires, or a tenth of its time if that is less.
+/// A token is fetched again this long before it expires, or a tenth of its lifetime if that is less.
 const EARLY: Duration = Duration::from_secs(30);
 
-/// So long after a request that failed no other one is made.
+/// The pause after a failed request, before the next one.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Tokens that are kept. When there are more, all are fetched again.
+/// The most tokens that are kept. When there are more, all are fetched again.
 const MOST: usize = 4096;
 
-/// Whose token it is: an organization, and the credentials that it was fetched with.
+/// The owner of a token: an organization, and the fingerprint of the credentials.
 type Owner = (String, [u8; 32]);
 
-/// The `Authorization` header that a fetch comes to.
+/// The result of a fetch: the `Authorization` header.
 type Fetched = Result<HeaderValue, Fault>;
 
 /// The tokens in use.
@@ -76,7 +76,7 @@ impl Tokens {
         slots.insert(owner, slot);
     }
 
-    /// Forgets a token that the receiver refused, unless there is another one already.
+    /// Drops a token that the receiver refused, unless a newer one has replaced it.
     pub(super) fn refused(&self, organization: &str, credentials: &Oauth2, refused: &HeaderValue) {
         let owner = (organization.to_owned(), credentials.print());
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,10 +87,11 @@ impl Tokens {
 }
 
 impl Poster {
-    /// The `Authorization` header for an attempt.
+    /// Returns the `Authorization` header for an attempt.
     ///
     /// # Errors
-    /// [`Fault::Oauth`] when there is no token by `deadline`; a fault of this machine or of the proxy stays what it is.
+    /// [`Fault::Oauth`] if no token arrives by `deadline`. A fault of this machine or of the proxy is returned as it
+    /// is.
     pub(super) async fn token(&self, organization: &str, credentials: &Arc<Oauth2>, deadline: Instant) -> Fetched {
         let owner = (organization.to_owned(), credentials.print());
         let fetching = {
@@ -99,10 +100,10 @@ impl Poster {
                 Some(Slot::Ready { header, until }) if *until > Instant::now() => return Ok(header.clone()),
                 Some(Slot::Failed { fault, until }) if *until > Instant::now() => return Err(*fault),
                 Some(Slot::Fetching(fetching)) if fetching.peek().is_none() => fetching.clone(),
-                // Nothing, or nothing more: a fetch that has ended and left no other slot has panicked.
+                // No slot is usable. A fetch that has ended and left no other slot has panicked.
                 Some(_) | None => {
                     let fetching = self.clone().fetch(owner.clone(), credentials.clone());
-                    // A task of its own: it does not end with the attempt that began it.
+                    // The fetch is its own task, so it does not end with the attempt that began it.
                     let fetching =
                         tokio::spawn(fetching).map(|ended| ended.unwrap_or(Err(Fault::Panic))).boxed().shared();
                     slots.insert(owner, Slot::Fetching(fetching.clone()));
@@ -157,7 +158,7 @@ impl Poster {
     }
 }
 
-/// What a token endpoint answers (RFC 6749, section 5.1). Some write the seconds as text, and some leave the type out.
+/// The answer of a token endpoint (RFC 6749, section 5.1). Some write the seconds as text, and some omit the type.
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
@@ -165,7 +166,8 @@ struct Granted {
     expires_in: Option<Value>,
 }
 
-/// Client and secret go into the header, which every endpoint must take (RFC 6749, section 2.3.1).
+/// Returns the request's headers. They hold client and secret, which every endpoint must accept there (RFC 6749,
+/// section 2.3.1).
 fn headers(credentials: &Oauth2) -> Option<HeaderMap> {
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encoded(&credentials.client_id), encoded(credentials.client_secret()));
@@ -188,7 +190,7 @@ fn form(credentials: &Oauth2) -> Bytes {
     form.finish().into()
 }
 
-/// The token, and how long it serves from when it was asked for.
+/// Returns the token, and how long it may be used, counted from the request for it.
 fn granted(answer: &Answer) -> Option<(HeaderValue, Duration)> {
     let body = answer.body.as_deref().filter(|_| answer.status == 200)?;
     let granted: Granted = serde_json::from_slice(body).ok()?;

@@ -1,7 +1,8 @@
 //! Connections that wait for the next exchange.
 //!
-//! Receivers close idle connections, and a POST that meets a closing one is lost. So a connection waits for 4 s at most, or for
-//! one second less than the receiver announces, and lives for 60 s at most: a change of DNS is followed under load, too.
+//! Receivers close idle connections, and a POST that meets a closing one is lost. So a connection waits for 4 s at
+//! most, or for one second less than the receiver announces. It lives for 60 s at most, so that a DNS change takes
+//! effect under load too.
 
 use std::{
     collections::HashMap,
@@ -13,26 +14,26 @@ use http::HeaderMap;
 
 use super::connection::Connection;
 
-/// How long a connection waits where the receiver announces nothing. Common receivers hang up after five seconds.
+/// How long a connection waits if the receiver announces nothing. Common receivers close after five seconds.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// How long a connection may live, and be announced to wait.
+/// The longest life of a connection, and the longest wait that a receiver can announce.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How often the ones that have waited too long are closed.
+/// How often connections that have waited too long are closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Connections that wait for one receiver. More than the usual concurrency: they are gone in [`IDLE`].
+/// The most waiting connections for one key: more than the usual concurrency, because they are closed after [`IDLE`].
 const MOST: usize = 1024;
 
-/// Who shares connections: one organization, to one origin, as the same and trusting the same.
+/// The exchanges that share connections: one organization, one origin, one client certificate, one trusted authority.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     /// `<organization> <origin>`.
     pub(super) circuit: Arc<str>,
-    /// The print of our certificate, if there is one.
+    /// The fingerprint of our client certificate, if there is one.
     pub(super) identity: Option<[u8; 32]>,
-    /// The print of the receiver's own authority, if there is one.
+    /// The fingerprint of the receiver's own authority, if there is one.
     pub(super) authority: Option<[u8; 32]>,
 }
 
@@ -41,26 +42,27 @@ struct Waiting {
     until: Instant,
 }
 
-/// The connections that wait.
+/// The waiting connections.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<HashMap<Key, Vec<Waiting>>>);
 
 impl Pool {
-    /// An empty one, which closes what waits for too long. Needs a runtime.
+    /// Starts an empty pool, which closes connections that wait too long. Needs a Tokio runtime.
     pub(super) fn start() -> Arc<Pool> {
         let pool = Arc::new(Pool::default());
         tokio::spawn(sweep(Arc::downgrade(&pool)));
         pool
     }
 
-    /// The connection that has waited the shortest, if there is one.
+    /// Takes the connection that has waited for the shortest time, if there is one.
     pub(super) fn take(&self, key: &Key) -> Option<Connection> {
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = pool.get_mut(key)?.pop()?;
         (waiting.until > Instant::now()).then_some(waiting.connection)
     }
 
-    /// Closes all that wait, and returns when their files are free. Whether there were any.
+    /// Closes all waiting connections, and returns when their file descriptors are free. Returns whether there were
+    /// any.
     pub(super) async fn clear(&self) -> bool {
         let over = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut any = false;
@@ -71,7 +73,7 @@ impl Pool {
         any
     }
 
-    /// Keeps a connection for the next exchange, for as long as the answer to the last one allows.
+    /// Keeps a connection for the next exchange, for as long as the last answer allows.
     pub(super) fn keep(&self, key: Key, connection: Connection, answer: &HeaderMap) {
         connection.mark_idle();
         let now = Instant::now();
@@ -84,12 +86,13 @@ impl Pool {
     }
 }
 
-/// Until when a connection may be used again that was `opened` then and got this answer `now`.
+/// Returns until when a connection may be used again that was opened at `opened` and got this answer at `now`.
 fn until(now: Instant, opened: Instant, answer: &HeaderMap) -> Instant {
     (now + idle(answer)).min(opened + LIFETIME)
 }
 
-/// For how long a connection may wait after this answer: `Keep-Alive: timeout=SECONDS` (RFC 2068, section 19.7.1.1).
+/// Returns how long a connection may wait after this answer: `Keep-Alive: timeout=SECONDS` (RFC 2068, section
+/// 19.7.1.1).
 fn idle(answer: &HeaderMap) -> Duration {
     let announced = answer.get("keep-alive").and_then(|value| value.to_str().ok()).and_then(|value| {
         let parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));

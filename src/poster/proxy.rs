@@ -1,12 +1,12 @@
-//! The egress proxy: where it is, how it is asked for a connection, and when it is left alone.
+//! The egress proxy: its address, how to connect through it, and when to leave it alone.
 //!
-//! Without a breaker, each job that comes due would ask a proxy that is down, and return to the broker. While the breaker is
-//! open, the proxy gets only a probe from time to time, and jobs are deferred.
+//! Without a breaker, each job that comes due would try a proxy that is down, and return to the broker. While the
+//! breaker is open, the proxy gets only a probe from time to time, and jobs are deferred.
 //!
-//! Only faults that cannot be about a receiver count against the proxy: no connection to it, or none that outlives the
-//! question. How long it takes to answer says nothing, because it may be dialling a receiver that hangs. Neither does a
-//! refusal such as 407, which some proxies give for receivers that they forbid: one tenant's URL would close the proxy for
-//! all. That counts against the circuit of its target ([`Fault::ProxyRefused`]).
+//! Only faults that cannot be about a receiver count against the proxy: no connection to it, or a connection that
+//! breaks before the proxy answers. A slow answer does not count, because the proxy may be dialling a receiver that
+//! hangs. A refusal such as 407 does not count either: some proxies give it for receivers that they forbid, so one
+//! tenant's URL would close the proxy for all. It counts against the circuit of its target ([`Fault::ProxyRefused`]).
 
 use std::{
     fmt,
@@ -34,10 +34,10 @@ use crate::{
     settings::{ProxyUrl, Rotating},
 };
 
-/// Faults in a row that open the breaker.
+/// Consecutive faults that open the breaker.
 const WINDOW: usize = 4;
 
-/// Longest wait for a TCP connection to the proxy. Beyond it the breaker opens anyway.
+/// The longest wait for a TCP connection to the proxy. After a longer one the breaker would open anyway.
 const CONNECT_LIMIT: Duration = breaker::SILENCE;
 
 /// The egress proxy.
@@ -47,14 +47,14 @@ pub(super) struct Proxy {
     outage: watch::Sender<Option<ProxyOutage>>,
 }
 
-/// A proxy that fails, while its breaker is open.
+/// An outage of the proxy, while its breaker is open.
 #[derive(Clone, Debug)]
 pub struct ProxyOutage {
-    /// Its URL, without credentials.
+    /// The proxy's URL, without credentials.
     pub proxy: String,
     /// The latest fault, in words.
     pub why: String,
-    /// When that was. The proxy is asked only while jobs wait for it.
+    /// The time of that fault. The proxy is tried only while jobs wait for it.
     pub seen: Instant,
 }
 
@@ -65,11 +65,11 @@ impl fmt::Display for ProxyOutage {
     }
 }
 
-/// The reason for having no connection through the proxy.
+/// Why the proxy gives no connection.
 enum Trouble {
-    /// The proxy fails; in words.
+    /// The proxy fails, for this reason in words.
     Proxy(String),
-    /// Another fault, which says nothing against the proxy.
+    /// Another fault, which does not count against the proxy.
     Other(Fault),
 }
 
@@ -79,7 +79,7 @@ impl Trouble {
     }
 }
 
-/// Where the proxy is, and what it wants to see.
+/// The proxy's address, protocol and credentials.
 struct Place {
     host: String,
     port: u16,
@@ -87,32 +87,32 @@ struct Place {
 }
 
 enum Kind {
-    /// HTTP CONNECT, RFC 9110 section 9.3.6.
+    /// HTTP CONNECT (RFC 9110, section 9.3.6), with credentials if there are any.
     Connect(Option<HeaderValue>),
-    /// SOCKS 5, RFC 1928, with user and password (RFC 1929) if there are any.
+    /// SOCKS 5 (RFC 1928), with user and password (RFC 1929) if there are any.
     Socks(Option<(String, String)>),
 }
 
 impl Proxy {
-    /// From a checked setting.
+    /// Makes a proxy from a checked setting.
     pub(super) fn new(url: &Rotating<ProxyUrl>) -> Proxy {
         Proxy { url: url.clone(), breaker: Mutex::default(), outage: watch::Sender::new(None) }
     }
 
-    /// Whether it must be left alone now: it fails, and no probe is due.
+    /// Returns whether the proxy must be left alone now: it fails, and no probe is due.
     pub(super) fn is_held(&self) -> bool {
         !self.breaker().may_start(Instant::now())
     }
 
-    /// Its outage, while it has one.
+    /// Returns a watch on its outage, which is `None` while the proxy works.
     pub(super) fn outage(&self) -> watch::Receiver<Option<ProxyOutage>> {
         self.outage.subscribe()
     }
 
-    /// A stream to `host` through the proxy; `address` is what it is given, or `None` for the name.
+    /// Opens a stream to `host` through the proxy. The proxy gets `address`, or the name if that is `None`.
     ///
     /// # Errors
-    /// [`Fault::Connect`] is the proxy's word about the receiver, [`Fault::Proxy`] is about the proxy itself, and
+    /// [`Fault::Connect`] is the proxy's statement about the receiver, [`Fault::Proxy`] is about the proxy itself, and
     /// [`Fault::ProxyRefused`] may be about either.
     pub(super) async fn connect(&self, host: &str, address: Option<IpAddr>, port: u16) -> Result<TcpStream, Fault> {
         let begun = Instant::now();
@@ -123,7 +123,7 @@ impl Proxy {
             }
             breaker.begin(begun);
         }
-        // The deadline of an attempt may end the question at any time.
+        // The deadline of an attempt may drop this request at any time.
         let unanswered = Unanswered { proxy: self, begun };
         let answer = self.ask(begun, host, address, port).await;
         drop(unanswered);
@@ -147,7 +147,7 @@ impl Proxy {
 
     async fn ask(&self, begun: Instant, host: &str, address: Option<IpAddr>, port: u16) -> Result<TcpStream, Trouble> {
         let place = Place::new(&self.url.now()).map_err(|_| Trouble::proxy("its URL cannot be used"))?;
-        // The proxy is the operator's: it may stand inside, and its name is resolved by the system.
+        // The proxy is the operator's: it may be in the internal network, and the system resolves its name.
         let connecting = TcpStream::connect((place.host.as_str(), place.port));
         let connected = tokio::time::timeout(CONNECT_LIMIT, connecting).await;
         let stream = connected
@@ -156,7 +156,7 @@ impl Proxy {
                 true => Trouble::Other(Fault::Local),
                 false => Trouble::Proxy(os_error::words(&error)),
             })?;
-        // The proxy answers. A receiver may cause any delay from here on, so it does not count as silence.
+        // The proxy accepts connections. A receiver may cause any delay from here on, so it does not count as silence.
         self.end(begun, Signal::Nothing, "");
         dial::tune(&stream);
         match &place.kind {
@@ -189,7 +189,7 @@ impl Proxy {
     fn end(&self, begun: Instant, signal: Signal, why: &str) {
         let mut breaker = self.breaker();
         breaker.end(begun, signal, WINDOW, Instant::now());
-        // Under the lock, so that the last word is the breaker's.
+        // Still under the lock, so that the last update agrees with the breaker.
         self.outage.send_if_modified(|outage| match signal {
             _ if breaker.is_closed() => outage.take().is_some(),
             Signal::Failing => {
@@ -206,7 +206,7 @@ impl Proxy {
     }
 }
 
-/// A request to the proxy. Dropped without an answer, it counts neither as a failure nor as silence.
+/// A request to the proxy. If it is dropped without an answer, it counts neither as a failure nor as silence.
 struct Unanswered<'a> {
     proxy: &'a Proxy,
     begun: Instant,
@@ -234,10 +234,10 @@ impl Place {
     }
 }
 
-/// The tunnel that a proxy opens for `CONNECT authority` (RFC 9110, section 9.3.6).
+/// Opens a tunnel with `CONNECT authority` (RFC 9110, section 9.3.6).
 ///
-/// 403, 502, 503 and 504 are the proxy's word about the receiver. Other refusals may be about ourselves (407) or the
-/// receiver. All else that keeps the tunnel away is the proxy's own fault.
+/// 403, 502, 503 and 504 are the proxy's statement about the receiver. Other refusals may be about ourselves (407) or
+/// the receiver. Everything else that prevents the tunnel is the proxy's own fault.
 async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<HeaderValue>) -> Result<TcpStream, Trouble> {
     let broken = |_| Trouble::proxy("it closed the connection, or does not speak HTTP");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -256,7 +256,7 @@ async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<Header
     let upgraded = hyper::upgrade::on(answer).await.map_err(broken)?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Trouble::proxy("it opened no tunnel"))?;
     drop(connection);
-    // What does not wait for its client speaks neither TLS nor HTTP, such as a mail server.
+    // A server that sends before its client does not speak TLS or HTTP; a mail server is an example.
     match parts.read_buf.is_empty() {
         true => Ok(parts.io.into_inner()),
         false => Err(Trouble::Other(Fault::Http(HttpFault::NotHttp))),
@@ -266,7 +266,7 @@ async fn tunnel(stream: TcpStream, authority: &str, authorization: Option<Header
 fn of_socks(error: &tokio_socks::Error) -> Trouble {
     use tokio_socks::Error;
     match error {
-        // What the proxy's rules forbid, or its network cannot reach, is a word about the receiver as well (RFC 1928,
+        // The receiver is also the cause if the proxy's rules forbid it, or its network cannot reach it (RFC 1928,
         // section 6).
         Error::NetworkUnreachable
         | Error::HostUnreachable
@@ -289,7 +289,7 @@ fn basic(user: &str, password: &str) -> anyhow::Result<HeaderValue> {
 }
 
 fn percent_decoded(text: &str) -> String {
-    // What a query would be decoded to, but that a plus stands for itself.
+    // Decodes as in a query, except that a plus stays a plus.
     let pair = format!("v={}", text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D"));
     url::form_urlencoded::parse(pair.as_bytes()).next().map_or_else(String::new, |(_, value)| value.into_owned())
 }

@@ -1,15 +1,15 @@
-//! From a name to addresses that may be dialled.
+//! Resolves a name to addresses that may be dialled.
 //!
 //! Three rules make names safe to depend on:
-//! - The hosts file goes first. A host with a dot is an absolute name: a search list has sent leads to the wrong host. A single
-//!   label uses the search list only if `egress.allow` names it.
-//! - Name servers are asked in their order. The next one is asked after 300 ms of silence or a failure; its "no such name" counts
-//!   only when all servers before it have failed.
-//! - A and AAAA are asked at once (RFC 8305, section 3). The first answer is used, 50 ms later at the most; a later one is used
-//!   while no connection stands.
+//! - The hosts file takes precedence. A host with a dot is an absolute name, because a search list has sent leads to
+//!   the wrong host. A single label uses the search list only if `egress.allow` names it.
+//! - Name servers are asked in their order. The next one is asked after 300 ms of silence or a failure. Its "no such
+//!   name" counts only if all servers before it have failed.
+//! - A and AAAA are asked at once (RFC 8305, section 3). The first answer is used after 50 ms at most; a later one is
+//!   used until a connection exists.
 //!
-//! `getaddrinfo` is not used: it cannot be given up, and a slow name server would hold a thread for each webhook. Other sources of
-//! the C library (NSS) are not asked.
+//! `getaddrinfo` is not used: a lookup cannot be cancelled, and a slow name server would hold a thread for each
+//! webhook. Other sources of the C library (NSS) are not asked.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -41,34 +41,34 @@ use crate::{
     egress::{Guard, Refusal},
 };
 
-/// For each of two tries of a question to one server. The attempt's own deadline comes first where it is shorter.
+/// Limit for each of two tries to ask one server. The attempt's own deadline takes precedence if it is earlier.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After so much silence the next server is asked as well.
+/// Silence after which the next server is asked as well.
 const NEXT_SERVER: Duration = Duration::from_millis(300);
 
-/// How long the answer of one family waits for the other one (RFC 8305, section 3, which names 50 ms).
+/// How long the answer of one family waits for the other one (RFC 8305, section 3, recommends 50 ms).
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
 
-/// Answers remembered, for as long as they say.
+/// The most answers that are remembered, each for its TTL.
 const REMEMBERED: usize = 4096;
 
-/// The same for names without addresses, at most: a customer who corrects one does not wait for an hour.
+/// The longest time that a name without addresses is remembered. A customer who corrects it does not wait for an hour.
 const NONE_REMEMBERED: Duration = Duration::from_secs(30);
 
-/// Most addresses of one name that are looked at. Real services have a dozen.
+/// The most addresses of one name that are judged. Real services have a dozen.
 const MOST: usize = 64;
 
-/// Why one question has no answer.
+/// Why a question has no addresses as its answer.
 #[derive(Clone, Copy)]
 enum Unanswered {
     /// The server says that there are no such addresses.
     Negative,
-    /// The server cannot tell.
+    /// The server fails, or does not answer.
     Failed(Fault),
 }
 
-/// Asks name servers. Cheap to clone; clones share what they remember.
+/// Asks name servers. Cheap to clone; clones share the remembered answers.
 #[derive(Clone)]
 pub(super) struct Resolver(Arc<Inner>);
 
@@ -79,14 +79,14 @@ struct Inner {
     remembered: Mutex<HashMap<(Name, RecordType), Remembered>>,
 }
 
-/// Addresses, or none where there surely are none, until then.
+/// Addresses, and until when they are valid. The list is empty if there certainly are none.
 type Remembered = (Vec<IpAddr>, Instant);
 
 impl Resolver {
-    /// Asks `servers`, or those of the system where there are none.
+    /// Makes a resolver that asks `servers`, or those of the system if there are none.
     ///
     /// # Errors
-    /// When the system's `resolv.conf` or hosts file cannot be read.
+    /// Fails if the system's `resolv.conf` or hosts file cannot be read.
     pub(super) fn new(servers: &[SocketAddr]) -> anyhow::Result<Resolver> {
         let (config, options) = if servers.is_empty() {
             system_conf::read_system_conf()?
@@ -116,11 +116,12 @@ impl Resolver {
         })))
     }
 
-    /// The addresses of `host`, a name or an address as it stands in a URL, that may be called. At least one.
+    /// Returns the addresses of `host` that may be called, at least one. `host` is a name or an address, as a URL has
+    /// it.
     ///
     /// # Errors
-    /// A literal address that may not be called is [`Fault::ForbiddenAddress`]; a name without any other address is
-    /// [`Fault::ForbiddenName`]. A name without addresses is [`Fault::Dns`].
+    /// [`Fault::ForbiddenAddress`] if `host` is a forbidden address, [`Fault::ForbiddenName`] if it is a name with only
+    /// such addresses, and [`Fault::Dns`] if it is a name that cannot be resolved.
     pub(super) async fn addresses(&self, host: &str, guard: &Arc<Guard>) -> Result<Addresses, Fault> {
         if let Some(address) = literal(host) {
             guard.judge(host, address).map_err(Fault::ForbiddenAddress)?;
@@ -145,7 +146,7 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a name that came first, and those of the other family where they are late.
+    /// Returns the addresses of a name that came first, and the question about the other family if that is late.
     async fn lookup(&self, host: &str, guard: &Guard) -> Result<(Vec<IpAddr>, Question), Fault> {
         let name = Name::from_ascii(host).map_err(|_| Fault::Dns(DnsFault::NoSuchName))?;
         let known = self.0.in_hosts_file(&name);
@@ -155,7 +156,7 @@ impl Resolver {
         let mut found = Err(Fault::Dns(DnsFault::NoSuchName));
         for name in self.0.candidates(name, host, guard) {
             found = self.both_families(&name).await;
-            // The next domain of the search list counts only where this one surely has no such name.
+            // The next domain of the search list counts only if this one certainly has no such name.
             if !matches!(found, Err(Fault::Dns(DnsFault::NoSuchName))) {
                 break;
             }
@@ -163,7 +164,7 @@ impl Resolver {
         found
     }
 
-    /// Asks for both families at once, and waits for the second answer no longer than [`OTHER_FAMILY`] once one has addresses.
+    /// Asks for both families at once. Once one has addresses, waits for the other for at most [`OTHER_FAMILY`].
     async fn both_families(&self, name: &Name) -> Result<(Vec<IpAddr>, Question), Fault> {
         let (first, other) = match future::select(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A)).await
         {
@@ -182,7 +183,7 @@ impl Resolver {
         }
     }
 
-    /// One question, which goes on being answered while others are waited for.
+    /// Returns one question, which can be kept and awaited later.
     fn ask(&self, name: &Name, kind: RecordType) -> Question {
         let (inner, name) = (self.0.clone(), name.clone());
         async move { inner.ask(&name, kind).await }.boxed().shared()
@@ -198,9 +199,9 @@ fn answered(answer: Result<Vec<IpAddr>, Unanswered>) -> Question {
 
 /// Addresses that may be called.
 pub(super) struct Addresses {
-    /// In the order in which they are dialled.
+    /// In dialling order.
     pub(super) ready: VecDeque<IpAddr>,
-    /// Those of the other family, whose answer is late.
+    /// The addresses of the other family, if its answer is late.
     pub(super) late: Fuse<BoxFuture<'static, Vec<IpAddr>>>,
 }
 
@@ -209,7 +210,7 @@ impl Addresses {
         Addresses { ready: ready.into(), late: Fuse::terminated() }
     }
 
-    /// All of them.
+    /// Returns all addresses, and waits for those that are late.
     pub(super) async fn all(self) -> Vec<IpAddr> {
         let mut all = Vec::from(self.ready);
         if !self.late.is_terminated() {
@@ -219,7 +220,7 @@ impl Addresses {
     }
 }
 
-/// Those that may be called, and why the first of the others may not.
+/// Returns the addresses that may be called, and why the first of the others may not.
 fn judge(host: &str, guard: &Guard, found: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refusal>) {
     let (mut allowed, mut refused) = (Vec::new(), None);
     for address in found.into_iter().take(MOST) {
@@ -237,7 +238,7 @@ impl Inner {
         [RecordType::A, RecordType::AAAA].into_iter().filter_map(of).flat_map(|found| addresses(&found)).collect()
     }
 
-    /// The absolute names that `host` may stand for, in the order in which they are asked for.
+    /// Returns the absolute names that `host` may stand for, in the order to ask for them.
     fn candidates(&self, mut name: Name, host: &str, guard: &Guard) -> Vec<Name> {
         let searched = name.num_labels() == 1 && !host.ends_with('.') && guard.allows_name(host);
         let mut names = Vec::new();
@@ -249,7 +250,7 @@ impl Inner {
         names
     }
 
-    /// One question, to one server after the other.
+    /// Asks one question, to one server after the other.
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Vec<IpAddr>, Unanswered> {
         match self.remembered(name, kind) {
             Some(none) if none.is_empty() => return Err(Unanswered::Negative),
@@ -287,7 +288,7 @@ impl Inner {
                     unanswered(&error)
                 }
             });
-            // All that counts is the first server that has not failed.
+            // Only the first server that has not failed counts.
             let first = verdicts.iter().find(|verdict| !matches!(verdict, Some(Unanswered::Failed(_))));
             if let Some(Some(negative)) = first {
                 self.remember(name, kind, Vec::new(), Instant::now() + no_longer_than);
@@ -316,7 +317,7 @@ impl Inner {
     }
 }
 
-/// Those of IPv6 and those of IPv4 in turn (RFC 8305, section 4).
+/// Returns IPv6 and IPv4 addresses in turn (RFC 8305, section 4).
 fn in_turn(one: Vec<IpAddr>, other: Vec<IpAddr>) -> Vec<IpAddr> {
     let (six, four): (Vec<_>, Vec<_>) = one.into_iter().chain(other).partition(IpAddr::is_ipv6);
     let (mut six, mut four) = (six.into_iter(), four.into_iter());
@@ -334,7 +335,8 @@ fn addresses(found: &Lookup) -> Vec<IpAddr> {
     found.answers().iter().filter_map(|record| record.data.ip_addr()).collect()
 }
 
-/// For how long the server lets its "no such name" be remembered; not at all where it does not say (RFC 2308, section 5).
+/// Returns how long the server allows its "no such name" to be remembered: zero if it does not say (RFC 2308, section
+/// 5).
 fn negative_ttl(error: &NetError) -> Duration {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
@@ -349,20 +351,20 @@ fn unanswered(error: &NetError) -> Unanswered {
         return Unanswered::Negative;
     }
     Unanswered::Failed(match error {
-        // hickory says the same where no socket can be had.
+        // hickory reports the same if no socket is available.
         NetError::NoConnections if lacks_sockets() => Fault::Local,
         NetError::Dns(DnsError::ResponseCode(_)) => Fault::Dns(DnsFault::ServerFailure),
         _ => Fault::Dns(DnsFault::NoAnswer),
     })
 }
 
-/// Whether this machine has no file or port for a socket.
+/// Returns whether this machine has no file descriptor or port for a socket.
 fn lacks_sockets() -> bool {
     std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_err_and(|error| fault::is_ours(&error))
 }
 
-/// The address that the host of a URL is, if it is one. The parser of URLs has brought every notation (decimal, octal,
-/// hexadecimal, short) to this one.
+/// Returns the address in the host of a URL, if it is one. The URL parser has already converted every notation
+/// (decimal, octal, hexadecimal, short) to this one.
 pub(super) fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }

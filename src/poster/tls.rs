@@ -1,4 +1,4 @@
-//! TLS to receivers: whom to trust, which versions to speak. Verification cannot be switched off.
+//! TLS to receivers: the authorities to trust, and the versions to speak. Verification cannot be switched off.
 
 use std::{
     collections::HashMap,
@@ -26,22 +26,22 @@ use crate::{
     store::{Authority, Identity},
 };
 
-/// The certificate is signed by itself.
+/// The certificate is self-signed.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate is signed by itself")]
 pub(super) struct SelfSigned;
 
-/// The certificate comes alone, and its issuer is an intermediate authority by all appearance.
+/// The certificate comes alone, and its issuer seems to be an intermediate authority.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate comes without those of intermediate authorities")]
 pub(super) struct IncompleteChain;
 
-/// The certificate has an RSA key of less than 2048 bits, which verifies nothing.
+/// The certificate has an RSA key of less than 2048 bits, which is too short to verify a signature.
 #[derive(Debug, thiserror::Error)]
 #[error("the key of the certificate is too short")]
 pub(super) struct WeakKey;
 
-/// Configs that are kept besides the common one.
+/// The most configs that are kept besides the common one.
 const OWN: usize = 1000;
 
 type Versions = &'static [&'static rustls::SupportedProtocolVersion];
@@ -50,10 +50,10 @@ static NEW: Versions = &[&rustls::version::TLS13];
 
 static NEW_AND_OLD: Versions = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-/// The prints of the client certificate and of the target's own authority.
+/// The fingerprints of the client certificate and of the target's own authority.
 type Prints = (Option<[u8; 32]>, Option<[u8; 32]>);
 
-/// The configs of TLS: one for each pair of a client certificate and an authority of the target's own.
+/// The TLS configs: one for each pair of a client certificate and a target's own authority.
 pub(super) struct Configs {
     versions: Versions,
     common: Arc<ClientConfig>,
@@ -61,10 +61,11 @@ pub(super) struct Configs {
 }
 
 impl Configs {
-    /// Those of these settings. The system's trusted certificates are read (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+    /// Makes the configs for these settings. Reads the system's trusted certificates (honours `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR`).
     ///
     /// # Errors
-    /// When `tls.ca_file` cannot be read or holds no certificate, or no authority is trusted at all.
+    /// Fails if `tls.ca_file` cannot be read or holds no certificate, or if no authority is trusted at all.
     pub(super) fn new(tls: &Tls) -> anyhow::Result<Configs> {
         let extra = tls.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default();
         let platform = Verifier::new_with_extra_roots(extra, provider())
@@ -80,10 +81,10 @@ impl Configs {
         })
     }
 
-    /// The config for who we are, and for whom the receiver's certificate must be from.
+    /// Returns the config for our client certificate and the authority to trust for the receiver.
     ///
     /// # Errors
-    /// [`Fault::UnusableTarget`] for an authority that cannot vouch for anything.
+    /// [`Fault::UnusableTarget`] if the authority cannot be used.
     pub(super) fn of(
         &self,
         identity: Option<&Identity>,
@@ -97,7 +98,7 @@ impl Configs {
         if let Some(config) = own.get(&prints) {
             return Ok(config.clone());
         }
-        // Certificates are renewed, and the configs of old ones are in no use any more.
+        // Certificates are renewed, and the configs of old ones are no longer used.
         if own.len() >= OWN {
             own.clear();
         }
@@ -122,7 +123,7 @@ fn config(
     trusted: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ServerCertVerifier>,
 ) -> anyhow::Result<ClientConfig> {
-    // No protocol is offered (ALPN): without one, HTTP/1.1 is spoken.
+    // No protocol is offered by ALPN, so HTTP/1.1 is spoken.
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
     Ok(builder
         .dangerous()
@@ -130,7 +131,7 @@ fn config(
         .with_no_client_auth())
 }
 
-/// Trusts the authorities and the certificates of one target, and no others.
+/// Makes a config that trusts the authorities and certificates of one target, and no others.
 fn trusting_only(versions: Versions, authority: &Authority) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authority.certificates().iter().cloned());
@@ -138,10 +139,10 @@ fn trusting_only(versions: Versions, authority: &Authority) -> anyhow::Result<Cl
     config(versions, authority.certificates().to_vec(), verifier)
 }
 
-/// The same config with a client certificate.
+/// Returns the same config with a client certificate.
 fn with_identity(mut config: ClientConfig, identity: &Identity) -> ClientConfig {
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.key()));
-    // Sessions that could be resumed were opened without it.
+    // The sessions that could be resumed were opened without the certificate.
     config.resumption = Resumption::default();
     config
 }
@@ -165,8 +166,8 @@ fn valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error
     }
 }
 
-/// Verifies as the verifier below does, and also says why the issuer of a certificate is unknown. A target's own certificates need no
-/// chain.
+/// Verifies as the inner verifier does, and also says why the issuer of a certificate is unknown. A target's own
+/// certificates need no chain.
 #[derive(Debug)]
 struct Explaining {
     trusted: Vec<CertificateDer<'static>>,
@@ -183,7 +184,8 @@ impl ServerCertVerifier for Explaining {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if self.trusted.iter().any(|trusted| trusted == certificate) {
-            // Also where it calls itself an authority, as self-signed certificates of OpenSSL do. Name and time count.
+            // Accepted even if it calls itself an authority, as self-signed certificates of OpenSSL do. Name and time
+            // count.
             rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
             valid_at(certificate, now)?;
             return Ok(ServerCertVerified::assertion());
@@ -226,8 +228,8 @@ fn own(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
-/// No known authority has signed it, whatever name it bears; or it is an authority itself, which is refused before its signature
-/// is looked at.
+/// Returns whether no known authority has signed the certificate, whatever name it bears. A certificate of an authority
+/// counts too, because it is refused before its signature is checked.
 fn is_of_unknown_issuer(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => true,
@@ -242,8 +244,8 @@ fn signs_itself(certificate: &CertificateDer<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate).is_ok_and(|cert| cert.issuer() == cert.subject())
 }
 
-/// Certificates of public authorities say where that of their issuer, an intermediate authority, can be had (RFC 5280, section
-/// 4.2.2.1). Those of private authorities seldom do.
+/// Returns whether a certificate says where to get the certificate of its issuer (RFC 5280, section 4.2.2.1). Those of
+/// public authorities do, because an intermediate authority issues them. Those of private authorities seldom do.
 fn names_its_issuers_certificate(certificate: &CertificateDer<'_>) -> bool {
     use x509_parser::{extensions::ParsedExtension, oid_registry::OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS as ISSUERS};
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
@@ -255,7 +257,8 @@ fn names_its_issuers_certificate(certificate: &CertificateDer<'_>) -> bool {
     })
 }
 
-/// A short key is found out when it has to verify something, and looks like a bad signature then.
+/// Turns a bad signature into a weak key if the key is short: such a key is noticed only when it has to verify
+/// something.
 fn of_weak_key(error: Error, certificate: &CertificateDer<'_>) -> Error {
     let is_short = || {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -272,7 +275,7 @@ fn of_weak_key(error: Error, certificate: &CertificateDer<'_>) -> Error {
 mod tests {
     use super::*;
 
-    /// RSA of 1024 bits.
+    /// A certificate with an RSA key of 1024 bits.
     const SHORT: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIICiTCCAXGgAwIBAgIUZjZQg9h4IDBQuS1d2A/INnzxavwwDQYJKoZIhvcNAQEL\n\

@@ -1,8 +1,8 @@
-//! A scripted webhook receiver, for tests and for `leadhook listen`: it answers what its [`Script`] says, remembers what
-//! it was sent, and checks signatures.
+//! A scripted webhook receiver, for tests and for `leadhook listen`. It answers as its [`Script`] says, remembers its
+//! requests, and checks signatures.
 //!
-//! It speaks HTTP/1.1 by hand instead of through a server library, because its job is to misbehave on the wire: to close
-//! before answering, to trickle, to never end.
+//! It implements HTTP/1.1 itself and uses no server library, because its job is to misbehave on the wire: to close
+//! before it answers, to trickle, to never end.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,19 +44,19 @@ use crate::delivery::{
     signature::{self, SigningSecret},
 };
 
-/// How a receiver is set up.
+/// The setup of a receiver.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Address to listen on, 127.0.0.1 by default.
     pub bind: IpAddr,
     /// Port to listen on; 0, the default, picks a free one.
     pub port: u16,
-    /// What is answered, `200` by default.
+    /// The script of answers, `200` by default.
     pub script: Script,
-    /// Whether the script runs for each `webhook-id` anew, so that with `500,200` every delivery fails once. By default
-    /// all requests share one run. Requests without the header always share one.
+    /// Whether each `webhook-id` has its own run of the script, so that with `500,200` every delivery fails once. By
+    /// default all requests share one run. Requests without the header always share one.
     pub per_webhook: bool,
-    /// Secrets to check signatures with; without any, signatures are not looked at.
+    /// Secrets to check signatures with. Without any, signatures are not checked.
     pub secrets: Vec<SigningSecret>,
 }
 
@@ -67,12 +67,12 @@ impl Default for Options {
     }
 }
 
-/// One request as it arrived, and what was decided to answer. Holds lead data: do not print whole.
+/// One request as it arrived, and the reply to it. Holds lead data, so do not print it whole.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// When it had been read to its end.
+    /// The time when it had been read to its end.
     pub at: SystemTime,
-    /// `POST`, usually.
+    /// The method, usually `POST`.
     pub method: String,
     /// The path, without the query.
     pub path: String,
@@ -82,44 +82,44 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body, byte for byte.
     pub body: Bytes,
-    /// What the script says to this request.
+    /// The script's reply to this request.
     pub reply: Reply,
-    /// The status that is answered; `None` for `hang`, `close`, `reset` and `garbage`.
+    /// The status of the answer; `None` for `hang`, `close`, `reset` and `garbage`.
     pub status: Option<u16>,
-    /// Whether the signature fits; `None` when the receiver has no secrets.
+    /// Whether the signature is valid; `None` if the receiver has no secrets.
     pub verified: Option<bool>,
 }
 
-/// What became of a request's signature.
+/// The result of checking a request's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signature {
     /// The receiver has no secrets.
     Unchecked,
-    /// It fits.
+    /// The signature is valid.
     Verified,
-    /// There is no signature.
+    /// The request has no signature.
     Missing,
-    /// It was made with another secret, over other bytes, or at another time.
+    /// The signature was made with another secret, over other bytes, or at another time.
     Bad,
 }
 
 impl Received {
-    /// A header as text, if it is there and is text.
+    /// Returns a header as text, if it exists and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The `webhook-id`.
+    /// Returns the `webhook-id`.
     pub fn webhook_id(&self) -> Option<&str> {
         self.header(WEBHOOK_ID.as_str())
     }
 
-    /// The `leadhook-attempt`, 1-based.
+    /// Returns the `leadhook-attempt`, 1-based.
     pub fn attempt(&self) -> Option<u32> {
         self.header(ATTEMPT.as_str())?.parse().ok()
     }
 
-    /// What became of the signature.
+    /// Returns the result of checking the signature.
     pub fn signature(&self) -> Signature {
         match self.verified {
             None => Signature::Unchecked,
@@ -130,13 +130,13 @@ impl Received {
     }
 }
 
-/// What was waited for has not come in time.
+/// The awaited requests have not come in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("waited {waited:?} in vain; {received} requests have come")]
 pub struct WaitError {
     /// How long the wait was.
     pub waited: Duration,
-    /// How many requests there are instead.
+    /// How many requests have come instead.
     pub received: usize,
 }
 
@@ -158,10 +158,10 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Starts listening. Connections are accepted when this returns.
+    /// Starts listening. The receiver accepts connections when this returns.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// Fails if the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Receiver> {
         let Options { bind, port, script, per_webhook, secrets } = options;
         let listener = TcpListener::bind((bind, port)).await?;
@@ -174,12 +174,12 @@ impl Receiver {
         Ok(Receiver { address, shared, stop, tasks })
     }
 
-    /// The address it listens on, with the real port.
+    /// Returns the address that it listens on, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://<address>` without a path; the loopback address if it listens on all.
+    /// Returns `http://<address>` without a path, with the loopback address if it listens on all addresses.
     pub fn url(&self) -> String {
         let mut address = self.address;
         if address.ip().is_unspecified() {
@@ -189,18 +189,18 @@ impl Receiver {
         format!("http://{address}")
     }
 
-    /// Everything received so far and not taken, in the order of arrival.
+    /// Returns all requests that were received and not taken, in the order of arrival.
     pub fn received(&self) -> Vec<Arc<Received>> {
         self.shared.received.borrow().clone()
     }
 
-    /// How many there are of these.
+    /// Returns the number of these requests.
     pub fn count(&self) -> usize {
         self.shared.received.borrow().len()
     }
 
-    /// Waits for something to arrive and takes all there is: for a reader that keeps up for long. What was taken is no
-    /// longer counted by the other methods.
+    /// Waits until there are requests, and takes all of them. The other methods no longer count them. Use this in a
+    /// reader that runs for a long time.
     pub async fn take(&self) -> Vec<Arc<Received>> {
         let mut watch = self.shared.received.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
@@ -210,18 +210,18 @@ impl Receiver {
         taken
     }
 
-    /// Waits until at least `count` requests have arrived, and returns all there are.
+    /// Waits until at least `count` requests have arrived, and returns all that there are.
     ///
     /// # Errors
-    /// [`WaitError`] when they have not after `timeout`.
+    /// [`WaitError`] if they have not arrived after `timeout`.
     pub async fn wait_for(&self, count: usize, timeout: Duration) -> Result<Vec<Arc<Received>>, WaitError> {
         self.wait_until(timeout, |received| received.len() >= count).await
     }
 
-    /// Waits until what has arrived fulfils a condition, and returns all there is.
+    /// Waits until the received requests meet a condition, and returns all of them.
     ///
     /// # Errors
-    /// [`WaitError`] when it does not after `timeout`.
+    /// [`WaitError`] if they do not meet it after `timeout`.
     pub async fn wait_until(
         &self,
         timeout: Duration,
@@ -235,12 +235,12 @@ impl Receiver {
         }
     }
 
-    /// Gives it another script, which starts at its beginning.
+    /// Sets another script, which starts at its beginning.
     pub fn set_script(&self, script: Script) {
         *self.shared.course() = (script, Turns::default());
     }
 
-    /// Stops listening, breaks all connections and returns when that is done: whoever connects now is refused.
+    /// Stops listening, breaks all connections and returns when that is done. New connections are refused from then on.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -261,13 +261,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
                 let serving = serve(stream, Arc::clone(&shared));
                 tasks.spawn(stop.clone().run_until_cancelled_owned(serving));
             }
-            // Out of file handles, most likely: others have to close first.
+            // Most likely no file descriptors are left, so other connections have to close first.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
 
-/// One connection. A broken one is the other side's affair; there is nobody to tell.
+/// Serves one connection. Ignores its errors, because only the other side can act on them.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let mut stream = BufReader::new(stream);
@@ -283,7 +283,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Notes a request and says what it is answered.
+    /// Records a request and returns the reply to it.
     fn receive(&self, request: Request) -> Reply {
         let at = SystemTime::now();
         let verified = (!self.secrets.is_empty()).then(|| self.verify(&request, at));

@@ -1,4 +1,4 @@
-//! What the receiver answers, written as a list: `500x2,429:7,hang,200`.
+//! The script of a receiver's answers, written as a list: `500x2,429:7,hang,200`.
 
 use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
@@ -6,20 +6,21 @@ use reqwest::StatusCode;
 
 use crate::duration;
 
-/// A list of replies, given in turn; the last one is repeated for ever. Parsed from a comma list of
+/// A list of replies, given in turn; the last one repeats indefinitely. It is parsed from a comma-separated list of
+/// words:
 ///
 /// | word | reply |
 /// |---|---|
-/// | `200`, `500`, any status from 200 to 599 | that status; 3xx come with a `Location` on this same receiver |
+/// | `200`, `500`, any status from 200 to 599 | that status; a 3xx has a `Location` on this same receiver |
 /// | `429:7`, `503:3` | the status with `Retry-After: 7` |
 /// | `hang` | no answer; the connection stays open |
-/// | `drip` | `200`, then one byte every 200 ms for ever |
+/// | `drip` | `200`, then one byte every 200 ms indefinitely |
 /// | `endless`, `endless:200` | `500` (or the status given), then bytes without end, as fast as they are taken |
 /// | `close` | the connection is closed without an answer |
 /// | `reset` | half of a `200`, then the connection is reset |
-/// | `garbage` | bytes that are no HTTP, then the connection is closed |
+/// | `garbage` | bytes that are not HTTP, then the connection is closed |
 ///
-/// each of which may be followed by `@250ms` or `@2s` (the reply waits that long) and then by `x3` (given three times).
+/// Each word may be followed by `@250ms` or `@2s` (the reply waits that long), and then by `x3` (given three times).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     /// Never empty.
@@ -29,13 +30,13 @@ pub struct Script {
 /// One entry of a [`Script`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// What is answered.
+    /// The action of the receiver.
     pub action: Action,
     /// How long the receiver waits before it answers.
     pub delay: Duration,
 }
 
-/// What a receiver does with a request.
+/// An action of a receiver in reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A whole answer.
@@ -45,9 +46,9 @@ pub enum Action {
         /// Its `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
-    /// No answer, the connection stays open.
+    /// No answer; the connection stays open.
     Hang,
-    /// 200, then a byte every 200 ms for ever.
+    /// 200, then one byte every 200 ms indefinitely.
     Drip,
     /// A status, then bytes without end.
     Endless {
@@ -56,13 +57,13 @@ pub enum Action {
     },
     /// The connection is closed without an answer.
     Close,
-    /// A head that promises a body, half of that, then a reset.
+    /// A head that promises a body, half of the body, then a reset.
     Reset,
-    /// No HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
 }
 
-/// Why a text is no script.
+/// Why a text is not a script.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{entry}` is not a reply: write a status such as 200 or 429:7 (with Retry-After), or hang, drip, endless, close, \
@@ -74,19 +75,19 @@ pub struct ScriptError {
 }
 
 impl Script {
-    /// The script that always gives the same answer.
+    /// Returns the script that always gives the same answer.
     pub fn always(status: u16) -> Script {
         Script { replies: vec![Reply { action: Action::Answer { status, retry_after: None }, delay: Duration::ZERO }] }
     }
 
-    /// The reply of turn `turn`, counted from 0.
+    /// Returns the reply of turn `turn`, counted from 0.
     pub fn reply(&self, turn: usize) -> Reply {
         self.replies[turn.min(self.replies.len() - 1)]
     }
 }
 
 impl Default for Script {
-    /// Always 200.
+    /// Returns the script that always answers 200.
     fn default() -> Script {
         Script::always(200)
     }
@@ -106,7 +107,7 @@ impl FromStr for Script {
 }
 
 impl Action {
-    /// The status that goes out, if any does.
+    /// Returns the status that is sent, if there is one.
     pub fn status(self) -> Option<u16> {
         match self {
             Action::Answer { status, .. } | Action::Endless { status } => Some(status),
@@ -131,7 +132,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// Whose turn it is: one count for all requests, or one for each webhook-id.
+/// Counts the turns: all requests together, or those of each webhook-id.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     shared: usize,
@@ -139,7 +140,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Takes the next turn, of `owner` alone if there is one.
+    /// Takes the next turn: that of `owner` if there is one, otherwise the shared one.
     pub(super) fn next(&mut self, owner: Option<&str>) -> usize {
         let count = match owner {
             Some(id) => self.each.entry(id.to_owned()).or_default(),
@@ -151,7 +152,7 @@ impl Turns {
     }
 }
 
-/// `<word>[:<number>][@<delay>][x<times>]`
+/// Parses `<word>[:<number>][@<delay>][x<times>]`.
 fn parse_entry(entry: &str) -> Option<(Reply, usize)> {
     const MOST_TIMES: usize = 100_000;
     let (entry, times) = match entry.rsplit_once('x') {

@@ -15,7 +15,7 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-/// Sends bytes as they are and returns everything that comes back until the connection ends.
+/// Sends bytes as they are, and returns everything that comes back until the connection ends.
 async fn raw(receiver: &Receiver, request: &str) -> String {
     let mut stream = TcpStream::connect(receiver.address()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

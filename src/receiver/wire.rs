@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as a receiver of webhooks needs, and as much misbehaviour as a test of a sender needs.
+//! The parts of HTTP/1.1 that a webhook receiver needs, and the misbehaviour that a test of a sender needs.
 
 use std::{io, time::Duration};
 
@@ -11,13 +11,13 @@ use tokio::{
 
 use super::script::Action;
 
-/// Most bytes of a request's first line and headers.
+/// The most bytes of a request's first line and headers.
 const HEAD_LIMIT: usize = 64 * 1024;
 
-/// Most bytes of a request's body.
+/// The most bytes of a request's body.
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
 
-/// Pause between two bytes of [`Action::Drip`].
+/// The pause between two bytes of [`Action::Drip`].
 const DRIP: Duration = Duration::from_millis(200);
 
 /// A request, read to its end.
@@ -30,7 +30,7 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
 }
 
-/// Reads the next request of a connection; `None` when the other side has closed it.
+/// Reads the next request of a connection. Returns `None` if the other side has closed it, or the request was refused.
 pub(super) async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
     let mut budget = HEAD_LIMIT;
     let Some(first) = read_line(stream, &mut budget).await? else { return Ok(None) };
@@ -56,7 +56,7 @@ pub(super) async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Resul
     Ok(Some(Request { method: method.to_owned(), path, query, headers, body, keep_alive }))
 }
 
-/// Does what the script says. `Ok(true)`: the connection can take another request.
+/// Does what the script says. Returns whether the connection can take another request.
 pub(super) async fn act(stream: &mut BufReader<TcpStream>, action: Action, keep_alive: bool) -> io::Result<bool> {
     match action {
         Action::Answer { status, retry_after } => {
@@ -64,7 +64,7 @@ pub(super) async fn act(stream: &mut BufReader<TcpStream>, action: Action, keep_
             Ok(keep_alive)
         }
         Action::Hang => {
-            // Whatever else arrives is thrown away; the wait ends when the other side gives up.
+            // All further bytes are discarded. The wait ends when the other side gives up.
             tokio::io::copy(stream, &mut tokio::io::sink()).await?;
             Ok(false)
         }
@@ -86,7 +86,7 @@ pub(super) async fn act(stream: &mut BufReader<TcpStream>, action: Action, keep_
         Action::Reset => {
             stream.write_all(b"HTTP/1.1 200 Scripted\r\nContent-Length: 1000\r\n\r\nhalf of it").await?;
             stream.flush().await?;
-            // Closing sends a reset then, instead of an orderly end.
+            // Closing then sends a reset in place of an orderly end.
             stream.get_ref().set_zero_linger()?;
             Ok(false)
         }
@@ -99,7 +99,7 @@ pub(super) async fn act(stream: &mut BufReader<TcpStream>, action: Action, keep_
 
 fn answer(status: u16, retry_after: Option<u64>, keep_alive: bool) -> String {
     let mut answer = format!("HTTP/1.1 {status} Scripted\r\n");
-    // On this same receiver, so that a sender which follows it is seen doing so.
+    // The location is on this same receiver, so it sees a sender that follows the redirect.
     if (300..400).contains(&status) {
         answer.push_str("Location: /elsewhere\r\n");
     }
@@ -118,12 +118,12 @@ fn answer(status: u16, retry_after: Option<u64>, keep_alive: bool) -> String {
     answer
 }
 
-/// Without a length, so that the body ends with the connection: never.
+/// Returns a head without a length. The body would end with the connection, but it never ends.
 fn endless_head(status: u16) -> String {
     format!("HTTP/1.1 {status} Scripted\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n")
 }
 
-/// The next line without its end; `None` when the connection ends before the line does.
+/// Reads the next line without its end. Returns `None` if the connection or the budget ends before the line does.
 async fn read_line(stream: &mut BufReader<TcpStream>, budget: &mut usize) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let read = stream.take(*budget as u64).read_until(b'\n', &mut line).await?;
@@ -142,7 +142,7 @@ fn parse_header(line: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name.parse().ok()?, HeaderValue::from_str(value.trim()).ok()?))
 }
 
-/// The body, by its length or in chunks; `None` when it is too long or its framing makes no sense.
+/// Reads the body, by its length or in chunks. Returns `None` if it is too long or its framing is invalid.
 async fn read_body(stream: &mut BufReader<TcpStream>, headers: &HeaderMap) -> io::Result<Option<Bytes>> {
     if says(headers, EXPECT.as_str(), "100-continue") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -174,7 +174,7 @@ async fn read_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Byt
         let from = body.len();
         body.resize(from + size, 0);
         stream.read_exact(&mut body[from..]).await?;
-        // The end of the chunk's line, or, after the last chunk, trailers up to an empty line.
+        // A chunk ends with its line. After the last chunk come trailers, up to an empty line.
         while let Some(line) = read_line(stream, &mut budget).await? {
             match (line.is_empty(), size) {
                 (true, 0) => return Ok(Some(body.into())),
@@ -186,7 +186,7 @@ async fn read_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Byt
     }
 }
 
-/// Whether a header lists that word.
+/// Returns whether a header lists this word.
 fn says(headers: &HeaderMap, name: &str, word: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|entry| entry.trim().eq_ignore_ascii_case(word))

@@ -44,7 +44,7 @@ fn the_fastest_and_the_slowest_settings_have_their_rungs() {
     let fastest = Ladder::for_backoff(&policy(100, 100, 0.5));
     assert_eq!(millis(&fastest).first(), Some(&55));
     let doubling = (0..=11).map(|power| 1000 << power);
-    assert!(millis(&fastest).into_iter().skip_while(|rung| *rung < 1000).eq(doubling), "up to a second, then doubling");
+    assert!(millis(&fastest).into_iter().skip_while(|rung| *rung < 1000).eq(doubling), "doubles above one second");
     let half_an_hour = Ladder::for_backoff(&policy(15_000, 1_800_000, 0.0));
     assert_eq!(
         half_an_hour.rungs()[half_an_hour.rungs().len() - 2..].iter().map(Duration::as_secs).collect::<Vec<_>>(),
@@ -84,7 +84,7 @@ fn steps_in_milliseconds() {
     }
 }
 
-/// All hops of a wait, in milliseconds, the first by this step.
+/// Lists all hops of a wait, in milliseconds, beginning with `step`.
 fn hops(ladder: &Ladder, mut step: Step) -> Vec<u128> {
     let mut hops = vec![step.rung.as_millis()];
     while !step.remaining.is_zero() {
@@ -97,7 +97,7 @@ fn hops(ladder: &Ladder, mut step: Step) -> Vec<u128> {
 #[test]
 fn a_long_wait_on_a_short_schedule_takes_a_few_hops() {
     let ladder = Ladder::for_backoff(&policy(1_000, 10_000, 0.2));
-    // (wait, its hops, its hops where it only has to be about as long), in seconds
+    // (wait, hops of `step`, hops of `step_evenly`), in seconds
     let table: [(u64, &[u128], &[u128]); 5] = [
         (11, &[12], &[12]),
         (15, &[12, 3], &[12, 3]),

@@ -111,7 +111,7 @@ fn the_body_of_a_2xx_decides_where_the_target_says_so() {
     for (body, incomplete) in [(yes, true), (no, true), (Some("<html>"), false), (Some(""), false), (None, false)] {
         assert_eq!(judged(200, body, incomplete), retried(RetryReason::AnswerUnreadable), "{body:?}");
     }
-    assert_eq!(judged(409, no, false), Outcome::Delivered, "what is in `accept` needs no body");
+    assert_eq!(judged(409, no, false), Outcome::Delivered, "a status in `accept` needs no body");
     assert_eq!(judged(500, yes, false), retried(RetryReason::Status));
 }
 
@@ -173,7 +173,7 @@ fn a_retried_fault_and_its_reason_share_their_name() {
             Outcome::Retry { reason, not_before } => assert_eq!((reason.label(), not_before), (fault.label(), None)),
             Outcome::Never(reason) => assert_eq!(reason.label(), fault.label()),
             Outcome::NotMade => assert!(matches!(fault, Fault::Proxy | Fault::ProxyRefused | Fault::Local), "{fault}"),
-            Outcome::Delivered | Outcome::Refused => panic!("{fault} is no delivery"),
+            Outcome::Delivered | Outcome::Refused => panic!("{fault} must not count as delivered or refused"),
         }
     }
 }
@@ -216,7 +216,7 @@ fn every_meaning_is_one_sentence_that_says_what_to_do() {
     }
 }
 
-/// The receiver has refused the token, and not the lead.
+/// The receiver refused the token, and not the lead.
 #[test]
 fn a_401_is_final_only_without_a_token() {
     let judged = |token| {

@@ -7,7 +7,7 @@ const TIMESTAMP: u64 = 1_614_265_330;
 const BODY: &[u8] = br#"{"test": 2432232314}"#;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// The vector of the Standard Webhooks reference libraries, computed anew with Python's `hmac`:
+/// The vector of the Standard Webhooks reference libraries, computed again with Python's `hmac`:
 /// `b64encode(hmac.new(b64decode(SECRET[6:]), b"<id>.<timestamp>.<body>", sha256).digest())`.
 const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 

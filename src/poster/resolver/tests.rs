@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use super::*;
 use crate::egress::Rule;
 
-/// What a name server does about a question.
+/// The reaction of a name server to a question.
 #[derive(Clone)]
 enum Reply {
     Addresses(&'static [&'static str]),
@@ -29,7 +29,7 @@ struct NameServer {
 }
 
 impl NameServer {
-    /// Answers each question, of a name and `A` or `AAAA`.
+    /// Answers each question as `reply` says, which gets the name and `A` or `AAAA`.
     async fn start(reply: impl Fn(&str, &str) -> Reply + Send + 'static) -> NameServer {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
         let (address, asked) = (socket.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
@@ -74,7 +74,7 @@ impl NameServer {
     }
 }
 
-/// All of this machine may be called.
+/// Allows all addresses of this machine.
 fn guard(more: &[&str]) -> Arc<Guard> {
     let allow: Vec<Rule> = ["127.0.0.0/8", "::1"].iter().chain(more).map(|rule| rule.parse().unwrap()).collect();
     Arc::new(Guard::new(&allow, &[], None))
@@ -86,7 +86,7 @@ async fn found(servers: &[&NameServer], host: &str) -> Result<Vec<String>, Fault
     Ok(found.ready.iter().map(ToString::to_string).collect())
 }
 
-/// The addresses of a name, and how long the lookup took.
+/// Returns the addresses of a name, and how long the lookup took.
 async fn timed(servers: &[&NameServer], host: &str) -> (Result<Vec<String>, Fault>, Duration) {
     let begun = Instant::now();
     let found = found(servers, host).await;
@@ -95,7 +95,7 @@ async fn timed(servers: &[&NameServer], host: &str) -> (Result<Vec<String>, Faul
 
 const NO_SUCH_NAME: Result<Vec<String>, Fault> = Err(Fault::Dns(DnsFault::NoSuchName));
 
-/// For a busy machine.
+/// Allowance for a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_server_that_fails_is_left_at_once() {
     }
 }
 
-/// A container's second name server often knows the internet only, and the first one the containers.
+/// In a container the first name server often knows the containers, and the second one only the internet.
 #[tokio::test]
 async fn no_such_name_counts_only_from_the_first_server_that_answers() {
     let none = NameServer::start(|_, _| Code(ResponseCode::NXDomain)).await;
@@ -127,7 +127,7 @@ async fn no_such_name_counts_only_from_the_first_server_that_answers() {
     let good = NameServer::start(|_, _| Addresses(&["127.0.0.1"])).await;
     let failing = NameServer::start(|_, _| Code(ResponseCode::ServFail)).await;
     assert_eq!(found(&[&good, &none], "receiver.example").await.unwrap(), ["127.0.0.1"]);
-    assert_eq!(none.asked(), [""; 0], "asked although the first one had answered");
+    assert_eq!(none.asked(), [""; 0], "the second server was asked although the first one had answered");
     assert_eq!(found(&[&slow, &none], "receiver.example").await.unwrap(), ["127.0.0.1"]);
     assert_eq!(found(&[&slow, &empty], "receiver.example").await.unwrap(), ["127.0.0.1"]);
     assert_eq!(found(&[&none, &good], "receiver.example").await, NO_SUCH_NAME);
@@ -191,7 +191,7 @@ async fn only_a_single_label_that_is_allowed_by_name_uses_the_search_list() {
     assert_eq!(names(), ["crm"]);
 }
 
-/// A failure may not lead to the next domain, where another host may have the name.
+/// A failure must not lead to the next domain, where another host may have the name.
 #[tokio::test]
 async fn a_search_list_is_left_at_a_failure() {
     let server = NameServer::start(|name, _| match name {
@@ -207,7 +207,7 @@ async fn a_search_list_is_left_at_a_failure() {
     assert!(server.asked().iter().all(|line| line.starts_with("crm.first.example")), "{:?}", server.asked());
 }
 
-/// The family that is late is not lost: it may be the only one that works.
+/// A late family is not lost: it may be the only one that works.
 #[tokio::test]
 async fn addresses_that_come_late_are_used() {
     let late = Duration::from_millis(400);
@@ -221,7 +221,7 @@ async fn addresses_that_come_late_are_used() {
         assert_eq!(found.ready.len(), 1, "{first}");
         assert_eq!(found.all().await.len(), 2, "{first}");
     }
-    // Where what came first may not be called, the other family is waited for.
+    // If the first addresses are forbidden, the other family is awaited.
     let server = NameServer::start(move |_, kind| match kind {
         "AAAA" => Addresses(&["::"]),
         _ => Late(late, &["127.0.0.1"]),

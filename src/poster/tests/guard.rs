@@ -1,4 +1,4 @@
-//! Nothing that is not public is ever connected to, however it is written and whoever answers for its name.
+//! Only public addresses are ever connected to, however the URL writes them and whatever a name server answers.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,9 +16,9 @@ use super::{
 };
 use crate::egress::special;
 
-/// Literal hosts that are none of the public internet. Every one goes into a URL with the port of the listeners.
+/// Literal hosts outside the public internet. Each goes into a URL with the port of the listeners.
 const LITERALS: &[&str] = &[
-    // Loopback, in all the notations that a parser of URLs knows.
+    // Loopback, in all notations that a URL parser knows.
     "127.0.0.1",
     "127.1",
     "127.0.1",
@@ -132,7 +132,7 @@ const LITERALS: &[&str] = &[
     "[e000::1]",
 ];
 
-/// What a name server may answer, by the first label of the name.
+/// Possible answers of a name server, by the first label of the name.
 const NAMED: &[(&str, &[&str])] = &[
     ("loopback", &["127.0.0.1"]),
     ("loopback6", &["::1"]),
@@ -149,7 +149,7 @@ const NAMED: &[(&str, &[&str])] = &[
     ("several", &["127.0.0.1", "10.0.0.1", "::1"]),
 ];
 
-/// Counts the connections to one port of all local addresses.
+/// Counts the connections to one port on all local addresses.
 struct Watch {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -157,7 +157,7 @@ struct Watch {
 
 impl Watch {
     async fn start() -> Watch {
-        // Both families, every address of this machine: loopback and those of its networks.
+        // Both families, and every address of this machine: loopback and those of its networks.
         let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).await {
             Ok(listener) => listener,
             Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap(),
@@ -171,7 +171,7 @@ impl Watch {
             }
         });
         let watch = Watch { port, connections };
-        // It works: a check that cannot fail is none.
+        // Prove that it counts: a check that cannot fail is worthless.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
         while watch.count() == 0 {
             tokio::task::yield_now().await;
@@ -185,7 +185,7 @@ impl Watch {
     }
 }
 
-/// A poster with no exceptions, but for plain HTTP.
+/// Makes a poster without exceptions, except for plain HTTP.
 fn guarded(name_servers: &[SocketAddr]) -> Poster {
     let egress = Egress { plain_http: true, name_servers: name_servers.to_vec(), ..Egress::default() };
     Poster::new(&egress, &Tls::default()).unwrap()
@@ -204,12 +204,12 @@ fn address(text: &str) -> Answer {
     Answer::Address(text.parse().unwrap())
 }
 
-/// Before anything is dialled at all: whoever breaks the guard must not call strangers by it.
+/// Runs before anything is dialled, so that the test never calls strangers if the guard is broken.
 fn all_are_special() {
     for literal in LITERALS {
         let url: Url = format!("http://{literal}:1/").parse().unwrap_or_else(|error| panic!("{literal}: {error}"));
         let host = url.host_str().unwrap();
-        let address = resolver::literal(host).unwrap_or_else(|| panic!("{literal} is no address: {host}"));
+        let address = resolver::literal(host).unwrap_or_else(|| panic!("{literal} is not an address: {host}"));
         assert!(special(address).is_some(), "{literal} is public: {address}");
     }
     for (name, addresses) in NAMED {
@@ -236,7 +236,7 @@ async fn no_hostile_url_and_no_hostile_answer_connects() {
     for literal in LITERALS {
         urls.push(format!("http://{literal}:{}/hooks?key=1", watch.port));
     }
-    // Over TLS the same holds before the handshake.
+    // With TLS the same holds, before the handshake.
     urls.extend(["127.0.0.1", "[::1]", "0x7f.1"].map(|host| format!("https://{host}:{}/", watch.port)));
     for (name, _) in NAMED {
         urls.push(format!("http://{name}.tenant.example:{}/", watch.port));
@@ -264,7 +264,8 @@ async fn localhost_is_no_way_around() {
     assert_eq!(watch.count(), 0);
 }
 
-/// User information, a backslash, a fragment: whatever a reader takes for the host, only what is dialled counts.
+/// User information, a backslash, a fragment: a reader may take another part for the host, but only the dialled one
+/// counts.
 #[tokio::test]
 async fn no_trick_of_notation_makes_an_inside_host_look_like_another() {
     let watch = Watch::start().await;
@@ -291,7 +292,7 @@ async fn no_trick_of_notation_makes_an_inside_host_look_like_another() {
     assert_eq!(watch.count(), 0);
 }
 
-/// "Public" is 127.0.0.2 here, which a rule allows: the test must not call strangers.
+/// "Public" is 127.0.0.2 here, which a rule allows, because the test must not call strangers.
 #[tokio::test]
 async fn a_name_that_leads_outside_first_and_inside_later_gets_one_connection() {
     let outside = TcpListener::bind("127.0.0.2:0").await.unwrap();
@@ -312,7 +313,7 @@ async fn a_name_that_leads_outside_first_and_inside_later_gets_one_connection() 
                     break;
                 }
             }
-            // No connection is kept: the next attempt has to ask for the name again.
+            // The connection is not kept, so the next attempt has to ask for the name again.
             let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
             let _ = stream.write_all(answer).await;
         }
@@ -341,7 +342,7 @@ async fn a_name_that_leads_outside_first_and_inside_later_gets_one_connection() 
     assert_eq!(reached.load(Ordering::SeqCst), 0);
 }
 
-/// "Public" is 127.0.0.2 again.
+/// "Public" is 127.0.0.2 here too.
 #[tokio::test]
 async fn of_a_mixed_answer_only_the_public_address_is_called() {
     let outside = TcpListener::bind("127.0.0.2:0").await.unwrap();
@@ -378,7 +379,7 @@ async fn of_a_mixed_answer_only_the_public_address_is_called() {
     assert!(untouched(&inside) && inside6.as_ref().map_or(true, untouched));
 }
 
-/// A connection that one organization may have is not lent to another.
+/// A connection that one organization may have is not given to another.
 #[tokio::test]
 async fn a_kept_connection_serves_only_those_whose_rules_it_was_dialled_under() {
     let receiver = receiver("200").await;
@@ -429,7 +430,7 @@ async fn a_denied_host_is_not_called() {
     }
 }
 
-/// The time for names belongs to the attempt's own.
+/// Looking up the name counts towards the attempt's timeout.
 #[tokio::test]
 async fn a_name_server_that_says_nothing_costs_no_more_than_the_timeout() {
     let silent = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -41,7 +41,7 @@ fn this_machine() -> Vec<egress::Rule> {
     ["127.0.0.0/8", "::1"].map(|rule| rule.parse().unwrap()).into()
 }
 
-/// One that may call this machine, over plain HTTP.
+/// Makes a poster that may call this machine over plain HTTP.
 fn poster() -> Poster {
     let egress = Egress { allow: this_machine(), plain_http: true, ..Egress::default() };
     Poster::new(&egress, &Tls::default()).unwrap()
@@ -56,7 +56,7 @@ async fn post(url: &str) -> Exchange {
     post_within(url, LONG).await
 }
 
-/// A server that reads what comes first and then writes these bytes and hangs up.
+/// Starts a server that reads the first bytes, writes this answer and closes the connection.
 async fn canned(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer = answer.into();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -152,10 +152,10 @@ async fn a_connection_that_closes_later_is_not_replaced() {
     let second = call(b"{2}").await;
     assert_eq!((second.result, second.replaced), (Err(Fault::Http(HttpFault::Closed)), false));
     let requests: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
-    assert_eq!(requests, [(0, '1'), (0, '2')], "both over one connection, each once");
+    assert_eq!(requests, [(0, '1'), (0, '2')], "both came over one connection, each once");
 }
 
-/// With the first byte of an answer the receiver has taken the request.
+/// Once the first byte of an answer has come, the receiver has taken the request.
 #[tokio::test]
 async fn a_connection_that_closes_within_an_answer_is_not_replaced() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -177,11 +177,11 @@ async fn a_connection_that_closes_within_an_answer_is_not_replaced() {
     let second = call().await;
     assert_eq!((second.result, second.replaced), (Err(Fault::Http(HttpFault::Closed)), false));
     let listener = server.await.unwrap().unwrap();
-    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none(), "another connection");
+    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none(), "another connection was made");
 }
 
-/// The URL of a server that answers the first request of each connection. It takes the second one, and closes the connection after
-/// `pause`. The channel says which request came over which connection.
+/// Starts a server that answers the first request of each connection, reads the second one, and closes the connection
+/// after `pause`. Returns its URL, and a channel that says which request came over which connection.
 async fn leaves_when_asked_again(pause: Duration) -> (Url, mpsc::UnboundedReceiver<(usize, char)>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
@@ -258,7 +258,7 @@ async fn a_name_is_resolved_and_keeps_the_urls_port() {
     assert_eq!(answer_of(post(&url).await).status, 200);
 }
 
-/// The other address has a full backlog, so that it answers nothing.
+/// The other address has a full backlog, so it never answers.
 #[tokio::test]
 async fn a_first_address_that_says_nothing_costs_a_moment() {
     let receiver = receiver("200").await;
@@ -327,7 +327,7 @@ async fn what_comes_in_place_of_an_answer_has_a_name() {
     assert_eq!(fault_of(&receiver.url()).await, Fault::Http(HttpFault::Closed));
 }
 
-/// The status line decides: what follows cannot turn an accepted lead into a failed one.
+/// The status line decides: the rest of the answer cannot turn an accepted lead into a failed one.
 #[tokio::test]
 async fn a_status_counts_whatever_becomes_of_the_body() {
     let bodies = [
@@ -352,7 +352,7 @@ async fn a_status_counts_whatever_becomes_of_the_body() {
     }
 }
 
-/// hyper gives no status for these heads, and for those that are cut.
+/// hyper returns no status for these heads, nor for heads that are cut.
 #[tokio::test]
 async fn a_status_counts_whatever_becomes_of_the_headers() {
     let (many, huge) = ("X: y\r\n".repeat(2000), format!("X: {}\r\n\r\n", "x".repeat(2 * HEADER_LIMIT)));
@@ -377,7 +377,7 @@ async fn a_status_counts_whatever_becomes_of_the_headers() {
     }
 }
 
-/// A head that does not end by the deadline.
+/// The head does not end by the deadline.
 #[tokio::test]
 async fn a_status_counts_where_the_headers_never_end() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -392,7 +392,7 @@ async fn a_status_counts_where_the_headers_never_end() {
     assert_eq!((answer.status, answer.incomplete), (200, true));
 }
 
-/// A server that speaks first is none of HTTP.
+/// A server that speaks first does not speak HTTP.
 #[tokio::test]
 async fn a_banner_is_not_http() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -410,7 +410,7 @@ async fn a_banner_is_not_http() {
     }
 }
 
-/// An answer that comes before the whole request was sent counts.
+/// An answer counts even if it comes before the whole request was sent.
 #[tokio::test]
 async fn an_early_answer_to_a_large_request_counts() {
     let address = canned("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
@@ -421,7 +421,7 @@ async fn an_early_answer_to_a_large_request_counts() {
     }
 }
 
-/// After the status the body has two seconds, or what is left of the timeout.
+/// After the status the body has two seconds, or the rest of the timeout if that is less.
 #[tokio::test]
 async fn a_body_that_drips_does_not_outlast_its_patience() {
     let receiver = receiver("drip").await;
@@ -433,7 +433,7 @@ async fn a_body_that_drips_does_not_outlast_its_patience() {
     }
 }
 
-/// As browsers do.
+/// Browsers read them in the same way.
 #[tokio::test]
 async fn heads_are_read_leniently() {
     let many = format!("{}Content-Length: 0\r\n", "X: y\r\n".repeat(90));
@@ -450,12 +450,12 @@ async fn heads_are_read_leniently() {
         &many,
     ];
     for head in heads {
-        // What follows the odd line is read.
+        // The lines after the odd line are read.
         let address = canned(format!("HTTP/1.1 503 Busy\r\n{head}Retry-After: 7\r\n\r\n")).await;
         let answer = answer_of(post(&format!("http://{address}/")).await);
         assert_eq!((answer.retry_after.as_deref(), answer.incomplete), (Some("7"), false), "{head:.60?}");
     }
-    // And so is an odd line itself, where it can be read.
+    // The odd line itself is read too, if that is possible.
     for line in ["Retry-After : 7", "Retry-After\t: 7", "Retry-After: \r\n 7"] {
         let address = canned(format!("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n{line}\r\n\r\n")).await;
         let answer = answer_of(post(&format!("http://{address}/")).await);
@@ -468,7 +468,7 @@ async fn heads_are_read_leniently() {
     }
 }
 
-/// Names of headers are the same in any case, but not to old receivers.
+/// In HTTP the case of header names has no meaning, but old receivers compare them by case.
 #[tokio::test]
 async fn header_names_go_out_in_title_case() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A name server on this machine that answers as a test tells it to.
+//! A name server on this machine, whose answers each test chooses.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -14,7 +14,7 @@ use hickory_resolver::proto::{
 };
 use tokio::net::UdpSocket;
 
-/// What a name leads to, and how often it was asked about before (0 at first).
+/// Returns the records of a name. The number says how many questions came before (0 at first).
 pub type Answers = dyn Fn(&str, usize) -> Vec<Answer> + Send + Sync;
 
 /// One record of an answer.
@@ -52,7 +52,7 @@ async fn serve(socket: UdpSocket, answers: Arc<Answers>) {
         let Some(query) = question.queries.first().cloned() else { continue };
         let name = query.name().to_ascii();
         let name = name.trim_end_matches('.');
-        // Both families are asked for at once: they count as one question.
+        // Both families are asked for at once, so they count as one question.
         let nth = asked.fetch_add(1, Ordering::SeqCst) / 2;
         let mut answer = question.into_response();
         answer.metadata.message_type = MessageType::Response;

@@ -1,11 +1,12 @@
-//! Tokens: fetched once, used until they end, and never shown.
+//! Tokens are fetched once, used until they expire, and never shown.
 
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::delivery::outcome::TokenFault;
 
-/// Reads requests with a body, and answers each as it is told: the whole request, and how many there were before.
+/// A server for requests with a body. A function answers each: it gets the whole request and the number of those
+/// before.
 struct Server {
     url: Url,
     requests: Arc<Mutex<Vec<String>>>,
@@ -66,7 +67,7 @@ fn granting(nth: usize) -> String {
     answer("200 OK", &format!("{{\"access_token\":\"token-{nth}\",\"token_type\":\"Bearer\",\"expires_in\":3600}}"))
 }
 
-/// The token that a request brings.
+/// Returns the token in a request.
 fn token_of(request: &str) -> &str {
     request.lines().find_map(|line| line.strip_prefix("Authorization: Bearer ")).unwrap_or("none")
 }
@@ -101,7 +102,7 @@ async fn concurrent_attempts_fetch_one_token_and_later_ones_use_it() {
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(asked[0].starts_with("POST /token HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[0].ends_with("\r\n\r\ngrant_type=client_credentials&scope=leads.write+leads.read"), "{}", asked[0]);
-    // our+id:s3cr%25t%3A%2B: both are encoded as in a form first (RFC 6749, section 2.3.1).
+    // our+id:s3cr%25t%3A%2B: both are form-encoded first (RFC 6749, section 2.3.1).
     assert!(asked[0].contains("Authorization: Basic b3VyK2lkOnMzY3IlMjV0JTNBJTJC\r\n"), "{}", asked[0]);
     assert!(receiver.requests().iter().all(|request| token_of(request) == "token-0"));
 }
@@ -128,7 +129,7 @@ async fn a_token_that_the_receiver_refuses_is_dropped_and_no_newer_one() {
     let credentials = endpoint.credentials();
     assert_eq!(attempt(&poster, "acme", &receiver, &credentials).await, Ok(401));
     assert_eq!(attempt(&poster, "acme", &receiver, &credentials).await, Ok(200));
-    // A late 401 of the first token says nothing about the second.
+    // A late 401 for the first token says nothing about the second.
     let old = HeaderValue::from_static("Bearer token-0");
     poster.0.tokens.refused("acme", &credentials, &old);
     assert_eq!(attempt(&poster, "acme", &receiver, &credentials).await, Ok(200));
@@ -164,14 +165,14 @@ async fn an_endpoint_that_gives_no_token_is_a_fault_of_its_own() {
     let (receiver, poster) = (taking_all().await, poster());
     for (said, fault) in answers {
         let endpoint = Server::start(move |_, _| said.clone()).await;
-        // A failure is shared by those who come within a second.
+        // Attempts that come within a second share the failure.
         for _ in 0..3 {
             let result = attempt(&poster, "acme", &receiver, &endpoint.credentials()).await;
             assert_eq!(result, Err(Fault::Oauth(fault)));
         }
         assert_eq!(endpoint.requests().len(), 1);
     }
-    assert_eq!(receiver.requests().len(), 0, "an attempt without a token");
+    assert_eq!(receiver.requests().len(), 0, "an attempt was made without a token");
 }
 
 #[tokio::test]
@@ -203,7 +204,7 @@ async fn the_guard_holds_for_token_endpoints() {
     assert_eq!(endpoint.requests().len(), 0);
 }
 
-/// An endpoint that takes longer than the attempts gives its token to those that come later.
+/// An endpoint that takes longer than the attempts gives its token to later ones.
 #[tokio::test]
 async fn a_token_is_fetched_to_its_end() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -225,7 +226,7 @@ async fn a_token_is_fetched_to_its_end() {
     assert_eq!(token_of(&receiver.requests()[0]), "token-0");
 }
 
-/// As real endpoints answer.
+/// Real endpoints answer like this.
 #[tokio::test]
 async fn tokens_are_read_leniently() {
     let receiver = taking_all().await;

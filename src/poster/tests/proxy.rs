@@ -1,4 +1,4 @@
-//! Through a proxy: it gets addresses that have passed the guard, and its own faults are not the receiver's.
+//! A proxy gets only addresses that have passed the guard, and its own faults are not the receiver's.
 
 use std::sync::{
     Arc, Mutex,
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::settings::{ProxyUrl, Rotating};
 
-/// A proxy that notes what it was asked for, and answers CONNECT with a status, or tunnels to where it was told.
+/// A proxy that records its requests. It answers CONNECT with a status, or tunnels to a given address.
 struct Proxy {
     url: ProxyUrl,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// `answer` is the whole head of the answer; with `to`, what follows is carried there.
+    /// `answer` is the whole head of the answer. With `to`, the bytes after it are forwarded there.
     async fn connect(answer: &'static str, to: Option<SocketAddr>) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://us%65r:p%40ss@{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -47,7 +47,7 @@ impl Proxy {
         Proxy { url: ProxyUrl::new(url), asked }
     }
 
-    /// SOCKS 5 with user and password, which answers with `code` and tunnels where that is 0.
+    /// Starts a SOCKS 5 proxy with user and password. It answers with `code`, and tunnels if that is 0.
     async fn socks(code: u8, to: SocketAddr) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("socks5://user:p%40ss@{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -97,7 +97,7 @@ impl Proxy {
     }
 }
 
-/// A SOCKS message that begins with its version, a count, and so many bytes.
+/// Reads a SOCKS message: `skip` bytes, a count, and as many bytes as the count says.
 async fn read_counted(stream: &mut TcpStream, skip: usize) -> io::Result<Vec<u8>> {
     let mut head = vec![0; skip];
     stream.read_exact(&mut head).await?;
@@ -107,7 +107,7 @@ async fn read_counted(stream: &mut TcpStream, skip: usize) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Names lead to 127.0.0.1, those that begin with `inside` to 10.0.0.1.
+/// Starts a name server. Names that begin with `inside` lead to 10.0.0.1, and all others to 127.0.0.1.
 async fn name_server() -> NameServer {
     NameServer::start(|name, _| {
         let address = if name.starts_with("inside") { "10.0.0.1" } else { "127.0.0.1" };
@@ -144,7 +144,7 @@ async fn a_connect_proxy_is_given_the_address_and_the_receiver_its_own_name() {
     let received = &receiver.received()[0];
     assert_eq!(received.header("host"), Some("hooks.example:8080"));
     assert_eq!((received.path.as_str(), received.query.as_deref()), ("/in", Some("k=1")));
-    // Used again, as without a proxy.
+    // The connection is used again, as without a proxy.
     assert_eq!(via(&poster, "http://hooks.example:8080/in").await.unwrap().status, 200);
     assert_eq!(proxy.asked().len(), 1);
 }
@@ -204,7 +204,7 @@ async fn what_is_wrong_with_the_proxy_is_not_the_receivers_fault() {
     }
 }
 
-/// A proxy that closes each connection at once until it works, and then leads to `receiver`.
+/// A proxy that closes each connection at once until `works` is set. Then it leads to `receiver`.
 struct Failing {
     proxy: Proxy,
     connections: Arc<AtomicUsize>,
@@ -240,7 +240,7 @@ async fn probe_is_due(poster: &Poster) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LONG, due).await.expect("a probe");
+    tokio::time::timeout(LONG, due).await.expect("a probe should become due");
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn a_proxy_that_fails_gets_one_probe_at_a_time_and_an_answer_ends_that() {
         }
         assert_eq!(connections.load(Ordering::SeqCst), connected, "round {round}");
         assert!(poster.is_held());
-        let outage = poster.proxy_outage().unwrap().borrow().clone().expect("an outage");
+        let outage = poster.proxy_outage().unwrap().borrow().clone().expect("the proxy should have an outage");
         assert_eq!(outage.proxy, proxy.url.to_string());
         assert!(!format!("{outage:?}").contains("hunter2"), "{outage:?}");
         probe_is_due(&poster).await;
@@ -281,7 +281,7 @@ async fn a_proxy_that_takes_no_connection_fails_within_seconds() {
     let url = ProxyUrl::new(format!("http://{address}").parse().unwrap());
     let poster = through(&Proxy { url, asked: Arc::default() }, &names, false);
     let posts = (0..4).map(|_| via(&poster, "https://hooks.example/"));
-    assert_eq!(futures::future::join_all(posts).await, [const { Err(Fault::Proxy) }; 4], "and no timeout");
+    assert_eq!(futures::future::join_all(posts).await, [const { Err(Fault::Proxy) }; 4], "not a timeout");
     assert!(poster.is_held());
 }
 
@@ -294,7 +294,7 @@ async fn what_may_be_about_one_receiver_does_not_keep_others_from_the_proxy() {
         assert_eq!(via(&poster, "https://hooks.example/").await, Err(Fault::ProxyRefused));
     }
     assert!(!poster.is_held());
-    // It dials a receiver that hangs, for longer than a silence would open the breaker.
+    // It dials a receiver that hangs, for longer than the silence that would open the breaker.
     let (url, _, _) = with_one_good_connection().await;
     let dialling = through(&Proxy { url, asked: Arc::default() }, &names, false);
     assert_eq!(via(&dialling, "http://hooks.example/").await.unwrap().status, 200);
@@ -319,7 +319,8 @@ async fn what_the_proxy_says_of_the_receiver_is_the_receivers_fault() {
     }
 }
 
-/// One that serves its first connection, and accepts others without a word; and how many of those are open.
+/// Starts a proxy that serves its first connection and never answers on others. Returns its URL, the number of these
+/// others, and how many of them are open.
 async fn with_one_good_connection() -> (ProxyUrl, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = ProxyUrl::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
@@ -333,7 +334,7 @@ async fn with_one_good_connection() -> (ProxyUrl, Arc<AtomicUsize>, Arc<AtomicUs
             while first.read(&mut buffer).await? > 0 {
                 first.write_all(answer.as_bytes()).await?;
                 answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-                // Long enough for another request to ask for a connection of its own.
+                // Long enough for another request to ask for its own connection.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             io::Result::Ok(())
@@ -359,7 +360,7 @@ async fn connections_that_no_exchange_waits_for_are_given_up() {
     let proxy = Some(Rotating::said(url));
     let egress = Egress { allow: this_machine(), plain_http: true, proxy, proxy_resolves: true, ..Egress::default() };
     let poster = Poster::with_deadline(&egress, &Tls::default(), Duration::from_secs(1)).unwrap();
-    // Of several at a time, all but one ask for a connection of their own, and get the first one's as it becomes free.
+    // All of these requests but one ask for their own connection, and get the first one's as it becomes free.
     let posts = (0..4).map(|_| via(&poster, "http://hooks.example/"));
     let done = futures::future::join_all(posts).await;
     assert!(done.iter().any(Result::is_ok), "{done:?}");
@@ -371,10 +372,10 @@ async fn connections_that_no_exchange_waits_for_are_given_up() {
     };
     tokio::time::timeout(Duration::from_secs(10), all_closed)
         .await
-        .expect("a connection that nobody waits for stays open");
+        .expect("a connection that no exchange waits for stays open");
 }
 
-/// Not connected to: the proxies that are given it refuse.
+/// An address that is never connected to: the proxies that get it refuse.
 fn proxy_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 1).into()
 }

@@ -1,4 +1,4 @@
-//! TLS against real servers with certificates of a test's own authority.
+//! TLS against real servers, with certificates of the test's own authority.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -36,7 +36,7 @@ impl Authority {
         self.directory.path().join("ca.pem")
     }
 
-    /// A certificate of ours, by way of PEM.
+    /// Returns a client certificate, read from PEM.
     fn identity(&self) -> Identity {
         let (params, key) = leaf(|_| {});
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -73,7 +73,7 @@ fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Pair {
     (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
 }
 
-/// An HTTPS server that answers every POST with the version of HTTP it was made in.
+/// Starts an HTTPS server that answers every POST with the HTTP version of the request.
 async fn server(
     (certificate, key): Pair,
     versions: &[&'static rustls::SupportedProtocolVersion],
@@ -139,7 +139,7 @@ async fn extra_authorities_are_trusted_and_http_2_is_never_spoken() {
         assert_eq!(said(&poster, &url(one)).await.unwrap(), "HTTP/1.1  2");
         assert_eq!(said(&poster, &url(none)).await.unwrap(), "HTTP/1.1  2");
     }
-    // A certificate for an address.
+    // The certificate is also for an address.
     assert_eq!(said(&poster, &format!("https://{two}/")).await.unwrap(), "HTTP/1.1  2");
 }
 
@@ -171,7 +171,7 @@ async fn each_fault_of_a_certificate_has_its_own_name() {
         let url = format!("https://localhost:{}/", address.port());
         assert_eq!(said(&poster, &url).await, Err(Fault::Tls(expected)), "{expected:?}");
     }
-    // Without the file, its authority is a stranger too.
+    // Without the file, its authority is unknown too.
     let address = server(authority.signs(|_| {}), BOTH, &[]).await;
     let url = format!("https://localhost:{}/", address.port());
     assert_eq!(said(&trusting(None, TlsVersion::V1_2), &url).await, Err(Fault::Tls(TlsFault::UnknownAuthority)));
@@ -204,7 +204,7 @@ async fn a_receiver_that_wants_a_certificate_of_ours_is_told_apart() {
             .unwrap();
         let url = format!("https://localhost:{}/", serve(config).await.port());
         let refused = said(&trusting(Some(&authority), TlsVersion::V1_2), &url).await;
-        // Where its words are lost together with the connection, all that is known is that TLS failed or the connection broke.
+        // If the receiver's alert is lost with the connection, we know only that TLS failed or the connection broke.
         let told = [
             Fault::Tls(TlsFault::ClientCertificateWanted),
             Fault::Tls(TlsFault::Other),
@@ -214,7 +214,7 @@ async fn a_receiver_that_wants_a_certificate_of_ours_is_told_apart() {
     }
 }
 
-/// A receiver that asks gets the certificate of the target, and no other target's connection serves.
+/// A receiver that asks gets the certificate of the target, and no connection of another target is reused.
 #[tokio::test]
 async fn a_target_shows_its_own_certificate_and_shares_no_connection_with_others() {
     let authority = Authority::new();
@@ -239,13 +239,13 @@ async fn a_target_shows_its_own_certificate_and_shares_no_connection_with_others
         };
         for _ in 0..2 {
             assert_eq!(post(Some(&ours)).await, Ok(200));
-            assert!(post(None).await.is_err(), "a connection of somebody else served");
-            assert!(post(Some(&strange)).await.is_err(), "a certificate of a stranger was taken");
+            assert!(post(None).await.is_err(), "a connection with a certificate was reused without one");
+            assert!(post(Some(&strange)).await.is_err(), "a certificate of an unknown authority was accepted");
         }
     }
 }
 
-/// What a target trusts instead of the system's authorities is all that it trusts.
+/// A target's own authority replaces the system's authorities.
 #[tokio::test]
 async fn a_targets_own_authority_is_the_only_one() {
     let (ours, theirs) = (Authority::new(), Authority::new());
@@ -261,12 +261,12 @@ async fn a_targets_own_authority_is_the_only_one() {
     let both = format!("{}{}", ours.issuer.pem(), theirs.issuer.pem());
     for _ in 0..2 {
         assert_eq!(post(&of_theirs, Some(&theirs.issuer.pem())).await, Ok(200));
-        assert_eq!(post(&of_theirs, None).await, unknown, "a connection of another trust served");
+        assert_eq!(post(&of_theirs, None).await, unknown, "a connection with other trust was reused");
         assert_eq!(post(&of_ours, None).await, Ok(200));
         assert_eq!(post(&of_ours, Some(&theirs.issuer.pem())).await, unknown);
         assert_eq!(post(&of_ours, Some(&both)).await, Ok(200));
     }
-    // A self-signed certificate of its own, also one that calls itself an authority.
+    // A target may trust a self-signed certificate, even one that calls itself an authority.
     let leaf = self_signed(|_| {});
     let authority_itself = self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     for pair in [leaf, authority_itself] {
@@ -276,7 +276,7 @@ async fn a_targets_own_authority_is_the_only_one() {
         assert_eq!(post(&of_itself, None).await, Err(Fault::Tls(TlsFault::SelfSigned)));
         assert_eq!(post(&of_itself, Some(&theirs.issuer.pem())).await, Err(Fault::Tls(TlsFault::SelfSigned)));
     }
-    // Its name and its time count.
+    // The certificate's name and time count.
     let other = self_signed(|params| {
         params.subject_alt_names = vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];
     });
@@ -298,7 +298,8 @@ fn pem(certificate: &rustls::pki_types::CertificateDer<'_>) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
-/// A certificate that says where its issuer's can be had comes from an intermediate authority, which has to be sent along.
+/// A certificate that says where to get its issuer's comes from an intermediate authority, whose certificate must be
+/// sent too.
 #[tokio::test]
 async fn a_chain_without_its_intermediate_authority_is_told_apart() {
     let (root, intermediate) = (Authority::new(), Authority::new());
