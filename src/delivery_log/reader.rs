@@ -145,8 +145,8 @@ impl LogReader {
                 None => self.consumer.next().await,
                 Some(_) => match tokio::time::timeout(PATIENCE, self.consumer.next()).await {
                     Ok(next) => next,
-                    // The broker skips messages that age or the stream's length limit removes meanwhile. It never
-                    // removes the last message.
+                    // The broker skips messages that its age or length limit removes meanwhile. It never removes the
+                    // last message.
                     Err(_) => return Err(LogError::Stalled),
                 },
             };

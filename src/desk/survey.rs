@@ -57,7 +57,7 @@ pub struct Survey {
     pub chosen: BTreeMap<String, Chosen>,
     /// When the oldest of these jobs was first seen.
     pub oldest: Option<Timestamp>,
-    /// Messages that match and are no jobs.
+    /// Messages that match and are not jobs.
     pub unreadable: u64,
     /// How the given ids were understood.
     pub resolved: Resolved,

@@ -28,8 +28,8 @@ use crate::{
     settings::Amqp,
 };
 
-/// Most consumers of a visit. When a channel closes, RabbitMQ gives its messages back consumer by consumer. While the
-/// queue has at most 32 consumers, it takes them in the order of their names, and otherwise in no order (measured on
+/// Most consumers of a visit. When a channel closes, RabbitMQ gives its messages back consumer by consumer. It follows
+/// the order of their names while the queue has at most 32 consumers. With more, the order is arbitrary (measured on
 /// 3.10 and 4.0).
 const BATCHES: u64 = 30;
 
