@@ -1,7 +1,7 @@
-//! Records of the same moment share a message: a line that says who wrote it, then a JSON object a line.
+//! Records of the same moment share a message: a heading line that names the writer, then one JSON object per line.
 //!
-//! A message whose confirm is lost is published again, so a reader may meet it twice. Each writer publishes one message at a
-//! time and numbers them; whoever has seen number 7 of a writer knows each lower one ([`Seen`]).
+//! A message whose confirm is lost is published again, so a reader may see it twice. Each writer numbers its messages
+//! and publishes one at a time. After number 7 of a writer, every number up to 7 is a repeat ([`Seen`]).
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use super::Entry;
 /// The version of the format that this code writes.
 const VERSION: u32 = 1;
 
-/// First line of a message.
+/// The first line of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heading {
     /// Version of the format.
     v: u32,
-    /// Who wrote it: one process, once.
+    /// Name of the writing process, unique to this run.
     pub writer: String,
-    /// Number of the message among those of its writer, from 1.
+    /// Number of the message within its writer, from 1.
     pub number: u64,
 }
 
-/// Puts a heading before records.
+/// Returns a message: the heading line, then the records.
 pub fn message(writer: &str, number: u64, records: &[u8]) -> Vec<u8> {
     let heading = Heading { v: VERSION, writer: writer.to_owned(), number };
-    // A struct of numbers and text has a JSON form.
+    // Serializing a struct of numbers and text cannot fail.
     let mut message = serde_json::to_vec(&heading).unwrap_or_default();
     message.push(b'\n');
     message.extend_from_slice(records);
     message
 }
 
-/// Adds a record to others.
+/// Appends a record as a line of JSON. Omits a record that cannot be serialized.
 pub fn add(records: &mut Vec<u8>, entry: &Entry<'_>) {
     let before = records.len();
     match serde_json::to_writer(&mut *records, entry) {
@@ -42,38 +42,38 @@ pub fn add(records: &mut Vec<u8>, entry: &Entry<'_>) {
     }
 }
 
-/// A message, taken apart as far as its heading.
+/// A message whose heading is decoded, and whose records are not.
 pub struct Batch<'a> {
-    /// Who wrote it.
+    /// The writer and its number.
     pub heading: Heading,
     records: &'a [u8],
 }
 
 impl<'a> Batch<'a> {
-    /// Reads a message. `None`: it is none of ours, or of a format to come.
+    /// Reads a message. Returns `None` if it is not one of the delivery log, or has another format version.
     pub fn read(message: &'a [u8]) -> Option<Batch<'a>> {
         let end = message.iter().position(|byte| *byte == b'\n')?;
         let heading: Heading = serde_json::from_slice(&message[..end]).ok()?;
         (heading.v == VERSION).then(|| Batch { heading, records: &message[end + 1..] })
     }
 
-    /// Its records, in the order in which they were written. Lines that cannot be read are passed over.
+    /// Returns the records in the order in which they were written. Skips lines that cannot be read.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         self.lines().filter_map(|line| serde_json::from_slice(line).ok())
     }
 
-    /// Its records as they stand.
+    /// Returns the lines of the records, undecoded.
     pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.records.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
     }
 }
 
-/// Which messages of which writer were read.
+/// The highest message number read from each writer.
 #[derive(Debug, Default)]
 pub struct Seen(BTreeMap<String, u64>);
 
 impl Seen {
-    /// Notes a message. `false`: it was read before.
+    /// Notes a message. Returns `false` if it was read before.
     pub fn note(&mut self, heading: &Heading) -> bool {
         match self.0.get_mut(&heading.writer) {
             Some(last) if *last >= heading.number => false,
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(records, b"{\"at\":0,\"what\":\"no_target\"}\n");
     }
 
-    /// The reference of `delivery_log.max_bytes` says how large a record is.
+    /// The reference text of `delivery_log.max_bytes` says how large a record is.
     #[test]
     fn a_record_is_as_large_as_the_reference_says() {
         let mut records = Vec::new();
@@ -143,7 +143,7 @@ mod tests {
         let key = crate::settings::reference().iter().find(|key| key.name == "delivery_log.max_bytes").unwrap();
         let (_, said) = key.what.split_once("A record takes about ").unwrap();
         let said: usize = said.split(' ').next().unwrap().parse().unwrap();
-        assert!(records.len().abs_diff(said) <= said / 8, "{} bytes, said are {said}", records.len());
+        assert!(records.len().abs_diff(said) <= said / 8, "{} bytes, the reference says {said}", records.len());
     }
 
     #[test]

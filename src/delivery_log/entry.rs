@@ -1,42 +1,42 @@
-//! One record of the delivery log: what happened, to what, and nothing that a lead or a receiver has said.
+//! One record of the delivery log: what happened to which delivery. It holds no content of a lead or of an answer.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What happened. The words are part of the format, of `--json` and of filters.
+/// What happened. The words are part of the stream's format, of `--json` and of filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// The receiver has taken the lead.
+    /// The receiver accepted the lead.
     Delivered,
-    /// The receiver has answered 2xx, and its body says that it does not take the lead.
+    /// The receiver answered 2xx, but its body says that it does not take the lead.
     Refused,
-    /// An attempt came to nothing, another follows.
+    /// An attempt failed, and another follows.
     Retry,
-    /// The job is over without delivery; with the attempt that decided it, if there was one.
+    /// The job ended without delivery. The record includes the attempt that decided it, if there was one.
     Failed,
-    /// The job was put back without an attempt. Only the first time since its last attempt is recorded.
+    /// The job was deferred. Only the first deferral since its last attempt is recorded.
     Deferred,
-    /// Nobody wants the event.
+    /// The event has no target.
     NoTarget,
-    /// The message is no usable event, or no usable job.
+    /// The message is not a usable event or job.
     Rejected,
-    /// A person put a failed job back.
+    /// A person replayed a failed job.
     Replayed,
-    /// A person took a failed job, or a rejected message, away.
+    /// A person discarded a failed job or a rejected message.
     Discarded,
     /// A person put a rejected message back onto the events queue.
     Requeued,
-    /// A person looked at the data of the lead, in a failed job. How the delivery stands is not changed by that.
+    /// A person looked at the lead's data in a failed job. This does not change the state of the delivery.
     Revealed,
-    /// What a newer Leadhook wrote.
+    /// A word that only a newer Leadhook knows.
     #[serde(other)]
     Unknown,
 }
 
 impl What {
-    /// All that this version writes.
+    /// All words that this version writes.
     pub const ALL: [What; 11] = [
         What::Delivered,
         What::Refused,
@@ -51,7 +51,7 @@ impl What {
         What::Revealed,
     ];
 
-    /// The word for it.
+    /// Returns the word.
     pub fn name(self) -> &'static str {
         match self {
             What::Delivered => "delivered",
@@ -69,21 +69,21 @@ impl What {
         }
     }
 
-    /// Reads the word.
+    /// Parses the word. Returns `None` if this version does not write it.
     pub fn parse(word: &str) -> Option<What> {
         What::ALL.into_iter().find(|what| what.name() == word)
     }
 }
 
-/// Longest id of upstream in a record about an event, in bytes; what is longer is none, and may be anything.
+/// Longest id from upstream in a record about an event, in bytes. A longer text may be anything, so it is omitted.
 const LONGEST_ID: usize = 255;
 
-/// One record. What does not apply is left out, in the stream as in `--json`.
+/// One record. Fields that do not apply are omitted, in the stream and in `--json`.
 ///
-/// Ids are the sender's own and name no person; no body, no header, no snippet of an answer, no URL is in it.
+/// Its ids name no person. It holds no body, header, URL or snippet of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<'a> {
-    /// When, in milliseconds since 1970 by the writer's clock. For an attempt: when it began.
+    /// Time in milliseconds since 1970, by the writer's clock. For an attempt, its beginning.
     pub at: i64,
     /// What happened.
     pub what: What,
@@ -117,25 +117,25 @@ pub struct Entry<'a> {
     /// HTTP status, if there was an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What an attempt that did not deliver came to: `status`, `timeout` ...
+    /// Error of an attempt that did not deliver: `status`, `timeout` ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
-    /// What else there is to an attempt that counts: [`crate::delivery::outcome::ANSWER_INCOMPLETE`].
+    /// A remark on the attempt: [`crate::delivery::outcome::ANSWER_INCOMPLETE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Cow<'a, str>>,
-    /// How long the attempt took, in milliseconds.
+    /// Duration of the attempt, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
     /// When the next attempt is due, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<i64>,
-    /// How long the job had been deferred before, in milliseconds.
+    /// Total time for which the job was deferred before, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<u64>,
-    /// Why it is over, deferred, rejected, or without target; of what a person did, the reason that was given.
+    /// Why the delivery ended, was deferred or rejected, or has no target. For a person's action, the reason given.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'a, str>>,
-    /// Who did it, where it was a person.
+    /// The person who acted, if it was a person.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Cow<'a, str>>,
     /// Revision of the webhook store that was used.
@@ -144,7 +144,7 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// A record of that moment that says nothing else yet.
+    /// Creates a record of this time, with all other fields empty.
     pub fn new(what: What, at: jiff::Timestamp) -> Entry<'a> {
         Entry {
             at: at.as_millisecond(),
@@ -170,7 +170,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A record about a job.
+    /// Creates a record about a job.
     pub fn of_job(what: What, at: jiff::Timestamp, job: &'a crate::job::Job) -> Entry<'a> {
         Entry {
             id: Some(job.webhook_id.as_str().into()),
@@ -184,7 +184,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A record about an event that is no job.
+    /// Creates a record about an event that is not a job.
     pub fn of_event(what: What, at: jiff::Timestamp, event: &'a crate::event::Event) -> Entry<'a> {
         let short = |text: &&str| text.len() <= LONGEST_ID;
         Entry {
@@ -197,7 +197,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The same record, holding what it says by itself.
+    /// Returns the same record with owned texts.
     pub fn into_owned(self) -> Entry<'static> {
         let own = |text: Option<Cow<'a, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         Entry {
@@ -224,12 +224,12 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// When it happened; the beginning of time where the number is none.
+    /// Returns the time of the record, or the Unix epoch if `at` is out of range.
     pub fn time(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.at).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 
-    /// When the next attempt is due.
+    /// Returns when the next attempt is due.
     pub fn next_time(&self) -> Option<jiff::Timestamp> {
         self.next.and_then(|at| jiff::Timestamp::from_millisecond(at).ok())
     }

@@ -1,4 +1,4 @@
-//! Which records somebody asks for.
+//! Selects records of the delivery log.
 
 use jiff::Timestamp;
 use memchr::memmem::Finder;
@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 use super::{Entry, batch::Batch};
 use crate::{event::EventKind, job::is_beginning};
 
-/// All that is said must hold. What a record does not say does not match.
+/// All conditions that are set must hold. A record without the field does not match.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Beginning of a `webhook-id`, with or without `wh_`.
@@ -21,7 +21,7 @@ pub struct Filter {
     pub organization: Option<String>,
     /// The whole target key.
     pub target: Option<String>,
-    /// The event.
+    /// The event's kind.
     pub event: Option<EventKind>,
     /// At this time or later.
     pub since: Option<Timestamp>,
@@ -29,14 +29,14 @@ pub struct Filter {
     pub before: Option<Timestamp>,
 }
 
-/// A filter made ready to look through many messages.
+/// A filter that is ready to search many messages.
 pub struct Search<'f> {
     filter: &'f Filter,
     needle: Option<Finder<'f>>,
 }
 
 impl Search<'_> {
-    /// Hands each record of a message that is wanted to `each`, with its writer.
+    /// Calls `each` with the writer and the record, for each matching record of a message.
     pub fn through(&self, message: &[u8], mut each: impl FnMut(&str, &Entry<'_>)) {
         let found = |text: &[u8]| self.needle.as_ref().is_none_or(|needle| needle.find(text).is_some());
         if !found(message) {
@@ -53,12 +53,12 @@ impl Search<'_> {
 }
 
 impl Filter {
-    /// Ready to look through many messages.
+    /// Prepares a search of many messages.
     pub fn search(&self) -> Search<'_> {
         Search { filter: self, needle: self.needle().map(Finder::new) }
     }
 
-    /// Whether a record is wanted.
+    /// Returns whether a record matches.
     pub fn matches(&self, entry: &Entry<'_>) -> bool {
         let is = |wanted: &Option<String>, found: &Option<std::borrow::Cow<'_, str>>| match wanted {
             None => true,
@@ -75,15 +75,15 @@ impl Filter {
             && self.before.is_none_or(|before| entry.at < before.as_millisecond())
     }
 
-    /// A text that stands in each record that matches, as it stands there: what does not hold it need not be taken apart.
-    /// The rarest that was asked for; none where what was asked for would be written otherwise in JSON.
+    /// Returns a text that each matching record contains verbatim, so that other records need no parsing. It is the
+    /// most selective condition that JSON does not escape. Returns `None` if there is none.
     fn needle(&self) -> Option<&str> {
         let plain = |text: &&str| text.chars().all(|c| !c.is_control() && c != '"' && c != '\\') && !text.is_empty();
         let asked = [&self.id, &self.submission, &self.lead, &self.target, &self.campaign, &self.organization];
         asked.into_iter().filter_map(Option::as_deref).find(plain)
     }
 
-    /// Whether it asks for some lead, submission or job, and not for all of a kind.
+    /// Returns whether it selects by a lead, a submission or a job.
     pub fn is_narrow(&self) -> bool {
         self.id.is_some() || self.lead.is_some() || self.submission.is_some()
     }

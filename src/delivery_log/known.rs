@@ -1,6 +1,7 @@
-//! What the log knows of jobs that rest on the failed queue: was one of them delivered all the same?
+//! Tells whether jobs on the failed queue were also delivered.
 //!
-//! A crash can fork a job: one copy is delivered while the other fails. To replay the other would send the webhook again.
+//! A crash can fork a job: one copy is delivered while the other fails. Replaying the failed copy would send the
+//! webhook again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +19,10 @@ use super::{
 };
 use crate::settings::Amqp;
 
-/// What the log says about some jobs.
+/// The deliveries of some jobs, by the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Where it begins; before that it knows nothing. None: it knows nothing at all.
+    /// Time of the oldest record; the log knows nothing before it. `None` if it knows nothing at all.
     from: Option<Timestamp>,
     delivered: BTreeMap<String, Timestamp>,
 }
@@ -29,21 +30,21 @@ pub struct Known {
 /// Whether a job was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// Yes, then for the first time.
+    /// It was delivered, first at this time.
     At(Timestamp),
-    /// Not that the log knows, and it should.
+    /// The log covers the life of the job, and has no delivery of it.
     Never,
-    /// The log does not go back that far, or there is none.
+    /// The log does not go back far enough, or does not exist.
     Unknown,
 }
 
 impl Known {
-    /// For tests, and for who has asked otherwise.
+    /// Creates the value from its parts, for tests.
     pub fn new(from: Option<Timestamp>, delivered: BTreeMap<String, Timestamp>) -> Known {
         Known { from, delivered }
     }
 
-    /// Whether a job was delivered that was first seen at that time.
+    /// Returns whether the job of this id was delivered. `first_seen` is when a worker first saw its event.
     pub fn of(&self, id: &str, first_seen: Timestamp) -> Delivered {
         match (self.delivered.get(id), self.from) {
             (Some(at), _) => Delivered::At(*at),
@@ -55,7 +56,7 @@ impl Known {
     /// Reads the log from `since` on and notes which of `ids` were delivered.
     ///
     /// # Errors
-    /// As [`LogError`] says.
+    /// See [`LogError`].
     pub async fn read(
         amqp: &Amqp,
         stream: &ShortString,

@@ -1,18 +1,18 @@
-//! The delivery log: what happened to each delivery, kept on a RabbitMQ stream for people who are asked about it.
+//! The delivery log records what happened to each delivery. It is a RabbitMQ stream, for support to search.
 //!
 //! ```text
-//!  entry    one record                                pure; ids, numbers and words of ours, no lead data
-//!  batch    records of the same moment in a message   pure
-//!  writer   gathers and publishes them                never waits, never fails a delivery
-//!  reader   reads them back, from any moment          changes nothing, however often
-//!  filter   which of them somebody asks for           pure
-//!  story    records become deliveries                 pure
-//!  known    was a failed job delivered all the same?
+//!  entry    one record                                  pure; ids, numbers and our own words, no lead data
+//!  batch    records of the same moment in one message   pure
+//!  writer   collects and publishes records              never waits, never fails a delivery
+//!  reader   reads records back, from any time           changes nothing
+//!  filter   selects records                             pure
+//!  story    turns records into deliveries               pure
+//!  known    tells whether a failed job was also delivered
 //! ```
 //!
-//! The queues stay authoritative: what rests on the failed queue has failed, whatever the log says. The log may miss records
-//! (see [`writer`] for the bound) and holds them for a limited time; it is there to answer questions, and nothing is decided
-//! by it alone.
+//! The queues stay authoritative: a job on the failed queue has failed, whatever the log says. The log may miss records
+//! (see [`writer`] for the bound) and keeps them for a limited time. It answers questions, and nothing is decided by it
+//! alone.
 
 pub mod batch;
 pub mod entry;

@@ -1,8 +1,8 @@
-//! Reading the delivery log, from some moment to what was its end when the reading began, or on and on.
+//! Reads the delivery log from a given time, up to the end that it had when reading began, or indefinitely.
 //!
-//! A stream is read without being changed: any number of people may read at once, and no look wears anything out. RabbitMQ
-//! finds a moment by whole chunks and by its own clock, so a reader begins somewhat earlier (`SLACK`), and whoever asks
-//! for a time has to look at the records' own.
+//! Reading does not change a stream: any number of readers may read at once, as often as they like. RabbitMQ finds a
+//! time by whole chunks and by its own clock. So a reader starts somewhat earlier (`SLACK`), and the caller must check
+//! the times of the records.
 
 use std::time::Duration;
 
@@ -24,54 +24,55 @@ use crate::{
     settings::Amqp,
 };
 
-/// Messages that the broker sends ahead; each has up to 64 KiB.
+/// Messages that the broker sends ahead. Each has about 64 KiB at most, unless confirms were slow.
 const AHEAD: u16 = 200;
 
-/// Messages of which one ack tells that they were read.
+/// Number of messages per ack.
 const ACK_EVERY: u64 = 50;
 
-/// How much earlier than asked a reading begins: clocks differ, and records gather before they are sent.
+/// How much earlier than asked a reader starts: clocks differ, and records wait before they are sent.
 const SLACK: Duration = Duration::from_secs(300);
 
 /// Longest wait for a message that must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Silence after which a stream that says that it is empty counts as empty, or one that has spoken as read to its end.
+/// Longest wait for a first message if the stream reports that it is empty. After 1/20 of this silence, the last chunk
+/// counts as complete.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where to begin.
+/// Where a reader starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest record that is kept.
+    /// At the oldest record that is kept.
     Oldest,
-    /// With the records of that moment, and some before it.
+    /// At the records of this time, or somewhat before.
     At(Timestamp),
-    /// With what is written from now on.
+    /// At the records that are written from now on.
     Now,
 }
 
-/// Why the log cannot be read. Names no credentials.
+/// Why the log cannot be read. The text names no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The broker cannot be reached.
     #[error("cannot connect to {0}")]
     Connect(#[from] ConnectError),
-    /// There is no such stream.
+    /// The stream does not exist.
     #[error("there is no delivery log (stream {0})")]
     Missing(ShortString),
     /// The user may not read it.
     #[error("the user of amqp.urls may not read the delivery log (stream {0})")]
     Forbidden(ShortString),
-    /// The broker ended it.
+    /// The connection to the broker was lost.
     #[error("lost the connection to the broker: {0}")]
     Lost(String),
-    /// There is more, and it does not come. What was read until then is half an answer.
+    /// The broker sends nothing, although there are more records. The records read so far are incomplete.
     #[error("the broker sent nothing of the delivery log for {} s, although there is more of it", PATIENCE.as_secs())]
     Stalled,
 }
 
 impl LogError {
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn help(&self) -> &'static str {
         match self {
             LogError::Connect(error) => error.help(),
@@ -82,34 +83,34 @@ impl LogError {
     }
 }
 
-/// How far a reading has come, in messages of the stream.
+/// How far a reader has come, in messages of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Messages read.
     pub read: u64,
-    /// Messages to be read altogether, as far as is known.
+    /// Messages to read in total, as far as known.
     pub of: u64,
 }
 
-/// A reading.
+/// A reader of the stream.
 pub struct LogReader {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
     seen: Seen,
-    /// Offset of the first message that came.
+    /// Offset of the first message that was read.
     first: Option<u64>,
-    /// Offset of the message that the reading ends with; none: it goes on and on.
+    /// Offset of the last message to read. `None` if the reader follows the stream indefinitely.
     end: Option<u64>,
     read: u64,
     ended: bool,
 }
 
 impl LogReader {
-    /// Connects and begins to read.
+    /// Connects and starts to read.
     ///
     /// # Errors
-    /// As [`LogError`] says.
+    /// See [`LogError`].
     pub async fn open(amqp: &Amqp, stream: &ShortString, start: Start) -> Result<LogReader, LogError> {
         let connection = connection::connect(amqp, "desk", 0).await?;
         let patience = patience(&connection, stream).await?;
@@ -119,7 +120,7 @@ impl LogReader {
                 last(&connection, stream, patience).await?.map_or((None, true), |last| (Some(last.at), false))
             }
             Start::At(moment) => match last(&connection, stream, patience).await? {
-                // Where all of it was sent before that moment the broker would wait for what is to come.
+                // If all messages are older than this time, the broker would wait for new ones.
                 Some(last) => (Some(last.at), last.sent.is_some_and(|sent| sent < earlier(moment))),
                 None => (None, true),
             },
@@ -133,18 +134,19 @@ impl LogReader {
         Ok(LogReader { connection, channel, consumer, seen: Seen::default(), first: None, end, read: 0, ended: over })
     }
 
-    /// The next message, as it came; none at the end. What is none of ours, and what was read before, is passed over.
+    /// Returns the next message as it came, or `None` at the end. Skips foreign messages, and messages that it read
+    /// before.
     ///
     /// # Errors
-    /// The connection is lost, or the broker does not go on.
+    /// The connection is lost, or the broker stops sending.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, LogError> {
         while !self.ended {
             let next = match self.end {
                 None => self.consumer.next().await,
                 Some(_) => match tokio::time::timeout(PATIENCE, self.consumer.next()).await {
                     Ok(next) => next,
-                    // What is thrown away meanwhile, by its age or by the stream's length, is skipped, and the last
-                    // message never is.
+                    // The broker skips messages that its age or length limit removes meanwhile. It never removes the
+                    // last message.
                     Err(_) => return Err(LogError::Stalled),
                 },
             };
@@ -168,7 +170,7 @@ impl LogReader {
         Ok(None)
     }
 
-    /// How far it has come.
+    /// Returns how far it has come.
     pub fn progress(&self) -> Progress {
         let of = match (self.first, self.end) {
             (Some(first), Some(end)) => end.saturating_sub(first) + 1,
@@ -177,7 +179,7 @@ impl LogReader {
         Progress { read: self.read, of }
     }
 
-    /// Says goodbye. Failing is harmless.
+    /// Closes the connection. A failure is harmless.
     pub async fn leave(self) {
         let goodbye = self.connection.close(200, "goodbye".into());
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
@@ -188,10 +190,10 @@ fn earlier(moment: Timestamp) -> Timestamp {
     moment.checked_sub(SLACK).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The time of the oldest record that is kept; none where there is no record.
+/// Returns the time of the oldest record that is kept, or `None` if there is none.
 ///
 /// # Errors
-/// As [`LogError`] says.
+/// See [`LogError`].
 pub async fn oldest(amqp: &Amqp, stream: &ShortString) -> Result<Option<Timestamp>, LogError> {
     let connection = connection::connect(amqp, "desk", 0).await?;
     let patience = patience(&connection, stream).await?;
@@ -208,8 +210,8 @@ pub async fn oldest(amqp: &Amqp, stream: &ShortString) -> Result<Option<Timestam
     Ok(oldest)
 }
 
-/// How long to wait for a first message: a moment where the stream says that it has none, which it says for some
-/// seconds after its first one came, too.
+/// Returns how long to wait for a first message: only a moment if the stream reports that it is empty. It still reports
+/// that for some seconds after its first message came.
 async fn patience(connection: &Connection, stream: &ShortString) -> Result<Duration, LogError> {
     let declaring = connection.create_channel().await.map_err(lost)?;
     let passive = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
@@ -218,20 +220,20 @@ async fn patience(connection: &Connection, stream: &ShortString) -> Result<Durat
     Ok(if declared.message_count() == 0 { SILENCE } else { PATIENCE })
 }
 
-/// The end of a stream.
+/// The end of the stream.
 struct Last {
     /// Offset of the last message.
     at: u64,
-    /// When the latest of the last chunk's messages was sent, by its writer's clock; none where none says so. The records in
-    /// it may be much older: those of a writer that was cut off for hours.
+    /// When the newest message of the last chunk was sent, by its writer's clock; `None` if no message says so. Its
+    /// records may be much older, if the writer was cut off for hours.
     sent: Option<Timestamp>,
 }
 
-/// Where the stream ends now; none when there is no message.
+/// Returns the current end of the stream, or `None` if it has no messages.
 async fn last(connection: &Connection, stream: &ShortString, patience: Duration) -> Result<Option<Last>, LogError> {
     let (channel, mut consumer) = consume(connection, stream, AMQPValue::LongString("last".into()), AHEAD).await?;
     let mut found: Option<Last> = None;
-    // The last chunk comes whole, at once; what follows it was written since, and need not be waited for.
+    // The last chunk comes whole and at once. Later messages were written since, so this does not wait for them.
     let mut silence = patience;
     while let Ok(Some(delivery)) = tokio::time::timeout(silence, consumer.next()).await {
         let delivery = delivery.map_err(lost)?;

@@ -1,7 +1,7 @@
-//! From records to deliveries: what is known of each job, and how it stands.
+//! Turns records into deliveries: what is known about each job, and its current state.
 //!
-//! Records of several workers come as they were sent, not quite in the order in which things happened; their own times put
-//! them in order, as far as clocks agree.
+//! Records of several workers arrive in the order in which they were sent. That is not quite the order in which things
+//! happened. The records' own times order them, as far as clocks agree.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -13,20 +13,20 @@ use serde::Serialize;
 
 use super::{Entry, What};
 
-/// Times the limit of what is kept while reading: what was dropped and is told of again comes back with its latest record.
+/// Multiple of the limit that is kept while reading. A dropped delivery that appears again has only its latest record.
 const SPARE: usize = 4;
 
-/// Most deliveries that are remembered as delivered after they were dropped; each takes about 20 bytes.
+/// Most dropped deliveries whose delivery time is remembered. Each takes about 20 bytes.
 const REMEMBERED: usize = 1_000_000;
 
-/// One delivery as the log tells it: a job, or an event that became none.
+/// One delivery as the log shows it: a job, or an event that did not become a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Delivery {
-    /// `webhook-id`; none of an event that became no job.
+    /// `webhook-id`; `None` for an event that did not become a job.
     pub id: Option<String>,
-    /// How it stands: what its latest record says.
+    /// Current state, by the latest record.
     pub state: What,
-    /// When that happened.
+    /// Time of the latest record.
     pub at: Timestamp,
     /// Event name.
     pub event: Option<String>,
@@ -42,21 +42,21 @@ pub struct Delivery {
     pub target: Option<String>,
     /// Number of the latest attempt.
     pub attempt: Option<u32>,
-    /// Attempts that there may be.
+    /// Attempts that the target allows.
     pub of: Option<u32>,
     /// Status of the latest attempt.
     pub status: Option<u16>,
-    /// What the latest attempt came to, if it did not deliver.
+    /// Error of the latest attempt, if it did not deliver.
     pub error: Option<String>,
-    /// Why it is over, deferred, rejected or without target.
+    /// Why it ended, was deferred or rejected, or has no target.
     pub reason: Option<String>,
-    /// Who did the latest thing, where it was a person.
+    /// The person who caused the latest record, if it was a person.
     pub by: Option<String>,
     /// When the next attempt is due.
     pub next: Option<Timestamp>,
-    /// When it was delivered first, if it was.
+    /// When it was first delivered, if it was.
     pub delivered_at: Option<Timestamp>,
-    /// Records that were read of it.
+    /// Number of its records that were read.
     pub records: u64,
 }
 
@@ -85,7 +85,7 @@ impl Delivery {
         }
     }
 
-    /// Takes in another record of the same job.
+    /// Adds another record of the same job.
     fn hear(&mut self, entry: &Entry<'_>) {
         let delivered_at = match (self.delivered_at, entry.what) {
             (Some(known), What::Delivered) => Some(known.min(entry.time())),
@@ -95,7 +95,7 @@ impl Delivery {
         let records = self.records + 1;
         if entry.time() >= self.at {
             let before = std::mem::replace(self, Delivery::new(entry));
-            // A deferral or a replay says nothing of the attempts before.
+            // A record may lack the lead, and a deferral says nothing about the attempts before it.
             self.lead = self.lead.take().or(before.lead);
             if self.state == What::Deferred {
                 self.attempt = self.attempt.or(before.attempt);
@@ -107,17 +107,17 @@ impl Delivery {
     }
 }
 
-/// The latest deliveries of what is read, in bounded memory.
+/// The latest deliveries among the records, in bounded memory.
 #[derive(Debug)]
 pub struct Deliveries {
     limit: usize,
     states: Vec<What>,
     error: Option<String>,
-    /// Jobs by their id, and the rest by number.
+    /// Jobs by their id, and events without a job by number.
     known: HashMap<Key, Delivery>,
     nameless: u64,
     dropped: bool,
-    /// When what was dropped had been delivered, by the hash of its key: it may speak again.
+    /// When dropped jobs were delivered, by the hash of their key. Such a job may appear again.
     delivered: HashMap<u64, Timestamp>,
     hasher: RandomState,
 }
@@ -129,8 +129,8 @@ enum Key {
 }
 
 impl Deliveries {
-    /// At most `limit` of them; only those that stand as one of `states` says (none: all), and whose latest attempt, or end,
-    /// says `error`.
+    /// Collects at most `limit` deliveries: those whose state is in `states` (any state if empty). With `error`, only
+    /// those whose latest error or reason is that word.
     pub fn new(limit: usize, states: Vec<What>, error: Option<String>) -> Deliveries {
         Deliveries {
             limit: limit.max(1),
@@ -144,7 +144,7 @@ impl Deliveries {
         }
     }
 
-    /// Takes in a record.
+    /// Adds a record.
     pub fn add(&mut self, entry: &Entry<'_>) {
         if entry.what == What::Revealed {
             return;
@@ -171,7 +171,7 @@ impl Deliveries {
         }
     }
 
-    /// Keeps the latest of what is asked for, so many of them.
+    /// Drops deliveries that are not asked for, and keeps the latest `keep` of the others.
     fn prune(&mut self, keep: usize) {
         let Deliveries { states, error, delivered, hasher, .. } = self;
         let mut dropped = |key: &Key, delivery: &Delivery| {
@@ -202,7 +202,7 @@ impl Deliveries {
         }
     }
 
-    /// The latest, newest first, and whether there were more.
+    /// Returns the latest deliveries, newest first, and whether there were more.
     pub fn finish(mut self) -> (Vec<Delivery>, bool) {
         self.prune(usize::MAX);
         let mut all: Vec<_> = self.known.into_values().collect();

@@ -1,15 +1,16 @@
-//! Writing the delivery log: records gather for a moment, and go to the stream as one message.
+//! Writes the delivery log: collects records for a moment, and publishes them to the stream as one message.
 //!
-//! Whoever writes a record never waits and never fails: deliveries come first. What that costs:
+//! Writing a record never waits and never fails, because deliveries come first. This has its price:
 //!
-//! * **A process that is killed** takes along what had not been confirmed: while the stream confirms as fast as records come,
-//!   those of the last [`GATHER`] and of the message that was under way; while it does not, all that is kept.
-//! * **While the stream takes nothing** (missing, full, its leader away) records are kept up to [`MOST`] bytes, about
-//!   10,000 of them; what comes then is lost, and counted. Readiness warns meanwhile.
-//! * **RabbitMQ confirms a stream's message before it is on the disk**: a machine that loses power loses the last moment.
+//! * **A killed process** loses its unconfirmed records. While the stream confirms as fast as records come, these are
+//!   the records of the last [`GATHER`] and of the message in flight. Otherwise they are all that it keeps.
+//! * **While the stream takes nothing** (missing, full, its leader away), up to [`MOST`] bytes of records are kept,
+//!   about 10,000 records. Later records are lost, and counted. Readiness warns meanwhile.
+//! * **RabbitMQ confirms a stream's message before it is on the disk**: a machine that loses power loses the last
+//!   moment.
 //!
-//! One task publishes, one message at a time, on a channel of its own: a stream that refuses or is missing disturbs nobody
-//! else's confirms.
+//! One task publishes one message at a time, on a channel of its own. So a stream that is missing or refuses messages
+//! does not disturb other confirms.
 
 use std::{
     sync::{
@@ -47,10 +48,11 @@ use crate::{
 /// How long a record waits for others.
 pub const GATHER: Duration = Duration::from_millis(250);
 
-/// Bytes of records from which a message is sent without waiting for more.
+/// Bytes of records that are enough to send a message at once.
 pub const BATCH: usize = 64 * 1024;
 
-/// Most bytes of records in one message, and one record: messages grow when confirms are slow, so that one under way is enough.
+/// Most bytes of records in one message, apart from its last record. Messages grow while confirms are slow, so that one
+/// in flight is enough.
 const LARGEST: usize = 1024 * 1024;
 
 /// Most bytes of records that are kept while the stream takes none.
@@ -62,56 +64,56 @@ const HOLDING: Duration = Duration::from_secs(1);
 /// Longest wait for the answer to a declaration.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// What is told of a broker that does not answer.
+/// Problem to report if the broker does not answer.
 const SILENT: &str = "the broker does not answer";
 
-/// How long a worker's last records may take at its stop.
+/// Longest time for a stopping worker to write its last records.
 pub const CLOSING: Duration = Duration::from_secs(2);
 
-/// Longest wait for room, of those who may wait.
+/// Longest wait for room, for callers that may wait.
 const ROOM: Duration = Duration::from_secs(10);
 
-/// A handle to the delivery log; cheap to clone. Where the log is switched off it takes records and drops them.
+/// A handle to the delivery log, cheap to clone. If the log is off, it drops all records.
 #[derive(Clone, Default)]
 pub struct DeliveryLog(Option<Arc<Inner>>);
 
 struct Inner {
     gathered: Mutex<Vec<u8>>,
     metrics: Option<Arc<Metrics>>,
-    /// There is something to write.
+    /// Signals that there is something to write.
     some: Notify,
-    /// There is enough to write at once.
+    /// Signals that there is enough to write at once.
     enough: Notify,
-    /// There may be room again.
+    /// Signals that there may be room again.
     room: Notify,
-    /// Somebody waited for room, and there was none.
+    /// A caller waited for room in vain, and nothing was written since.
     in_vain: AtomicBool,
-    /// Records that were taken, or found no room, and have not been confirmed.
+    /// Records that are not confirmed, including those that found no room.
     unwritten: AtomicU64,
     closing: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Where a log goes to, and who is told about it.
+/// Where a log is written, and where its state is reported.
 pub struct To {
     /// The connection to open a channel on.
     pub shared: Arc<Shared>,
-    /// Whether it works.
+    /// Whether the connection works.
     pub link: watch::Receiver<Link>,
     /// The stream.
     pub stream: Queue,
-    /// What else there is, for advice.
+    /// The rest of the topology, for advice in errors.
     pub plan: Plan,
-    /// Whether it may be declared; else it must be there.
+    /// Whether the stream may be declared. If not, it must exist.
     pub declare: bool,
     /// Longest wait for a confirm.
     pub confirm_timeout: Duration,
-    /// Where records are counted, and who warns when the log cannot be written.
+    /// Counts records, and warns while the log cannot be written.
     pub tell: Option<(Arc<Metrics>, Arc<Health>)>,
 }
 
-/// Starts the log that the settings ask for, on the connection of `publisher`; `tell` is where its state is told, and those
-/// who have nowhere to tell it may not make the stream either. Needs a tokio runtime.
+/// Starts the log that the settings ask for, on the connection of `publisher`. Its state is reported to `tell`; without
+/// `tell`, it does not declare the stream. Needs a tokio runtime.
 pub fn start(
     settings: &Settings,
     plan: &Plan,
@@ -127,7 +129,7 @@ pub fn start(
         link: publisher.link(),
         stream: plan.log(Retention::of(log)),
         plan: plan.clone(),
-        // Support has no right to.
+        // Support has no permission to declare it.
         declare: settings.topology.declare && tell.is_some(),
         confirm_timeout: settings.amqp.confirm_timeout,
         tell,
@@ -135,7 +137,7 @@ pub fn start(
 }
 
 impl DeliveryLog {
-    /// A log that keeps nothing.
+    /// Returns a log that keeps nothing.
     pub fn off() -> DeliveryLog {
         DeliveryLog(None)
     }
@@ -159,7 +161,7 @@ impl DeliveryLog {
         DeliveryLog(Some(inner))
     }
 
-    /// Whether records are kept. Where not, nobody needs to make any.
+    /// Returns whether records are kept. If not, callers need not create any.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
@@ -187,8 +189,8 @@ impl DeliveryLog {
         }
     }
 
-    /// Waits until there is room for records, for those who may wait: people whose doings must be on record. Bounded to
-    /// 10 seconds; who has waited in vain once is not kept waiting again before something could be written.
+    /// Waits until there is room for records, at most 10 seconds. It is for actions of people, which must be on record.
+    /// After a wait in vain, later calls return at once until something is written.
     pub async fn room(&self) {
         self.room_within(ROOM).await;
     }
@@ -210,7 +212,7 @@ impl DeliveryLog {
         }
     }
 
-    /// Writes what is left, and ends, within this time. Says how many of all the records could not be written.
+    /// Writes the remaining records and stops, within this time. Returns how many records of all were not written.
     pub async fn close(&self, within: Duration) -> u64 {
         let Some(inner) = &self.0 else { return 0 };
         inner.closing.cancel();
@@ -235,7 +237,7 @@ impl Inner {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Takes out what goes into the next message: a quarter of what waits, within bounds.
+    /// Takes out the records of the next message: a quarter of the waiting bytes, within bounds.
     fn take(&self) -> Vec<u8> {
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let most = (gathered.len() / 4).clamp(BATCH, LARGEST);
@@ -248,13 +250,13 @@ impl Inner {
     }
 }
 
-/// Names this process, once: where it runs, its number, and what no other process of that number has.
+/// Returns a name that is unique to this run of the process: host, process id and a random number.
 fn writer() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
     format!("{host}/{}/{:08x}", std::process::id(), fastrand::u32(..))
 }
 
-/// Why a message is not on the stream. In words that hold no credentials.
+/// Why a message is not on the stream. The text names no credentials.
 type Problem = String;
 
 struct Task {
@@ -263,13 +265,13 @@ struct Task {
     writer: String,
     number: u64,
     channel: Option<Channel>,
-    /// Whether the last message could be written.
+    /// Whether the last message was written.
     well: bool,
 }
 
 impl Task {
     async fn run(mut self) {
-        // At once, so that it is there for those who want to follow it, and a problem with it is told of.
+        // Opens the stream at once, so that readers can follow it and a problem is reported.
         if let Some(Err(problem)) = self.inner.closing.clone().run_until_cancelled(self.open()).await {
             self.complain(problem);
         }
@@ -282,7 +284,7 @@ impl Task {
         }
     }
 
-    /// Waits until there is something to write. `false`: there is nothing, and there will be nothing more.
+    /// Waits until there is something to write. Returns `false` if the log is closing and nothing is left.
     async fn gather(&self) -> bool {
         let inner = &self.inner;
         let there = || inner.length() > 0;
@@ -299,7 +301,7 @@ impl Task {
         true
     }
 
-    /// Publishes until it is confirmed; at the stop, once.
+    /// Publishes until the message is confirmed. Tries only once while the log is closing.
     async fn write(&mut self, records: &[u8]) {
         self.inner.room.notify_waiters();
         self.number += 1;
@@ -366,7 +368,7 @@ impl Task {
         }
     }
 
-    /// A channel, when the stream has been found, or declared. Waits for as long as the publisher has no connection that works:
+    /// Finds or declares the stream, and opens a channel. Waits while the publisher has no working connection, because
     /// a blocked one answers nothing.
     async fn open(&mut self) -> Result<Channel, Problem> {
         let ready = self.to.link.wait_for(|link| *link == Link::Ready).await;
@@ -389,7 +391,7 @@ impl Task {
         Ok(channel)
     }
 
-    /// Two channels. The connection is held for no longer than that takes: the publisher may need a fresh one.
+    /// Opens two channels. Holds the connection no longer than that takes, because the publisher may need a new one.
     async fn channels(&self) -> Result<[Channel; 2], Problem> {
         let opening = async {
             let connection = self.to.shared.get().await.map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! Messages of the failed or the rejected queue in a file: JSON, one object a line, whole. They hold the data of leads, so
-//! nobody but their owner may read them.
+//! Writes whole messages of the failed or the rejected queue to a file, as one JSON object per line. They hold lead
+//! data, so only the owner may read the file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{facts::JobFacts, record::Record, visit::Held};
 use crate::job::upstream;
 
-/// A file that grows.
+/// A file to which messages are appended.
 pub struct Export {
     path: PathBuf,
     file: BufWriter<File>,
@@ -26,29 +26,29 @@ pub struct Export {
 }
 
 impl Export {
-    /// Makes the file, readable for its owner only. A file that is there is not touched.
+    /// Creates the file, readable by its owner only. Never touches an existing file.
     ///
     /// # Errors
-    /// It is there, or cannot be made.
+    /// The file exists, or cannot be created.
     pub fn create(path: &Path) -> io::Result<Export> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        // A file is on the disk when its name is, too (fsync(2)).
+        // A new file is on the disk only if its name is, too (fsync(2)).
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(directory)?.sync_all()?;
         Ok(Export { path: path.to_owned(), file: BufWriter::new(file), by: None, because: None, written: 0 })
     }
 
-    /// The same, and each line says who took the message away, and why.
+    /// Adds to each line who took the message away, and why.
     pub fn signed(self, by: &str, because: &str) -> Export {
         Export { by: Some(by.to_owned()), because: Some(because.to_owned()), ..self }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds a message.
+    /// Appends a message.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -60,17 +60,17 @@ impl Export {
         Ok(())
     }
 
-    /// Makes sure that all of it is on the disk.
+    /// Makes sure that the whole file is on the disk.
     ///
     /// # Errors
-    /// It cannot be written: nothing since the last success may be relied upon.
+    /// The file cannot be written. Messages since the last success may not be on the disk.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()
     }
 }
 
-/// One message, with all that is known of it.
+/// One message, with everything that is known about it.
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
@@ -79,7 +79,7 @@ struct Line<'a> {
     failed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<JobFacts<'a>>,
-    /// Why it is no job.
+    /// Why it is not a job.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
     /// The message's properties and headers, as text.
@@ -91,7 +91,7 @@ struct Line<'a> {
     /// Who took it off the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     taken_by: Option<&'a str>,
-    /// Why.
+    /// The reason given.
     #[serde(skip_serializing_if = "Option::is_none")]
     because: Option<&'a str>,
 }

@@ -1,16 +1,16 @@
-//! A job as JSON shows it, on the screen and in files; without its body.
+//! A job as JSON shows it, on the screen and in files, without its body.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::job::{HistoryEntry, Job};
 
-/// What is known of a job.
+/// The facts that are known about a job.
 #[derive(Serialize)]
 pub struct JobFacts<'a> {
     /// Event name.
     pub event: &'static str,
-    /// Organization it was resolved for.
+    /// The organization that the event was resolved for.
     pub organization: &'a str,
     /// The event's campaign.
     pub campaign: &'a str,
@@ -20,7 +20,7 @@ pub struct JobFacts<'a> {
     pub lead: Option<String>,
     /// The event's `submissionId`.
     pub submission: Option<&'a str>,
-    /// When it happened, by upstream's clock, if that can be read.
+    /// Time of the event by upstream's clock, if it can be read.
     pub event_time: Option<Timestamp>,
     /// When a worker first saw the event.
     pub first_seen: Timestamp,
@@ -28,20 +28,20 @@ pub struct JobFacts<'a> {
     pub attempts: u32,
     /// Times deferred since the last attempt.
     pub deferrals: u32,
-    /// How long it was deferred altogether.
+    /// Total time for which it was deferred, in seconds.
     pub deferred_seconds: u64,
-    /// Times support put it back.
+    /// Number of times support replayed it.
     pub replays: u32,
     /// W3C trace context of the event.
     pub traceparent: Option<&'a str>,
-    /// What else upstream said.
+    /// Other headers and properties from upstream.
     pub upstream: Option<serde_json::Value>,
-    /// What happened to it; answers may echo lead data.
+    /// Its attempts. Answers may echo lead data.
     pub history: &'a [HistoryEntry],
 }
 
 impl JobFacts<'_> {
-    /// Of this job.
+    /// Collects the facts about this job.
     pub fn of(job: &Job) -> JobFacts<'_> {
         JobFacts {
             event: job.kind.name(),

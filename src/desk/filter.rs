@@ -1,4 +1,4 @@
-//! Filters over the records of the failed and the rejected queue.
+//! Filters for records of the failed and the rejected queue.
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
@@ -10,7 +10,7 @@ use crate::{
     job::Job,
 };
 
-/// All that is said must hold. Messages that cannot be read match only where nothing about a job is asked.
+/// All conditions that are set must hold. A message that is not a job matches only without conditions on a job.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// The event's campaign.
@@ -19,7 +19,7 @@ pub struct Filter {
     pub organization: Option<String>,
     /// The whole target key.
     pub target: Option<String>,
-    /// The event.
+    /// The event's kind.
     pub event: Option<EventKind>,
     /// The event's `leadId`.
     pub lead: Option<String>,
@@ -27,7 +27,7 @@ pub struct Filter {
     pub submission: Option<String>,
     /// The reason's word; see [`reason`].
     pub reason: Option<String>,
-    /// What the last attempt came to: `status`, `timeout` ...
+    /// Error of the last attempt: `status`, `timeout` ...
     pub error: Option<String>,
     /// Failed at this time or later.
     pub since: Option<Timestamp>,
@@ -36,7 +36,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a record is wanted. A record without a time is none that failed at a certain time.
+    /// Returns whether a record matches. A record without a time matches no bound on the time.
     pub fn matches(&self, record: &Record) -> bool {
         let job = record.content.as_ref().ok();
         let is = |wanted: &Option<String>, found: Option<&str>| match wanted {
@@ -59,7 +59,7 @@ impl Filter {
             && self.before.is_none_or(|before| record.failed_at.is_some_and(|at| at < before))
     }
 
-    /// Whether nothing is asked.
+    /// Returns whether no condition is set.
     pub fn is_empty(&self) -> bool {
         let Filter { campaign, organization, target, event, lead, submission, reason, error, since, before } = self;
         [campaign, organization, target, lead, submission, reason, error].iter().all(|asked| asked.is_none())
@@ -69,12 +69,12 @@ impl Filter {
     }
 }
 
-/// Reasons why a message rests on the failed queue.
+/// Returns the reasons for which a message rests on the failed queue.
 pub fn reasons() -> Vec<&'static str> {
     FailReason::ALL.map(FailReason::label).into_iter().chain([DEAD_LETTERED, UNSAID]).collect()
 }
 
-/// Results of an attempt that did not deliver.
+/// Returns the errors of attempts that did not deliver.
 pub fn errors() -> Vec<&'static str> {
     let ends = [
         FailReason::Gone,
@@ -90,7 +90,7 @@ pub fn errors() -> Vec<&'static str> {
 /// Checks the name of a reason.
 ///
 /// # Errors
-/// It is not a reason; says which there are.
+/// It is not a reason. The error lists all reasons.
 pub fn reason(text: &str) -> Result<String, String> {
     let reasons = reasons();
     match reasons.contains(&text) {
@@ -99,18 +99,18 @@ pub fn reason(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a point in time as people write it. Without a zone it is UTC.
+/// Reads a point in time as people write it. A time without a zone is in UTC.
 ///
 /// | written | means |
 /// |---|---|
-/// | `90m`, `2h`, `3d` | so long before `now` |
+/// | `90m`, `2h`, `3d` | this long before `now` |
 /// | `today`, `yesterday`, `2024-06-15` | the beginning of that day |
-/// | `9:00` | the latest such time of day |
+/// | `9:00` | the last time that it was 9:00 |
 /// | `2024-06-15T10:30`, `2024-06-15 10:30` | that time |
 /// | `2024-06-15T10:30:00+02:00` | RFC 3339 |
 ///
 /// # Errors
-/// It is none of these.
+/// The text has none of these forms.
 pub fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     const RIGHT: &str = "write an age (90m, 2h, 3d), today, yesterday, a time (9:00), a date (2024-06-15), or both \
                          (2024-06-15T10:30, in UTC, or with a zone as in 2024-06-15T10:30:00+02:00)";
@@ -125,7 +125,7 @@ pub fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     now.checked_sub(age).map_err(|_| wrong())
 }
 
-/// A date, a time of day, or both, without a zone.
+/// Reads a date, a time of day, or both, without a zone.
 fn civil_time(text: &str, now: civil::DateTime) -> Option<civil::DateTime> {
     let (today, midnight) = (now.date(), civil::Time::midnight());
     let yesterday = today.yesterday().ok()?;
@@ -140,7 +140,7 @@ fn civil_time(text: &str, now: civil::DateTime) -> Option<civil::DateTime> {
         _ => match time_of_day(text) {
             Some(time) if time <= now.time() => Some(today.to_datetime(time)),
             Some(time) => Some(yesterday.to_datetime(time)),
-            // The parser would skip a zone that it cannot use.
+            // The parser would ignore a zone that it cannot use.
             None => text.parse().ok().filter(|_| text.chars().all(|c| c.is_ascii_digit() || "-:.Tt ".contains(c))),
         },
     }

@@ -6,28 +6,29 @@ use lapin::{Acker, BasicProperties, message::Delivery, options::BasicAckOptions}
 use super::record::Record;
 use crate::broker::wire::Repairs;
 
-/// A message that is held.
+/// A message that was taken from the queue and can be removed or given back.
 pub struct Held {
-    /// What it says.
+    /// The decoded message.
     pub record: Record,
-    /// As they came.
+    /// Its properties, as the AMQP client read them.
     pub properties: BasicProperties,
-    /// As it came.
+    /// Its body.
     pub body: Bytes,
     receipt: Acker,
 }
 
 impl Held {
-    /// `repairs` says what of its properties is not as it lies on the queue.
+    /// Decodes a delivery. `repairs` names the properties that differ from those on the queue.
     pub(super) fn new(delivery: Delivery, repairs: Repairs) -> Held {
         let body = Bytes::from(delivery.data);
         let record = Record::read(&delivery.properties, body.clone()).repaired(repairs);
         Held { record, properties: delivery.properties, body, receipt: delivery.acker }
     }
 
-    /// What tells this message from all others, later ones of the same content too: the id of the copy; of what is no job a
-    /// digest of its id and its body with the time at which it came to rest. An event that is rejected again has the same
-    /// content. None where nothing tells it apart: then nobody may take another message for it.
+    /// Returns a text that tells this message from all others, including later ones with the same content. For a job,
+    /// it is the id of the copy. For another message, it is a digest of its id and body, and the time at which it came
+    /// to the queue. The time is needed because an event that is rejected again has the same content. If it is `None`,
+    /// no other message may be taken for this one.
     pub fn identity(&self) -> Option<String> {
         match &self.record.content {
             Ok(job) => Some(job.copy.clone()),
@@ -38,14 +39,14 @@ impl Held {
         }
     }
 
-    /// Whether it is held still: not when its channel was closed, and the message is back on the queue.
+    /// Returns whether the message is still held. Once its channel is closed, it is back on the queue.
     pub fn is_held(&self) -> bool {
         self.receipt.usable()
     }
 
-    /// Removes the message from the queue. `false` when the channel is gone, and the message back on the queue. `true` says
-    /// that the ack was sent: AMQP knows no answer to it, and the broker may forget acks that it had not worked off when the
-    /// channel closes.
+    /// Removes the message from the queue. Returns `false` if the channel is gone and the message is back on the queue.
+    /// `true` only means that the ack was sent. AMQP does not answer acks, and the broker may forget acks that it has
+    /// not processed when the channel closes.
     pub async fn remove(&self) -> bool {
         self.receipt.ack(BasicAckOptions::default()).await.unwrap_or(false)
     }

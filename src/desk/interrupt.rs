@@ -1,8 +1,8 @@
-//! Ctrl-C, SIGTERM, or the end of a console, while messages are held.
+//! Handles Ctrl-C, SIGTERM, or the end of a console, while messages are held.
 //!
-//! A process that dies while it holds part of the queue gives that part back behind the rest: nothing is lost, and the order
-//! is another one. So whoever is asked to end while a visit lasts ends the visit first. A command that is asked twice, or while
-//! nothing is held, ends at once.
+//! A process that dies while it holds part of the queue loses nothing, but that part goes back behind the rest. So a
+//! process that is asked to end first ends its visit. A command that is asked twice, or while it holds nothing, ends at
+//! once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{
@@ -10,24 +10,24 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-/// Exit code of a process that is ended at once, as shells give it: 128 and the number of SIGINT.
+/// Exit code of a process that ends at once: 128 plus the number of SIGINT, as shells report it.
 pub const ENDED: i32 = 130;
 
-/// Whether somebody asked for the end, and who still holds something.
+/// Whether the end was requested, and whether messages are held.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     asked: CancellationToken,
     held: TaskTracker,
 }
 
-/// Messages are held as long as this lives.
+/// Marks messages as held while it lives.
 pub struct Holding {
     asked: CancellationToken,
     _held: TaskTrackerToken,
 }
 
 impl Interrupt {
-    /// For a command: listens to SIGINT and SIGTERM from now on. Needs a tokio runtime.
+    /// Listens to SIGINT and SIGTERM from now on, for a command. Needs a tokio runtime.
     ///
     /// # Errors
     /// The process cannot listen to signals.
@@ -47,17 +47,18 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// For a process that has an end of its own, which is then waited for with [`Interrupt::released`].
+    /// Creates an interrupt that `asked` triggers, for a process with its own shutdown. That process waits with
+    /// [`Interrupt::released`].
     pub fn at(asked: CancellationToken) -> Interrupt {
         Interrupt { asked, held: TaskTracker::new() }
     }
 
-    /// From now on messages are held.
+    /// Marks messages as held while the returned value lives.
     pub fn hold(&self) -> Holding {
         Holding { asked: self.asked.clone(), _held: self.held.token() }
     }
 
-    /// Waits until nobody holds anything, or will.
+    /// Waits until no messages are held.
     pub async fn released(&self) {
         self.held.close();
         self.held.wait().await;
@@ -65,12 +66,12 @@ impl Interrupt {
 }
 
 impl Holding {
-    /// Whether the visit must end.
+    /// Returns whether the visit must end.
     pub fn is_over(&self) -> bool {
         self.asked.is_cancelled()
     }
 
-    /// Waits until it must.
+    /// Waits until the visit must end.
     pub async fn over(&self) {
         self.asked.cancelled().await;
     }

@@ -1,38 +1,38 @@
-//! What a replay does with each message it holds, decided from what it has published so far.
+//! Decides what a replay does with each message that it holds, from the jobs that it has published so far.
 //!
-//! A crash of a worker can fork a job: copies with the same `webhook-id`. They are replayed as one, and the other copies
-//! are removed with it. A job that fails again *during* the replay comes back under the same id, and must not be taken for
-//! such a copy, or it would be lost. So a job is published with one replay more than any copy that the survey saw
-//! (see `survey::Survey::wants`).
+//! A worker's crash can fork a job into copies with the same `webhook-id`. A replay publishes one copy and removes the
+//! others. A job that fails again *during* the replay comes back under the same id. It must not be taken for such a
+//! copy, or it would be lost. So a job is published with one replay more than any copy that the survey saw (see
+//! `survey::Survey::wants`).
 
 use std::collections::BTreeMap;
 
 use crate::job::Job;
 
-/// What has been published and confirmed in this replay: the number of replays it went with, by `webhook-id`.
+/// The jobs that this replay published and that were confirmed: the number of replays that each got, by `webhook-id`.
 #[derive(Debug, Default)]
 pub struct Ledger(BTreeMap<String, u32>);
 
-/// One job to publish, and the messages to remove when that is confirmed. Numbers are places in what was asked about.
+/// One job to publish, and the messages to remove after the confirm. Numbers are indices into the batch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The copy to publish: the one that was replayed most often, of several the first.
+    /// The copy to publish: the one with the most replays, or the first of several.
     pub chosen: usize,
-    /// All copies, the chosen one too.
+    /// All copies, including the chosen one.
     pub all: Vec<usize>,
 }
 
-/// What to do with a batch.
+/// The work for one batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// To publish, in the order of their first copies.
+    /// Jobs to publish, in the order of their first copies.
     pub groups: Vec<Group>,
-    /// Copies of what has been published and confirmed before: to remove.
+    /// Copies to remove, because their job was published and confirmed before.
     pub copies: Vec<usize>,
 }
 
 impl Ledger {
-    /// Plans a batch of jobs that the survey wants: none that came back.
+    /// Plans a batch of jobs that the survey wants, without those that came back.
     pub fn plan<'a>(&self, jobs: impl IntoIterator<Item = (usize, &'a Job)>) -> Plan {
         let mut plan = Plan::default();
         let mut places: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
@@ -57,12 +57,12 @@ impl Ledger {
         plan
     }
 
-    /// Whether this message is a copy of a job that has been published and confirmed before.
+    /// Returns whether this is a copy of a job that was published and confirmed before.
     pub fn has_published(&self, job: &Job) -> bool {
         self.0.get(&job.webhook_id).is_some_and(|published| job.replays < *published)
     }
 
-    /// Notes that the failed job of this id was published, as it was published, and confirmed.
+    /// Notes that a job was confirmed. `id` is its id on the failed queue, and `published` the job as it was published.
     pub fn confirmed(&mut self, id: &str, published: &Job) {
         self.0.insert(id.to_owned(), published.replays);
     }

@@ -1,7 +1,7 @@
 //! A list of failed jobs: one line per job, in queue order, in bounded memory.
 //!
-//! Kept are the lines that will be shown, and the id of every other job (about 100 bytes): copies of a job may lie far
-//! apart. Bodies, histories and headers are dropped as soon as a record has been read.
+//! The list keeps the lines to show, and the id of every other job (about 100 bytes). It needs the ids because copies
+//! of a job may lie far apart. It drops bodies, histories and headers as soon as it has read a record.
 
 use std::{
     borrow::Cow,
@@ -27,7 +27,7 @@ pub struct Line {
     pub id: String,
     /// Event name.
     pub event: &'static str,
-    /// Organization it was resolved for.
+    /// The organization that the event was resolved for.
     pub organization: String,
     /// The event's campaign.
     pub campaign: String,
@@ -35,64 +35,64 @@ pub struct Line {
     pub target: String,
     /// The event's `leadId`.
     pub lead: Option<String>,
-    /// The event's `submissionId`, where AMQP can carry it.
+    /// The event's `submissionId`, if AMQP can carry it.
     pub submission: Option<String>,
     /// Attempts made since it was first published or last replayed.
     pub attempts: u32,
-    /// Times support put it back.
+    /// Number of times support replayed it.
     pub replays: u32,
-    /// What the last attempt came to.
+    /// Result of the last attempt.
     pub last: Option<LastAttempt>,
     /// The reason's word.
     pub reason: String,
-    /// Who can do something about it first.
+    /// The party that can act on it first.
     pub owner: &'static str,
-    /// Since when it rests on the failed queue.
+    /// When it came to the failed queue.
     pub failed_at: Option<Timestamp>,
     /// When a worker first saw its event.
     pub first_seen: Timestamp,
-    /// When the delivery log says it was delivered all the same: a crash had forked it.
+    /// When it was delivered, by the delivery log: a crash forked the job, and one copy was delivered.
     pub also_delivered_at: Option<Timestamp>,
-    /// Whether the delivery log cannot tell; none where it was not asked.
+    /// Whether the delivery log cannot tell if it was delivered; `None` if the log was not asked.
     pub delivery_unknown: Option<bool>,
-    /// Messages with this id: more than one where a crash has forked the job.
+    /// Number of messages with this id: more than one if a crash forked the job.
     pub copies: u64,
 }
 
-/// What the last attempt came to; without the answer's text, which may echo lead data.
+/// Result of the last attempt, without the answer's text, which may echo lead data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LastAttempt {
     /// When it began.
     pub at: Timestamp,
-    /// A word of the outcome: `status`, `timeout` ...
+    /// Word of the outcome: `status`, `timeout` ...
     pub outcome: String,
     /// HTTP status, if there was an answer.
     pub status: Option<u16>,
 }
 
-/// A message that is no job.
+/// A message that is not a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnreadableLine {
-    /// What people call it: the property `message_id`, or `raw_` and part of a digest.
+    /// The id that people use: the property `message_id`, or `raw_` and part of a digest.
     pub id: String,
     /// The property `message_id`.
     pub message_id: Option<String>,
     /// The property `type`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Length of the body.
+    /// Length of the body in bytes.
     pub bytes: usize,
-    /// What is wrong with it.
+    /// Why it cannot be read as a job.
     pub problem: String,
     /// The reason's word.
     pub reason: String,
     /// More about the reason.
     pub detail: Option<String>,
-    /// Since when it rests on the failed queue.
+    /// When it came to the failed queue.
     pub failed_at: Option<Timestamp>,
 }
 
-/// Collects records.
+/// Builds the list from records.
 pub struct Listing {
     filter: Filter,
     limit: usize,
@@ -104,7 +104,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// An empty list of what `filter` lets through, with at most `limit` lines (and as many unreadable messages).
+    /// Creates an empty list for jobs that match `filter`, with at most `limit` lines and as many unreadable messages.
     pub fn new(filter: Filter, limit: usize) -> Listing {
         Listing {
             filter,
@@ -136,7 +136,7 @@ impl Listing {
         }
     }
 
-    /// A job stays at the place of its first copy and shows the copy that failed last.
+    /// Adds a copy of a job. The job stays at the place of its first copy, and shows the copy that failed last.
     fn add_job(&mut self, record: &Record, job: &Job) {
         match self.places.get(&job.webhook_id) {
             None => {
@@ -156,7 +156,7 @@ impl Listing {
         }
     }
 
-    /// Notes what the delivery log says of the jobs to show.
+    /// Notes what the delivery log says about the jobs to show.
     pub fn delivered(&mut self, known: &Known) {
         for line in &mut self.lines {
             let delivered = known.of(&line.id, line.first_seen);
@@ -168,27 +168,27 @@ impl Listing {
         }
     }
 
-    /// The lines to show, in queue order.
+    /// Returns the lines to show, in queue order.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// How many jobs match, shown or not.
+    /// Returns how many jobs match, shown or not.
     pub fn matching(&self) -> u64 {
         self.places.len() as u64
     }
 
-    /// The messages that are no jobs, the first of them.
+    /// Returns the first messages that are not jobs.
     pub fn unreadable(&self) -> &[UnreadableLine] {
         &self.unreadable
     }
 
-    /// How many match, shown or not.
+    /// Returns how many messages that are not jobs match, shown or not.
     pub fn unreadable_count(&self) -> u64 {
         self.unreadable_count
     }
 
-    /// The ids of all jobs that were added, matching or not.
+    /// Returns the ids of all jobs that were added, matching or not.
     pub fn ids(&self) -> &BTreeSet<String> {
         &self.all
     }

@@ -1,4 +1,4 @@
-//! One message of the failed queue, read: the job, why it rests here, and since when.
+//! A decoded message of the failed queue: the job, why it rests there, and since when.
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -19,28 +19,28 @@ use crate::{
 /// A message of the failed queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The job, or what can be said about a message that is none.
+    /// The job, or a description of a message that is not a job.
     pub content: Result<Job, Unreadable>,
-    /// Why it rests here.
+    /// Why it rests on the queue.
     pub reason: Reason,
-    /// More about the reason, in the worker's words. Names no lead data.
+    /// More about the reason, in the worker's words. It holds no lead data.
     pub detail: Option<String>,
-    /// Since when it rests here, if anything says so.
+    /// When it came to the queue, if known.
     pub failed_at: Option<Timestamp>,
-    /// How often the broker has given it out before.
+    /// How often the broker has delivered it before.
     pub deliveries: u64,
 }
 
-/// A message that this version cannot read as a job. It is left where it is.
+/// A message that this version cannot read as a job. It stays on the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// What is wrong; names headers, never values.
+    /// Why it cannot be read. It names headers, never values.
     pub problem: String,
     /// The property `message_id`, if any.
     pub message_id: Option<String>,
-    /// What tells it from other messages: a digest of its `message_id` and body, in hexadecimal.
+    /// Tells it from other messages: a digest of its `message_id` and body, in hexadecimal.
     pub digest: String,
-    /// What people call it: its `message_id` unless that is too short, or the beginning of the digest.
+    /// The id that people use: its `message_id`, or `raw_` and part of the digest if that is missing or too short.
     pub id: String,
     /// The property `type`, if any.
     pub kind: Option<String>,
@@ -51,15 +51,15 @@ pub struct Unreadable {
 /// Why a message rests on the failed queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A reason of ours, said by a worker or derived from what the broker added.
+    /// One of our reasons, written by a worker or derived from the broker's headers.
     Known(FailReason),
-    /// It rests on the rejected queue.
+    /// The message rests on the rejected queue, for this reason.
     Rejected(RejectReason),
     /// A reason that a newer Leadhook wrote.
     Newer(String),
-    /// The broker put it here by itself, for another cause than its delivery limit.
+    /// The broker put it here by itself, for a reason other than its delivery limit.
     DeadLettered,
-    /// Nothing says why: somebody put it here by hand.
+    /// The message gives no reason, because a person put it here by hand.
     Unsaid,
 }
 
@@ -68,11 +68,11 @@ pub(super) const DEAD_LETTERED: &str = "dead_lettered";
 /// The label of [`Reason::Unsaid`].
 pub(super) const UNSAID: &str = "unknown";
 
-/// The reasons of messages that the broker moved by itself, and of those that nothing explains.
+/// Reasons of messages that the broker moved by itself, or that give no reason.
 pub const REASONS_OF_THE_BROKER: [&str; 3] = ["delivery_limit", DEAD_LETTERED, UNSAID];
 
 impl Reason {
-    /// The word in tables, JSON and filters.
+    /// Returns the word in tables, JSON and filters.
     pub fn label(&self) -> &str {
         match self {
             Reason::Known(reason) => reason.label(),
@@ -83,7 +83,7 @@ impl Reason {
         }
     }
 
-    /// Who can do something about it first.
+    /// Returns the party that can act on it first.
     pub fn owner(&self) -> Owner {
         match self {
             Reason::Known(reason) => reason.owner(),
@@ -91,7 +91,7 @@ impl Reason {
         }
     }
 
-    /// One or two sentences for support: what happened and what to do.
+    /// Returns one or two sentences for support: what happened and what to do.
     pub fn meaning(&self) -> &'static str {
         match self {
             Reason::Known(reason) => reason.meaning(),
@@ -104,7 +104,7 @@ impl Reason {
 }
 
 impl Record {
-    /// Reads a message as it came from the failed queue.
+    /// Decodes a message of the failed queue.
     pub fn read(properties: &BasicProperties, body: Bytes) -> Record {
         let empty = FieldTable::default();
         let headers = properties.headers().as_ref().unwrap_or(&empty);
@@ -133,7 +133,7 @@ impl Record {
                 Malformed::Newer(_) => format!("{malformed}: look at it with a newer leadhook"),
                 Malformed::Broken(_) => malformed.to_string(),
             },
-            // An id that is too short for a choice would leave the message without any.
+            // A selection refuses an id that is too short, so the message could not be selected.
             id: message_id
                 .clone()
                 .filter(|id| id.chars().count() >= SHORTEST)
@@ -146,7 +146,7 @@ impl Record {
         Record { content, reason, detail, failed_at, deliveries: deliveries(headers) }
     }
 
-    /// Says that its properties were repaired, if they were and nothing else is said.
+    /// Adds to the detail that the properties were sanitized, if they were.
     pub(super) fn repaired(mut self, repairs: Repairs) -> Record {
         if !repairs.is_empty() {
             let detail = self.detail.get_or_insert_default();
@@ -156,7 +156,8 @@ impl Record {
         self
     }
 
-    /// What people call it: the `webhook-id` of a job, else the property `message_id`, else `raw_` and part of a digest.
+    /// Returns the id that people use: the `webhook-id` of a job, else the property `message_id`, else `raw_` and part
+    /// of a digest.
     pub fn key(&self) -> &str {
         match &self.content {
             Ok(job) => &job.webhook_id,
@@ -165,8 +166,8 @@ impl Record {
     }
 }
 
-/// What the broker noted when it dead-lettered a message. Anybody could have written it up to RabbitMQ 3.13, so it is
-/// shown, and never acted upon.
+/// The broker's note about how it dead-lettered a message. Up to RabbitMQ 3.13 any publisher could forge it, so
+/// Leadhook shows it and never acts on it.
 #[derive(Debug, PartialEq, Eq)]
 struct Death {
     reason: String,
@@ -175,8 +176,9 @@ struct Death {
 }
 
 impl Death {
-    /// The latest: the first entry of `x-death`. `x-first-death-*` would name the first retry of a job on the delay ladder,
-    /// and `x-last-death-*` came with 4.0; they stand in where `x-death` is missing.
+    /// Returns the latest death, which is the first entry of `x-death`. Without `x-death`, it reads `x-last-death-*`
+    /// (since 4.0) or `x-first-death-*`. The latter names the first retry of a job on the delay ladder, so it comes
+    /// last.
     fn latest(headers: &FieldTable) -> Option<Death> {
         let entry = match headers.inner().get("x-death") {
             Some(AMQPValue::FieldArray(deaths)) => deaths.as_slice().first(),

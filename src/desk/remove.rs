@@ -1,4 +1,4 @@
-//! Taking messages away for good: each is written into a file, the file is on the disk, and only then the message is acked.
+//! Removes messages for good. Each is written to a file, and is acked only when the file is on the disk.
 
 use std::{collections::BTreeSet, io};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::delivery_log::{DeliveryLog, Entry, What};
 
-/// Why it was broken off. What was not acked lies where it lay.
+/// Why a removal stopped. Messages that were not acked stay on the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
     /// The visit ended.
@@ -21,24 +21,24 @@ pub enum RemoveError {
     /// The file cannot be written.
     #[error("cannot write {path}: {}", crate::os_error::words(.source))]
     File {
-        /// Which.
+        /// The path of the file.
         path: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Records for which room is asked at once: some 450 KB.
+/// Number of records that one wait for room in the delivery log covers: about 450 KB.
 const ROOM_FOR: usize = 1_000;
 
-/// Who takes them away, and why; written into the delivery log, and into each line of the file.
+/// Who removes messages, and why. Written to the delivery log, and to each line of the file.
 #[derive(Clone, Copy)]
 pub struct Doing<'a> {
     /// The delivery log.
     pub log: &'a DeliveryLog,
-    /// Who.
+    /// The person who removes them.
     pub by: &'a str,
-    /// Why.
+    /// The reason given.
     pub because: &'a str,
 }
 
@@ -53,30 +53,30 @@ impl Doing<'_> {
     }
 }
 
-/// Messages on their way out.
+/// A removal in progress.
 pub struct Removal<'a> {
     doing: Doing<'a>,
     export: Export,
-    /// What was written and acked.
+    /// Identities of the messages that were written and acked.
     removed: BTreeSet<String>,
     acked: u64,
-    /// Messages taken away.
+    /// Number of messages removed.
     pub messages: u64,
-    /// Jobs that failed anew since they were chosen; left where they are.
+    /// Jobs that failed again since they were chosen; left on the queue.
     pub failed_again: u64,
 }
 
 impl<'a> Removal<'a> {
-    /// Into this file.
+    /// Creates a removal that writes to this file.
     pub fn new(export: Export, doing: Doing<'a>) -> Removal<'a> {
         let export = export.signed(doing.by, doing.because);
         Removal { doing, export, removed: BTreeSet::new(), acked: 0, messages: 0, failed_again: 0 }
     }
 
-    /// Takes away what was chosen, batch by batch; `seen` is called with the size of each batch.
+    /// Removes the chosen messages, batch by batch. Calls `seen` with the size of each batch.
     ///
     /// # Errors
-    /// As [`RemoveError`] says.
+    /// See [`RemoveError`].
     pub async fn chosen(
         &mut self,
         survey: &Survey,
@@ -101,7 +101,7 @@ impl<'a> Removal<'a> {
             let written = wanted.iter().try_for_each(|held| self.export.write(held)).and_then(|()| self.export.sync());
             written.map_err(|source| RemoveError::File { path: self.export.path().display().to_string(), source })?;
             for (at, held) in wanted.into_iter().enumerate() {
-                // So many records find room.
+                // One wait covers the next `ROOM_FOR` records.
                 if at % ROOM_FOR == 0 {
                     self.doing.log.room().await;
                 }
@@ -116,15 +116,15 @@ impl<'a> Removal<'a> {
         }
     }
 
-    /// Messages in the file.
+    /// Returns how many messages are in the file.
     pub fn written(&self) -> u64 {
         self.export.written
     }
 
-    /// Makes sure that what was taken away is gone, and ends the visit.
+    /// Makes sure that the removed messages are gone, and ends the visit.
     ///
     /// # Errors
-    /// Some of it may be on the queue still.
+    /// Some of them may still be on the queue.
     pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
         visit.make_sure(self.acked, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
     }

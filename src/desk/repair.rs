@@ -1,8 +1,8 @@
-//! Repairs of a message that is not a usable event: a field of its body is set or removed, its organization is named, or a
-//! person has edited the whole body.
+//! Repairs a message that is not a usable event: sets or removes fields of its body, names its organization, or takes a
+//! body that a person has edited.
 //!
-//! A field is edited in place, by the slices of [`crate::event::members`]. All other bytes stay as upstream wrote them: the
-//! receiver reads them, and `data` is never decoded.
+//! A field is edited in place, by the slices of [`crate::event::members`]. All other bytes stay as upstream wrote them,
+//! because the receiver reads them. `data` is never decoded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use crate::{
 /// The field of the body that names the organization.
 const ORGANIZATION: &str = "organizationId";
 
-/// Parts of a message that are not fields, in [`Change::field`].
+/// Values of [`Change::field`] for parts of a message that are not fields.
 const HEADER: &str = "header organization-id";
 const WHOLE: &str = "(the whole body)";
 const LAYOUT: &str = "(spaces or order)";
@@ -28,20 +28,20 @@ const LAYOUT: &str = "(spaces or order)";
 /// A change to make to each of the chosen messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// To fields at the top of the body, and to the organization.
+    /// Changes fields at the top of the body, and the organization.
     Fields {
-        /// Names, and values as JSON. A field that is there several times is there once afterwards.
+        /// Names, and values as JSON. A repeated field appears once afterwards.
         set: Vec<(String, String)>,
-        /// Names.
+        /// Names of fields to remove.
         remove: Vec<String>,
-        /// The organization that the message shall name.
+        /// The organization that the message must name.
         organization: Option<String>,
     },
-    /// To the whole body, of the one message whose body is `was`.
+    /// Replaces the whole body of the one message whose body is `was`.
     Body {
-        /// The body that was edited.
+        /// The body before the edit.
         was: Bytes,
-        /// The result.
+        /// The edited body.
         now: Bytes,
     },
 }
@@ -51,7 +51,7 @@ pub enum Repair {
 pub struct Repaired {
     /// The new body.
     pub body: Bytes,
-    /// The new value of the AMQP header `organization-id`; none if it stays as it is.
+    /// The new value of the AMQP header `organization-id`; `None` if it stays as it is.
     pub organization: Option<String>,
 }
 
@@ -62,26 +62,26 @@ pub struct Change {
     pub field: String,
     /// `added`, `changed` or `removed`.
     pub how: &'static str,
-    /// The value before, as JSON; it may be data of a lead.
+    /// The value before, as JSON. It may be lead data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
-    /// The value afterwards.
+    /// The value afterwards, as JSON. It may be lead data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
 }
 
 impl Change {
-    /// The field, if it is one that Leadhook reads, or a part of the message.
+    /// Returns the field if Leadhook reads it or it is a part of the message, else the words "another field".
     pub fn known_field(&self) -> &str {
         let known = FIELDS.contains(&self.field.as_str()) || [HEADER, WHOLE, LAYOUT].contains(&self.field.as_str());
         if known { &self.field } else { "another field" }
     }
 }
 
-/// Reads `FIELD=TEXT`, or `FIELD:=JSON`: the name, and the value as JSON.
+/// Reads `FIELD=TEXT` or `FIELD:=JSON`. Returns the name, and the value as JSON.
 ///
 /// # Errors
-/// It has neither form.
+/// The text has neither form.
 pub fn assignment(said: &str) -> Result<(String, String), String> {
     let (name, value) = said.split_once('=').ok_or("expected FIELD=TEXT or FIELD:=JSON")?;
     let (name, json) = match name.strip_suffix(':') {
@@ -94,16 +94,16 @@ pub fn assignment(said: &str) -> Result<(String, String), String> {
     if name.is_empty() { Err("the name of the field is missing".to_owned()) } else { Ok((name.to_owned(), json)) }
 }
 
-/// A text as JSON.
+/// Returns a text as JSON.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 impl Repair {
-    /// Makes the change. `organization` is the AMQP header `organization-id`, if it is there.
+    /// Applies the change. `organization` is the AMQP header `organization-id`, if there is one.
     ///
     /// # Errors
-    /// The body is not a JSON object, so that it has no fields; or it is not the one that was edited.
+    /// The body is not a JSON object, so it has no fields; or it is not the body that was edited.
     pub fn apply(&self, body: &Bytes, organization: Option<&str>) -> Result<Repaired, Rejection> {
         let (set, remove, named) = match self {
             Repair::Body { was, now } if was == body => {
@@ -120,7 +120,7 @@ impl Repair {
         let remove: BTreeSet<_> = remove.iter().map(String::as_str).collect();
         let mut header = None;
         if let Some(named) = named {
-            // Where the message names it twice, both must agree. Where it does not name it, its body stays as it is.
+            // If header and body both name it, they must agree. If the body does not name it, the body stays as it is.
             let in_body = set.iter().any(|(name, _)| *name == ORGANIZATION)
                 || !remove.contains(ORGANIZATION) && members.iter().any(|member| member.name() == ORGANIZATION);
             if in_body {
@@ -128,14 +128,15 @@ impl Repair {
             }
             header = Some(named.clone()).filter(|named| !in_body || organization.is_some_and(|header| header != named));
         }
-        // It is UTF-8, or it would have no members.
+        // The body is UTF-8, because `list` refuses anything else.
         let now = edited(&String::from_utf8_lossy(body), &set, &remove)?;
         let body = if now.as_bytes() == body.as_ref() { body.clone() } else { now.into() };
         Ok(Repaired { body, organization: header })
     }
 }
 
-/// The differences between two bodies, field by field where both are objects, and those of the header `organization-id`.
+/// Returns the differences between two bodies, and of the header `organization-id`. Compares field by field if both are
+/// objects.
 pub fn differences(was: (&[u8], Option<&str>), repaired: &Repaired) -> Vec<Change> {
     let ((body, header), now) = (was, &repaired.body[..]);
     let mut changes = match (list(body), list(now)) {
@@ -185,13 +186,13 @@ fn list(body: &[u8]) -> Result<Vec<Member<'_>>, Rejection> {
     members(body, |member| all.push(member)).map(|()| all)
 }
 
-/// The object `text` without the fields of `remove`, and then with those of `set`: each once, where it is first, or behind
-/// the last one. A field that goes takes along the comma that belongs to it.
+/// Returns the object `text` without the fields of `remove`, and then with those of `set`. Each set field appears once:
+/// at its first place, or behind the last field. A removed field takes its comma along.
 fn edited(text: &str, set: &[(&str, String)], remove: &BTreeSet<&str>) -> Result<String, Rejection> {
     let members = list(text.as_bytes())?;
     let start = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
     let end = |part: &str| start(part) + part.len();
-    // Of a field that is set several times, the last value counts.
+    // If a field is set several times, the last value counts.
     let values: BTreeMap<_, _> = set.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut done = BTreeSet::new();
     let mut kept = Vec::new();
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!(std::str::from_utf8(&repaired.body).unwrap(), expected, "{body}");
     }
 
-    /// Blanks, escapes, odd numbers and keys that are twice elsewhere: a writer of JSON would change them.
+    /// Blanks, escapes, odd numbers and repeated keys, which a JSON serializer would change.
     #[test]
     fn all_bytes_but_those_of_the_field_stay() {
         let odd = "{\n \"data\" :\t{\"a\":1e400,\"a\":\"\\ud83d\"} ,\"\\u006ceadId\":\"old\"  , \"x\": 1.0e2 }\n";
@@ -277,7 +278,7 @@ mod tests {
         check(&fields(&["d:=1"], &["b", "c"], None), "{\"a\":1 , \"b\":1,\"c\":2\t}", "{\"a\":1,\"d\":1\t}");
     }
 
-    /// 50,000 fields took hours when each looked through all the others.
+    /// 50,000 fields took hours when each was compared with all the others.
     #[test]
     fn as_many_fields_as_an_event_can_have_are_repaired_at_once() {
         let many: String = (0..50_000).map(|n| format!("\"{n}\":1,\"x\":1,")).collect();

@@ -1,11 +1,12 @@
-//! Putting failed jobs back onto the jobs queue: publish, wait for the confirm, and only then remove.
+//! Replays failed jobs onto the jobs queue: publishes, waits for the confirm, and only then removes.
 //!
-//! Killed at any place, a replay loses nothing: what was not published stays failed, and what was published but not removed
-//! is both waiting for delivery and failed (a duplicate under the same `webhook-id`, if it is replayed once more).
+//! A replay that is killed at any point loses nothing. A job that was not published stays failed. A job that was
+//! published but not removed is both waiting for delivery and failed. If it is replayed again, it is delivered twice
+//! under the same `webhook-id`.
 //!
-//! **Acks are made sure of.** A busy RabbitMQ works acks off with a delay, and forgets the rest when the channel closes
-//! (measured on 3.10: 17 of 600 came back). So a replay looks once more at what is left, and removes what it had published
-//! before; see [`Visit::make_sure`].
+//! **A replay checks its acks.** A busy RabbitMQ processes acks late, and forgets the rest when the channel closes
+//! (measured on 3.10: 17 of 600 came back). So a replay reads the queue once more, and removes the jobs that it had
+//! published before; see [`Visit::make_sure`].
 
 use std::{
     collections::BTreeSet,
@@ -31,81 +32,84 @@ use crate::{
     job::Job,
 };
 
-/// Confirms under way at the same time.
+/// Most confirms that are pending at the same time.
 const IN_FLIGHT: usize = 200;
 
-/// Longest time for which a paced replay of the command line holds what it has not published yet. A broker closes the channel of
-/// who holds a message too long (`consumer_timeout`, 30 minutes by default up to RabbitMQ 4.2), and others want their turn.
+/// Longest time for which a paced replay of the command line holds messages that it has not published yet. A broker
+/// closes a channel that holds a message for too long (`consumer_timeout`, 30 minutes by default up to RabbitMQ 4.2).
+/// Other readers wait for their turn, too.
 pub const HOLDING: Duration = Duration::from_secs(60);
 
 /// How a visit of a replay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// All was looked at, or a problem was met.
+    /// All messages were read, or there was a problem.
     Over,
-    /// There may be more to do, in another visit.
+    /// The time was up. There may be more to do in another visit.
     TimeIsUp,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Default, Serialize)]
 pub struct Tally {
     /// Jobs published and confirmed.
     pub replayed: u64,
-    /// Further copies of them that were removed with them.
+    /// Other copies of these jobs, which were removed with them.
     pub copies_removed: u64,
     /// Jobs that failed again while the replay ran; left on the failed queue.
     pub failed_again: u64,
-    /// Messages that are no jobs; left on the failed queue.
+    /// Messages that are not jobs; left on the failed queue.
     pub unreadable: u64,
-    /// Jobs whose publishing was not confirmed; left on the failed queue.
+    /// Jobs that were not confirmed; left on the failed queue.
     pub not_published: u64,
-    /// Messages that could not be removed after the confirm: they are on the failed queue still, and will be delivered too.
+    /// Messages that could not be removed after the confirm. They are still on the failed queue, and will be delivered
+    /// too.
     pub not_removed: u64,
-    /// Jobs that went to another target than before, under the id that they have there.
+    /// Jobs that went to another target than before, under their id there.
     pub redirected: u64,
-    /// Why publishing failed first. The replay ends with the batch in which that happened.
+    /// The first error in publishing. The replay ends with the batch in which it happened.
     #[serde(skip)]
     pub problem: Option<PublishError>,
 }
 
-/// A replay at work.
+/// A replay in progress.
 pub struct Replay<'a> {
     to: To<'a>,
     begun: Instant,
-    /// Jobs that were let go on, in their turn.
+    /// Number of jobs started in this visit, which sets the pace.
     started: u32,
-    /// Jobs that came back, and messages that are no jobs: several visits meet them again.
+    /// Jobs that came back, and in `raw` messages that are not jobs. They are sets, because several visits see them
+    /// again.
     came_back: BTreeSet<String>,
     raw: BTreeSet<String>,
     ledger: Ledger,
-    /// Acks since the visit began, or began anew.
+    /// Acks in this visit.
     acked: u64,
-    /// What was done so far.
+    /// The result so far.
     pub tally: Tally,
 }
 
-/// Where jobs go, and how.
+/// Where and how jobs are replayed.
 #[derive(Clone, Copy)]
 pub struct To<'a> {
     /// Publishes them.
     pub publisher: &'a Publisher,
     /// The jobs queue.
     pub jobs: &'a ShortString,
-    /// Is told of each of them.
+    /// Records each replayed job.
     pub log: &'a DeliveryLog,
-    /// Who does it.
+    /// The person who replays.
     pub by: &'a str,
-    /// Most jobs a second; none: as fast as the broker takes them.
+    /// Most jobs per second; `None` for as fast as the broker takes them.
     pub rate: Option<u32>,
-    /// Longest time for which a paced replay keeps others away, each time.
+    /// Longest time per visit for which a paced replay keeps other readers away.
     pub holding: Duration,
-    /// Those that go to another target than before.
+    /// The jobs that go to another target than before.
     pub routes: &'a Routes,
 }
 
 impl<'a> Replay<'a> {
-    /// A replay that has done nothing yet.
+    /// Creates a replay that has done nothing yet.
     pub fn new(to: To<'a>) -> Replay<'a> {
         Replay {
             to,
@@ -119,11 +123,11 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Replays what was chosen, batch by batch, in a visit that has just begun; `done` is called with the number of jobs that
-    /// were replayed altogether. A paced replay takes several visits.
+    /// Replays the chosen jobs, batch by batch, in a visit that has just begun. Calls `done` with the number of jobs
+    /// replayed so far. A paced replay takes several visits.
     ///
     /// # Errors
-    /// The visit was broken off; what had been confirmed was counted.
+    /// The visit was broken off. Jobs confirmed until then are counted.
     pub async fn chosen(
         &mut self,
         survey: &Survey,
@@ -164,16 +168,16 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Makes sure that what was removed is gone, and ends the visit.
+    /// Makes sure that the removed messages are gone, and ends the visit.
     ///
     /// # Errors
-    /// As [`Replay::chosen`]; some of what was replayed may be on the failed queue still.
+    /// As [`Replay::chosen`]; some replayed jobs may still be on the failed queue.
     pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
         let published = |held: &Held| held.record.content.as_ref().is_ok_and(|job| self.ledger.has_published(job));
         visit.make_sure(self.acked, published).await
     }
 
-    /// Publishes the jobs among these messages and removes each with its copies when it is confirmed.
+    /// Publishes the jobs among these messages. Removes each job and its copies when it is confirmed.
     async fn put_back(&mut self, survey: &Survey, held: &[Held], visit: &Visit) -> Result<(), VisitError> {
         let plan = self.ledger.plan(jobs_of(held));
         (self.tally.failed_again, self.tally.unreadable) = (self.came_back.len() as u64, self.raw.len() as u64);
@@ -191,7 +195,7 @@ impl<'a> Replay<'a> {
                 tokio::select! { () = tokio::time::sleep_until(due.into()) => {}, () = visit.over() => {} }
             }
             let chosen = held.get(group.chosen)?;
-            // What is not held any more is on the queue again: to publish it would send it twice.
+            // A message that is no longer held is on the queue again. Publishing it would send it twice.
             if visit.is_over() || !chosen.is_held() {
                 lost.fetch_or(!visit.is_over(), Ordering::Relaxed);
                 return None;
@@ -238,12 +242,12 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// The jobs among these messages, with their places.
+/// Returns the jobs among these messages, with their indices.
 fn jobs_of(held: &[Held]) -> impl Iterator<Item = (usize, &Job)> {
     held.iter().enumerate().filter_map(|(at, held)| Some((at, held.record.content.as_ref().ok()?)))
 }
 
-/// What goes on record about one job: two records where its id has changed, so that each story tells of the other.
+/// Returns the records about one job. If its id has changed there are two, and each names the other id.
 fn entries<'a>(done: &'a Done<'a>) -> Vec<Entry<'a>> {
     let Done { before, job, .. } = done;
     let at = job.replayed_at.unwrap_or_else(jiff::Timestamp::now);
@@ -258,9 +262,9 @@ fn entries<'a>(done: &'a Done<'a>) -> Vec<Entry<'a>> {
     ]
 }
 
-/// One job is on the jobs queue.
+/// A job that was published and confirmed.
 struct Done<'a> {
-    /// As it was on the failed queue.
+    /// The job as it was on the failed queue.
     before: &'a Job,
     job: Job,
     removed: u64,

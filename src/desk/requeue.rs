@@ -1,8 +1,8 @@
-//! Putting messages that are no jobs back onto the events queue, as they came from upstream: publish, wait for the
-//! confirm, and only then remove.
+//! Requeues messages that are not jobs onto the events queue, as they came from upstream: publishes, waits for the
+//! confirm, and only then removes.
 //!
-//! A repair may change it before. Only what is a usable event now is put back. An event that is put back twice is
-//! delivered under the same `webhook-id`, which is made of its `message_id` (or its body) and its target.
+//! A repair may change a message first. Only a usable event is requeued. An event that is requeued twice is delivered
+//! under the same `webhook-id`, which is made of its `message_id` (or its body) and its target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,13 +33,13 @@ use crate::{
     job::{header, upstream},
 };
 
-/// Confirms under way at the same time.
+/// Most confirms that are pending at the same time.
 const IN_FLIGHT: usize = 200;
 
-/// Messages for whose records room is asked at once.
+/// Number of messages that one wait for room in the delivery log covers.
 const ROOM_FOR: usize = 1_000;
 
-/// Where messages go, and who puts them there.
+/// Where messages go, and who requeues them.
 #[derive(Clone, Copy)]
 pub struct To<'a> {
     /// Publishes them.
@@ -48,27 +48,27 @@ pub struct To<'a> {
     pub events: &'a ShortString,
     /// Longest body of an event, in bytes.
     pub max_event_bytes: usize,
-    /// Is made to each of them, if there is one.
+    /// The repair of each message, if there is one.
     pub repair: Option<&'a Repair>,
-    /// Is told of each of them.
+    /// Records each requeued message.
     pub log: &'a DeliveryLog,
-    /// Who does it.
+    /// The person who requeues.
     pub by: &'a str,
 }
 
-/// What requeueing came to.
+/// The result of requeueing.
 #[derive(Debug, Default, Serialize)]
 pub struct Requeued {
     /// Messages published, confirmed and removed.
     pub requeued: u64,
-    /// Messages that are no usable event; left.
+    /// Messages that are not usable events; left on the queue.
     pub unusable: u64,
-    /// Why the first of them is none.
+    /// Why the first of them is not usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unusable_because: Option<String>,
-    /// Messages that were not confirmed; left.
+    /// Messages that were not confirmed; left on the queue.
     pub not_published: u64,
-    /// Why publishing failed first.
+    /// The first error in publishing.
     #[serde(skip)]
     pub problem: Option<PublishError>,
     #[serde(skip)]
@@ -76,10 +76,10 @@ pub struct Requeued {
 }
 
 impl Requeued {
-    /// Puts back what was chosen.
+    /// Requeues the chosen messages.
     ///
     /// # Errors
-    /// The visit was broken off; what had been confirmed was counted.
+    /// The visit was broken off. Messages confirmed until then are counted.
     pub async fn chosen(
         &mut self,
         to: To<'_>,
@@ -119,7 +119,7 @@ impl Requeued {
             }
         }
         let work = stream::iter(events).map(async |(held, Prepared { event, message, changes })| {
-            // What is not held any more is on the queue again.
+            // A message that is no longer held is on the queue again.
             if !held.is_held() {
                 return Ok(None);
             }
@@ -149,18 +149,18 @@ impl Requeued {
         if lost { Err(VisitError::Lost("the broker closed the channel".to_owned())) } else { Ok(()) }
     }
 
-    /// Makes sure that what was removed is gone, and ends the visit.
+    /// Makes sure that the removed messages are gone, and ends the visit.
     ///
     /// # Errors
-    /// Some of it may be on the queue still.
+    /// Some of them may still be on the queue.
     pub async fn make_sure(&self, visit: Visit) -> Result<(), VisitError> {
         visit.make_sure(self.requeued, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
     }
 }
 
-/// A message that can be put back.
+/// A message that can be requeued.
 pub struct Prepared {
-    /// The event that it is.
+    /// The event that the message holds.
     pub event: Event,
     /// The message to publish.
     pub message: Outgoing,
@@ -168,10 +168,10 @@ pub struct Prepared {
     pub changes: Vec<Change>,
 }
 
-/// Prepares a message for the events queue, repaired if there is a repair. A job is never put there, whatever its body.
+/// Prepares a message for the events queue, and applies the repair if there is one. Refuses a job, whatever its body.
 ///
 /// # Errors
-/// The reason why it cannot be put back. It names fields, never values.
+/// The reason why it cannot be requeued. It names fields, never values.
 pub fn prepare(
     held: &Held,
     events: &ShortString,
@@ -209,7 +209,7 @@ pub fn prepare(
 /// Most characters of a reason in the delivery log.
 const REASON: usize = 200;
 
-/// The record of a repair: names of Leadhook's own fields. Nothing of a body gets into the delivery log.
+/// Returns the text of a repair for the delivery log. It names only Leadhook's own fields, and holds nothing of a body.
 fn repaired(changes: &[Change]) -> Option<String> {
     let mut fields: Vec<_> = changes.iter().map(|change| format!("{} {}", change.known_field(), change.how)).collect();
     fields.dedup();
@@ -217,9 +217,9 @@ fn repaired(changes: &[Change]) -> Option<String> {
     (!changes.is_empty()).then_some(said)
 }
 
-/// The message as it came from upstream, without what the broker and Leadhook added, and without what would act on the
-/// broker. None where a header was lost, or cannot be written as it came: without `organization-id`, say, an event
-/// could go to another organization than the one that its publisher meant.
+/// Returns the message as it came from upstream. Omits the additions of the broker and of Leadhook, and everything that
+/// would act on the broker. Returns `None` if a header was lost, or cannot be written as it came. Without
+/// `organization-id`, for example, an event could go to an organization that its publisher did not mean.
 pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8]) -> Option<Outgoing> {
     let there = properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
     let kept = match text(&there, header::UPSTREAM) {
@@ -246,12 +246,12 @@ pub fn requeued(events: &ShortString, properties: &BasicProperties, body: &[u8])
     })
 }
 
-/// Whether a header is upstream's own, and means nothing to the broker.
+/// Returns whether a header is upstream's own, and means nothing to the broker.
 fn comes_back(name: &str) -> bool {
     !name.starts_with("leadhook-") && !matches!(name, "CC" | "BCC") && !upstream::is_broker_header(name)
 }
 
-/// The value that this stands for; none where that cannot be told (decimals, what was too deep).
+/// Returns the AMQP value of this JSON; `None` if it is not certain (decimals, values that were too deep).
 fn amqp(value: &Value) -> Option<AMQPValue> {
     match value {
         Value::String(text) => Some(AMQPValue::LongString(text.as_str().into())),
@@ -344,9 +344,9 @@ mod tests {
     fn what_lost_a_header_is_not_put_back_without_it() {
         assert!(back(r#"{"dropped":"40000 bytes of upstream headers, kept are 32768"}"#).is_none());
         assert!(back(r#"{"headers":{"organization-id":{"base64":"/w=="}}}"#).is_none());
-        let bytes = back(r#"{"headers":{"n":{"base64":"/w=="}}}"#).expect("bytes of another header come back");
+        let bytes = back(r#"{"headers":{"n":{"base64":"/w=="}}}"#).expect("another header may hold bytes");
         assert_eq!(bytes.inner()["n"], AMQPValue::ByteArray(vec![0xff].into()));
         assert!(back(r#"{"headers":{"n":{"scale":2,"value":5}}}"#).is_none());
-        assert!(back(r#"{"headers":{"CC":{"base64":"/w=="}}}"#).is_some(), "it would not come back anyway");
+        assert!(back(r#"{"headers":{"CC":{"base64":"/w=="}}}"#).is_some(), "CC is left out anyway");
     }
 }

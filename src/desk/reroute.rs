@@ -1,7 +1,7 @@
-//! Where a failed job goes when its target is looked up anew: the store may send its campaign elsewhere by now.
+//! Decides where a failed job goes when its target is looked up again: the store may send its campaign elsewhere now.
 //!
-//! Pure: one revision of the store and the job decide. It stays within the job's organization, whatever the store says
-//! (docs/explanation/security.md): a campaign that moved takes no waiting lead along.
+//! Pure: one revision of the store and the job decide. The job stays within its organization, whatever the store says
+//! (docs/explanation/security.md). A campaign that moved takes no waiting lead along.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,25 +11,25 @@ use crate::{
     store::{Misplaced, NoTarget, Resolution, Store, TargetKey},
 };
 
-/// Why a job cannot go anywhere now.
+/// Why a job has no target now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nowhere {
-    /// Nobody wants such an event now.
+    /// The store has no target for such an event now.
     NoTarget(NoTarget),
-    /// The campaign is not in the store, or another organization's.
+    /// The campaign is not in the store, or belongs to another organization.
     Misplaced(Misplaced),
-    /// None has the name of the old one, and it cannot be told which of the others it should be.
+    /// No target has the name of the old one, and it is unclear which of the others to use.
     Unclear,
 }
 
-/// The word for a job of which it cannot be told where it should go.
+/// The word for a job whose new target is unclear.
 pub const UNCLEAR: &str = "unclear_target";
 
-/// The word for a job whose event another failed job takes to the same target.
+/// The word for a job that is left because another failed job takes the same event to the same target.
 pub const THERE: &str = "goes_there_already";
 
 impl Nowhere {
-    /// The word in `--json`. What the store says has the word that metrics and `leadhook explain` have for it.
+    /// Returns the word in `--json`. A reason from the store has the same word in metrics and in `leadhook explain`.
     pub fn name(self) -> &'static str {
         match self {
             Nowhere::NoTarget(reason) => reason.name(),
@@ -39,19 +39,19 @@ impl Nowhere {
     }
 }
 
-/// Where a job goes that leaves its target.
+/// The route of a job that gets another target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The target that it had.
+    /// The old target.
     pub from: TargetKey,
-    /// The target that it gets.
+    /// The new target.
     pub to: TargetKey,
-    /// Its `webhook-id` there.
+    /// The job's `webhook-id` at the new target.
     pub id: String,
 }
 
-/// What looking targets up anew comes to, found out by the look before anything is done: people are told before they agree,
-/// and what is done is what they were told.
+/// The new targets of the jobs on the queue, looked up before anything is done. People see them before they agree, and
+/// the replay uses exactly these.
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: BTreeMap<String, Route>,
@@ -61,7 +61,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Looks at the next record of the queue.
+    /// Looks up the target of the next record of the queue.
     pub fn see(&mut self, store: &Store, record: &Record) {
         let Ok(job) = &record.content else { return };
         self.own.insert(job.webhook_id.clone());
@@ -75,7 +75,7 @@ impl Routes {
         }
     }
 
-    /// Takes out of the survey what has no target now; how many, by reason.
+    /// Removes from the survey the jobs without a target. Returns how many, by reason.
     pub fn leave_homeless(&self, survey: &mut Survey) -> BTreeMap<&'static str, u64> {
         let mut left = BTreeMap::new();
         survey.chosen.retain(|id, _| {
@@ -85,8 +85,8 @@ impl Routes {
         left
     }
 
-    /// Takes out what would be sent to one target twice; how many. To be asked last: what is taken out for another reason takes
-    /// nothing there, nor does what nobody means.
+    /// Removes from the survey the jobs that would go to one target twice. Returns how many. Call it last: a job that
+    /// is not chosen, or was removed for another reason, takes no place at its new target.
     pub fn leave_twice(&self, survey: &mut Survey) -> u64 {
         let (mut taken, mut left) = (BTreeSet::new(), 0);
         survey.chosen.retain(|id, _| {
@@ -98,17 +98,17 @@ impl Routes {
         left
     }
 
-    /// Where the job of this id goes, if it leaves its target.
+    /// Returns where the job of this id goes, if it leaves its target.
     pub fn of(&self, id: &str) -> Option<&Route> {
         self.routes.get(id)
     }
 }
 
-/// The target that a job's event would go to now: its own, if that is among them, else the one of the same name, else the only
-/// one. Of two that have names, one is never taken for the other: that has a job of its own.
+/// Returns the target that a job's event would go to now: its own if the event still goes there, else the one of the
+/// same name, else the only one. A named target never stands in for one with another name, because it has its own job.
 ///
 /// # Errors
-/// There is none, or it cannot be told which.
+/// No target exists, or it is unclear which one to use.
 fn target(store: &Store, job: &Job) -> Result<TargetKey, Nowhere> {
     let targets = match store.resolve(&job.campaign, Some(&job.organization), job.kind) {
         Resolution::Targets(targets) => targets,
@@ -207,18 +207,18 @@ organizations:
     fn or_it_is_said_why_there_is_none() {
         assert_eq!(resolved(ONE, "OFF", "acme/OFF"), Err("campaign_disabled"));
         assert_eq!(resolved(ONE, "QUEUED", "acme/QUEUED"), Err("event_not_selected"));
-        assert_eq!(resolved(ONE, "THEIRS", "acme"), Err("organization_mismatch"), "never another tenant's");
+        assert_eq!(resolved(ONE, "THEIRS", "acme"), Err("organization_mismatch"), "never a target of another tenant");
         assert_eq!(
             resolved("organizations: { other: { webhook: { enabled: false } } }", "ABC", "acme"),
             Err("unknown_organization")
         );
         assert_eq!(resolved(SEVERAL, "ABC", "acme"), Err("unclear_target"));
         assert_eq!(resolved(SEVERAL, "OWN", "acme#mail"), Err("unclear_target"));
-        assert_eq!(resolved(NAMED, "ABC", "acme#crm"), Err("unclear_target"), "mail has a job of its own");
+        assert_eq!(resolved(NAMED, "ABC", "acme#crm"), Err("unclear_target"), "mail has its own job");
         assert_eq!(resolved(NAMED, "ABC", "acme").as_deref(), Ok("acme#mail"));
     }
 
-    /// What is left of a choice, and what was taken out, of one event that failed at these targets.
+    /// Returns where the remaining jobs go, and how many were removed, for one event that failed at these targets.
     fn settled(choice: Choice, jobs: &[Job]) -> (Vec<String>, u64) {
         let (store, mut routes, mut surveyor) = (loaded(ONE), Routes::default(), Surveyor::new(choice));
         for job in jobs {
@@ -238,14 +238,14 @@ organizations:
         let all = || Choice::Matching(Filter::default());
         let [crm, mail, own] = ["acme#crm", "acme#mail", "acme"].map(|key| failed("ABC", key));
         let of = |to: &str| vec![to.to_owned()];
-        assert_eq!(settled(all(), &[crm.clone(), mail.clone()]), (of("acme"), 1), "one of the two");
-        assert_eq!(settled(all(), &[crm.clone(), own]), (of("its own"), 1), "which has a job of its own");
-        // Copies of one job are one.
+        assert_eq!(settled(all(), &[crm.clone(), mail.clone()]), (of("acme"), 1), "only one of them goes");
+        assert_eq!(settled(all(), &[crm.clone(), own]), (of("its own"), 1), "acme has its own job");
+        // Copies of one job count as one.
         assert_eq!(settled(all(), &[crm.clone(), crm.clone()]), (of("acme"), 0));
         for named in [&crm, &mail] {
             let choice = Choice::Named(Selection::whole(vec![named.webhook_id.clone()]));
             let jobs = [crm.clone(), mail.clone()];
-            assert_eq!(settled(choice, &jobs), (of("acme"), 0), "whichever is named");
+            assert_eq!(settled(choice, &jobs), (of("acme"), 0), "the named job goes");
         }
     }
 }

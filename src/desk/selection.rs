@@ -1,39 +1,39 @@
-//! Which messages somebody means: ids, or the beginnings of ids.
+//! Selects messages by ids, or by prefixes of ids.
 
 use std::{collections::BTreeSet, ops::Bound};
 
 use crate::job::is_beginning;
 
-/// Shortest beginning of an id that is taken for one, in characters.
+/// Shortest text that is accepted as an id or a prefix, in characters.
 pub const SHORTEST: usize = 6;
 
-/// How many candidates are named where a beginning fits several ids.
+/// How many candidates are listed if a prefix fits several ids.
 const CANDIDATES: usize = 10;
 
-/// Ids and beginnings as they were said.
+/// Ids and prefixes as a person gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     said: Vec<String>,
-    /// Whole ids, and no beginnings.
+    /// Whether the texts are whole ids only, and not prefixes.
     whole: bool,
 }
 
-/// What a selection comes to among the ids that are there.
+/// The ids that a selection means, among those that exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
-    /// Whole ids.
+    /// Whole ids that were found.
     pub found: BTreeSet<String>,
-    /// Said, but nothing begins so.
+    /// Texts that no id begins with.
     pub unknown: Vec<String>,
-    /// Said, but several ids begin so; with the first of them.
+    /// Texts that several ids begin with, and the first of those ids.
     pub ambiguous: Vec<(String, Vec<String>)>,
 }
 
 impl Selection {
-    /// Takes what was said.
+    /// Takes the ids and prefixes that a person gave.
     ///
     /// # Errors
-    /// Something is shorter than [`SHORTEST`].
+    /// One of them is shorter than [`SHORTEST`].
     pub fn new(said: &[String]) -> Result<Selection, String> {
         match said.iter().find(|id| id.chars().count() < SHORTEST) {
             Some(short) => Err(format!("this id is too short: \"{short}\" has fewer than {SHORTEST} characters")),
@@ -41,17 +41,17 @@ impl Selection {
         }
     }
 
-    /// These ids, and nothing that begins so.
+    /// Selects exactly these ids, and no id that begins with one of them.
     pub fn whole(ids: Vec<String>) -> Selection {
         Selection { said: ids, whole: true }
     }
 
-    /// Whether an id may be meant.
+    /// Returns whether an id may be meant.
     pub fn wants(&self, id: &str) -> bool {
         self.said.iter().any(|said| said == id || !self.whole && is_beginning(said, id))
     }
 
-    /// Finds out what was meant. A whole id is never ambiguous, even if another one begins with it.
+    /// Finds the ids that are meant. A whole id is never ambiguous, even if another one begins with it.
     pub fn resolve(&self, ids: &BTreeSet<String>) -> Resolved {
         let mut resolved = Resolved::default();
         for said in &self.said {
@@ -71,7 +71,8 @@ impl Selection {
     }
 }
 
-/// The shortest beginning of `id`, at least `least` characters, that none of the other `ids` has. Ids are ASCII.
+/// Returns the shortest prefix of `id`, of at least `least` characters, that none of the other `ids` has. Ids are
+/// ASCII.
 pub fn shortened<'a>(id: &'a str, ids: &BTreeSet<String>, least: usize) -> &'a str {
     let before = ids.range::<str, _>((Bound::Unbounded, Bound::Excluded(id))).next_back();
     let after = ids.range::<str, _>((Bound::Excluded(id), Bound::Unbounded)).next();

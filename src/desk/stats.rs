@@ -1,4 +1,4 @@
-//! Failed jobs, counted by target and reason, and rejected messages, counted by cause: where is the trouble?
+//! Counts failed jobs by target and reason, and rejected messages by cause, to show where the trouble is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 
 use super::record::Record;
 
-/// So many jobs to one target failed for one reason.
+/// The jobs to one target that failed for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// Jobs; copies count once.
+    /// Number of jobs; copies count once.
     pub jobs: u64,
     /// The reason's word.
     pub reason: String,
-    /// What the last attempt came to.
+    /// Error of the last attempt.
     pub error: Option<String>,
-    /// Who can do something about it first.
+    /// The party that can act on it first.
     pub owner: &'static str,
-    /// Organization they were resolved for.
+    /// The organization that the events were resolved for.
     pub organization: String,
     /// Target key.
     pub target: String,
@@ -28,7 +28,7 @@ pub struct Row {
     pub newest: Option<Timestamp>,
 }
 
-/// Counts.
+/// Counts failed jobs.
 #[derive(Debug, Default)]
 pub struct Stats {
     rows: BTreeMap<(String, String, Option<String>), Row>,
@@ -37,7 +37,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counts the next record of the queue. Of copies the first counts.
+    /// Counts the next record of the queue. Of several copies, the first counts.
     pub fn add(&mut self, record: &Record) {
         let Ok(job) = &record.content else {
             self.unreadable += 1;
@@ -64,31 +64,31 @@ impl Stats {
         row.newest = row.newest.into_iter().chain(record.failed_at).max();
     }
 
-    /// The rows, the largest first.
+    /// Returns the rows, largest first.
     pub fn rows(self) -> Vec<Row> {
         let mut rows: Vec<_> = self.rows.into_values().collect();
         rows.sort_by(|a, b| b.jobs.cmp(&a.jobs).then_with(|| a.target.cmp(&b.target)));
         rows
     }
 
-    /// Messages that are no jobs.
+    /// Returns how many messages are not jobs.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
 }
 
-/// So many messages were rejected for one cause.
+/// The messages that were rejected for one cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cause {
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
     /// The reason's word.
     pub reason: String,
-    /// The part of the detail that they have in common.
+    /// The part of the detail that they share.
     pub detail: Option<String>,
     /// When the first of them was rejected.
     pub first: Option<Timestamp>,
-    /// When the last of them was.
+    /// When the last of them was rejected.
     pub last: Option<Timestamp>,
     /// The id of one of them.
     pub example: String,
@@ -96,7 +96,7 @@ pub struct Cause {
     pub meaning: &'static str,
 }
 
-/// Counts causes.
+/// Counts rejected messages by cause.
 #[derive(Debug, Default)]
 pub struct Causes(BTreeMap<(String, Option<String>), Cause>);
 
@@ -119,7 +119,7 @@ impl Causes {
         cause.last = cause.last.into_iter().chain(record.failed_at).max();
     }
 
-    /// The causes, the largest first.
+    /// Returns the causes, largest first.
     pub fn list(self) -> Vec<Cause> {
         let mut causes: Vec<_> = self.0.into_values().collect();
         causes.sort_by_key(|cause| std::cmp::Reverse(cause.messages));
@@ -127,7 +127,8 @@ impl Causes {
     }
 }
 
-/// A detail without the place or the size that differs from message to message: `not well-formed JSON, at line 3 column 9`.
+/// Returns a detail without the place or size that differs between messages. It cuts `not well-formed JSON, at line 3
+/// column 9` at the comma.
 pub fn common(detail: &str) -> &str {
     [", at line ", ", at byte ", ", it has "]
         .iter()

@@ -1,5 +1,5 @@
-//! What is meant by a choice, found out by one look before anything is done: people are told a number before they agree, and
-//! copies of a job that lie far apart are treated as one.
+//! Finds the messages that a choice means, in one look before anything is done. So people see a number before they
+//! agree, and copies of a job that lie far apart are treated as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,62 +15,62 @@ use crate::{
     job::Job,
 };
 
-/// What somebody wants something to be done with.
+/// The messages that a person wants to act on.
 #[derive(Clone, Debug)]
 pub enum Choice {
-    /// All that a filter lets through.
+    /// All messages that match a filter.
     Matching(Filter),
-    /// Those with these ids, or beginnings of ids.
+    /// The messages with these ids, or prefixes of ids.
     Named(Selection),
 }
 
-/// Collects what a choice means.
+/// Collects the messages that a choice means.
 #[derive(Debug)]
 pub struct Surveyor {
     choice: Choice,
     /// Keys that may be meant.
     candidates: BTreeMap<String, Chosen>,
-    /// How often each job had been put back, of all its copies the highest number; jobs that never were have none.
+    /// Highest number of replays among all copies of a job. Jobs that were never replayed are not in it.
     replays: BTreeMap<String, u32>,
     oldest: Option<Timestamp>,
     unreadable: u64,
-    /// Messages that are no jobs are meant too.
+    /// Whether a filter also means messages that are not jobs.
     raw: bool,
 }
 
-/// One thing that is meant.
+/// One job or message that is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// How often support had put it back when it was looked at: the highest number of all its copies, also of those that a
-    /// filter does not match. A job that fails again meanwhile comes back with a higher number, and is another matter.
+    /// Highest number of replays among all its copies at the time of the survey, including copies that a filter does
+    /// not match. A job that fails again meanwhile comes back with a higher number, and is not meant.
     pub replays: u32,
     /// When a worker first saw its event.
     pub first_seen: Timestamp,
-    /// Whether it is a job of ours.
+    /// Whether it is a job.
     pub is_job: bool,
 }
 
-/// What a choice means.
+/// The messages that a choice means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// What is meant, by its id.
+    /// The jobs and messages that are meant, by their id.
     pub chosen: BTreeMap<String, Chosen>,
     /// When the oldest of these jobs was first seen.
     pub oldest: Option<Timestamp>,
-    /// Messages that match and are no jobs.
+    /// Messages that match and are not jobs.
     pub unreadable: u64,
-    /// How the ids that were said were understood.
+    /// How the given ids were understood.
     pub resolved: Resolved,
 }
 
 impl Surveyor {
-    /// Has seen nothing yet.
+    /// Creates a surveyor that has seen nothing yet.
     pub fn new(choice: Choice) -> Surveyor {
         let (candidates, replays) = (BTreeMap::new(), BTreeMap::new());
         Surveyor { choice, candidates, replays, oldest: None, unreadable: 0, raw: false }
     }
 
-    /// The same, and a filter means messages that are no jobs, too.
+    /// Sets whether a filter also means messages that are not jobs.
     pub fn with_raw(self, raw: bool) -> Surveyor {
         Surveyor { raw, ..self }
     }
@@ -97,7 +97,7 @@ impl Surveyor {
                 self.candidates.entry(key.to_owned()).or_insert(new);
                 self.oldest = Some(self.oldest.map_or(job.first_seen, |oldest| oldest.min(job.first_seen)));
             }
-            // Only who names it means it, or who wants all of them.
+            // A message that is not a job is meant only if it is named, or if `raw` is set.
             Err(_) if self.raw || matches!(self.choice, Choice::Named(_)) => {
                 let nothing = Chosen { replays: 0, first_seen: Timestamp::UNIX_EPOCH, is_job: false };
                 self.candidates.entry(key.to_owned()).or_insert(nothing);
@@ -106,7 +106,7 @@ impl Surveyor {
         }
     }
 
-    /// What it comes to. Where an id is ambiguous, nothing is chosen.
+    /// Returns the result. If an id is ambiguous, nothing is chosen.
     pub fn finish(self) -> Survey {
         let Surveyor { choice, mut candidates, replays, oldest, unreadable, raw: _ } = self;
         let resolved = match &choice {
@@ -126,12 +126,12 @@ impl Surveyor {
 }
 
 impl Survey {
-    /// How many jobs are meant.
+    /// Returns how many jobs are meant.
     pub fn jobs(&self) -> u64 {
         self.chosen.values().filter(|chosen| chosen.is_job).count() as u64
     }
 
-    /// Whether this message is meant. A job that was put back and failed again since the survey is not.
+    /// Returns whether this message is meant. A job that was replayed and failed again since the survey is not.
     pub fn wants(&self, record: &Record) -> Wanted {
         let known = self.chosen.get(record.key());
         match (known, &record.content) {
@@ -141,30 +141,30 @@ impl Survey {
         }
     }
 
-    /// The number of replays that a job is put back with: one more than any of its copies has. By that it is told from them
-    /// when it fails again.
+    /// Returns the number of replays to publish a job with: one more than any of its copies has. It tells the job from
+    /// them when it fails again.
     pub fn replays_after(&self, job: &Job) -> u32 {
         let highest = self.chosen.get(&job.webhook_id).map_or(0, |chosen| chosen.replays);
         highest.max(job.replays).saturating_add(1)
     }
 }
 
-/// What a survey lost, or kept, because of what the delivery log knows.
+/// The jobs that a survey lost or kept because of the delivery log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Jobs that were delivered all the same; taken out.
+    /// Jobs that were also delivered; removed from the survey.
     pub delivered: u64,
-    /// Jobs of which it cannot be told; kept.
+    /// Jobs for which the log cannot tell; kept.
     pub unknown: u64,
 }
 
 impl Survey {
-    /// The ids of what is meant.
+    /// Returns the ids that are meant.
     pub fn ids(&self) -> BTreeSet<&str> {
         self.chosen.keys().map(String::as_str).collect()
     }
 
-    /// Takes out what was delivered all the same, under its id or under the one that it has at `elsewhere`.
+    /// Removes jobs that were also delivered, under their id or under the id that `elsewhere` returns for it.
     pub fn leave_delivered<'a>(&mut self, known: &Known, elsewhere: impl Fn(&str) -> Option<&'a str>) -> Left {
         let mut left = Left::default();
         let of = |id: &str, first_seen| match elsewhere(id).map(|id| known.of(id, first_seen)) {
@@ -185,7 +185,7 @@ impl Survey {
         left
     }
 
-    /// Leaves only what was delivered all the same.
+    /// Keeps only jobs that were also delivered.
     pub fn keep_delivered(&mut self, known: &Known) {
         self.chosen.retain(|id, chosen| matches!(known.of(id, chosen.first_seen), Delivered::At(_)));
     }
@@ -198,7 +198,7 @@ pub enum Wanted {
     Yes,
     /// It is not.
     No,
-    /// It was, but it has been put back and has failed again since.
+    /// It was, but it has been replayed and has failed again since.
     CameBack,
 }
 
@@ -250,7 +250,7 @@ mod tests {
         let survey = survey(Choice::Matching(filter), &records);
         let replays: Vec<_> = survey.chosen.iter().map(|(id, chosen)| (id.as_str(), chosen.replays)).collect();
         assert_eq!(replays, [("wh_a", 3), ("wh_b", 1)]);
-        assert_eq!(records.map(|record| survey.wants(&record))[..2], [Wanted::Yes, Wanted::Yes], "as one");
+        assert_eq!(records.map(|record| survey.wants(&record))[..2], [Wanted::Yes, Wanted::Yes], "both are wanted");
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(left.ids(), BTreeSet::from(["wh_b"]));
         assert_eq!(asked().leave_delivered(&Known::default(), |_| None), Left { delivered: 0, unknown: 2 });
         let elsewhere = |id: &str| (id == "wh_b").then_some("wh_a");
-        assert_eq!(asked().leave_delivered(&known, elsewhere), Left { delivered: 2, unknown: 0 }, "under its new id");
+        assert_eq!(asked().leave_delivered(&known, elsewhere), Left { delivered: 2, unknown: 0 }, "the new id counts");
         let mut kept = asked();
         kept.keep_delivered(&known);
         assert_eq!(kept.ids(), BTreeSet::from(["wh_a"]));

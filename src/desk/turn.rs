@@ -1,4 +1,4 @@
-//! Whose turn it is at a queue: the lock, and how much is there while nobody else reads.
+//! The lock that gives one reader its turn at a queue, and the count of messages while no other reader holds any.
 
 use std::time::{Duration, Instant};
 
@@ -14,29 +14,30 @@ use crate::broker::{
     reply::{self, ACCESS_REFUSED, RESOURCE_LOCKED},
 };
 
-/// Longest wait for another visitor to leave: a paced replay holds the lock for a minute at a time.
+/// Longest wait for another visit to end. A paced replay holds the lock for a minute at a time.
 const TURN: Duration = Duration::from_secs(90);
 
-/// How often is asked, while waiting for something on the broker.
+/// How often to ask while waiting for something on the broker.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// Whether others can be kept away meanwhile.
+/// Whether other readers are kept away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// The lock is ours.
+    /// This visit holds the lock.
     Locked,
-    /// The user may not declare it (no configure permission on `<prefix>.desk`): others may take part of the messages.
+    /// The user may not declare the lock (no configure permission on `<prefix>.desk`). Other readers may take some
+    /// messages.
     Unlocked,
 }
 
-/// Ready messages and consumers, by a passive declare.
+/// Returns the numbers of ready messages and of consumers, by a passive declare.
 pub(super) async fn count(channel: &Channel, queue: &ShortString) -> Result<(u64, u32), lapin::Error> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
     Ok((declared.message_count().into(), declared.consumer_count()))
 }
 
-/// The same, as soon as there are no more than `others` consumers, or when `patience` is over.
+/// Returns the same, once at most `others` consumers are left or `patience` is over.
 pub(super) async fn count_alone(
     channel: &Channel,
     queue: &ShortString,
@@ -54,7 +55,7 @@ pub(super) async fn count_alone(
     }
 }
 
-/// Declares the lock, an exclusive queue that ends with the connection.
+/// Takes the lock: declares an exclusive queue, which ends with the connection.
 pub(super) async fn lock(
     connection: &Connection,
     name: &ShortString,
@@ -65,7 +66,7 @@ pub(super) async fn lock(
     let mut tick = tokio::time::interval(ASK_EVERY);
     loop {
         tick.tick().await;
-        // A refusal closes the channel.
+        // A refusal closes the channel, so each try opens one.
         let channel = connection.create_channel().await.map_err(lost)?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         match channel.queue_declare(name.clone(), options, FieldTable::default()).await {

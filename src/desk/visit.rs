@@ -1,4 +1,4 @@
-//! One visit to the failed queue: all its messages are taken, looked at, and given back in the order they lay in.
+//! One visit to the failed queue: it takes all messages, shows them, and gives them back in their order.
 //!
 //! See the parent module for the rules and what they prevent.
 
@@ -28,62 +28,63 @@ use crate::{
     settings::Amqp,
 };
 
-/// Most consumers of a visit. RabbitMQ gives back what a closed channel held consumer by consumer, in the order of their
-/// names as long as the queue has at most 32 of them, and in no order beyond (measured on 3.10 and 4.0).
+/// Most consumers of a visit. When a channel closes, RabbitMQ gives its messages back consumer by consumer. It follows
+/// the order of their names while the queue has at most 32 consumers. With more, the order is arbitrary (measured on
+/// 3.10 and 4.0).
 const BATCHES: u64 = 30;
 
-/// Fewest messages in a batch, where the queue has that many. What a visit holds in memory is one batch.
+/// Fewest messages in a batch, if the queue has that many. A visit holds one batch in memory.
 const SMALLEST: u64 = 256;
 
-/// Most messages in a batch: a prefetch has 16 bits.
+/// Most messages in a batch, because a prefetch count has 16 bits.
 const LARGEST: u64 = 65_535;
 
-/// Silence after which the queue is asked whether there is anything left.
+/// Silence after which the visit asks the queue whether messages are left.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// Longest silence while the queue still says that it has messages.
+/// Longest silence while the queue still reports messages.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longest wait for other readers, if there are any, to be gone: one that was killed goes within a moment.
+/// Longest wait for other readers to leave. A killed reader is gone within a moment.
 const OTHERS: Duration = Duration::from_secs(1);
 
-/// Acks on one channel that a broker takes in for sure: it begins to hold them back above 32.
+/// Acks on one channel that a broker surely processes: it begins to hold acks back above 32.
 const SURE: u64 = 16;
 
-/// Most looks at what is left. Each leaves only acks of the look before.
+/// Most passes that check the acks. Each repeats only the acks that the pass before lost.
 const LOOKS: usize = 10;
 
-/// Longest reading of what nobody wants to look at any more.
+/// Longest time to read the rest of the queue when a visit ends early.
 const READING_ON: Duration = Duration::from_secs(60);
 
-/// Longest wait for what was given back to lie on the queue again, so that the next visitor sees all of it.
+/// Longest wait until returned messages are on the queue again, so that the next visit sees all of them.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
-/// Why a visit came to nothing, or had to be broken off. All messages stay on the queue. Names no credentials.
+/// Why a visit failed or was broken off. All messages stay on the queue. The text names no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum VisitError {
     /// The broker cannot be reached.
     #[error("cannot connect to {0}")]
     Connect(#[from] ConnectError),
-    /// There is no such queue.
+    /// The queue does not exist.
     #[error("there is no queue {0}")]
     NoQueue(ShortString),
     /// The user may not read the queue.
     #[error("the user of amqp.urls may not read queue {0}")]
     Forbidden(ShortString),
-    /// Another visitor does not leave.
+    /// Another visit does not end.
     #[error("another leadhook command or console is reading the queue, and only one can read it at a time")]
     Busy,
     /// The process was asked to stop.
     #[error("interrupted: the messages that were held are on the queue again, in their order")]
     Interrupted,
-    /// The broker ended it.
+    /// The connection to the broker was lost.
     #[error("lost the connection to the broker, and all messages that were held are on the queue again: {0}")]
     Lost(String),
 }
 
 impl VisitError {
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn help(&self) -> &'static str {
         match self {
             VisitError::Connect(error) => error.help(),
@@ -96,7 +97,7 @@ impl VisitError {
     }
 }
 
-/// A visit.
+/// A visit to a queue.
 pub struct Visit {
     connection: Arc<Connection>,
     channel: Channel,
@@ -114,11 +115,11 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// Connects, waits for its turn (`waiting` is called once if there is somebody else), and counts what is there.
-    /// `at_most` bounds how many messages will be taken.
+    /// Connects, waits for its turn, and counts the messages. Calls `waiting` once if another visit is in progress.
+    /// `at_most` bounds how many messages it will take.
     ///
     /// # Errors
-    /// As [`VisitError`] says; nothing was taken.
+    /// See [`VisitError`]. No message was taken.
     pub async fn open(
         amqp: &Amqp,
         queue: &ShortString,
@@ -148,18 +149,18 @@ impl Visit {
         })
     }
 
-    /// The same, and it ends when that is asked for.
+    /// Makes the visit end when `holding` says so.
     pub fn ending_when_asked(mut self, holding: Holding) -> Visit {
         self.holding = Some(holding);
         self
     }
 
-    /// Whether somebody asked for its end.
+    /// Returns whether the visit was asked to end.
     pub fn is_over(&self) -> bool {
         self.holding.as_ref().is_some_and(Holding::is_over)
     }
 
-    /// Waits until somebody asks for its end.
+    /// Waits until the visit is asked to end.
     pub async fn over(&self) {
         match &self.holding {
             Some(holding) => holding.over().await,
@@ -167,36 +168,37 @@ impl Visit {
         }
     }
 
-    /// Messages that were ready at the beginning.
+    /// Returns how many messages were ready at the beginning.
     pub fn present(&self) -> u64 {
         self.present
     }
 
-    /// Messages this visit will take if nobody interferes.
+    /// Returns how many messages this visit will take if no other reader interferes.
     pub fn expected(&self) -> u64 {
         self.expected
     }
 
-    /// Messages that were there and did not come: somebody else holds them.
+    /// Returns how many expected messages did not come, because another reader holds them.
     pub fn missing(&self) -> u64 {
         self.expected - self.taken
     }
 
-    /// Whether something else was reading the queue when this visit began: what it held is not counted anywhere.
+    /// Returns whether another reader was at the queue when this visit began. The messages that it held are not
+    /// counted.
     pub fn others(&self) -> bool {
         self.others > 0
     }
 
-    /// Whether other visitors are kept away.
+    /// Returns whether other readers are kept away.
     pub fn guard(&self) -> Guard {
         self.guard
     }
 
-    /// The next messages of the queue, empty at the end. They stay held until [`Visit::leave`]; what is removed before
-    /// that makes room for nobody, since the batch's consumer is gone already.
+    /// Returns the next messages of the queue, or none at the end. They stay held until [`Visit::leave`]. Removing some
+    /// does not fetch others, because the batch's consumer is already gone.
     ///
     /// # Errors
-    /// [`VisitError::Interrupted`]: leave it now. [`VisitError::Lost`]: all that was held is on the queue again.
+    /// [`VisitError::Interrupted`]: end the visit now. [`VisitError::Lost`]: all held messages are on the queue again.
     pub async fn next(&mut self) -> Result<Vec<Held>, VisitError> {
         if self.is_over() {
             return Err(VisitError::Interrupted);
@@ -242,13 +244,13 @@ impl Visit {
                     if (ready == 0 && emptied) || heard.elapsed() > PATIENCE {
                         break;
                     }
-                    // The answer may overtake the messages that the queue has given out to us.
+                    // The answer may overtake messages that are on their way.
                     emptied = ready == 0;
                 }
             }
         }
         self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
-        // What came before the answer to that is held, and would not come again.
+        // Messages that came before the broker's answer are held, and would not come again.
         while batch.len() < usize::from(prefetch)
             && let Ok(Some(Ok(delivery))) = tokio::time::timeout(SILENCE, consumer.next()).await
         {
@@ -257,10 +259,10 @@ impl Visit {
         Ok(batch)
     }
 
-    /// Gives everything back that was not removed, and begins anew with all that is there now.
+    /// Gives back all messages that were not removed, and starts again with all that are on the queue now.
     ///
     /// # Errors
-    /// As [`VisitError`] says; all that was held is on the queue again.
+    /// See [`VisitError`]. All held messages are on the queue again.
     pub async fn again(&mut self) -> Result<(), VisitError> {
         self.read_on().await;
         let (present, others) = self.give_back().await.map_err(lost)?;
@@ -272,12 +274,12 @@ impl Visit {
         Ok(())
     }
 
-    /// Ends the visit, and makes sure that what was removed is gone: a busy broker works acks off with a delay, and forgets
-    /// the rest when the channel closes. So what `removed` knows is removed again where it still lies. `acked` messages were
-    /// removed until now.
+    /// Ends the visit, and makes sure that removed messages are gone. A busy broker processes acks late, and forgets
+    /// the rest when the channel closes. So the messages that `removed` recognizes are removed again if they are still
+    /// there. `acked` is the number of messages removed so far.
     ///
     /// # Errors
-    /// As [`VisitError`] says; some of what was removed may be on the queue still.
+    /// See [`VisitError`]. Some removed messages may still be on the queue.
     pub async fn make_sure(mut self, mut acked: u64, removed: impl Fn(&Held) -> bool) -> Result<(), VisitError> {
         for _ in 0..LOOKS {
             if acked <= SURE {
@@ -299,8 +301,8 @@ impl Visit {
         Ok(())
     }
 
-    /// Gives everything back that was not removed, and lets the next visitor in. Failing is harmless: the broker does the
-    /// same when the connection ends.
+    /// Gives back all messages that were not removed, and lets the next visit in. A failure is harmless: the broker
+    /// does the same when the connection ends.
     pub async fn leave(mut self) {
         self.left = true;
         self.read_on().await;
@@ -311,15 +313,15 @@ impl Visit {
         let _ = tokio::time::timeout(2 * GIVING_BACK, goodbye).await;
     }
 
-    /// Takes what was not looked at: of messages that were held before, those given back alone lie behind the rest. Failing
-    /// costs the order and nothing else.
+    /// Takes the messages that were not read yet, so that all go back together. Messages that were held before go
+    /// behind the rest if they go back alone. A failure costs only the order.
     async fn read_on(&mut self) {
         let reading = async { while self.read().await.is_ok_and(|batch| !batch.is_empty()) {} };
         let _ = tokio::time::timeout(READING_ON, reading).await;
     }
 
-    /// Closes the channel, which gives back at once and in order, and waits until that shows: as long as the queue counts
-    /// a consumer of ours, it holds messages that were not removed, or has not worked off their acks.
+    /// Closes the channel, which gives messages back at once and in order, and waits until that shows. While the queue
+    /// counts one of our consumers, it holds messages that were not removed, or has not processed their acks.
     async fn give_back(&self) -> Result<(u64, u32), lapin::Error> {
         self.channel.close(200, "seen".into()).await?;
         let counting = self.connection.create_channel().await?;
@@ -327,8 +329,8 @@ impl Visit {
     }
 }
 
-/// Who forgets a visit, a page that nobody waits for any more, say, has not given back in order: that is done behind
-/// its back.
+/// Gives the messages back in order if a visit is dropped without [`Visit::leave`], for example when a person no longer
+/// waits for a page. A background task does so.
 impl Drop for Visit {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -346,7 +348,7 @@ impl Drop for Visit {
     }
 }
 
-/// Large enough that few are needed; see [`BATCHES`].
+/// Returns a size that is large enough for few batches; see [`BATCHES`].
 fn batch_size(expected: u64) -> u64 {
     expected.div_ceil(BATCHES).clamp(SMALLEST, LARGEST)
 }

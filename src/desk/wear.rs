@@ -1,4 +1,4 @@
-//! Messages that have been looked at so often that the queue's delivery limit comes into sight (rule 8).
+//! Renews messages that were read so often that they come near the queue's delivery limit.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,15 @@ use crate::{
     settings::Amqp,
 };
 
-/// From more deliveries than this a message is published anew. The limit of the queue is 100,000, and each look is one.
+/// Number of deliveries above which a message is published again. The queue's limit is 100,000, and each read counts.
 pub const WORN: u64 = 10_000;
 
-/// Whether a message must be published anew.
+/// Returns whether a message must be published again.
 pub fn is_worn(record: &Record) -> bool {
     record.deliveries > WORN
 }
 
-/// Looks at every message of a visit, and renews those that are worn. `batch` is called with the size of each batch.
+/// Shows every message of a visit to `see`, and renews those that are worn. Calls `batch` with the size of each batch.
 ///
 /// # Errors
 /// The visit was broken off.
@@ -52,38 +52,38 @@ pub async fn look(
     }
 }
 
-/// Publishes worn messages anew. It connects when the first one is met, which is next to never.
+/// Publishes worn messages again. It connects when it meets the first one, which is very rare.
 pub struct Renewer<'a> {
     amqp: &'a Amqp,
     queue: &'a ShortString,
     publisher: Option<Publisher>,
-    /// Messages that were published anew.
+    /// Number of messages that were published again.
     pub renewed: u64,
-    /// Why one could not be, first. It stays as it is, and the next look tries again.
+    /// The first error in publishing. The message stays as it is, and the next read tries again.
     pub problem: Option<PublishError>,
 }
 
 impl<'a> Renewer<'a> {
-    /// For the messages of `queue`.
+    /// Creates a renewer for the messages of `queue`.
     pub fn new(amqp: &'a Amqp, queue: &'a ShortString) -> Renewer<'a> {
         Renewer { amqp, queue, publisher: None, renewed: 0, problem: None }
     }
 
-    /// Publishes a message anew, and removes the old copy when that is confirmed.
+    /// Publishes a message again, and removes the old copy after the confirm.
     pub async fn renew(&mut self, held: &Held) {
         let start = || Publisher::start(self.amqp, "renew", None, CancellationToken::new());
         let publisher = self.publisher.get_or_insert_with(start);
         match publisher.publish(renewed(self.queue, &held.record, &held.properties, &held.body)).await {
             Ok(()) => {
                 self.renewed += 1;
-                // Where it fails the channel is gone: two copies of one job, which are listed as one.
+                // If this fails, the channel is gone. Then two copies of one job exist, which are listed as one.
                 held.remove().await;
             }
             Err(error) => drop(self.problem.get_or_insert(error)),
         }
     }
 
-    /// Ends the connection, if there is one.
+    /// Closes the connection, if there is one.
     pub async fn close(&self) {
         if let Some(publisher) = &self.publisher {
             publisher.close().await;
@@ -91,9 +91,9 @@ impl<'a> Renewer<'a> {
     }
 }
 
-/// The same message without what the broker added to it: `x-delivery-count` starts anew. What was derived from the broker's
-/// headers is written down, since they go. Left out is what would act on the broker (`expiration`, `user_id`, `CC`, `BCC`),
-/// kept as text if nothing of the kind is kept yet.
+/// Returns the same message without the broker's headers, so `x-delivery-count` starts again. Writes down the facts
+/// that were derived from these headers. Omits everything that would act on the broker (`expiration`, `user_id`, `CC`,
+/// `BCC`), and keeps it as text unless such a text exists.
 pub fn renewed(queue: &ShortString, record: &Record, properties: &BasicProperties, body: &[u8]) -> Outgoing {
     let ours = properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
     let mut headers: BTreeMap<ShortString, AMQPValue> = ours.inner().clone();

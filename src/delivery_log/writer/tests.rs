@@ -49,11 +49,11 @@ async fn who_waits_for_room_waits_once_for_all_and_is_told_of_it() {
     let inner = Arc::new(inner());
     let log = DeliveryLog(Some(inner.clone()));
     fill(&log, 3_000);
-    assert!(log.room().now_or_never().is_none(), "there is none");
-    // Nobody takes anything: it is given up, and nobody waits for it a second time.
+    assert!(log.room().now_or_never().is_none(), "the log is full");
+    // Nothing is taken out: the wait ends in vain, and a second caller does not wait.
     log.room_within(Duration::from_millis(1)).await;
     assert!(log.room().now_or_never().is_some());
-    // Something was written: they wait for room again, and all are told when there is some.
+    // Something was written: callers wait for room again, and all are woken when there is some.
     inner.in_vain.store(false, Relaxed);
     let freed = async {
         while inner.length() >= MOST / 2 {
@@ -63,7 +63,7 @@ async fn who_waits_for_room_waits_once_for_all_and_is_told_of_it() {
     };
     let waiting = futures::future::join_all((0..200).map(|_| log.room_within(LONG)));
     let all = async { tokio::join!(waiting, freed) };
-    tokio::time::timeout(LONG / 60, all).await.expect("all are told");
+    tokio::time::timeout(LONG / 60, all).await.expect("all callers wake up");
 }
 
 #[test]

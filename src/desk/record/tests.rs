@@ -9,7 +9,7 @@ use crate::{
 
 const BODY: &[u8] = br#"{"event":"lead.delivered","leadId":"lead_1","submissionId":"sub_1","campaignId":"ABC","status":"x","timestamp":1700000000,"data":{}}"#;
 
-/// A job of acme's campaign ABC.
+/// Returns a job of acme's campaign ABC.
 pub(crate) fn job() -> Job {
     let event = Event {
         kind: EventKind::Delivered,
@@ -25,7 +25,7 @@ pub(crate) fn job() -> Job {
     Job::new(&event, "acme", &target, &Envelope::default(), Bytes::from_static(BODY), first_seen)
 }
 
-/// The record of a job that failed for that reason at second 1700000009.
+/// Returns the record of a job that failed for this reason at second 1700000009.
 pub(crate) fn record(job: &Job, reason: FailReason) -> Record {
     let at = Timestamp::from_second(1_700_000_009).unwrap();
     let message = job.to_failed(&"leadhook.failed".into(), reason, "why", at);
@@ -42,7 +42,7 @@ fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
     FieldTable::from(entries)
 }
 
-/// The properties of a job on the jobs queue, with more headers.
+/// Returns the properties of a job on the jobs queue, with more headers.
 fn dead(more: &[(&str, AMQPValue)]) -> BasicProperties {
     let message = job().to_message(&"leadhook.jobs".into());
     let mut headers = message.properties.headers().clone().unwrap();
@@ -70,7 +70,7 @@ fn reads_what_a_worker_wrote() {
 
 #[test]
 fn derives_the_reason_of_what_the_broker_put_there() {
-    // A retry came by the delay ladder first: the latest entry counts, not the first death.
+    // The job was on the delay ladder first. Its latest death counts, and not its first.
     let deaths = AMQPValue::FieldArray(
         vec![death("delivery_limit", "leadhook.jobs"), death("expired", "leadhook.delay.1000")].into(),
     );
