@@ -1,4 +1,5 @@
-//! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
+//! The command line and the composition root: the only place that reads the environment, builds the parts and connects
+//! them.
 
 mod arguments;
 pub mod check;

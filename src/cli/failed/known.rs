@@ -36,7 +36,7 @@ pub(super) async fn ask(
     }
 }
 
-/// Keeps only jobs in the survey that were also delivered: a crash made a copy of them, and the copy failed.
+/// Keeps in the survey only jobs that were also delivered: a crash made a copy of them, and the copy failed.
 ///
 /// # Errors
 /// The log cannot be read.

@@ -187,7 +187,7 @@ fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&
     question
 }
 
-/// Takes the jobs that would be sent to one target twice out of the survey. Returns the reason and their number.
+/// Removes from the survey the jobs that would be sent to one target twice. Returns the reason and their number.
 fn twice(routes: &Routes, survey: &mut Survey) -> Option<(&'static str, u64)> {
     let left = routes.leave_twice(survey);
     (left > 0).then_some((reroute::THERE, left))
