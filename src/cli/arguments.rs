@@ -16,12 +16,12 @@ use crate::{
     store::{self, Severity, Store, nearest},
 };
 
-// Headings in the help, in the order in which they appear.
+// Help headings, in the order in which they appear.
 pub(super) const FILTERS: &str = "Filters";
 pub(super) const OUTPUT: &str = "Output";
 const CONFIGURATION: &str = "Configuration";
 
-// For every command that reads the settings, but not the webhook store.
+// For commands that read the settings but not the webhook store.
 #[derive(clap::Args)]
 pub(super) struct SettingsArgs {
     /// File with the settings [default: config/leadhook.toml if it exists, else the built-in defaults]
@@ -37,7 +37,7 @@ pub(super) struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// The file, if one is named. As with every setting, an empty variable counts as not set.
+    /// Returns the settings file, if one is named. An empty variable counts as not set, as for every setting.
     pub(super) fn file(&self) -> Option<PathBuf> {
         self.config.clone().filter(|path| !path.as_os_str().is_empty())
     }
@@ -47,7 +47,7 @@ impl SettingsArgs {
     }
 }
 
-// For every command that reads the webhook store too.
+// For commands that also read the webhook store.
 #[derive(clap::Args)]
 pub(super) struct StoreArgs {
     #[command(flatten)]
@@ -76,10 +76,10 @@ fn load(file: Option<PathBuf>, store: Option<PathBuf>) -> Result<Settings, Refus
         .map_err(|problems| Refusal::usage(problems.to_string(), "correct them; `leadhook check` shows all settings"))
 }
 
-/// The webhook store of these settings.
+/// Loads the webhook store of these settings.
 ///
 /// # Errors
-/// It cannot be used; all its errors are named.
+/// The store cannot be used. The refusal names all its errors.
 pub(super) fn open_store(settings: &Settings) -> Result<Store, Refusal> {
     store::load(&settings.store.path, &settings.secrets).map_err(|problems| {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
@@ -95,7 +95,7 @@ pub(super) fn open_store(settings: &Settings) -> Result<Store, Refusal> {
     })
 }
 
-// A command and its configuration.
+// A command's own arguments, and the options that name its configuration.
 #[derive(clap::Args)]
 pub(super) struct With<A: clap::Args, F: clap::Args> {
     #[command(flatten)]
@@ -104,7 +104,7 @@ pub(super) struct With<A: clap::Args, F: clap::Args> {
     pub from: F,
 }
 
-// How the answer is printed.
+// Options for the output.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(super) struct Output {
     /// Print JSON instead of text
@@ -121,7 +121,7 @@ impl Output {
     }
 }
 
-// Filters by ids. All that are given must match.
+// Filters by id and event. All given filters must match.
 #[derive(clap::Args, Clone)]
 pub(super) struct About {
     /// Only this lead
@@ -144,7 +144,7 @@ pub(super) struct About {
     pub event: Option<EventKind>,
 }
 
-/// Says which ids of a filter that matched nothing the webhook store does not have.
+/// Explains why a filter matched nothing: prints which of its ids the webhook store does not have.
 pub(super) fn explain_nothing(
     settings: &Settings,
     organization: Option<&str>,
@@ -166,14 +166,14 @@ pub(super) fn explain_nothing(
 }
 
 impl About {
-    /// Says which of the ids the webhook store does not have.
+    /// Prints which of the ids the webhook store does not have.
     pub(super) fn explain_nothing(&self, settings: &Settings) {
         let About { organization, campaign, target, .. } = self;
         explain_nothing(settings, organization.as_deref(), campaign.as_deref(), target.as_deref());
     }
 }
 
-/// The ids among these that the webhook store does not have, with the ones that were probably meant.
+/// Returns a sentence for each id that the webhook store does not have, with the id that was probably meant.
 pub(super) fn doubts(
     store: &Store,
     organization: Option<&str>,
@@ -215,7 +215,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Says which instants the words of the user mean.
+    /// Prints the instants that the user's times mean.
     pub(super) fn tell(self) {
         match (self.since, self.before) {
             (None, None) => {}
@@ -226,12 +226,12 @@ impl Window {
     }
 }
 
-/// A point in time as people write it.
+/// Parses a point in time as people write it.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     filter::time(text, Timestamp::now())
 }
 
-/// Reads a whole number within bounds.
+/// Returns a parser for whole numbers within `bounds`.
 pub(super) fn number<T>(bounds: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: FromStr + PartialOrd + Display + Clone,
@@ -242,7 +242,7 @@ where
     }
 }
 
-/// Reads the name of an event.
+/// Returns a parser for the names of events.
 pub(super) fn event() -> impl TypedValueParser<Value = EventKind> {
     PossibleValuesParser::new(EventKind::ALL.map(EventKind::name))
         .try_map(|name| EventKind::parse(&name).ok_or("it is not an event"))

@@ -1,4 +1,4 @@
-//! `leadhook check`: all problems of both configurations, and a summary of them.
+//! `leadhook check`: shows all problems of both configurations, and a summary.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -43,7 +43,7 @@ pub struct Args {
 /// Loads both configurations and prints the problems and the summary.
 ///
 /// # Errors
-/// The answer cannot be written.
+/// The configuration has errors, `--strict` finds warnings, or the answer cannot be written.
 pub fn run(args: &Args, config: Option<&Path>, store: Option<&Path>) -> Result<Exit, Refusal> {
     let settings = settings::load(config, store, settings::environment());
     let place = match &settings {
@@ -83,7 +83,7 @@ struct Report {
     errors: Vec<String>,
     warnings: Vec<String>,
     notes: Vec<String>,
-    /// The problems of the store once more, in parts, for editors and pipelines.
+    /// The problems of the store again, split into fields for editors and pipelines.
     store_problems: Vec<ProblemReport>,
 }
 
@@ -106,7 +106,7 @@ struct StoreReport {
     targets: usize,
     disabled: usize,
     default_organization: Option<String>,
-    /// How many enabled targets select each event.
+    /// The number of enabled targets that select each event.
     targets_by_event: BTreeMap<&'static str, usize>,
     scopes: Vec<ScopeReport>,
 }
@@ -115,7 +115,7 @@ struct StoreReport {
 struct ScopeReport {
     key: String,
     enabled: bool,
-    /// Scheme, host and port only: tokens travel in the rest.
+    /// Scheme, host and port only, because the rest often holds tokens.
     url: Option<String>,
     events: Vec<&'static str>,
     retry_attempts: Option<u32>,
@@ -124,8 +124,8 @@ struct ScopeReport {
     headers: usize,
 }
 
-/// Puts together both configurations and their problems. `settings` are the settings or all their problems; `store` is the
-/// store or all its problems, or `None` where the settings do not say where it is.
+/// Combines both configurations and their problems. Each is either the value or all its problems. `store` is `None` if
+/// the settings do not say where it is.
 fn report(
     settings: Result<&Settings, &settings::Problems>,
     store: Option<Result<&Store, &Problems>>,
@@ -156,7 +156,7 @@ fn report(
     let failing_targets = warnings.len() - before;
     warnings.extend(good.into_iter().flat_map(|store| expiring(store, now)));
     if let (Ok(settings), Some(longest)) = (settings, good.and_then(Store::longest_timeout)) {
-        // Each is good by itself, but together they are not.
+        // Settings and store can each be valid and still not fit together.
         errors.extend(settings::check_against_store(settings, longest).map(|problem| problem.to_string()));
     }
     Report {
@@ -209,7 +209,7 @@ fn store_report(store: &Store) -> StoreReport {
     }
 }
 
-/// The enabled targets whose jobs will fail, as far as can be seen without asking a name server.
+/// Returns the enabled targets whose jobs will fail, with the reason, as far as this is known without a DNS lookup.
 pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator<Item = (&'s TargetKey, String)> {
     let in_use = store.webhooks().filter(|webhook| webhook.enabled);
     in_use.filter_map(|webhook| {
@@ -224,11 +224,11 @@ pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator
     })
 }
 
-/// How long before its end a certificate is warned of.
+/// How long before its expiry a certificate causes a warning.
 const SOON: Duration = Duration::from_secs(30 * 86_400);
 
-/// Certificates of enabled targets that are no longer valid, or soon will not be. One that several targets have in common is named
-/// once.
+/// Returns warnings about certificates of enabled targets that have expired or soon will. A certificate that several
+/// targets share is named once.
 fn expiring(store: &Store, now: Timestamp) -> Vec<String> {
     let (mut seen, mut warnings) = (HashSet::new(), Vec::new());
     for webhook in store.webhooks().filter(|webhook| webhook.enabled) {
@@ -250,7 +250,7 @@ fn expiring(store: &Store, now: Timestamp) -> Vec<String> {
     warnings
 }
 
-/// Notes about organizations' targets that still apply beside an override.
+/// Returns notes about organizations' targets that still apply beside an override.
 fn notes(store: &Store) -> Vec<String> {
     let places = store.organizations().flat_map(|organization| {
         organization.campaigns.iter().map(move |campaign| Placed { organization, campaign: Some(campaign) })
@@ -281,7 +281,7 @@ impl Report {
     fn text(&self, terminal: Terminal) -> String {
         let mut text = String::new();
         self.write_problems(&mut text, terminal);
-        // A summary of values that cannot be used would only hide the errors.
+        // A summary of unusable values would only hide the errors.
         if !self.errors.is_empty() {
             text.truncate(text.trim_end().len());
             return text;
@@ -305,7 +305,7 @@ impl Report {
         text
     }
 
-    /// The problems and how many there are, errors before warnings; nothing without problems.
+    /// Writes the number of problems and each problem, errors before warnings. Writes nothing if there are none.
     fn write_problems(&self, text: &mut String, terminal: Terminal) {
         let tone = match (self.errors.is_empty(), self.warnings.is_empty()) {
             (true, true) => return,
@@ -322,7 +322,7 @@ impl Report {
         text.push('\n');
     }
 
-    /// The result in one line.
+    /// Returns the result in one line.
     fn verdict(&self) -> String {
         let count = |problems: &[String], one: &str| match problems.len() as u64 {
             0 => None,
@@ -422,7 +422,7 @@ fn heading(text: &mut String, terminal: Terminal, title: &str) {
     line(text, &terminal.paint(Tone::Strong, title));
 }
 
-/// A line without blanks at its end. Writing to a string cannot fail.
+/// Appends a line without trailing blanks. Writing to a string cannot fail.
 fn line(text: &mut String, content: &str) {
     let _ = writeln!(text, "{}", content.trim_end());
 }

@@ -1,4 +1,4 @@
-//! `leadhook console`: the web console, a process of its own.
+//! `leadhook console`: serves the web console, a separate process.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use crate::{console::Console, failpoint, settings::Settings};
 #[command(after_help = after_help("leadhook console\nLEADHOOK__CONSOLE__LISTEN=127.0.0.1:8000 leadhook console", ""))]
 pub struct Args {}
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves the console until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> Exit {
     if let Err(exit) = super::begin(&settings) {
         return exit;

@@ -1,6 +1,6 @@
-//! `leadhook deliveries`: the history of each delivery, for support.
+//! `leadhook deliveries`: shows the history of each delivery, for support.
 //!
-//! It reads the delivery log (`crate::delivery_log`), and prints tables or JSON.
+//! Reads the delivery log (`crate::delivery_log`), and prints tables or JSON.
 
 mod list;
 mod show;
@@ -71,8 +71,8 @@ impl Source<'_> {
         LogReader::open(self.amqp, &self.stream, start).await.map_err(refusal)
     }
 
-    /// Passes each record that matches `filter` to `each`, with its writer: from the filter's start to the end that the log had
-    /// when the reading began. Returns how many messages were read.
+    /// Passes each record that matches `filter` to `each`, with its writer. Reads from the filter's start to the end
+    /// that the log had when the reading began. Returns the number of messages read.
     async fn read(&self, filter: &Filter, quiet: bool, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<u64, Refusal> {
         let mut reader = self.open(filter.since.map_or(Start::Oldest, Start::At)).await?;
         let bar = readable::progress("reading the delivery log", u64::MAX, quiet);

@@ -1,5 +1,6 @@
-//! `leadhook demo-queues`: counts and removes the queues of `scripts/demo.sh`, on a broker that other programs may use too.
-//! It is not in the help, because only the script uses it, and it touches only names that begin with `leadhook-demo-`.
+//! `leadhook demo-queues`: counts and removes the queues of `scripts/demo.sh`, on a broker that other programs may use
+//! too. The help does not list it, because only the script uses it. It touches only names that begin with
+//! `leadhook-demo-`.
 
 use clap::ValueEnum;
 use lapin::{
@@ -17,7 +18,7 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// The beginning of `amqp.prefix` and `amqp.exchange` of every demo.
+/// The beginning of `amqp.prefix` and `amqp.exchange` in every demo.
 const DEMO: &str = "leadhook-demo-";
 
 /// Count or remove the queues of a demo, for scripts/demo.sh
@@ -36,10 +37,10 @@ enum Action {
     Remove,
 }
 
-/// Does it, and prints counts as `queue messages`, one a line.
+/// Counts or removes the queues. Prints counts as `queue messages`, one per line.
 ///
 /// # Errors
-/// The names are not those of a demo, or the broker cannot be reached or refuses.
+/// The names are not those of a demo, the broker cannot be reached, or it refuses the request.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     refuse_others(&settings.amqp)?;
     let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
@@ -47,7 +48,7 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let connection =
         connected.map_err(|error| Refusal::cannot_start(format!("cannot connect to {error}"), error.help()))?;
     let done = act(args.action, &connection, &plan, &settings.amqp).await;
-    // A close that fails does not change the answer.
+    // A failed close does not change the answer.
     let _ = connection.close(200, "goodbye".into()).await;
     let failed = |error| Refusal::findings(format!("cannot use the queues of the demo: {error:#}"), "run it again");
     let text = done.map_err(failed)?;
@@ -76,7 +77,7 @@ async fn act(action: Action, connection: &Connection, plan: &Plan, amqp: &Amqp) 
     }
 }
 
-/// A demo removes messages unseen, so its names must not be in use elsewhere.
+/// Refuses names that do not belong to a demo, because a demo removes messages unseen.
 fn refuse_others(amqp: &Amqp) -> Result<(), Refusal> {
     if amqp.prefix.starts_with(DEMO) && amqp.exchange.starts_with(DEMO) {
         return Ok(());

@@ -1,4 +1,5 @@
-//! `leadhook explain`: the targets of a campaign's events and the origin of each of their values, or why there is none.
+//! `leadhook explain`: shows the targets of a campaign's events and the origins of their values, or why there is
+//! no target.
 //!
 //! Shows names of headers but never their values, and no part of a URL after its path, because tokens are often there.
 
@@ -25,7 +26,7 @@ use crate::{
     },
 };
 
-/// The question of the user.
+/// The user's question.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The campaign's id.
@@ -41,14 +42,14 @@ pub struct Question<'a> {
 pub struct Service<'a> {
     /// The retry schedule.
     pub backoff: &'a Backoff,
-    /// Attempts in flight for one organization and URL origin.
+    /// Most attempts in flight for one organization and URL origin.
     pub max_in_flight: usize,
     /// The age at which a job fails as `expired`.
     pub maximum_age: Duration,
 }
 
 impl Service<'_> {
-    /// Takes them from the settings.
+    /// Takes these settings from all settings.
     pub fn of(settings: &Settings) -> Service<'_> {
         let delivery = &settings.delivery;
         Service { backoff: &settings.backoff, max_in_flight: delivery.max_in_flight, maximum_age: delivery.maximum_age }
@@ -81,7 +82,7 @@ pub struct Args {
 /// Loads the store and prints the answer.
 ///
 /// # Errors
-/// The store is broken.
+/// The store cannot be used, or the answer cannot be written.
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let store = arguments::open_store(settings)?;
     let question = Question { campaign: &args.campaign, organization: args.organization.as_deref(), event: args.event };
@@ -94,7 +95,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     Ok(exit)
 }
 
-/// Answers as text or as one JSON object. [`Exit::Ok`] if there is a target, [`Exit::Findings`] (1) if there is none.
+/// Returns the answer as text or as one JSON object, with [`Exit::Ok`] if there is a target and [`Exit::Findings`] (1)
+/// otherwise.
 pub fn explain(store: &Store, service: &Service<'_>, question: Question<'_>, json: bool) -> (String, Exit) {
     let answer = answer(store, service, question);
     let exit = if answer.targets.is_empty() { Exit::Findings } else { Exit::Ok };
@@ -110,13 +112,13 @@ pub fn explain(store: &Store, service: &Service<'_>, question: Question<'_>, jso
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
     pub(crate) campaign: String,
-    /// The organization to which the store assigns it, if it can.
+    /// The campaign's organization, if the store can tell.
     pub(crate) organization: Option<String>,
     /// Whether the store lists the campaign.
     pub(crate) listed: bool,
     /// Whether the campaign overrides its organization.
     pub(crate) overrides: bool,
-    /// Why it has no organization.
+    /// Why the campaign has no organization.
     pub(crate) misplaced: Option<Reason>,
     pub(crate) events: Vec<EventAnswer>,
     pub(crate) targets: Vec<TargetAnswer>,
@@ -140,28 +142,28 @@ pub(crate) struct EventAnswer {
 #[derive(Debug, Serialize)]
 pub(crate) struct TargetAnswer {
     pub(crate) key: String,
-    /// Without its query.
+    /// The URL without its query.
     pub(crate) url: Sourced<String>,
     pub(crate) events: Sourced<Vec<&'static str>>,
     pub(crate) retry_attempts: Sourced<u32>,
     pub(crate) timeout_seconds: Sourced<u64>,
-    /// The lower limit: the target's or the service's (`delivery.max_in_flight`).
+    /// The lower of two limits: the target's own and the service's (`delivery.max_in_flight`).
     pub(crate) max_in_flight: Sourced<usize>,
-    /// None: no limit.
+    /// `None` for no limit.
     pub(crate) max_per_second: Sourced<Option<f64>>,
     pub(crate) accept: Sourced<Statuses>,
     pub(crate) never_retry: Sourced<Statuses>,
     pub(crate) accept_if: Sourced<Option<Condition>>,
     pub(crate) keep_refused: Sourced<bool>,
-    /// Their number; never the secrets.
+    /// The number of secrets; never the secrets.
     pub(crate) signing_secrets: Sourced<usize>,
-    /// Whether there is one.
+    /// Whether the target has one.
     pub(crate) client_certificate: Sourced<bool>,
     /// The number of certificates.
     pub(crate) ca_certificate: Sourced<usize>,
-    /// The URL that gives tokens, without its query.
+    /// The URL that issues tokens, without its query.
     pub(crate) oauth2: Sourced<Option<String>>,
-    /// Their names and origins; never the values.
+    /// The names of headers and their origins; never their values.
     pub(crate) headers: BTreeMap<String, &'static str>,
     pub(crate) schedule: Schedule,
     pub(crate) jitter: f64,
@@ -176,7 +178,7 @@ pub(crate) struct Sourced<T> {
     pub(crate) origin: &'static str,
 }
 
-/// The answer as values, for the console.
+/// Returns the answer as values, for the console.
 pub(crate) fn answer(store: &Store, service: &Service<'_>, question: Question<'_>) -> Answer {
     let mut answer = Answer {
         campaign: question.campaign.to_owned(),
@@ -264,7 +266,7 @@ fn target_answer(webhook: &Webhook, service: &Service<'_>) -> Option<TargetAnswe
     })
 }
 
-/// The target's limit, unless the service allows less.
+/// Returns the target's limit, unless the service allows less.
 fn max_in_flight(webhook: &Webhook, target: &Target, service: &Service<'_>) -> Sourced<usize> {
     match target.max_in_flight.map(|own| own as usize).filter(|own| *own <= service.max_in_flight) {
         Some(own) => sourced(own, webhook.origins.max_in_flight),
@@ -276,7 +278,7 @@ fn sourced<T>(value: T, origin: Origin) -> Sourced<T> {
     Sourced { value, origin: origin.name() }
 }
 
-/// The URL without its query, which may hold a token.
+/// Returns the URL without its query, which may hold a token.
 fn shown_url(url: &url::Url) -> String {
     let mut shown = url.clone();
     shown.set_query(None);
@@ -326,7 +328,7 @@ fn why_none(reason: NoTarget, placed: &Placed<'_>) -> String {
     }
 }
 
-/// Notes about settings that are easy to miss.
+/// Returns notes about settings that are easy to miss.
 fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     let mut notes: Vec<String> = left_note(placed).into_iter().collect();
     let own = placed.campaign.into_iter().flat_map(|campaign| campaign.webhooks());
@@ -341,7 +343,7 @@ fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     notes
 }
 
-/// Whether the organization has a webhook of the same name, with headers or secrets that the campaign does not inherit.
+/// Returns whether the organization has a webhook of the same name with credentials that the campaign does not inherit.
 fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     let name = |webhook: &Webhook| webhook.key.as_str().split_once('#').map(|(_, name)| name.to_owned());
     let lender = placed.organization.webhooks.iter().find(|other| name(other) == name(webhook));
@@ -355,7 +357,7 @@ fn lends_credentials(placed: &Placed<'_>, webhook: &Webhook) -> bool {
     })
 }
 
-/// Lists the events for which the organization's targets still apply beside an override.
+/// Returns a note that lists the events for which the organization's targets still apply beside an override.
 pub(super) fn left_note(placed: &Placed<'_>) -> Option<String> {
     let (events, keys) = placed.left_events();
     let campaign = placed.campaign.filter(|_| events != EventSet::NONE)?;
@@ -417,7 +419,7 @@ impl fmt::Display for TargetAnswer {
 }
 
 impl TargetAnswer {
-    /// Name, value and origin of each setting. The rate, rules about answers, certificates and headers only if there are any.
+    /// Returns the name, value and origin of each setting. Optional settings are left out if they have their defaults.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String, &'static str)> {
         let mut rows = vec![
             ("url", self.url.value.clone(), self.url.origin),

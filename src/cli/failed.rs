@@ -1,6 +1,6 @@
-//! `leadhook failed`: shows jobs that could not be delivered, replays them, and takes them away. For support.
+//! `leadhook failed`: shows, replays and removes jobs that could not be delivered, for support.
 //!
-//! `crate::desk` does the work. This module asks, and prints tables or JSON.
+//! `crate::desk` does the work. This module asks the user, and prints tables or JSON.
 
 pub(super) mod agree;
 pub(super) mod discard;
@@ -55,7 +55,7 @@ pub struct Args {
     command: Command,
 }
 
-// The help of each command is on its arguments: a comment here would hide it.
+// Each command's help is the doc comment of its arguments. A doc comment here would hide it.
 #[derive(clap::Subcommand)]
 enum Command {
     List(list::Args),
@@ -91,7 +91,7 @@ struct RequeueArgs {
     how: requeue::How,
 }
 
-/// Reads a reason of the failed queue.
+/// Returns a parser for the reasons on the failed queue.
 fn reason() -> PossibleValuesParser {
     PossibleValuesParser::new(filter::reasons())
 }
@@ -117,10 +117,10 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     }
 }
 
-/// Longest wait until the delivery log has recorded the actions of this command.
+/// Longest wait for the delivery log to record the actions of this command.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// The failed, the rejected or the unreadable queue, for the commands that work on it.
+/// The failed, rejected or unreadable queue, for the commands that work on it.
 pub(super) struct Desk<'a> {
     pub amqp: &'a Amqp,
     pub queue: ShortString,
@@ -147,7 +147,7 @@ impl Desk<'_> {
         Ok(Desk { amqp: &settings.amqp, queue, called: "failed queue", jobs, log, settings, plan, interrupt })
     }
 
-    /// Whether it is a queue of messages that are not jobs.
+    /// Returns whether this is a queue of messages that are not jobs.
     pub fn has_no_jobs(&self) -> bool {
         self.queue != self.plan.names().failed
     }
@@ -169,7 +169,7 @@ impl Desk<'_> {
         Ok(visit.ending_when_asked(self.interrupt.hold()))
     }
 
-    /// Shows every message of the failed queue to `see`, and gives all back.
+    /// Shows every message of the queue to `see`, and gives them all back.
     pub async fn look(&self, quiet: bool, see: impl FnMut(&Held)) -> Result<Seen, Refusal> {
         let mut visit = self.visit(None).await?;
         let bar = progress("reading", visit.expected(), quiet);
@@ -187,13 +187,13 @@ impl Desk<'_> {
         Ok(seen)
     }
 
-    /// The messages that a choice means now, with notes about those that were perhaps not seen. With `raw` a filter also
-    /// matches messages that are not jobs.
+    /// Returns the messages that a choice means now, with notes about messages that it may have missed. With `raw` a
+    /// filter also matches messages that are not jobs.
     pub async fn survey(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Survey, Vec<String>), Refusal> {
         self.survey_seeing(choice, raw, quiet, |_| {}).await
     }
 
-    /// The same, and shows every message to `see`.
+    /// Works like `survey`, and also shows every message to `see`.
     pub async fn survey_seeing(
         &self,
         choice: Choice,
@@ -222,13 +222,13 @@ impl Desk<'_> {
         }
     }
 
-    /// The delivery log, to record the actions of people; on the connection of `publisher`.
+    /// Starts the delivery log on the connection of `publisher`, to record the actions of people.
     pub fn delivery_log(&self, publisher: &Publisher) -> DeliveryLog {
         delivery_log::start(self.settings, &self.plan, publisher, None)
     }
 }
 
-/// Ends the log of this command's actions. Returns a note if not all of them were recorded.
+/// Closes the log of this command's actions. Returns a note if some of them were not recorded.
 pub(super) async fn close_log(log: DeliveryLog) -> Option<String> {
     let unwritten = log.close(CLOSING).await;
     let records = counted(unwritten, "record", "records");
@@ -239,7 +239,7 @@ pub(super) async fn close_log(log: DeliveryLog) -> Option<String> {
 pub(super) struct Seen {
     /// Messages on the queue.
     pub present: u64,
-    /// Notes about messages that were perhaps not seen; empty when all were seen.
+    /// Notes about messages that the look may have missed; empty if it saw all.
     pub notes: Vec<String>,
 }
 
@@ -248,7 +248,7 @@ fn refusal(error: VisitError) -> Refusal {
     Refusal { exit, text: error.to_string(), help: error.help().to_owned() }
 }
 
-/// Notes about messages that a visit perhaps did not see; empty when it saw all.
+/// Returns notes about messages that a visit may have missed; empty if it saw all.
 pub(crate) fn notes_about_unseen(visit: &Visit) -> Vec<String> {
     let mut notes = Vec::new();
     if visit.missing() > 0 {
@@ -270,7 +270,7 @@ pub(crate) fn notes_about_unseen(visit: &Visit) -> Vec<String> {
     notes
 }
 
-/// Warns about things that change no exit code.
+/// Warns about problems that do not change the exit code.
 pub(super) fn warn_about_limits(desk: &Desk<'_>, visit: &Visit, renewer: &Renewer<'_>) {
     if visit.guard() == Guard::Unlocked {
         output::warn(&format!(

@@ -1,4 +1,4 @@
-//! `leadhook health`: asks the admin port of a running worker, for container health checks without a shell or curl.
+//! `leadhook health`: asks the admin port of a running worker, so that container health checks need no shell or curl.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Largest answer in bytes: about 100,000 targets.
+/// Largest answer in bytes, enough for about 100,000 targets.
 const LONGEST_ANSWER: u64 = 32 << 20;
 
 /// Longest wait for the whole answer.
@@ -38,13 +38,13 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     Ok(if status == 200 { Exit::Ok } else { Exit::Findings })
 }
 
-/// What to do where no worker answers.
+/// The advice if no worker answers.
 pub(super) const START_ONE: &str = "start one with `leadhook run`, or correct admin.listen (LEADHOOK__ADMIN__LISTEN)";
 
-/// The status and the body that the worker on `admin.listen` answers with.
+/// Asks the worker on `admin.listen`, and returns the status and body of its answer.
 ///
 /// # Errors
-/// No worker answers in time; says so in a sentence.
+/// No worker answers in time. The error is a sentence that says so.
 pub(crate) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, String), String> {
     let mut address = settings.admin.listen;
     if address.ip().is_unspecified() {
@@ -57,7 +57,8 @@ pub(crate) async fn ask_worker(settings: &Settings, path: &str) -> Result<(u16, 
     }
 }
 
-/// One HTTP/1.0 request by hand: the answer comes from a worker on this machine, and a whole client would take longer to load.
+/// Sends one HTTP/1.0 request by hand. The answer comes from a worker on this machine, and a full client would take
+/// longer to load.
 async fn ask(address: std::net::SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: leadhook\r\n\r\n").as_bytes()).await?;

@@ -1,6 +1,6 @@
 //! `leadhook listen`: a receiver to try deliveries with. It answers by a script and prints a line for each request.
 //!
-//! A line has the event, the submission and the webhook-id. It never has anything of `data`: bodies are shown only on request.
+//! A line shows the event, the submission and the webhook-id, and nothing of `data`. Bodies are shown only on request.
 
 mod line;
 
@@ -99,8 +99,8 @@ pub struct Args {
 /// Listens until SIGINT or SIGTERM, then prints a summary.
 ///
 /// # Errors
-/// A secret cannot be used, the address cannot be bound, or the record cannot be written. A closed output (`| head`) ends it
-/// without an error.
+/// A secret cannot be used, the address cannot be bound, or the record cannot be written. A closed output (`| head`)
+/// ends the command without an error.
 pub async fn run(args: Args) -> Result<Exit, Refusal> {
     let (bind, port) = (args.bind, args.port);
     let options = Options {
@@ -157,7 +157,7 @@ fn parse_secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Refusal> {
     texts.iter().enumerate().map(parse).collect()
 }
 
-/// Whether the output is still open; other trouble is an error.
+/// Returns whether the output is still open. Any other problem is an error.
 fn unless_closed(written: io::Result<()>) -> Result<bool, Refusal> {
     match written {
         Ok(()) => Ok(true),
@@ -169,29 +169,29 @@ fn unless_closed(written: io::Result<()>) -> Result<bool, Refusal> {
 /// Prints, records and counts requests.
 struct Log<W, R = File> {
     out: W,
-    /// Gets every line as JSON, printed or not.
+    /// Receives every line as JSON, printed or not.
     record: Option<R>,
     json: bool,
     quiet: bool,
     show_body: bool,
     style: Style,
     counts: Summary,
-    /// Each webhook-id, and whether it has been answered 2xx.
+    /// Each webhook-id, and whether it has been answered with 2xx.
     seen: HashMap<String, bool>,
 }
 
-/// Counts from the start of the receiver to its end.
+/// Counts over the whole run of the receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct Summary {
     /// All requests.
     requests: u64,
     /// Distinct webhook-ids.
     webhooks: u64,
-    /// Webhooks that were answered 2xx.
+    /// Webhooks that were answered with 2xx.
     delivered: u64,
-    /// Requests for a webhook that had been answered 2xx before.
+    /// Requests for a webhook that had already been answered with 2xx.
     duplicates: u64,
-    /// Requests whose signature was bad or missing, although there are secrets to check with.
+    /// Requests with a bad or missing signature, if there are secrets to check with.
     bad_signatures: u64,
 }
 
@@ -233,7 +233,7 @@ impl<W: Write, R: Write> Log<W, R> {
         self.tell(&[(json.to_string(), format!("{before}{}", counted.join(", ")))], false)
     }
 
-    /// Prints lines (as JSON, as text) unless they are hidden, and records them in any case.
+    /// Records lines, and prints them as JSON or text unless they are hidden.
     fn tell(&mut self, lines: &[(String, String)], hidden: bool) -> io::Result<()> {
         let all = |pick: fn(&(String, String)) -> &String| -> String {
             lines.iter().flat_map(|line| [pick(line), "\n"]).collect()
@@ -250,7 +250,7 @@ impl<W: Write, R: Write> Log<W, R> {
         self.out.flush()
     }
 
-    /// Whether this webhook had been answered 2xx before.
+    /// Counts a request. Returns whether its webhook had already been answered with 2xx.
     fn count(&mut self, received: &Received) -> bool {
         self.counts.requests += 1;
         self.counts.bad_signatures += u64::from(received.verified == Some(false));

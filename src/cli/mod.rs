@@ -1,4 +1,5 @@
-//! The command line and the composition root: the only place that reads the environment, builds the parts and joins them.
+//! The command line and the composition root: the only place that reads the environment, builds the parts and connects
+//! them.
 
 mod arguments;
 pub mod check;
@@ -52,7 +53,7 @@ struct Cli {
     command: Command,
 }
 
-// The help of each command is on its arguments: a comment here would hide it.
+// Each command's help is the doc comment of its arguments. A doc comment here would hide it.
 #[derive(Subcommand)]
 enum Command {
     Run(With<run::Args, StoreArgs>),
@@ -75,14 +76,14 @@ enum Command {
     DemoQueues(With<demo_queues::Args, SettingsArgs>),
 }
 
-/// The tree of commands and options, with the names that their users type.
+/// Returns the tree of commands and options, under the names that users type.
 pub fn command() -> clap::Command {
     let mut command = <Cli as clap::CommandFactory>::command();
     command.build();
     command
 }
 
-/// Parses the command line, runs the command and says how it went.
+/// Parses the command line, runs the command and reports its result.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
@@ -99,12 +100,12 @@ pub fn main() -> ExitCode {
         }
     };
     let exit = runtime.block_on(dispatch(cli.command)).unwrap_or_else(|refusal| refusal.tell());
-    // Threads of libraries that still run are not waited for any longer.
+    // Waits at most 1 s for threads of libraries that still run.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit.report()
 }
 
-/// Prints the help or the version if that was asked for, else what is wrong with the arguments.
+/// Prints the help or the version if the user asked for it. Otherwise prints the problem with the arguments.
 fn rejected_arguments(error: &clap::Error, arguments: &[OsString]) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
@@ -123,10 +124,11 @@ fn rejected_arguments(error: &clap::Error, arguments: &[OsString]) -> Exit {
     }
 }
 
-/// The first steps of each command that serves: logging, and the check of the settings that show only in use.
+/// Does the first steps of a command that serves: starts logging, and checks that the files for TLS to the broker can
+/// be read.
 ///
 /// # Errors
-/// The settings are wrong; the reason has been printed.
+/// The settings are wrong. The reason is already reported.
 fn begin(settings: &settings::Settings) -> Result<(), Exit> {
     if let Err(error) = logging::init(&settings.log) {
         return Err(Refusal::usage(format!("cannot log: log.level: {error}"), "correct log.level").tell());
@@ -139,8 +141,9 @@ fn begin(settings: &settings::Settings) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Tasks that a thread of the worker runs before it polls sockets and timers again; the default of tokio is 61. Frames that
-/// are written between two polls reach the broker together, which costs it less (docs/contributing/benchmark-log.md).
+/// Number of tasks that a runtime thread runs before it polls sockets and timers again; tokio's default is 61. Frames
+/// that are written between two polls reach the broker together, which costs it less
+/// (docs/contributing/benchmark-log.md).
 const EVENT_INTERVAL: u32 = 256;
 
 fn runtime(command: &Command) -> io::Result<tokio::runtime::Runtime> {
@@ -148,13 +151,14 @@ fn runtime(command: &Command) -> io::Result<tokio::runtime::Runtime> {
     if let Command::Run(_) = command {
         runtime.event_interval(EVENT_INTERVAL);
     }
-    // A message that keeps one thread of a child process busy does not hold up the others in it.
+    // With two threads, a message that keeps one of them busy does not block the others in a child process.
     let threads = if let Command::Suspects(_) = command { threads().max(2) } else { threads() };
     runtime.worker_threads(threads).enable_all().build()
 }
 
-/// Half of the cores that this process may use: each of the two connections to the broker has a thread of its own beside
-/// these, and handing work from one thread to another costs more than it gains (docs/contributing/benchmark-log.md).
+/// Returns the number of runtime threads: half of the cores that this process may use. Each connection to the broker
+/// has its own thread besides these, and handing work between threads costs more than it gains
+/// (docs/contributing/benchmark-log.md).
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
@@ -166,7 +170,7 @@ async fn dispatch(command: Command) -> Result<Exit, Refusal> {
     match command {
         Command::Run(With { from, .. }) => Ok(run::run(from.load()?, suspects::arguments(&from)).await),
         Command::Suspects(With { from, .. }) => suspects::run(&from).await,
-        // Reports the problems of both configurations, so it loads them itself.
+        // `check` reports the problems of both configurations, so it loads them itself.
         Command::Check(With { args, from }) => check::run(&args, from.file().as_deref(), from.store().as_deref()),
         Command::Explain(With { args, from }) => explain::run(&args, &from.load()?),
         Command::Publish(With { args, from }) => publish::run(&args, &from.load()?).await,

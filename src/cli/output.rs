@@ -1,4 +1,4 @@
-//! How all commands answer: results on stdout, messages on stderr, colours only on a terminal, and one table of exit
+//! The output of all commands: results on stdout, messages on stderr, colours only on a terminal, and one table of exit
 //! codes that scripts can rely on.
 
 use std::{
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{logging, os_error};
 
-/// How a command ended. The numbers are part of the contract with scripts, and the same for every command.
+/// How a command ended. The numbers are part of the contract with scripts and the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done, and nothing to report.
@@ -24,20 +24,20 @@ pub enum Exit {
     Usage = 2,
     /// 3: the broker cannot be reached, its topology is not usable, or a port cannot be opened. Nothing was done.
     CannotStart = 3,
-    /// 4: stopped before everything in flight was settled. The broker delivers it again.
+    /// 4: stopped before everything in flight was settled. The broker delivers those messages again.
     UncleanDrain = 4,
 }
 
 impl Exit {
-    /// The whole table.
+    /// All exit codes, in order.
     pub const ALL: [Exit; 5] = [Exit::Ok, Exit::Findings, Exit::Usage, Exit::CannotStart, Exit::UncleanDrain];
 
-    /// The number that the shell sees.
+    /// Returns the number that the shell sees.
     pub fn code(self) -> u8 {
         self as u8
     }
 
-    /// The meaning, as the help shows it.
+    /// Returns the meaning, as the help shows it.
     pub fn meaning(self) -> &'static str {
         match self {
             Exit::Ok => "fine",
@@ -55,8 +55,8 @@ impl Termination for Exit {
     }
 }
 
-/// The end of a command's help: examples, one a line, and the table of exit codes. `findings` says what code 1 means for this
-/// command.
+/// Returns the end of a command's help: examples, one per line, and the table of exit codes. `findings` is the meaning
+/// of code 1 for this command; if it is empty, the general meaning is used.
 pub(super) fn after_help(examples: &str, findings: &str) -> String {
     let examples = examples.trim().lines().map(|line| format!("  {}\n", line.trim())).collect::<String>();
     let meaning = |exit: Exit| match exit {
@@ -67,10 +67,10 @@ pub(super) fn after_help(examples: &str, findings: &str) -> String {
     format!("Examples:\n{examples}\nExit codes: {codes}")
 }
 
-/// Why a command could not do its work: what to say, and how to end.
+/// Why a command could not do its work, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// How the process ends.
+    /// The exit code of the process.
     pub exit: Exit,
     /// What happened and where, as `<what>: <where>`.
     pub text: String,
@@ -79,28 +79,28 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The command line, the configuration or the input is wrong.
+    /// Creates a refusal: the command line, the configuration or the input is wrong.
     pub fn usage(text: impl Into<String>, help: impl Into<String>) -> Refusal {
         Refusal { exit: Exit::Usage, text: text.into(), help: help.into() }
     }
 
-    /// The broker, its topology or a port is not available.
+    /// Creates a refusal: the broker, its topology or a port is not available.
     pub fn cannot_start(text: impl Into<String>, help: impl Into<String>) -> Refusal {
         Refusal { exit: Exit::CannotStart, text: text.into(), help: help.into() }
     }
 
-    /// The command found nothing, or something failed while it ran.
+    /// Creates a refusal: the command found nothing, or something failed while it ran.
     pub fn findings(text: impl Into<String>, help: impl Into<String>) -> Refusal {
         Refusal { exit: Exit::Findings, text: text.into(), help: help.into() }
     }
 
-    /// The answer could not be written, because a disk is full for example.
+    /// Creates a refusal: the answer could not be written, for example because the disk is full.
     pub fn unwritable(error: &io::Error) -> Refusal {
         let text = format!("cannot write the answer: standard output: {}", os_error::words(error));
         Refusal::findings(text, "free space there, or send the output elsewhere")
     }
 
-    /// Writes it to stderr.
+    /// Writes the refusal to stderr and returns its exit code.
     pub fn tell(&self) -> Exit {
         say("error", &self.text);
         help(&self.help);
@@ -132,7 +132,7 @@ pub fn help(text: &str) {
 }
 
 fn say(word: &str, text: &str) {
-    // When stderr is closed, no place is left to say so.
+    // If stderr is closed, the message has nowhere to go.
     let _ = writeln!(io::stderr(), "{word}: {text}");
 }
 
@@ -149,7 +149,8 @@ pub enum Colour {
 }
 
 impl Colour {
-    /// Whether to use colours on stdout. `Auto` heeds `NO_COLOR` (no-color.org: any value but the empty one) and `TERM=dumb`.
+    /// Returns whether to use colours on stdout. `Auto` respects `NO_COLOR` (no-color.org: any non-empty value) and
+    /// `TERM=dumb`.
     pub fn wanted(self) -> bool {
         match self {
             Colour::Auto => {
@@ -162,27 +163,27 @@ impl Colour {
     }
 }
 
-/// The kind of stdout, found out once at the start of a command.
+/// The kind of stdout, detected once at the start of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
-    /// A person looks at it: tables get lines and fit the width.
+    /// Whether stdout is a terminal. If so, tables get lines and fit its width.
     pub interactive: bool,
     /// Whether to use colours.
     pub colour: bool,
 }
 
 impl Terminal {
-    /// Looks at stdout.
+    /// Detects the kind of stdout.
     pub fn detect(colour: Colour) -> Terminal {
         Terminal { interactive: io::stdout().is_terminal(), colour: colour.wanted() }
     }
 
-    /// A pipe or a file: no lines, no colours.
+    /// Returns the kind for a pipe or a file: no lines, no colours.
     pub fn plain() -> Terminal {
         Terminal { interactive: false, colour: false }
     }
 
-    /// The text in that tone, where colours are used.
+    /// Returns the text in that tone, if colours are used.
     pub fn paint(&self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
@@ -195,10 +196,10 @@ impl Terminal {
     }
 }
 
-/// The tone of a piece of text.
+/// The tone of a piece of text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// In order.
+    /// Fine.
     Good,
     /// Needs attention.
     Warning,
@@ -210,7 +211,7 @@ pub enum Tone {
     Strong,
 }
 
-/// A table that fits a terminal, or plain aligned columns two blanks apart in files and pipes.
+/// A table. It fits the width of a terminal; files and pipes get plain aligned columns two blanks apart.
 pub struct Table {
     terminal: Terminal,
     table: comfy_table::Table,
@@ -225,24 +226,25 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Text, aligned left. Control characters are replaced, so that text of a message cannot control the terminal.
+    /// Creates a left-aligned cell. Control characters are replaced, so that text of a message cannot control the
+    /// terminal.
     pub fn text(text: impl AsRef<str>) -> Cell {
         Cell { text: printable(text.as_ref()), right: false, tone: None }
     }
 
-    /// A number, aligned right.
+    /// Creates a right-aligned cell with a number.
     pub fn number(number: impl fmt::Display) -> Cell {
         Cell { text: printable(&number.to_string()), right: true, tone: None }
     }
 
-    /// The same cell in that tone.
+    /// Sets the tone.
     pub fn tone(self, tone: Tone) -> Cell {
         Cell { tone: Some(tone), ..self }
     }
 }
 
 impl Table {
-    /// An empty table with these headings.
+    /// Creates an empty table with these headings.
     pub fn new(terminal: Terminal, headings: &[&str]) -> Table {
         let mut table = comfy_table::Table::new();
         let columns = ContentLineStyle::none().junction(' ');
@@ -275,14 +277,14 @@ impl Table {
         self
     }
 
-    /// Whether no row was added.
+    /// Returns whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 }
 
-/// The cell in that tone, where colours are used. The table must know: painted text would count as longer than it looks,
-/// and be broken in the middle of an escape sequence.
+/// Applies the tone, if colours are used. The table must know the tone: it would count escape sequences as text, and
+/// could break a line inside one.
 fn styled(cell: comfy_table::Cell, terminal: Terminal, tone: Option<Tone>) -> comfy_table::Cell {
     match tone.filter(|_| terminal.colour) {
         None => cell,
@@ -301,7 +303,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Writes an answer and a line end to stdout. A closed reader (`| head`) is not an error.
+/// Writes an answer and a line break to stdout. A closed reader (`| head`) is not an error.
 ///
 /// # Errors
 /// Stdout cannot be written for another reason.
@@ -313,20 +315,21 @@ pub fn print(text: impl fmt::Display) -> io::Result<()> {
     }
 }
 
-/// Writes one JSON document to stdout, indented: an object, or the array of a listing.
+/// Writes one indented JSON document to stdout: an object, or the array of a listing.
 ///
 /// # Errors
-/// As [`print()`]; the answer cannot be written as JSON.
+/// As for [`print()`], or the answer cannot be written as JSON.
 pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
     print(serde_json::to_string_pretty(answer)?)
 }
 
-/// The text with control characters (escape sequences, line ends) replaced.
+/// Replaces control characters (escape sequences, line breaks) in the text.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// A duration for people: `250 ms`, `1.5 s`, `15 s`, `1 min 30 s`, `2 h`, `3 d 4 h`; at most two units, cut off below.
+/// Formats a duration for people: `250 ms`, `1.5 s`, `15 s`, `1 min 30 s`, `2 h`, `3 d 4 h`. Shows at most two
+/// units, rounded down.
 pub fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -341,7 +344,7 @@ pub fn human_duration(duration: Duration) -> String {
     }
 }
 
-/// An age for people: `just now`, `40 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
+/// Formats an age for people: `just now`, `40 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
 pub fn human_age(age: Duration) -> String {
     match age.as_secs() {
         0 => "just now".to_owned(),

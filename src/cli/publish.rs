@@ -1,5 +1,5 @@
-//! `leadhook publish`: publishes lead events to the exchange as upstream does, confirmed and mandatory. It says which events
-//! will be rejected and why, and which did not get through. Bodies are never shown.
+//! `leadhook publish`: publishes lead events to the exchange as upstream does, confirmed and mandatory. It reports the
+//! events that will be rejected, and why, and the events that did not get through. It never shows bodies.
 
 mod input;
 mod judge;
@@ -34,11 +34,11 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// Messages that wait for their confirms at the same time.
+/// Most messages that wait for their confirms at the same time.
 const IN_FLIGHT: usize = 200;
-/// Longest wait for a connection: enough for a broker far away, not for one that is starting.
+/// Longest wait for a connection: enough for a distant broker, but not for one that is starting.
 const CONNECT: Duration = Duration::from_secs(15);
-/// Warnings that are printed one by one; the rest is counted.
+/// Most warnings that are printed one by one. The rest is only counted.
 const WARNINGS_PRINTED: usize = 5;
 
 /// Publish lead events to the exchange, as upstream does
@@ -82,10 +82,10 @@ pub struct Args {
 
 const MADE_UP: &str = "Made-up events";
 
-/// Reads everything, then publishes. [`Exit::Ok`] when all events were confirmed, [`Exit::Findings`] when some were not.
+/// Reads everything, then publishes. Returns [`Exit::Ok`] if all events were confirmed, else [`Exit::Findings`].
 ///
 /// # Errors
-/// The input cannot be used, and nothing was published; or the broker cannot be reached.
+/// The input cannot be used, or the broker cannot be reached. Nothing was published.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let batch = Batch::of(args, settings)?;
     if !args.json {
@@ -153,11 +153,11 @@ impl Batch {
     }
 }
 
-/// Waits for the connection. The first refusal ends the waiting, because a person waits here.
+/// Waits for the connection. Gives up at the first refusal, because a person is waiting.
 pub(super) async fn wait_for_connection(mut link: watch::Receiver<Link>, amqp: &Amqp) -> Result<(), Refusal> {
     const HELP: &str = "start the broker, or correct amqp.urls (LEADHOOK__AMQP__URLS)";
     let brokers = || amqp.urls.last().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    // A state that was set before counts too: this receiver has not seen it yet.
+    // A state that was set before counts too, because this receiver has not seen it yet.
     let first_state = async {
         match link.changed().await {
             Ok(()) => link.borrow().clone(),
@@ -178,8 +178,8 @@ pub(super) async fn wait_for_connection(mut link: watch::Receiver<Link>, amqp: &
     }
 }
 
-/// Publishes with up to [`IN_FLIGHT`] confirms in flight; calls `done` after each. Stops sending without the exchange or the
-/// connection, because every further event would fail in the same way.
+/// Publishes with up to [`IN_FLIGHT`] messages unconfirmed, and calls `done` after each answer. Stops if the exchange
+/// or the connection is missing, because every further event would fail in the same way.
 async fn send_all<F, Answer>(messages: impl Iterator<Item = Outgoing>, publish: F, done: impl Fn()) -> Tally
 where
     F: Fn(Outgoing) -> Answer,
@@ -204,7 +204,8 @@ where
     tally
 }
 
-/// Each message gets a new message id, independent of the seed: the same sample published twice is two events.
+/// Builds the message of an event. Its message id is always new, whatever the seed, so the same sample published twice
+/// is two events.
 fn outgoing(event: Event, exchange: &str, message_id: bool) -> Outgoing {
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
     let mut properties = BasicProperties::default()
@@ -215,7 +216,7 @@ fn outgoing(event: Event, exchange: &str, message_id: bool) -> Outgoing {
     if message_id {
         properties = properties.with_message_id(format!("{:032x}", fastrand::u128(..)).into());
     }
-    // Both names fit into AMQP's 255 bytes, which was checked before.
+    // Both names fit into AMQP's 255 bytes; this was checked before.
     Outgoing { exchange: exchange.into(), routing_key: event.routing_key.into(), properties, body: event.body }
 }
 

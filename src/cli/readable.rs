@@ -1,4 +1,4 @@
-//! Numbers, times and progress as people read them.
+//! Numbers, times and progress in a form for people.
 
 use std::fmt;
 
@@ -7,10 +7,11 @@ use jiff::Timestamp;
 
 use super::output;
 
-/// Messages below which no progress is shown: it would be gone before a person has read it.
+/// Fewest messages for which progress is shown. With fewer it would disappear before a person could read it.
 const PROGRESS_FROM: u64 = 2_000;
 
-/// Progress on stderr, if that is a terminal and there is enough to do. `doing` says in a word or two what is done.
+/// Returns a progress bar on stderr. It is hidden if `quiet` is set, without a terminal, and if there is little to do.
+/// `doing` names the work in a word or two.
 pub(crate) fn progress(doing: &'static str, total: u64, quiet: bool) -> ProgressBar {
     let target = match quiet || total < PROGRESS_FROM {
         true => ProgressDrawTarget::hidden(),
@@ -19,13 +20,13 @@ pub(crate) fn progress(doing: &'static str, total: u64, quiet: bool) -> Progress
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {human_pos} of {human_len} ({rate})");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
-        // A text that cannot be written is only not shown.
+        // A failed write only hides the rate.
         let _ = text.write_str(&rate(state.per_sec()));
     });
     ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(doing)
 }
 
-/// `14,758/s`, or `0.4/s` below ten a second.
+/// Formats a rate: `14,758/s`, or `0.4/s` below ten a second.
 fn rate(per_second: f64) -> String {
     match per_second {
         slow if slow < 10.0 => format!("{slow:.1}/s"),
@@ -34,7 +35,7 @@ fn rate(per_second: f64) -> String {
     }
 }
 
-/// `1,234`.
+/// Formats a number as `1,234`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -59,16 +60,16 @@ pub(crate) fn jobs(number: u64) -> String {
     counted(number, "job", "jobs")
 }
 
-/// `3 h ago`, or a dash if the time is not known.
+/// Formats an age: `3 h ago`, or a dash if the time is unknown.
 pub(crate) fn age(at: Option<Timestamp>, now: Timestamp) -> String {
     match at {
         None => "-".to_owned(),
-        // Clocks differ: a time in the future counts as now.
+        // Clocks differ, so a time in the future counts as now.
         Some(at) => output::human_age(now.duration_since(at).try_into().unwrap_or_default()),
     }
 }
 
-/// A time for people, in UTC, to the second.
+/// Formats a time for people: in UTC, to the second.
 pub(crate) fn clock(at: Timestamp) -> String {
     format!("{at:.0}")
 }

@@ -1,4 +1,4 @@
-//! `leadhook rejected`: shows messages that are not usable events, and puts them back. For engineers.
+//! `leadhook rejected`: shows messages that are not usable events and puts them back, for engineers.
 
 mod edit;
 pub(super) mod list;
@@ -37,7 +37,7 @@ pub struct Args {
     command: Command,
 }
 
-// The help of each command is on its arguments: a comment here would hide it.
+// Each command's help is the doc comment of its arguments. A doc comment here would hide it.
 #[derive(clap::Subcommand)]
 enum Command {
     List(list::Args),
@@ -62,7 +62,7 @@ struct Which {
     filter: FilterArgs,
 }
 
-// Filters by reason and time. All that are given must match.
+// Filters by reason and time. All given filters must match.
 #[derive(clap::Args)]
 struct FilterArgs {
     /// Only messages that were rejected for this reason
@@ -79,7 +79,7 @@ struct FilterArgs {
 }
 
 impl FilterArgs {
-    /// The filter. Prints the time that it looks at.
+    /// Returns the filter, and prints the time range that it covers.
     fn filter(&self) -> Filter {
         self.window.tell();
         let Window { since, before } = self.window;

@@ -1,4 +1,4 @@
-//! `leadhook run`: builds the worker from its parts, logs the resolved configuration, and runs it to its end.
+//! `leadhook run`: builds the worker from its parts, logs the resolved configuration, and runs it until it stops.
 
 use std::{
     ffi::OsString,
@@ -34,7 +34,7 @@ use crate::{
     worker::{self, Children, Context, End, Recipe, Slots},
 };
 
-/// How long requests to the admin port may take to end, after everything else has.
+/// Longest wait for requests to the admin port, after everything else has ended.
 const ADMIN_CLOSING: Duration = Duration::from_millis(500);
 
 /// Run the worker: dispatch events and deliver jobs
@@ -45,8 +45,8 @@ const ADMIN_CLOSING: Duration = Duration::from_millis(500);
 #[command(after_help = after_help("leadhook run\nleadhook run --config leadhook.toml --store webhooks/", ""))]
 pub struct Args {}
 
-/// Runs the worker until SIGTERM or SIGINT; a second one ends the process at once.
-/// `suspects` are the arguments of its child processes.
+/// Runs the worker until SIGTERM or SIGINT. A second signal ends the process at once. `suspects` are the arguments of
+/// the worker's child processes.
 pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     if let Err(exit) = super::begin(&settings) {
         return exit;
@@ -71,7 +71,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     let brokers = settings.amqp.urls.last().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     info!(brokers, prefix = settings.amqp.prefix, exchange = settings.amqp.exchange, "connecting to the broker");
     let ladder = Ladder::for_backoff(&settings.backoff);
-    // Each worker takes a target's own limits for itself until it knows of others.
+    // A worker uses a target's own limits in full until it knows of other workers.
     let workers = watch::Sender::new(1);
     let circuits = Circuits::new(settings.delivery.concurrency, settings.delivery.max_in_flight, workers.subscribe());
     let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), circuits.clone(), ended.clone()));
@@ -111,13 +111,13 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         settings,
     });
     tokio::spawn(stop_on_signal(shutdown.clone(), health));
-    // As a task: the main thread would have to be woken for each message, and pass it on to the threads of the runtime.
+    // The worker runs in a task. The main thread would wake for each message and pass it to the threads of the runtime.
     let end = match tokio::spawn(worker::run(context, shutdown)).await {
         Ok(end) => end,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     };
     ended.cancel();
-    // A client of the admin port that never finishes its request does not hold the stop up.
+    // An unfinished request to the admin port does not delay the stop.
     let _ = tokio::time::timeout(ADMIN_CLOSING, async { tokio::join!(admin, watching) }).await;
     match end {
         End::Clean => {
@@ -135,7 +135,8 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     }
 }
 
-/// Each request in flight and each connection that waits needs a file. The soft limit is for programs that use select(2).
+/// Raises the soft limit on open files to the hard limit: each request in flight and each idle connection needs a file.
+/// The soft limit exists for programs that use select(2).
 pub(super) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -161,7 +162,7 @@ fn open_store(path: &Path, settings: &Settings) -> Result<Arc<LiveStore>, Exit> 
     Ok(Arc::new(store.with_timeouts_below(settings.shutdown.grace)))
 }
 
-/// Says what the worker resolved, in a few lines and without secrets. `leadhook check` prints every setting.
+/// Logs the resolved configuration in a few lines, without secrets. `leadhook check` prints every setting.
 fn announce(settings: &Settings, store: &LiveStore) {
     info!(version = failpoint::VERSION, "leadhook starting");
     match settings.changed() {
@@ -181,7 +182,7 @@ fn announce(settings: &Settings, store: &LiveStore) {
     }
 }
 
-/// Where webhooks may go, in a sentence.
+/// Describes where webhooks may go, for a log line.
 fn reach(egress: &Egress) -> String {
     let listed = |rules: &[Rule]| rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut text = "public addresses".to_owned();
@@ -198,7 +199,7 @@ fn reach(egress: &Egress) -> String {
     text
 }
 
-/// Keeps readiness and metrics up to date about the store.
+/// Returns a callback that keeps readiness and metrics up to date with the store.
 fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Fn(&ReloadReport) + use<> {
     let revision = store.status().revision;
     health.set_store(&revision, None);
@@ -224,7 +225,8 @@ fn report_store(store: &LiveStore, health: &Arc<Health>, metrics: &Arc<Metrics>)
     }
 }
 
-/// First signal: stop in order. Second: end at once; the broker delivers again what was in flight.
+/// Stops the worker at the first signal, and ends the process at the second. The broker then delivers again what was in
+/// flight.
 async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -244,7 +246,7 @@ async fn stop_on_signal(shutdown: CancellationToken, health: Arc<Health>) {
     shutdown.cancel();
     any().await;
     warn!("second signal: ending at once");
-    // Time for the line above to be written.
+    // Gives the log line above time to be written.
     tokio::time::sleep(Duration::from_millis(10)).await;
     std::process::exit(Exit::UncleanDrain.code().into());
 }

@@ -1,6 +1,7 @@
-//! Lead events that look like real ones and name no real person, for demonstrations, load and tests.
+//! Lead events that look real and name no real person, for demonstrations, load and tests.
 //!
-//! Names are made up, e-mail addresses end in example.com, and telephone numbers are from the range reserved for fiction.
+//! Names are made up, e-mail addresses end in example.com, and telephone numbers come from the range reserved for
+//! fiction.
 
 use fastrand::Rng;
 use jiff::Timestamp;
@@ -13,11 +14,11 @@ use crate::event::EventKind;
 pub struct Sample {
     /// The event, which is also the routing key.
     pub kind: EventKind,
-    /// The body, compact JSON in the order of the contract.
+    /// The body: compact JSON, with the fields in the order of the contract.
     pub body: String,
 }
 
-/// An endless series of sample events: the kinds take turns, the campaigns too, and ids are not repeated.
+/// An endless series of sample events. The kinds and the campaigns rotate, and ids never repeat.
 pub struct Samples {
     rng: Rng,
     number: usize,
@@ -27,7 +28,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Events of these campaigns (`ABC` if none is given), all of them stamped `now`.
+    /// Creates events of these campaigns (`ABC` if none is given), all with the timestamp `now`.
     pub fn new(seed: Option<u64>, campaigns: Vec<String>, organization: Option<String>, now: Timestamp) -> Samples {
         let campaigns = if campaigns.is_empty() { vec!["ABC".to_owned()] } else { campaigns };
         Samples { rng: seed.map_or_else(Rng::new, Rng::with_seed), number: 0, campaigns, organization, now }
@@ -39,7 +40,7 @@ impl Iterator for Samples {
 
     fn next(&mut self) -> Option<Sample> {
         let kind = EventKind::ALL[self.number % EventKind::ALL.len()];
-        // One campaign gets a whole round of kinds before the next one, so that every campaign gets every kind.
+        // A campaign gets one event of every kind before the next campaign follows.
         let campaign = &self.campaigns[self.number / EventKind::ALL.len() % self.campaigns.len()];
         let event = Event {
             event: kind.name(),
@@ -52,7 +53,7 @@ impl Iterator for Samples {
             data: person(&mut self.rng, kind),
         };
         self.number += 1;
-        // Structs of text and numbers always make JSON.
+        // Structs of text and numbers always serialize.
         let body = serde_json::to_string(&event).unwrap_or_default();
         Some(Sample { kind, body })
     }
@@ -137,7 +138,7 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }
 
-/// As written, and as in an e-mail address.
+/// Each name as written, and as in an e-mail address.
 const FIRST_NAMES: &[(&str, &str)] = &[
     ("John", "john"),
     ("Aisha", "aisha"),

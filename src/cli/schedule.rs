@@ -1,4 +1,4 @@
-//! The retry schedule of a target in units that people read.
+//! The retry schedule of a target, in units for people.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::{
     settings::Backoff,
 };
 
-/// Every wait of a job that fails each time.
+/// Every wait of a job whose attempts all fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Schedule {
-    /// In order; as many as there are retries.
+    /// In order, one for each retry.
     pub waits: Vec<Wait>,
-    /// From the first attempt to the end of the last, every attempt timing out and every wait as long as it can be.
-    /// Time in a busy queue, deferrals and `Retry-After` are not included.
+    /// From the first attempt to the end of the last, if every attempt times out and every wait is as long as possible.
+    /// Excludes time in a busy queue, deferrals and `Retry-After`.
     #[serde(rename = "worst_case_milliseconds", serialize_with = "milliseconds")]
     pub worst_case: Duration,
 }
@@ -23,21 +23,21 @@ pub struct Schedule {
 /// One wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Wait {
-    /// Which retry follows it, from 1.
+    /// The number of the retry after this wait, from 1.
     pub retry: u32,
-    /// Before jitter.
+    /// The wait before jitter.
     #[serde(rename = "nominal_milliseconds", serialize_with = "milliseconds")]
     pub nominal: Duration,
-    /// The shortest that jitter and the delay ladder make of it.
+    /// The shortest wait after jitter, on the delay ladder.
     #[serde(rename = "shortest_milliseconds", serialize_with = "milliseconds")]
     pub shortest: Duration,
-    /// The longest that jitter and the delay ladder make of it.
+    /// The longest wait after jitter, on the delay ladder.
     #[serde(rename = "longest_milliseconds", serialize_with = "milliseconds")]
     pub longest: Duration,
 }
 
 impl Schedule {
-    /// The schedule for `retries` retries of attempts that take at most `timeout`.
+    /// Computes the schedule for `retries` retries of attempts that take at most `timeout`.
     pub fn new(policy: &Backoff, retries: u32, timeout: Duration) -> Schedule {
         let ladder = Ladder::for_backoff(policy);
         let waits: Vec<_> = (1..=retries)
@@ -56,7 +56,8 @@ impl Schedule {
     }
 }
 
-/// The length of a wait on the ladder: the next rung, and several if it is longer than the longest.
+/// Returns the length of a wait on the ladder: the next delay queue, or several if the wait is longer than the longest
+/// queue.
 fn on_ladder(ladder: &Ladder, wait: Duration) -> Duration {
     let mut step = ladder.step(wait);
     let mut total = step.rung;
@@ -67,8 +68,9 @@ fn on_ladder(ladder: &Ladder, wait: Duration) -> Duration {
     total
 }
 
-/// Exact, unlike [`super::output::human_duration`], because rungs are fractions of seconds and a worst case must not be
-/// cut off: `250 ms`, `1.25 s`, `15 s`, `1 min 30 s`, `2 h`, `1 d 6 h`. From a minute on, whole seconds, rounded up.
+/// Formats a duration exactly: `250 ms`, `1.25 s`, `15 s`, `1 min 30 s`, `2 h`, `1 d 6 h`. Unlike
+/// [`super::output::human_duration`] it does not round down: a delay queue may wait a fraction of a second, and a worst
+/// case must not look shorter. From a minute on it rounds up to whole seconds.
 pub fn human(duration: Duration) -> String {
     let milliseconds = duration.as_nanos().div_ceil(1_000_000);
     if milliseconds < 1_000 {
@@ -129,7 +131,7 @@ mod tests {
             .iter()
             .map(|wait| format!("{}: {} to {}", human(wait.nominal), human(wait.shortest), human(wait.longest)))
             .collect();
-        // 12 to 18 s, 24 to 36 s, 48 to 72 s, each up to a rung.
+        // 12 to 18 s, 24 to 36 s, 48 to 72 s, each rounded up to a delay queue.
         assert_eq!(waits, ["15 s: 12 s to 20 s", "30 s: 24 s to 40 s", "1 min: 48 s to 1 min 20 s"]);
         assert_eq!(human(schedule.worst_case), "4 min 20 s");
     }

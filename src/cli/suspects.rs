@@ -1,5 +1,5 @@
-//! `leadhook suspects`: the child process of a worker. It is not in the help, because only a worker starts it
-//! ([`crate::worker::poison::child`]).
+//! `leadhook suspects`: the child process of a worker ([`crate::worker::poison::child`]). The help does not list it, because
+//! only a worker starts it.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ use crate::{
 #[command(after_help = after_help("leadhook suspects", ""))]
 pub struct Args {}
 
-/// The arguments with which a worker that was started with `from` starts its children.
+/// Returns the arguments for the child processes of a worker that was started with `from`.
 pub(super) fn arguments(from: &StoreArgs) -> Vec<std::ffi::OsString> {
     let option = |name: &str, value: Option<PathBuf>| {
         value.map(|value| [name.into(), value.into_os_string()]).into_iter().flatten().collect::<Vec<_>>()
@@ -32,8 +32,8 @@ pub(super) fn arguments(from: &StoreArgs) -> Vec<std::ffi::OsString> {
     all
 }
 
-/// Works until standard input ends. Signals to stop or to reload are for its parent, which settles what is in flight
-/// first.
+/// Works until standard input ends. Ignores signals to stop or reload: they are meant for its parent, which first
+/// settles what is in flight.
 pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let settings = from.load()?;
@@ -62,15 +62,15 @@ pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
     Ok(Exit::Ok)
 }
 
-/// Memory that a child may take beyond what it has when it is ready.
+/// Memory in bytes that a child may take beyond its size when it is ready.
 const MEMORY: u64 = 1 << 30;
 
-/// The same in a small container: a quarter of its memory, and at least this.
+/// In a small container the limit is a quarter of its memory, and at least this many bytes.
 const LEAST_MEMORY: u64 = 128 << 20;
 
-/// A message that eats memory ends this process by its own doing (SIGABRT). Without the limit the kernel would, and a
-/// kill by the kernel does not count: it chooses a child, no matter which process took the memory. Linux only, and
-/// harmless where it fails.
+/// Limits this process's memory, so that a message that takes too much ends the process with SIGABRT. Otherwise the
+/// kernel would kill it. A kill by the kernel does not count, because the kernel chooses a child, whichever process
+/// took the memory. Linux only; a failure is harmless.
 fn limit_memory() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -85,8 +85,8 @@ fn limit_memory() {
     }
 }
 
-/// Where memory runs out, the kernel ends this process before its parent. It shows as `leadhook`, like its parent.
-/// Linux only, and harmless where it fails.
+/// Makes the kernel end this process before its parent if memory runs out. Names the process `leadhook`, like its
+/// parent. Linux only; a failure is harmless.
 fn die_first() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let _ = std::fs::write("/proc/self/comm", "leadhook");

@@ -1,4 +1,4 @@
-//! `leadhook targets`: the state of each target in a running worker, asked of its admin port.
+//! `leadhook targets`: asks the admin port of a running worker for the state of each target.
 
 use std::cmp::Reverse;
 
@@ -26,10 +26,10 @@ pub struct Args {
     output: Output,
 }
 
-/// Asks, and prints a table, those in trouble first.
+/// Asks the worker and prints a table, circuits in trouble first.
 ///
 /// # Errors
-/// No worker answers, or it is of another version.
+/// No worker answers, or the worker has another version.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     let asked = health::ask_worker(settings, "/targets").await;
     let (status, body) = asked.map_err(|why| Refusal::cannot_start(why, health::START_ONE))?;
@@ -47,7 +47,8 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     Ok(Exit::Ok)
 }
 
-/// Those in trouble first, then those with most deferred jobs.
+/// Sorts the circuits: those in trouble first, then those with the most deferred jobs. `troubled` drops healthy ones
+/// without deferred jobs.
 fn in_order(mut circuits: Vec<View>, troubled: bool) -> Vec<View> {
     if troubled {
         circuits.retain(|circuit| circuit.deferred > 0 || circuit.state != State::Healthy);

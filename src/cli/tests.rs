@@ -1,4 +1,4 @@
-//! The help: every command and option has one, its examples can be typed, and no text that was written for it is lost.
+//! Tests of the help: every command and option has help, every example parses, and no help text is lost.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::{
     output::{Exit, after_help},
 };
 
-/// Every command with its path, the hidden ones too.
+/// Returns every command with its path, hidden commands included.
 fn commands() -> Vec<(String, Command)> {
     fn gather(path: &str, command: &Command, all: &mut Vec<(String, Command)>) {
         all.push((path.to_owned(), command.clone()));
@@ -62,7 +62,7 @@ fn examples_can_be_typed() {
         for line in examples.lines().take_while(|line| !line.is_empty()) {
             let Some((_, arguments)) = line.split_once("leadhook ") else { continue };
             let words = std::iter::once("leadhook".to_owned()).chain(words(arguments));
-            // Secrets come from the line before.
+            // The secret comes from the line before.
             let secret = line.contains("leadhook verify").then(|| "--secret=whsec_x".to_owned());
             let parsed = Cli::try_parse_from(words.chain(secret));
             assert!(
@@ -76,7 +76,7 @@ fn examples_can_be_typed() {
     }
 }
 
-/// Splits as a shell does, for blanks and single quotes.
+/// Splits at blanks outside single quotes, as a shell does.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for (number, part) in text.split('\'').enumerate() {
@@ -116,7 +116,7 @@ fn gather(directory: &Path, sources: &mut Vec<String>) {
     }
 }
 
-/// The paragraphs of doc comments on types from which the command line is made, and on their fields.
+/// Returns the paragraphs of doc comments on types from which clap builds the command line, and on their fields.
 fn written(source: &str) -> Vec<String> {
     let makes_arguments = |line: &str| {
         line.starts_with("#[derive(")
@@ -130,7 +130,7 @@ fn written(source: &str) -> Vec<String> {
             None => {
                 pending.push(std::mem::take(&mut paragraph));
                 inside = inside || makes_arguments(line);
-                // A comment stands before the attributes of its item.
+                // A doc comment comes before the attributes of its item.
                 if inside {
                     paragraphs.append(&mut pending);
                 } else if !line.starts_with("#[") {
@@ -143,7 +143,7 @@ fn written(source: &str) -> Vec<String> {
     paragraphs.into_iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
 }
 
-/// Without blanks and the full stop at the end, which the help changes.
+/// Removes blanks and the full stop at the end, because the help changes both.
 fn plain(text: &str) -> String {
     let text: String = text.split_whitespace().collect();
     text.strip_suffix('.').unwrap_or(&text).to_owned()

@@ -82,7 +82,7 @@ pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
     Ok(exit)
 }
 
-/// The terminal for a table; none for JSON.
+/// Returns the terminal for a table, or none for JSON.
 fn terminal(args: &Args) -> Option<Terminal> {
     (!args.json).then(|| Terminal::detect(args.color))
 }
@@ -93,10 +93,10 @@ async fn connect(amqp: &Amqp) -> Result<Connection, Refusal> {
         .map_err(|error| Refusal::cannot_start(format!("cannot connect to {error}"), error.help()))
 }
 
-/// Longest wait for one pass over all queues. A cluster without a majority may take a request and never answer it.
+/// Longest wait for one pass over all queues. A cluster without a majority may accept a request and never answer it.
 const PASS: Duration = Duration::from_secs(60);
 
-/// One pass over all queues.
+/// Waits for one pass over all queues, at most [`PASS`].
 async fn ask_all<T>(
     asking: impl Future<Output = Result<T, TopologyError>>,
 ) -> Result<Result<T, TopologyError>, Refusal> {
@@ -111,7 +111,7 @@ fn lost(error: TopologyError) -> Refusal {
     Refusal::cannot_start(error.to_string(), "look at the broker, then run the command again")
 }
 
-/// A JSON document, or why there is none.
+/// Formats a JSON document.
 fn json(answer: &impl serde::Serialize) -> Result<String, Refusal> {
     serde_json::to_string_pretty(answer).map_err(|error| Refusal::unwritable(&error.into()))
 }

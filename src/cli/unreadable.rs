@@ -1,4 +1,4 @@
-//! `leadhook unreadable`: shows messages that the broker gave up on, and puts them back. For engineers.
+//! `leadhook unreadable`: shows messages that the broker gave up on and puts them back, for engineers.
 
 use clap::builder::PossibleValuesParser;
 
@@ -28,7 +28,7 @@ pub struct Args {
     command: Command,
 }
 
-// The help of each command is on its arguments: a comment here would hide it.
+// Each command's help is the doc comment of its arguments. A doc comment here would hide it.
 #[derive(clap::Subcommand)]
 enum Command {
     List(ListArgs),
@@ -37,7 +37,7 @@ enum Command {
     Discard(DiscardArgs),
 }
 
-// Filters by reason and time. All that are given must match.
+// Filters by reason and time. All given filters must match.
 #[derive(clap::Args)]
 struct FilterArgs {
     /// Only messages that the broker moved for this reason
@@ -54,7 +54,7 @@ struct FilterArgs {
 }
 
 impl FilterArgs {
-    /// The filter. Prints the time that it looks at.
+    /// Returns the filter, and prints the time range that it covers.
     fn filter(&self) -> Filter {
         self.window.tell();
         let Window { since, before } = self.window;

@@ -1,5 +1,5 @@
-//! Turns a command line that cannot be understood into a message of the common form. The text of the parsing library has another
-//! form, and does not say where.
+//! Turns an invalid command line into a message of the common form. The parsing library's text has another form and
+//! does not say where the problem is.
 
 use std::{error::Error as _, ffi::OsString};
 
@@ -13,8 +13,8 @@ use super::output::Refusal;
 /// Most values that a message lists.
 const LISTED: usize = 16;
 
-/// The message for an error that is neither a request for help nor for the version. `arguments` is the command line with the
-/// name of the program.
+/// Returns the refusal for an error that is not a request for help or the version. `arguments` is the command line,
+/// including the program's name.
 pub(super) fn refusal(error: &Error, command: &Command, arguments: &[OsString]) -> Refusal {
     let (path, command) = reached(command, arguments);
     let context = Context(error);
@@ -39,7 +39,7 @@ pub(super) fn refusal(error: &Error, command: &Command, arguments: &[OsString]) 
             let said = context.one(ContextKind::InvalidSubcommand);
             let shows = command.find_subcommand("show").map(|_| format!("to see one by its id: {path} show {said}"));
             let near = context.suggestion(ContextKind::SuggestedSubcommand);
-            // An id in the place of a command is near to none.
+            // Text with `_` is probably an id, so the advice to show it comes first.
             let (first, second) = if said.contains('_') { (shows, near) } else { (near, shows) };
             (format!("unknown command {said}"), first.or(second).unwrap_or(see))
         }
@@ -82,7 +82,7 @@ pub(super) fn refusal(error: &Error, command: &Command, arguments: &[OsString]) 
     Refusal::usage(format!("{what}: {path}"), help)
 }
 
-/// The command that the arguments name, and its path as it is typed.
+/// Returns the command that the arguments name, and its path as the user types it.
 fn reached<'c>(command: &'c Command, arguments: &[OsString]) -> (String, &'c Command) {
     let mut path = command.get_name().to_owned();
     let mut reached = command;
@@ -95,7 +95,7 @@ fn reached<'c>(command: &'c Command, arguments: &[OsString]) -> (String, &'c Com
     (path, reached)
 }
 
-/// An option without its value: `--since` of `--since <WHEN>`.
+/// Returns an option without its value: `--since` of `--since <WHEN>`.
 fn name(argument: &str) -> String {
     let name = argument.split([' ', '=']).next().unwrap_or_default();
     if name.starts_with("--") { name.to_owned() } else { argument.to_owned() }

@@ -1,4 +1,5 @@
-//! `leadhook verify`: checks the signature of a received webhook, and says why it does not fit. For developers of receivers.
+//! `leadhook verify`: checks the signature of a received webhook and says why it does not fit, for developers of
+//! receivers.
 
 use std::{
     io::Read,
@@ -18,7 +19,7 @@ use crate::{
     os_error,
 };
 
-/// Largest body in bytes: the largest event that can be configured.
+/// Largest body in bytes: the highest limit that can be configured for an event.
 const LARGEST_BODY: u64 = 16 << 20;
 
 /// Check the signature of a received webhook, and say why it does not fit
@@ -74,10 +75,10 @@ struct Finding {
     body_bytes: usize,
 }
 
-/// Reads the body and checks it.
+/// Reads the body and checks its signature.
 ///
 /// # Errors
-/// When a secret or the body cannot be read. Neither is ever shown.
+/// A secret or the body cannot be read. The error shows neither.
 pub fn run(args: &Args) -> Result<Exit, Refusal> {
     let body = read(&args.body).map_err(|error| {
         let text = format!("cannot read the body: {}: {}", args.body.display(), os_error::words(&error));
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> Result<Exit, Refusal> {
     Ok(if finding.verified { Exit::Ok } else { Exit::Findings })
 }
 
-/// The refusal of a signing secret, by its number: the secret itself is not shown.
+/// Creates the refusal of a signing secret. It names the secret by its number and never shows it.
 pub(super) fn unusable_secret(index: usize, error: &impl std::fmt::Display) -> Refusal {
     let text = format!("cannot use --secret number {}: {error}", index + 1);
     Refusal::usage(text, "write whsec_ and the secret in base64, as the webhook store has it")
@@ -146,7 +147,7 @@ fn look(args: &Args, secrets: &[SigningSecret], body: &[u8], now: SystemTime) ->
     }
 }
 
-/// Why no signature fits, as far as trying shows.
+/// Explains why no signature fits, as far as trying shows.
 fn cause(args: &Args, body: &[u8], fitting: &dyn Fn(&[u8], &str) -> Option<usize>) -> String {
     if args.timestamp.parse::<u64>().is_err() {
         return "webhook-timestamp is not a whole number of seconds".to_owned();

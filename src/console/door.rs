@@ -1,11 +1,11 @@
 //! Decides who may use the console, before any other part of a request is read.
 //!
-//! * **Host**: on the loopback only its own names and those of `console.hosts` are accepted. Otherwise a foreign page could
-//!   point its own name at this machine, and read the console through a browser here (DNS rebinding).
-//! * **Credentials**: HTTP basic, or a bearer token. All digests are compared each time, in constant time.
+//! * **Host**: on loopback, only its own names and those of `console.hosts` are accepted. Otherwise a foreign page
+//!   could point its own name at this machine, and read the console through a browser on it (DNS rebinding).
+//! * **Credentials**: HTTP basic authentication or a bearer token. All digests are always compared, in constant time.
 //! * **Role**: a request that changes something, or shows the data of a lead, is a POST and needs the role `act`.
-//! * **Token**: a POST needs a token that only a page of this process for this person has. It must not come from another
-//!   origin.
+//! * **Token**: a POST needs a token that only this process's pages for this person have. The POST must not come from
+//!   another origin.
 
 use aws_lc_rs::{constant_time, digest, hmac, rand};
 use axum::{
@@ -29,24 +29,24 @@ pub struct Visitor {
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It has no credentials.
+    /// The request has no credentials.
     Missing,
-    /// Its credentials are wrong; with the name, if that is a known one.
+    /// The credentials are wrong. Holds the name, or an empty text if no such name is known.
     Wrong(String),
 }
 
-/// Judges requests.
+/// Checks requests.
 pub struct Door {
     credentials: Rotating<Vec<Credential>>,
     hosts: Vec<String>,
     loopback: bool,
-    /// The key of this process: tokens of an earlier one are not valid. None on a system without randomness, and then every
-    /// form is refused.
+    /// The key of this process, so tokens of an earlier process are invalid. `None` on a system without randomness;
+    /// then every form is refused.
     key: Option<hmac::Key>,
 }
 
 impl Door {
-    /// Takes hosts and credentials from the settings.
+    /// Creates the door with the hosts and credentials of the settings.
     pub fn new(settings: &Console) -> Door {
         let credentials = settings.credentials.clone();
         Door {
@@ -57,7 +57,7 @@ impl Door {
         }
     }
 
-    /// Whether a browser may use this host name.
+    /// Returns whether a browser may use the host name of this request.
     pub fn knows_host(&self, headers: &HeaderMap) -> bool {
         let Some(host) = single(headers, &header::HOST).map(str::to_ascii_lowercase) else { return false };
         let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
@@ -74,13 +74,13 @@ impl Door {
         }
     }
 
-    /// The name that a request claims, for counting wrong secrets; empty if it is not a known one.
+    /// Returns the name that a request claims, to count wrong secrets. It is empty if no such name is known.
     pub fn claims(&self, headers: &HeaderMap) -> String {
         let claimed = credentials(headers).and_then(|(name, _)| name).unwrap_or_default();
         if self.credentials.now().iter().any(|one| one.name == claimed) { claimed } else { String::new() }
     }
 
-    /// Identifies the person.
+    /// Identifies the person behind a request.
     ///
     /// # Errors
     /// The credentials are missing or wrong.
@@ -105,20 +105,20 @@ impl Door {
         found.ok_or_else(wrong)
     }
 
-    /// The token for forms on this person's pages.
+    /// Returns the token for forms on this person's pages.
     pub fn token(&self, visitor: &Visitor) -> String {
         let tag = self.key.as_ref().map(|key| hmac::sign(key, visitor.name.as_bytes()));
         tag.map(|tag| BASE64_URL_SAFE_NO_PAD.encode(tag)).unwrap_or_default()
     }
 
-    /// Whether a form came from one of this console's pages for this person.
+    /// Returns whether a form came from one of this console's pages for this person.
     pub fn is_ours(&self, visitor: &Visitor, token: &str) -> bool {
         let token = BASE64_URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
         self.key.as_ref().is_some_and(|key| hmac::verify(key, visitor.name.as_bytes(), &token).is_ok())
     }
 }
 
-/// Whether a browser says that the request came from a foreign page. Programs other than browsers do not say.
+/// Returns whether a browser says that the request came from a foreign page. Other programs say nothing about it.
 pub fn is_foreign(headers: &HeaderMap) -> bool {
     let site = single(headers, &HeaderName::from_static("sec-fetch-site"));
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
@@ -130,21 +130,21 @@ pub fn is_foreign(headers: &HeaderMap) -> bool {
     from.is_none_or(|from| !from.eq_ignore_ascii_case(host))
 }
 
-/// Whether a foreign page loads this in the background, for example as a picture: each look costs work. Following a
-/// link from there is allowed.
+/// Returns whether a foreign page loads this in the background, for example as an image, because each look costs work.
+/// Following a link from a foreign page is allowed.
 pub fn is_embedded(headers: &HeaderMap) -> bool {
     let said = |name: &'static str| single(headers, &HeaderName::from_static(name));
     said("sec-fetch-site") == Some("cross-site") && said("sec-fetch-mode").is_some_and(|mode| mode != "navigate")
 }
 
-/// The only value of a header.
+/// Returns the value of a header that occurs exactly once.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();
     let first = all.next()?.to_str().ok()?;
     all.next().is_none().then_some(first)
 }
 
-/// The name, if any, and the secret of the credentials.
+/// Returns the name, if there is one, and the secret of the credentials.
 fn credentials(headers: &HeaderMap) -> Option<(Option<String>, String)> {
     let (scheme, value) = single(headers, &header::AUTHORIZATION)?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -158,7 +158,7 @@ fn credentials(headers: &HeaderMap) -> Option<(Option<String>, String)> {
     Some((Some(name.to_owned()), secret.to_owned()))
 }
 
-/// Only files of this console, no scripts in pages, no frames, and nothing is kept.
+/// The headers of every answer: only files of this console, no scripts in pages, no frames, no caching.
 const HEADERS: [(&str, &str); 8] = [
     (
         "content-security-policy",
@@ -167,7 +167,7 @@ const HEADERS: [(&str, &str); 8] = [
     ),
     ("x-frame-options", "DENY"),
     ("x-content-type-options", "nosniff"),
-    // Not "no-referrer": with that, browsers send "Origin: null" from this console's own forms, which is refused.
+    // Not "no-referrer": with it, browsers send "Origin: null" from this console's own forms, which is refused.
     ("referrer-policy", "same-origin"),
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),
@@ -182,7 +182,7 @@ pub fn add_headers(response: &mut Response) {
     }
 }
 
-/// A refusal in plain text, with the headers of every answer.
+/// Creates a refusal in plain text, with the headers of every answer.
 pub fn plain(status: StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;

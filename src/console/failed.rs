@@ -27,7 +27,7 @@ use crate::{
     desk::{selection::Selection, survey::Choice},
 };
 
-/// Limits of the rate of a replay in jobs a second, as for `leadhook failed replay --rate`.
+/// The range of a replay's rate in jobs per second, as for `leadhook failed replay --rate`.
 const RATES: std::ops::RangeInclusive<u32> = 1..=100_000;
 
 /// Longest reason of a discard, in characters.
@@ -221,7 +221,7 @@ pub(super) fn ours(shared: &Shared, frame: &Frame, query: &Query) -> Result<(), 
     Err(refuse(frame, StatusCode::FORBIDDEN, "Nothing was done", text))
 }
 
-/// The chosen jobs, and whether they were chosen by ids.
+/// Returns the chosen jobs, and whether they were chosen by id.
 fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, Markup)> {
     let wrong = |text: &str| refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", text);
     match query.get("which") {
@@ -243,7 +243,7 @@ fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, M
 }
 
 impl Trouble {
-    /// The message for a page.
+    /// Returns the message for a page.
     pub fn words(&self) -> String {
         match self {
             Trouble::Busy => {

@@ -1,4 +1,4 @@
-//! Reads the delivery log for pages: bounded in time by [`LONGEST`], and in memory by the number of kept records.
+//! Reads the delivery log for pages. [`LONGEST`] bounds the time, and the number of kept records bounds the memory.
 
 use std::{
     collections::VecDeque,
@@ -12,31 +12,32 @@ use tokio::sync::OnceCell;
 use super::Shared;
 use crate::delivery_log::{Deliveries, Delivery, Entry, Filter, LogError, LogReader, Start, batch::Batch};
 
-/// Longest reading for a page.
+/// Longest time to read for a page.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Longest wait for the connection and for the first record.
+/// Longest wait for a turn, and then for the connection and the first record.
 const OPENING: Duration = Duration::from_secs(8);
 
-/// Deliveries that a search shows.
+/// Most deliveries that a search shows.
 pub const SHOWN: usize = 200;
 
-/// Records of one delivery that a page shows: the first and the latest ones.
+/// Most records of one delivery that a page shows: the first and the latest ones.
 const RECORDS: usize = 500;
 
-/// How far back a story is read by default: most questions are about the same day, and the log may have two weeks.
+/// How far back the records of a delivery are read by default. Most questions are about the same day, and the log may
+/// hold two weeks.
 const STORY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the result of a reading serves other requests for the same story; pages that follow it ask every five seconds.
+/// How long a result serves other requests for the same delivery. Live pages ask every five seconds.
 const SERVES: Duration = Duration::from_secs(4);
 
-/// Most stories that are kept for that.
+/// Most results that are kept for other requests.
 const STORIES: usize = 16;
 
 /// Why nothing was read.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The allowed number of requests is reading already.
+    /// Too many requests are reading already.
     Busy,
     /// The broker does not answer.
     Slow,
@@ -46,35 +47,35 @@ pub enum Trouble {
 
 /// The result of a search.
 pub struct Answer {
-    /// The latest first.
+    /// Sorted by time, the latest first.
     pub deliveries: Vec<Delivery>,
-    /// Whether there are more than are shown.
+    /// Whether there are more deliveries than are shown.
     pub more: bool,
-    /// Records that match.
+    /// The number of records that match.
     pub records: u64,
-    /// How far the reading came.
+    /// How far the reading got.
     pub reach: Reach,
 }
 
 /// The records of one delivery.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// The writer and the record, in the order of their times.
+    /// The writer and the record, sorted by time.
     pub records: Vec<(String, Entry<'static>)>,
-    /// Records from then on; none: all that the log keeps.
+    /// Start of the time range; `None` for all that the log keeps.
     pub since: Option<Timestamp>,
-    /// Records in the middle that are left out.
+    /// The number of records in the middle that are left out.
     pub left_out: u64,
-    /// How far the reading came.
+    /// How far the reading got.
     pub reach: Reach,
 }
 
-/// How far a reading came.
+/// How far a reading got.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reach {
-    /// The time of the last record that was read, where the reading was broken off; what was written later is missing.
+    /// The time of the last record that was read, if the reading was cut short. Later records are missing.
     pub broken_off_at: Option<Timestamp>,
-    /// How long it took.
+    /// How long the reading took.
     pub took: Duration,
 }
 
@@ -91,7 +92,7 @@ pub async fn search(shared: &Shared, filter: &Filter) -> Result<Answer, Trouble>
     Ok(Answer { deliveries, more, records, reach })
 }
 
-/// Stories that are being read, or were read a moment ago. Requests for the same story share one reading.
+/// Stories that are being read, or were read a moment ago. Requests for the same delivery share one reading.
 #[derive(Default)]
 pub struct Stories(Mutex<VecDeque<Reading>>);
 
@@ -105,10 +106,10 @@ struct Reading {
 }
 
 impl Stories {
-    /// The place for the story of this delivery. The first request for it fills the place, and the others wait.
+    /// Returns the place for the story of this delivery. The first request fills the place, and the others wait for it.
     fn shelf(&self, id: &str, since: Option<Timestamp>, now: Instant) -> Shelf {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Its readers hold the place while they read.
+        // Requests hold the place while they read.
         let read_now = |one: &Reading| !one.story.initialized() && Arc::strong_count(&one.story) > 1;
         all.retain(|one| now.duration_since(one.begun) < SERVES || read_now(one));
         if let Some(known) = all.iter().find(|one| one.id == id && one.since == since) {
@@ -123,7 +124,7 @@ impl Stories {
     }
 }
 
-/// The records of one delivery, by its whole id, from `since` on, or of the last day.
+/// Returns the records of one delivery, by its whole id, from `since` on. The default is the last day.
 pub async fn story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Arc<Story>, Trouble> {
     let shelf = shared.stories.shelf(id, since, Instant::now());
     let reading = async || Ok(Arc::new(read_story(shared, id, since).await?));
@@ -150,8 +151,8 @@ async fn read_story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Resu
     Ok(Story { reach, ..story })
 }
 
-/// Passes each matching record to `each`, with its writer: from the filter's start to the end that the log had when the reading
-/// began, or until the time is over.
+/// Passes each matching record to `each`, with its writer. Reads from the filter's start to the end that the log had
+/// when the reading began, or until the time is up.
 async fn read(shared: &Shared, filter: &Filter, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<Reach, Trouble> {
     let turn = tokio::time::timeout(OPENING, shared.readings.acquire()).await;
     let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;

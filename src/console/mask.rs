@@ -1,4 +1,4 @@
-//! A payload without the data of a lead: the fields for routing stay, and of all others only the shape.
+//! Shows a payload without the data of a lead: the fields for routing stay, and all others keep only their shape.
 
 use serde_json::Value;
 
@@ -10,7 +10,8 @@ const SHOWN: [&str; 7] = ["event", "leadId", "submissionId", "campaignId", "orga
 /// Shown instead of a value.
 const DOTS: &str = "•••";
 
-/// The payload, indented, with every value masked except those of [`SHOWN`]. A payload that is not JSON is not shown.
+/// Returns the payload, indented, with every value masked except those of [`SHOWN`]. A payload that is not JSON is not
+/// shown.
 pub fn masked(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => {
@@ -26,7 +27,7 @@ pub fn masked(body: &[u8]) -> String {
     }
 }
 
-/// The same for an event that [`Value`] cannot hold: a lone surrogate, `1e400`, hundreds of levels.
+/// Masks an event that [`Value`] cannot hold: a lone surrogate, `1e400`, hundreds of levels.
 fn masked_text(body: &[u8]) -> Option<String> {
     let mut lines = Vec::new();
     members(body, |member| {
@@ -38,7 +39,7 @@ fn masked_text(body: &[u8]) -> Option<String> {
     Some(format!("{{\n{}\n}}", lines.join(",\n")))
 }
 
-/// A JSON text with all values but `null` hidden. Keys, which a colon follows, stay, and so does the layout.
+/// Hides all values except `null` in a JSON text. Keys, which a colon follows, stay, and so does the layout.
 fn hidden_text(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     let mut rest = json;
@@ -61,7 +62,7 @@ fn hidden_text(json: &str) -> String {
     shown
 }
 
-/// Where the string at the beginning of a text ends.
+/// Returns the byte position after the string at the beginning of a text.
 fn string_end(text: &str) -> usize {
     let mut escaped = false;
     let end = text.bytes().skip(1).position(|byte| {
@@ -72,7 +73,7 @@ fn string_end(text: &str) -> usize {
     end.map_or(text.len(), |end| end + 2)
 }
 
-/// The payload as it is, indented if it is JSON.
+/// Returns the payload unmasked, indented if it is JSON.
 pub fn shown(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => pretty(&value),
@@ -80,7 +81,7 @@ pub fn shown(body: &[u8]) -> String {
     }
 }
 
-/// Names of fields stay, cut to a usual length, so that people see the structure.
+/// Masks a value. Names of fields stay, cut to 64 characters, so that people see the structure.
 fn hidden(value: Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(

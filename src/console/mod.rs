@@ -6,21 +6,21 @@
 //!  query      reads forms and addresses              pure
 //!  mask       a payload without the data of a lead   pure
 //!  pages      values in, markup out                  pure
-//!  watch      asks for counts and rates all the time, by passive declares and the worker's admin port
+//!  watch      counts queues by passive declares and asks the worker's admin port, in the background
 //!  queue      reads the failed and the rejected queue, one visit at a time, in bounded time
 //!  log        reads the delivery log, in bounded time
-//!  work       replays, requeues and discards, which go on when the page has been sent
-//!  routes, failed, rejected   the handlers: thin
+//!  work       replays, requeues and discards; the work goes on after the page was sent
+//!  routes, failed, rejected   thin handlers
 //! ```
 //!
-//! **It stores nothing.** The result of a look at the failed queue is kept for a minute, so that people can turn pages.
-//! It has no bodies. Between two requests the console holds no message and no lock.
+//! **It stores nothing.** It keeps the result of a look at the failed queue for a minute, without bodies, so that
+//! people can turn pages. Between two requests the console holds no message and no lock.
 //!
-//! **A page never hangs.** Every wait for the broker has a limit, and then the page says what is missing. Only one
-//! visit at a time reads the failed queue; a request that comes in the meantime gets a page that says so.
+//! **A page never hangs.** Every wait for the broker has a limit. After it, the page says what is missing. Only one
+//! visit at a time reads the failed queue, and a request that comes in the meantime gets a page that says so.
 //!
-//! **Markup is escaped by construction**: pages are `maud` templates, which escape all text. No code of the console may use
-//! `PreEscaped` (the test `pages::tests::nothing_is_pre_escaped` checks that).
+//! **Markup is escaped by construction**: pages are `maud` templates, which escape all text. Code of the console must
+//! not use `PreEscaped`; the test `pages::tests::nothing_is_pre_escaped` checks that.
 
 mod door;
 mod failed;
@@ -58,14 +58,14 @@ use crate::{
     store::{LiveStore, Problems},
 };
 
-/// Connections at a time. A browser opens six. Those that are unused give way to others.
+/// Most connections at a time. A browser opens six. Unused connections give way to others.
 const CONNECTIONS: usize = 200;
 
-/// Longest time after shutdown for answers that are being written and for visits to the failed queue: a visit reads on
-/// to the end of the queue, so that the broker gets all messages back in their order.
+/// Longest time after shutdown for answers in progress and for visits to the failed queue. A visit reads on to the end
+/// of the queue, so that the broker gets all messages back in their order.
 const LINGER: Duration = Duration::from_secs(90);
 
-/// Longest wait for a record to be on the stream.
+/// Longest wait until a record is on the stream.
 const RECORD: Duration = Duration::from_secs(5);
 
 /// A bound port that does not answer yet.
@@ -87,21 +87,21 @@ struct Shared {
     watch: Watch,
     desk: Desk,
     works: Works,
-    /// Readings of the delivery log at a time.
+    /// Limits how many requests read the delivery log at a time.
     readings: Semaphore,
     stories: Stories,
     store: Mutex<Option<Arc<LiveStore>>>,
-    /// Ends visits in order.
+    /// Asks visits to end, so that they give their messages back in order.
     interrupt: Interrupt,
     shutdown: CancellationToken,
 }
 
 impl Console {
-    /// Binds the port; port 0 picks a free one.
+    /// Binds the port. Port 0 picks a free one.
     ///
     /// # Errors
-    /// The address cannot be used; or it is beyond loopback without credentials. The settings refuse that too, and this is the
-    /// second check.
+    /// The address cannot be used, or it is beyond loopback without credentials. The settings refuse that too, so this
+    /// is the second check.
     pub async fn bind(settings: &ConsoleSettings) -> io::Result<Console> {
         if !settings.listen.ip().is_loopback() && settings.credentials.last().is_empty() {
             return Err(io::Error::other("an address beyond loopback needs console.credentials"));
@@ -111,12 +111,12 @@ impl Console {
         Ok(Console { listener, address })
     }
 
-    /// The address with the picked port.
+    /// Returns the bound address, with the picked port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `shutdown`.
+    /// Answers requests until `shutdown`.
     pub async fn serve(self, settings: Settings, shutdown: CancellationToken) {
         let plan = Plan::new(&settings.amqp, &Ladder::for_backoff(&settings.backoff));
         let shared = Arc::new(Shared {
@@ -166,7 +166,7 @@ impl Shared {
         if unwritten == 0 { Ok(()) } else { Err(Unrecorded) }
     }
 
-    /// The webhook store: opened at its first use, and then kept up to date by watching its files.
+    /// Returns the webhook store. Opens it at the first use, and then watches its files for changes.
     async fn store(self: &Arc<Shared>) -> Result<Arc<LiveStore>, Problems> {
         let shared = self.clone();
         let opening = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! Reads the names and values of a form or an address. A name can occur several times.
+//! Reads the names and values of a form or of an address. A name can occur several times.
 
 use jiff::Timestamp;
 use url::form_urlencoded;
@@ -12,7 +12,7 @@ use crate::{
 pub const FILTERS: [&str; 10] =
     ["organization", "campaign", "target", "event", "reason", "error", "lead", "submission", "since", "before"];
 
-/// Most characters of a value that are read; ids have at most 255.
+/// Most characters of a value that are read. Ids have at most 255.
 const LONGEST: usize = 300;
 
 /// Names and values.
@@ -20,29 +20,29 @@ const LONGEST: usize = 300;
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads `a=1&b=2`. Empty values count as missing: a form sends them for each field that is not filled in.
+    /// Reads `a=1&b=2`. Empty values count as missing, because a form sends one for each field that is not filled in.
     pub fn read(text: &str) -> Query {
         let pairs = form_urlencoded::parse(text.as_bytes());
         let said = pairs.map(|(name, value)| (name.into_owned(), value.trim().chars().take(LONGEST).collect()));
         Query(said.filter(|(_, value): &(String, String)| !value.is_empty()).collect())
     }
 
-    /// The first value of that name.
+    /// Returns the first value of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// All values of that name.
+    /// Returns all values of that name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A number, or `otherwise` if it is missing.
+    /// Returns a number, or `otherwise` if it is missing or invalid.
     pub fn number(&self, name: &str, otherwise: u64) -> u64 {
         self.get(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     }
 
-    /// The same with other values of some names; without value the name is left out.
+    /// Returns a copy with other values of some names. A name without a value is left out.
     pub fn with(&self, changes: &[(&str, Option<&str>)]) -> Query {
         let mut pairs: Vec<_> =
             self.0.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name)).cloned().collect();
@@ -50,27 +50,27 @@ impl Query {
         Query(pairs)
     }
 
-    /// Only the fields of a filter, always in the same order.
+    /// Returns only the fields of a filter, always in the same order.
     pub fn filters(&self) -> Query {
         let pairs = FILTERS.iter().filter_map(|name| Some(((*name).to_owned(), self.get(name)?.to_owned())));
         Query(pairs.collect())
     }
 
-    /// All names and values.
+    /// Returns all names and values.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.0
     }
 
-    /// The form for an address, with the question mark; empty if there are no values.
+    /// Formats the query for an address, with the question mark. The text is empty if there are no values.
     pub fn text(&self) -> String {
         let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish();
         if text.is_empty() { text } else { format!("?{text}") }
     }
 
-    /// The filter.
+    /// Returns the filter.
     ///
     /// # Errors
-    /// The values that cannot be read, each with the name of its field.
+    /// The invalid values, each with the name of its field.
     pub fn filter(&self, now: Timestamp) -> Result<Filter, Vec<String>> {
         let own = |name: &str| self.get(name).map(str::to_owned);
         let mut wrong = Vec::new();
@@ -104,7 +104,7 @@ impl Query {
     }
 }
 
-/// A text as part of a path.
+/// Encodes a text as part of a path.
 pub fn segment(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }

@@ -1,4 +1,5 @@
-//! Reads the failed queue for pages: one visit at a time, in bounded time, and without holding messages afterwards.
+//! Reads the failed and the rejected queue for pages: one visit at a time, in bounded time, without holding messages
+//! afterwards.
 
 use std::{
     collections::BTreeSet,
@@ -26,25 +27,26 @@ use crate::{
     },
 };
 
-/// Longest wait for another page of this console to leave the queue.
+/// Longest wait until another page of this console leaves the queue.
 const TURN: Duration = Duration::from_secs(3);
 
-/// Longest look for a page, including the wait for a `leadhook failed` that reads the queue.
+/// Longest look for a page, including the wait for a `leadhook failed` command that reads the queue.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// Longest wait for the delivery log.
+/// Longest wait for an answer of the delivery log.
 const LOG: Duration = Duration::from_secs(5);
 
-/// Longest wait of a list for the delivery log. Then the list is shown without it, and has it at the next request.
+/// Longest wait of a list for the delivery log. After that the list is shown without the log's answer, which the next
+/// request shows.
 const LISTED: Duration = Duration::from_secs(1);
 
-/// How long a look is remembered, for turning pages.
+/// How long the result of a look is kept, for turning pages.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Most jobs of a look that are kept: about 10 MB. The others are only counted, and need a filter to be listed.
+/// Most jobs of a look that are kept, about 10 MB. The others are only counted, and need a filter to be listed.
 pub const KEPT: usize = 20_000;
 
-/// The turn at the queue, and the result of the last look.
+/// The turn to read a queue, and the result of the last look.
 pub struct Desk {
     turn: Semaphore,
     last: Mutex<Option<Arc<Looked>>>,
@@ -61,13 +63,13 @@ impl Default for Desk {
 pub enum Trouble {
     /// Another reader has the turn.
     Busy,
-    /// It took too long.
+    /// The look took too long.
     Slow,
     /// The broker refused.
     Visit(VisitError),
 }
 
-/// The answer of the delivery log, once there is one; or why it cannot answer, in words.
+/// The answer of the delivery log, or the reason why it cannot answer. `None` until one of them is known.
 type Asked = watch::Receiver<Option<Arc<(Known, Option<String>)>>>;
 
 /// The result of a look.
@@ -78,23 +80,23 @@ pub struct Looked {
     filters: String,
     /// The jobs, in queue order.
     pub listing: Listing,
-    /// The same counted by target and reason, the largest first.
+    /// The same jobs, counted by target and reason, the largest count first.
     pub rows: Vec<Row>,
     /// Messages on the failed queue.
     pub present: u64,
-    /// Notes about messages that were perhaps not seen.
+    /// Notes about messages that the look may have missed.
     pub notes: Vec<String>,
-    /// The answer of the delivery log about them, once there is one.
+    /// The answer of the delivery log about these jobs.
     log: Asked,
 }
 
 impl Looked {
-    /// Whether the job was delivered too, by the delivery log; none before it has answered.
+    /// Returns whether the job was also delivered, according to the delivery log; `None` before the log has answered.
     pub fn delivered(&self, line: &Line) -> Option<Delivered> {
         self.log.borrow().as_ref().map(|log| log.0.of(&line.id, line.first_seen))
     }
 
-    /// Why the log has not answered.
+    /// Returns why the log has not answered.
     pub fn log_problem(&self) -> Option<String> {
         match &*self.log.borrow() {
             None => Some("the delivery log is still being asked".to_owned()),
@@ -111,28 +113,28 @@ impl Looked {
 pub struct Found {
     /// The copy that failed last.
     pub record: Record,
-    /// Its body.
+    /// The body of this copy.
     pub body: Bytes,
-    /// How many copies there are.
+    /// The number of copies.
     pub copies: u64,
-    /// Whether it was delivered too.
+    /// Whether the job was also delivered.
     pub delivered: Option<Delivered>,
 }
 
 /// The rejected messages.
 pub struct Rejected {
-    /// By cause, the largest first.
+    /// Counted by cause, the largest count first.
     pub causes: Vec<Cause>,
-    /// Those of one cause, the first of them.
+    /// The first messages of one cause.
     pub lines: Vec<UnreadableLine>,
     /// Messages on the rejected queue.
     pub present: u64,
-    /// Notes about messages that were perhaps not seen.
+    /// Notes about messages that the look may have missed.
     pub notes: Vec<String>,
 }
 
 impl Desk {
-    /// The jobs that match: from the last look, if that is recent, or from a new one.
+    /// Returns the jobs that match, from the last look if it is recent, or from a new one. `fresh` asks for a new one.
     pub async fn list(
         &self,
         shared: &Arc<Shared>,
@@ -163,7 +165,7 @@ impl Desk {
         Ok(looked)
     }
 
-    /// The last look without a filter.
+    /// Returns the last look, if it had no filter.
     pub fn last_seen(&self) -> Option<Arc<Looked>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         last.filter(|looked| looked.filters.is_empty())
@@ -174,17 +176,18 @@ impl Desk {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// One job by its whole id.
+    /// Finds one failed job by its whole id.
     pub async fn find(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
         self.find_on(shared, &shared.plan.names().failed, id).await
     }
 
-    /// One rejected message by its whole id.
+    /// Finds one rejected message by its whole id.
     pub async fn find_rejected(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
         self.find_on(shared, &shared.plan.names().rejected, id).await
     }
 
-    /// What `of` says of the rejected message with that id; of several, of the last one.
+    /// Returns the result of `of` for the rejected message with that id. If several messages have it, the last one
+    /// counts.
     pub async fn see_rejected<T>(
         &self,
         shared: &Shared,
@@ -201,7 +204,7 @@ impl Desk {
         Ok(said)
     }
 
-    /// The rejected messages by cause, and those of one cause.
+    /// Returns the rejected messages counted by cause, and the messages of one cause.
     pub async fn rejected(
         &self,
         shared: &Shared,
@@ -242,12 +245,12 @@ impl Desk {
         Ok(found)
     }
 
-    /// The jobs that a choice means now.
+    /// Returns the failed jobs that a choice means now.
     pub async fn survey(&self, shared: &Shared, choice: Choice) -> Result<(Survey, Vec<String>), Trouble> {
         self.survey_on(shared, &shared.plan.names().failed, choice).await
     }
 
-    /// The messages that a choice means now.
+    /// Returns the messages of a queue that a choice means now.
     pub async fn survey_on(
         &self,
         shared: &Shared,
@@ -259,12 +262,12 @@ impl Desk {
         Ok((surveyor.finish(), notes))
     }
 
-    /// The turn, for work that takes longer than a page.
+    /// Waits for the turn, for work that takes longer than a page.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turn.acquire().await.ok()
     }
 
-    /// Shows every message to `see`, and gives all back, in their order even if it is broken off.
+    /// Shows every message to `see`, and gives all back in their order, even if the look is cut short.
     async fn look(
         &self,
         shared: &Shared,
@@ -299,15 +302,15 @@ impl Desk {
     }
 }
 
-/// Longest wait for other readers of the log: a search takes up to 16 s.
+/// Longest wait for other readers of the log. A search takes up to 16 s.
 const READERS: Duration = Duration::from_secs(17);
 
-/// Asks the delivery log about these jobs, the oldest of which was first seen at `since`. If it cannot be read, the
-/// second value says why.
+/// Asks the delivery log about these jobs, the oldest of which was first seen at `since`. If the log cannot be read,
+/// the second value says why.
 pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
-    // Each reading takes megabytes a second, so the number of readers is limited, with searches and stories. All of
-    // them end.
+    // Each reading takes megabytes per second, so this shares a limit on readers with searches and stories. Every
+    // reading ends.
     let Ok(_turn) = tokio::time::timeout(READERS, shared.readings.acquire()).await else {
         return (Known::default(), Some("others are reading the delivery log".to_owned()));
     };
@@ -334,7 +337,7 @@ fn ask_the_log(shared: Arc<Shared>, listing: &Listing) -> Asked {
 
 #[cfg(test)]
 impl Looked {
-    /// For tests of pages.
+    /// Creates a look for tests of pages.
     pub(super) fn for_tests(listing: Listing, rows: Vec<Row>, notes: Vec<String>) -> Looked {
         let (at, when) = (Timestamp::UNIX_EPOCH, Instant::now());
         let log = watch::channel(Some(Arc::new((Known::default(), Some(notes.join("; ")))))).1;

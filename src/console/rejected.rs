@@ -86,7 +86,8 @@ fn gone(frame: &Frame) -> (StatusCode, Markup) {
     refuse(frame, StatusCode::NOT_FOUND, "Message not found", text)
 }
 
-/// Shows the differences that a repair would make, and asks. A form and not an address, because values are data.
+/// Shows the differences that a repair would make, and asks the person to agree. Takes a form and not an address,
+/// because the values are data.
 pub async fn preview(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -125,7 +126,7 @@ async fn difference(
     })
 }
 
-/// Begins to put the message back, repaired or as it is, or to discard it.
+/// Starts to put the message back, repaired or unchanged, or to discard it.
 pub async fn act(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -154,7 +155,8 @@ pub async fn act(
 }
 
 impl Form {
-    /// Reads the form. Unlike [`Query`] it neither trims nor cuts a value, which becomes a part of the message.
+    /// Reads the form. Unlike [`Query`] it neither trims nor cuts the value, because the value becomes a part of the
+    /// message.
     fn read(form: &[u8]) -> Form {
         let mut read = Form::default();
         for (name, value) in form_urlencoded::parse(form) {
@@ -171,7 +173,7 @@ impl Form {
     }
 }
 
-/// The repair of a form, if it says one.
+/// Returns the repair that the form asks for, if any.
 fn repair(form: &Form) -> Result<Option<Repair>, String> {
     let mut set = Vec::new();
     let mut remove = Vec::new();
@@ -190,7 +192,7 @@ fn repair(form: &Form) -> Result<Option<Repair>, String> {
     Ok(some.then_some(Repair::Fields { set, remove, organization }))
 }
 
-/// The address of a message.
+/// Returns the address of a message.
 pub fn address(id: &str) -> String {
     format!("/rejected/{}", segment(id))
 }

@@ -1,4 +1,4 @@
-//! The router, the checks of every request, and the handlers of pages that only read.
+//! The router, the checks of every request, and the handlers of read-only pages.
 
 use std::sync::{Arc, PoisonError};
 
@@ -30,13 +30,13 @@ use crate::{
     settings::Role,
 };
 
-/// Largest form: the ids of a page are ten times smaller.
+/// Largest form in bytes. The ids of a page take a tenth of it.
 const LARGEST_FORM: usize = 256 * 1024;
 
 /// How far back a search looks by default.
 const SEARCH: &str = "24h";
 
-/// A page, or the page with an error instead.
+/// A page, or a page with an error and its status.
 pub type Shown = Result<Markup, (StatusCode, Markup)>;
 
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -70,7 +70,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Checks every request: host, person, role, and the origin of a form. Then adds the headers of the answer.
+/// Checks every request: host, person, role, and the origin of a form. Then adds the headers of every answer.
 async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !shared.door.knows_host(headers) {
@@ -116,14 +116,14 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
     let cached = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/css; charset=utf-8");
     door::add_headers(&mut response);
     if cached {
-        // The style has no data, and without the cache each page would wait for it.
+        // The style sheet has no data, and without the cache each page would wait for it.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
     }
     response
 }
 
 impl Frame {
-    /// For this person, now.
+    /// Creates the frame for this person, now.
     pub(super) fn of(shared: &Shared, visitor: Visitor) -> Frame {
         Frame { token: shared.door.token(&visitor), visitor, now: Timestamp::now() }
     }
@@ -221,7 +221,7 @@ async fn settings(
 }
 
 impl log::Trouble {
-    /// The message for a page.
+    /// Returns the message for a page.
     pub fn words(&self) -> String {
         match self {
             log::Trouble::Busy => "Others are reading the delivery log now. Try again in a moment.".to_owned(),
@@ -231,7 +231,7 @@ impl log::Trouble {
     }
 }
 
-/// A message with what to do about it, as sentences for a page.
+/// Formats a problem and its help as sentences for a page.
 pub(super) fn sentence(what: &str, help: &str) -> String {
     let capital = |text: &str| {
         let mut letters = text.chars();

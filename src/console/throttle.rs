@@ -1,7 +1,7 @@
-//! Limits wrong secrets: ten tries at once, then one in six seconds, for each address and each known name.
+//! Limits wrong secrets for each address and each known name: ten tries at once, then one every six seconds.
 //!
-//! When the tries of an address are used up, a right secret is refused too, or the limit would have no effect. Each name has
-//! its own count, so that one person cannot lock out others behind the same proxy.
+//! When an address has used up its tries, it is refused even with a correct secret. Otherwise the limit would have no
+//! effect. Each name has its own count, so that one person cannot lock out others behind the same proxy.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tries at once.
+/// The number of tries at once.
 const TRIES: u32 = 10;
 
-/// Time after which one more is allowed.
+/// The time after which one more try is allowed.
 const AGAIN: Duration = Duration::from_secs(6);
 
 /// Most addresses and names that are remembered. All others share one count.
@@ -22,7 +22,7 @@ const MOST: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Throttle {
     known: BTreeMap<(Option<IpAddr>, String), Tries>,
-    /// When entries without an effect were last removed: that takes time, so it is not done at each try.
+    /// When entries without an effect were last removed. That takes time, so it is not done at each try.
     swept: Option<Instant>,
 }
 
@@ -33,7 +33,7 @@ struct Tries {
 }
 
 impl Throttle {
-    /// Whether another try is allowed; if not, the time to wait.
+    /// Allows another try, or returns the time to wait.
     pub fn may_try(&mut self, address: IpAddr, name: &str, now: Instant) -> Result<(), Duration> {
         let own = (Some(network(address)), name.to_owned());
         let key = if self.known.contains_key(&own) || self.known.len() < MOST { own } else { (None, String::new()) };
@@ -42,7 +42,7 @@ impl Throttle {
         if tries.left > 0 { Ok(()) } else { Err(AGAIN.saturating_sub(now.duration_since(tries.since))) }
     }
 
-    /// Notes a wrong secret.
+    /// Records a wrong secret.
     pub fn failed(&mut self, address: IpAddr, name: &str, now: Instant) {
         let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= AGAIN);
         if self.known.len() >= MOST && due {
@@ -72,7 +72,7 @@ impl Tries {
     }
 }
 
-/// The network of an address: a client with one IPv6 address has all of its /64 network.
+/// Returns the network of an address: a client with one IPv6 address has the whole /64 network.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -118,6 +118,6 @@ mod tests {
         }
         assert!(throttle.known.len() <= MOST + 1);
         let strange = "172.16.0.1".parse().unwrap();
-        assert!(throttle.may_try(strange, "", now).is_err(), "when too many are known, all others share their tries");
+        assert!(throttle.may_try(strange, "", now).is_err(), "too many are known, so all others share their tries");
     }
 }

@@ -1,5 +1,5 @@
-//! Collects the figures of the overview all the time, so that the page is ready at once: queues by passive declares,
-//! which take no messages, and the worker on `admin.listen`, if one answers.
+//! Collects the figures of the overview in the background, so that the page is ready at once. Passive declares, which
+//! take no messages, count the queues. The worker on `admin.listen`, if one answers, gives the other figures.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,19 +20,19 @@ use crate::{
 /// Time between two looks.
 pub const EVERY: Duration = Duration::from_secs(5);
 
-/// Longest time for one look.
+/// Longest time for one look at the queues.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Looks from which rates are computed: a minute.
+/// The number of looks from which rates are computed: one minute.
 const SPAN: usize = 13;
 
-/// Looks in the background.
+/// Gives the result of the looks in the background.
 pub struct Watch(watch::Receiver<Sight>);
 
 /// The result of a look.
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
-    /// The time of the look; none before the first.
+    /// The time of the look; `None` before the first.
     pub at: Option<Timestamp>,
     /// The queues.
     pub queues: Queues,
@@ -44,7 +44,7 @@ pub struct Sight {
     pub worker_problem: Option<String>,
 }
 
-/// Waiting messages; none where the queue does not exist.
+/// Waiting messages; `None` if the queue does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
     /// Events that are not dispatched yet.
@@ -57,26 +57,26 @@ pub struct Queues {
     pub rejected: Option<u64>,
     /// Messages that the broker gave up on.
     pub unreadable: Option<u64>,
-    /// Jobs that wait, by delay queue; only queues with jobs.
+    /// Jobs that wait, by the length of the wait. Delay queues without jobs are left out.
     pub rungs: Vec<(Duration, u64)>,
 }
 
 /// The figures of a worker.
 #[derive(Clone, Debug, Default)]
 pub struct Worker {
-    /// Each target that it recently had a job for.
+    /// The circuits that recently had a job.
     pub circuits: Vec<View>,
-    /// Attempts being made.
+    /// Attempts in flight.
     pub in_flight: f64,
-    /// How long it has seen messages on the failed queue.
+    /// How long the worker has seen messages on the failed queue.
     pub failed_for: Duration,
-    /// How long it has seen messages on the rejected queue.
+    /// How long the worker has seen messages on the rejected queue.
     pub rejected_for: Duration,
-    /// Rates over about a minute; none before the second look.
+    /// Rates over about a minute; `None` before the second look.
     pub rates: Option<Rates>,
 }
 
-/// Rates a second.
+/// Rates per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Events that became jobs or were rejected.
@@ -89,7 +89,7 @@ pub struct Rates {
     pub failed: f64,
 }
 
-/// Counters of a worker at one time.
+/// Counters of a worker at one point in time.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
@@ -97,7 +97,7 @@ struct Sample {
 }
 
 impl Watch {
-    /// Starts the looks.
+    /// Starts to look in the background.
     pub fn start(settings: Settings, plan: Plan, shutdown: CancellationToken) -> Watch {
         let (sender, receiver) = watch::channel(Sight::default());
         tokio::spawn(async move {
@@ -106,7 +106,7 @@ impl Watch {
         Watch(receiver)
     }
 
-    /// The result of the last look.
+    /// Returns the result of the last look.
     pub fn sight(&self) -> Sight {
         self.0.borrow().clone()
     }
@@ -158,8 +158,8 @@ async fn queues(
     Ok(Queues { events, jobs, failed, rejected, unreadable, rungs })
 }
 
-/// Messages on a queue that people look at. A reader holds messages, which the broker does not count as ready. While
-/// there is a reader, the count from before it is used, if that is larger.
+/// Returns the messages on a queue that people look at. A reader holds messages, which the broker does not count as
+/// ready. While the queue has a reader, the count from before is used if it is larger.
 fn at_rest(count: Option<&Count>, before: Option<u64>) -> Option<u64> {
     let count = count?;
     let held = before.filter(|_| count.consumers > 0);
@@ -176,7 +176,7 @@ async fn worker(settings: &Settings, samples: &mut VecDeque<Sample>) -> Result<W
         failed: sum(&page, "leadhook_jobs_total", "outcome=\"failed\""),
     };
     samples.push_back(Sample { at: Instant::now(), counts });
-    // A restarted worker counts from zero.
+    // A restarted worker counts from zero, so older samples are dropped.
     if samples.iter().any(|before| before.counts.events > counts.events || before.counts.attempts > counts.attempts) {
         samples.drain(..samples.len() - 1);
     }
@@ -208,7 +208,7 @@ fn rates(samples: &VecDeque<Sample>) -> Option<Rates> {
     })
 }
 
-/// The sum of a metric's values whose labels hold a text.
+/// Returns the sum of a metric's values whose labels contain a text.
 fn sum(page: &str, name: &str, label: &str) -> f64 {
     let lines = page.lines().filter_map(|line| line.strip_prefix(name));
     let values = lines.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));

@@ -1,5 +1,5 @@
-//! Replays and discards: a page starts them, and they go on without it. Each runs the code of the command line, and is
-//! as safe to interrupt. Only one runs at a time, because it has the turn at the failed queue.
+//! Runs replays, requeues and discards. A page starts them, and they go on without it. Each runs the code of the
+//! command line, and is as safe to interrupt. Only one runs at a time: the one that has the turn at the queue.
 
 use std::{
     collections::VecDeque,
@@ -38,7 +38,7 @@ use crate::{
     os_error,
 };
 
-/// Most replays and discards that are remembered.
+/// Most actions that are remembered.
 const KEPT: usize = 50;
 
 /// Longest wait for the broker to take messages.
@@ -57,10 +57,10 @@ const STOPPING: &str = "the console is stopping";
 pub enum Kind {
     /// Send the jobs again.
     Replay {
-        /// Most jobs a second; none: as fast as the broker takes them.
+        /// Most jobs per second; `None` for as fast as the broker takes them.
         rate: Option<u32>,
     },
-    /// Remove the jobs, into a file.
+    /// Remove the jobs from the queue, into a file.
     Discard {
         /// The reason.
         because: String,
@@ -69,10 +69,10 @@ pub enum Kind {
     },
     /// Put a rejected message back onto the events queue.
     Requeue {
-        /// Repaired, if there is a repair.
+        /// The repair; `None` to put the message back unchanged.
         repair: Option<Repair>,
     },
-    /// Remove a rejected message, into a file.
+    /// Remove a rejected message from the queue, into a file.
     DiscardRejected {
         /// The reason.
         because: String,
@@ -82,7 +82,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name in logs and addresses.
+    /// Returns the name in logs and addresses.
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Replay { .. } => "replay",
@@ -91,26 +91,26 @@ impl Kind {
         }
     }
 
-    /// Whether it is about rejected messages; else about failed jobs.
+    /// Returns whether the action is about rejected messages. Otherwise it is about failed jobs.
     pub fn is_of_rejected(&self) -> bool {
         matches!(self, Kind::Requeue { .. } | Kind::DiscardRejected { .. })
     }
 }
 
-/// The state of a replay or discard.
+/// The state of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It runs.
+    /// It is running.
     Running,
-    /// It has ended, and all is done.
+    /// It has ended, and everything was done.
     Done(Vec<String>),
     /// It has ended, and some messages were left.
     Partly(Vec<String>),
-    /// It did not start, and why.
+    /// It did not start, for this reason.
     Refused(String),
 }
 
-/// One replay or discard.
+/// One action: a replay, a requeue or a discard.
 pub struct Work {
     /// Its number in this process.
     pub number: u64,
@@ -127,12 +127,12 @@ pub struct Work {
 }
 
 impl Work {
-    /// Its state.
+    /// Returns the state.
     pub fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Messages looked at so far.
+    /// Returns the number of messages looked at so far.
     pub fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
     }
@@ -144,7 +144,7 @@ impl Work {
     }
 }
 
-/// Recent replays and discards.
+/// Recent actions.
 #[derive(Default)]
 pub struct Works {
     all: Mutex<(u64, VecDeque<Arc<Work>>)>,
@@ -152,19 +152,19 @@ pub struct Works {
 }
 
 impl Works {
-    /// The one with that number.
+    /// Returns the action with that number.
     pub fn get(&self, number: u64) -> Option<Arc<Work>> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.1.iter().find(|work| work.number == number).cloned()
     }
 
-    /// Waits for those that run.
+    /// Waits until all running actions have ended.
     pub async fn end(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Starts one, and returns its number.
+    /// Starts an action, and returns its number.
     pub fn begin(&self, shared: &Arc<Shared>, kind: Kind, by: &str, choice: Choice, agreed: u64) -> u64 {
         let work = {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +182,7 @@ impl Works {
         info!(by = work.by, what = work.kind.name(), jobs = agreed, "console: begun");
         let shared = shared.clone();
         let handle = tokio::runtime::Handle::current();
-        // On a thread of its own, because the code of the desk cannot move between threads.
+        // Runs on its own thread, because the code of the desk cannot move between threads.
         self.tasks.spawn_blocking(move || {
             let state = handle.block_on(run(&shared, &work, choice)).unwrap_or_else(State::Refused);
             shared.desk.forget();
@@ -254,7 +254,7 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     Ok(state([lines, notes].concat()))
 }
 
-/// Longest time for which a paced replay publishes before the pages of the failed queue have their turn.
+/// Longest time that a paced replay publishes before the pages of the failed queue get their turn.
 const HOLDING: Duration = Duration::from_secs(5);
 
 async fn replay(
@@ -281,7 +281,8 @@ async fn replay(
         let seen = |count| work.seen.store(count, Ordering::Relaxed);
         let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
         let stopped = replay.tally.problem.is_some();
-        // After a problem it has stopped, and the rest of the queue was not looked at on purpose.
+        // A replay that stops at a problem leaves the rest of the queue unread on purpose, so no message counts as
+        // missed.
         let missed = match done {
             Ok(Ended::Over) if !stopped => notes_about_unseen(&visit),
             _ => Vec::new(),
@@ -375,7 +376,7 @@ async fn requeue(
     Ok((vec![format!("{} put back onto the events queue", messages(tally.requeued))], notes))
 }
 
-/// Takes jobs out of the survey that were delivered too. If the log cannot be read, the second value says why.
+/// Removes from the survey the jobs that were also delivered. If the log cannot be read, the second value says why.
 pub async fn leave_delivered(shared: &Shared, survey: &mut Survey) -> (Left, Option<String>) {
     let (known, problem) = queue::known(shared, &survey.ids(), survey.oldest).await;
     (survey.leave_delivered(&known, |_| None), problem)

@@ -75,7 +75,7 @@ notes
   beside the override of campaign few, the organization's target acme still applies for lead.delivered, lead.failed; \
 `unselected_events: drop` in the campaign turns that off";
     assert!(text.ends_with(expected), "{text}");
-    // A second warning comes where the temporary file is readable for all.
+    // A second warning appears if all users can read the temporary file.
     assert!(text.starts_with("the configuration can be used, with "), "{text}");
     let is_warning = |line: &&str| line.starts_with("  warning: ");
     let warnings: Vec<_> = text.lines().skip(1).take_while(is_warning).collect();
@@ -159,7 +159,7 @@ fn settings_and_store_must_fit() {
     assert!(text.contains("shutdown.grace"), "{text}");
 }
 
-/// A certificate and its key in PEM, as text of a store, valid to the end of that day of December 2026.
+/// Returns a certificate and its key in PEM, quoted for a store. The certificate expires on that day of December 2026.
 fn pem(day: u8) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();

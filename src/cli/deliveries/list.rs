@@ -1,4 +1,4 @@
-//! `leadhook deliveries`, `leadhook deliveries --follow`.
+//! `leadhook deliveries` and `leadhook deliveries --follow`.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ const LATELY: Duration = Duration::from_secs(86_400);
 /// Shortest id in a table.
 const ID: usize = 12;
 
-// Filters and output of the list.
+// Filters and output options of the list.
 #[derive(clap::Args)]
 pub(super) struct ListArgs {
     /// Only the delivery with this webhook-id, or with this beginning of it
@@ -66,11 +66,11 @@ pub(super) struct ListArgs {
     output: Output,
 }
 
-/// Reads a state: the words of the output, and those of JSON.
+/// Returns a parser for states: the words of the output, and those of JSON.
 fn state() -> impl TypedValueParser<Value = What> {
     let value = |what: What| match words::state(what) {
         word if word == what.name() => PossibleValue::new(word),
-        // A word with a blank would need quotes in the shell.
+        // A word with a blank would need quotes in a shell.
         word if word.contains(' ') => PossibleValue::new(what.name()).alias(word),
         word => PossibleValue::new(word).alias(what.name()),
     };
@@ -80,7 +80,7 @@ fn state() -> impl TypedValueParser<Value = What> {
     })
 }
 
-/// Reads the result of an attempt, or a reason why a delivery ended.
+/// Returns a parser for results of attempts and for reasons, such as why a delivery ended.
 fn error() -> PossibleValuesParser {
     let mut words: Vec<&str> = filter::errors().into_iter().chain(FailReason::ALL.map(FailReason::label)).collect();
     words.extend(NoTarget::ALL.map(NoTarget::name));
@@ -97,14 +97,14 @@ impl ListArgs {
         self.follow
     }
 
-    /// The filter without its times.
+    /// Returns the filter without its times.
     fn filter(&self) -> Filter {
         let About { lead, submission, campaign, organization, target, event } = self.about.clone();
         let id = self.id.clone();
         Filter { id, lead, submission, campaign, organization, target, event, since: None, before: None }
     }
 
-    /// The time from which on to look.
+    /// Returns the time to start from.
     fn since(&self, filter: &Filter, now: Timestamp) -> Option<Timestamp> {
         let lately = || (!filter.is_narrow()).then(|| now.checked_sub(LATELY).unwrap_or(Timestamp::UNIX_EPOCH));
         self.window.since.or_else(lately)
@@ -141,11 +141,11 @@ pub(super) async fn run(args: &ListArgs, source: &Source<'_>, settings: &Setting
 
 #[derive(Serialize)]
 struct Answer {
-    /// Start of the time that was read; null: the oldest record.
+    /// Start of the time range that was read; `null` for the oldest record.
     since: Option<Timestamp>,
-    /// Records that match.
+    /// The number of records that match.
     records: u64,
-    /// Whether there were more deliveries than are shown.
+    /// Whether there are more deliveries than are shown.
     more: bool,
     deliveries: Vec<Delivery>,
 }

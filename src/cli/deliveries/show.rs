@@ -15,10 +15,10 @@ use crate::{
     delivery_log::{Entry, Filter, What},
 };
 
-/// Most records of one delivery that are kept; of more, the first and the latest ones.
+/// Most records of one delivery that are kept: the first and the latest ones.
 const KEPT: usize = 1_000;
 
-/// Most ids that are named where a beginning fits several.
+/// Most ids that are named if a beginning fits several.
 const CANDIDATES: usize = 10;
 
 /// Show all records of one delivery, from the first attempt to the latest
@@ -110,7 +110,7 @@ struct Record {
 }
 
 impl Story {
-    /// Sorts the records: workers send theirs with a short delay.
+    /// Sorts the records by time, because each worker sends its records with a short delay.
     fn new(id: String, told: Told) -> Story {
         let mut records: Vec<_> =
             told.entries.into_iter().map(|(worker, entry)| Record { time: entry.time(), worker, entry }).collect();

@@ -8,7 +8,7 @@ use crate::{
     job::HistoryEntry,
 };
 
-/// The state of a delivery.
+/// Returns the word for a state.
 pub(crate) fn state(what: What) -> &'static str {
     match what {
         What::Delivered => "delivered",
@@ -26,7 +26,7 @@ pub(crate) fn state(what: What) -> &'static str {
     }
 }
 
-/// The tone of a state.
+/// Returns the tone of a state.
 pub(crate) fn tone(what: What) -> Tone {
     match what {
         What::Delivered => Tone::Good,
@@ -36,7 +36,7 @@ pub(crate) fn tone(what: What) -> Tone {
     }
 }
 
-/// `2/6`, or a dash.
+/// Formats attempts: `2/6`, or a dash.
 pub(crate) fn attempts(attempt: Option<u32>, of: Option<u32>) -> String {
     match (attempt, of) {
         (Some(attempt), Some(of)) => format!("{attempt}/{of}"),
@@ -45,7 +45,7 @@ pub(crate) fn attempts(attempt: Option<u32>, of: Option<u32>) -> String {
     }
 }
 
-/// `200`, `500`, `429 pushback`, `timeout`, or a dash.
+/// Formats a result: `200`, `500`, `429 pushback`, `timeout`, or a dash.
 pub(crate) fn result(status: Option<u16>, error: Option<&str>) -> String {
     match (status, error) {
         (Some(status), None | Some("status")) => status.to_string(),
@@ -55,12 +55,12 @@ pub(crate) fn result(status: Option<u16>, error: Option<&str>) -> String {
     }
 }
 
-/// The same for an attempt of a job's history, with its detail: `301 redirect to https://www.example.com`.
+/// Formats the result of an attempt in a job's history, with its detail: `301 redirect to https://www.example.com`.
 pub(crate) fn result_of(attempt: &HistoryEntry) -> String {
     result(attempt.status, Some(attempt.detail.as_deref().unwrap_or(&attempt.reason)))
 }
 
-/// More about a record: when the next attempt is due, why it ended, who did it.
+/// Returns more about a record: when the next attempt is due, why the delivery ended, who did it.
 pub(crate) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by: Option<&str>) -> String {
     let said = match (what, next, reason) {
         (What::Retry, Some(next), _) => format!("next attempt {}", readable::clock(next)),
@@ -74,7 +74,7 @@ pub(crate) fn note(what: What, next: Option<Timestamp>, reason: Option<&str>, by
     }
 }
 
-/// The same for a record.
+/// Returns the note of a record, with the record's own note.
 pub(crate) fn note_of(entry: &Entry<'_>) -> String {
     let note = note(entry.what, entry.next_time(), entry.reason.as_deref(), entry.by.as_deref());
     match entry.note.as_deref() {

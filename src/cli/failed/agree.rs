@@ -1,4 +1,4 @@
-//! A person agrees to the number of jobs before a command changes many of them.
+//! Asks a person to agree to the number of jobs before a command changes many of them.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use crate::cli::output::Refusal;
 /// Asks a question on the terminal, unless `--yes` was given.
 ///
 /// # Errors
-/// There is neither a terminal nor `--yes`; or the answer is no.
+/// There is neither a terminal nor `--yes`, or the answer is not yes.
 pub(in crate::cli) fn agree(yes: bool, question: &str) -> Result<(), Refusal> {
     if yes {
         return Ok(());
@@ -35,7 +35,7 @@ pub(in crate::cli) struct By {
 }
 
 impl By {
-    /// The name, at most 100 characters of it.
+    /// Returns the name, cut to 100 characters.
     pub(in crate::cli) fn name(&self) -> String {
         let user = || ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
         let name = self.name.clone().filter(|name| !name.trim().is_empty()).or_else(user);

@@ -41,7 +41,7 @@ pub(super) struct Args {
 pub(in crate::cli) const NOT_REMOVED: &str =
     "some messages were not seen or not removed (the output says which and why)";
 
-// The way of removing.
+// How to discard.
 #[derive(clap::Args)]
 pub(in crate::cli) struct How {
     /// Reason, for the delivery log; do not write data of a lead
@@ -71,13 +71,13 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     go(choice, args.delivered, &args.how, desk).await
 }
 
-/// Removes the chosen messages; with `delivered` only jobs that were delivered too.
+/// Removes the chosen messages, or with `delivered` only jobs that were also delivered.
 ///
 /// # Errors
 /// The file exists, the user did not agree, or the broker or the queue cannot be reached.
 pub(in crate::cli) async fn go(choice: Choice, delivered: bool, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let json = args.output.json;
-    // Only a dry run goes without them.
+    // Only a dry run may leave out these options.
     let (because, to) = (args.because.as_deref().unwrap_or_default(), args.to.as_deref().unwrap_or(Path::new("")));
     if !args.dry_run {
         if because.trim().is_empty() || because.chars().count() > REASON {

@@ -51,7 +51,7 @@ pub(super) struct Args {
     how: How,
 }
 
-// The way of exporting.
+// How to export.
 #[derive(clap::Args)]
 pub(in crate::cli) struct How {
     /// File to write to, which must not exist yet
@@ -75,7 +75,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     go(choice, &args.how, desk).await
 }
 
-/// Writes the chosen messages.
+/// Writes the chosen messages to the file, and removes them from the queue if the user asked for it.
 ///
 /// # Errors
 /// The file exists, the user did not agree, or the broker or the queue cannot be reached.
@@ -86,7 +86,7 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
     }
     require_new(&args.to)?;
     let json = args.output.json;
-    // A copy takes all messages; a message that is not a job is removed only by its id.
+    // A copy takes all messages. A message that is not a job is removed only by its id.
     let (survey, notes) = desk.survey(choice, !args.remove || desk.has_no_jobs(), json).await?;
     let count = survey.chosen.len() as u64;
     let summary = match (count, args.remove) {
@@ -101,7 +101,7 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
     summary.of(survey, notes).tell(json)
 }
 
-/// Refuses a file that exists, before the user waits or agrees.
+/// Refuses a file that exists or cannot be created, before the user waits or agrees.
 pub(super) fn require_new(path: &Path) -> Result<(), Refusal> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if directory.is_some_and(|directory| !directory.is_dir()) {
@@ -139,7 +139,7 @@ async fn write_chosen(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet:
     Ok(Summary { written: file.written, notes, ..Summary::to(file.path()) })
 }
 
-/// Writes the chosen messages, removes them from the queue, and records that in the delivery log.
+/// Writes the chosen messages, removes them from the queue, and records the removal in the delivery log.
 pub(super) async fn remove_chosen(
     desk: &Desk<'_>,
     survey: &Survey,
@@ -174,20 +174,20 @@ pub(super) async fn remove_chosen(
 pub(super) struct Summary {
     /// The file.
     to: String,
-    /// Messages written; copies of a job count.
+    /// Messages written, including copies of jobs.
     written: u64,
     /// Messages removed from the queue.
     removed: Option<u64>,
-    /// Messages that would be removed, for a dry run.
+    /// Messages that would be removed, in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_remove: Option<u64>,
-    /// Jobs that failed again in the meantime; left.
+    /// Jobs left because they failed again in the meantime.
     failed_again: u64,
-    /// Messages that match and are not jobs; left.
+    /// Messages left because they match but are not jobs.
     unreadable: u64,
-    /// Ids on the command line that no message has.
+    /// Ids on the command line that fit no message.
     pub unknown: Vec<String>,
-    /// Notes about messages that were not seen or not removed, and why.
+    /// Notes about messages that were not seen or not removed, with the reason.
     pub notes: Vec<String>,
 }
 
@@ -200,7 +200,7 @@ impl Summary {
         Summary { would_remove: Some(count), ..Summary::default() }
     }
 
-    /// With the results of the survey before it.
+    /// Adds the results of the survey.
     pub(super) fn of(self, survey: Survey, notes: Vec<String>) -> Summary {
         let Survey { unreadable, resolved, .. } = survey;
         Summary { unreadable, unknown: resolved.unknown, notes: [notes, self.notes].concat(), ..self }

@@ -1,4 +1,4 @@
-//! Asks the delivery log about jobs that rest on the failed queue.
+//! Asks the delivery log about jobs on the failed queue.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use crate::{
     desk::survey::Survey,
 };
 
-/// Asks the log about these jobs, the oldest of which was first seen at `since`. If the log cannot be read, nothing is known,
-/// and the second value says why.
+/// Asks the log about these jobs, the oldest of which was first seen at `since`. If the log cannot be read, no job is
+/// known, and the second value says why.
 pub(super) async fn ask(
     desk: &Desk<'_>,
     ids: &BTreeSet<&str>,
@@ -36,7 +36,7 @@ pub(super) async fn ask(
     }
 }
 
-/// Keeps in the survey only jobs that were delivered as well: a crash made a copy of them, and the copy failed.
+/// Keeps in the survey only jobs that were also delivered: a crash made a copy of them, and the copy failed.
 ///
 /// # Errors
 /// The log cannot be read.

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Shortest id in a table: enough to copy, little enough to leave room.
+/// Shortest id in a table: long enough to copy, short enough to leave room.
 const ID: usize = 12;
 
 /// List failed jobs, the longest failed first
@@ -96,9 +96,9 @@ pub(super) struct Answer<'a> {
     pub present: u64,
     /// Whether all of them were seen.
     pub complete: bool,
-    /// The reasons why not.
+    /// Why not all were seen.
     pub notes: Vec<String>,
-    /// Why the delivery log could not be read, if it could not.
+    /// Why the delivery log could not be read, if that failed.
     pub log_problem: Option<String>,
     /// Jobs that match the filters; `jobs` holds the first of them.
     pub matching: u64,
@@ -165,7 +165,7 @@ impl Answer<'_> {
         }
         let mut table = Table::new(terminal, &headings);
         for line in self.jobs {
-            // A pipe gets whole ids: a short one may be ambiguous later.
+            // A pipe gets whole ids, because a short one may become ambiguous later.
             let id = if terminal.interactive { shortened(&line.id, listing.ids(), ID) } else { &line.id };
             let last = line
                 .last

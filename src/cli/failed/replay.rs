@@ -80,7 +80,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let (mut survey, notes) = seen.await?;
     let mut without_target = routes.leave_homeless(&mut survey);
     let new_id = |id: &str| routes.of(id).map(|route| route.id.as_str());
-    // A job that is named by its id is meant, delivered or not.
+    // A user who names a job by its id means it, delivered or not.
     let (mut left, mut log_problem) = (Left::default(), None);
     if named {
         without_target.extend(twice(&routes, &mut survey));
@@ -92,7 +92,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         }
         left = survey.leave_delivered(&known, new_id);
         without_target.extend(twice(&routes, &mut survey));
-        // Only the jobs that are still chosen count as unknown.
+        // Only jobs that are still chosen count as unknown.
         left.unknown = survey.leave_delivered(&known, new_id).unknown;
         log_problem = problem;
     }
@@ -154,7 +154,8 @@ async fn replay(
         let done = replay.chosen(survey, &mut visit, renewer, |count| bar.set_position(count)).await;
         warn_about_limits(desk, &visit, renewer);
         let stopped = replay.tally.problem.is_some();
-        // After a problem it has stopped, and the rest of the queue was not looked at on purpose.
+        // A replay that stops at a problem leaves the rest of the queue unread on purpose, so no message counts as
+        // missed.
         let missed = match done {
             Ok(Ended::Over) if !stopped => notes_about_unseen(&visit),
             _ => Vec::new(),
@@ -170,7 +171,7 @@ async fn replay(
     Ok((replay.tally, notes))
 }
 
-/// The question before a replay by filter.
+/// Returns the question to ask before a replay by filter.
 fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&str>) -> String {
     let mut question = format!("Replay {}?", jobs(count));
     for redirected in redirected.iter().rev() {
@@ -186,13 +187,13 @@ fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&
     question
 }
 
-/// Takes out the jobs that would be sent to one target twice. Returns the reason and their number.
+/// Removes from the survey the jobs that would be sent to one target twice. Returns the reason and their number.
 fn twice(routes: &Routes, survey: &mut Survey) -> Option<(&'static str, u64)> {
     let left = routes.leave_twice(survey);
     (left > 0).then_some((reroute::THERE, left))
 }
 
-/// Why jobs have no target now, in words.
+/// Explains why jobs have no target now.
 fn homeless(reason: &str) -> String {
     match reason {
         reroute::THERE => "left: another failed job takes the same event to the same target".to_owned(),
@@ -217,9 +218,9 @@ fn redirected(routes: &Routes, survey: &Survey) -> Vec<Redirected> {
 /// Jobs that go to another target than before.
 #[derive(Serialize)]
 pub(super) struct Redirected {
-    /// The target key that they had.
+    /// The old target key.
     from: String,
-    /// The target key that they get.
+    /// The new target key.
     to: String,
     jobs: u64,
 }
@@ -234,26 +235,26 @@ impl fmt::Display for Redirected {
 /// The answer of the command.
 #[derive(Serialize)]
 pub(super) struct Summary {
-    /// Jobs that would be replayed, for a dry run.
+    /// Jobs that would be replayed, in a dry run.
     pub would_replay: Option<u64>,
-    /// Those among them that would go to another target than before.
+    /// Those of them that would go to another target than before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_redirect: Vec<Redirected>,
     #[serde(flatten)]
     pub tally: Tally,
-    /// Jobs that have no target now, or would be sent there twice, by reason; left on the failed queue.
+    /// Jobs left on the failed queue, by reason: they have no target now, or would be sent to one target twice.
     pub without_target: BTreeMap<&'static str, u64>,
-    /// Jobs that were delivered too, by the delivery log; left on the failed queue.
+    /// Jobs left on the failed queue, because they were delivered too, according to the delivery log.
     pub delivered_already: u64,
-    /// Jobs that the delivery log does not know; replayed.
+    /// Replayed jobs that the delivery log does not know.
     pub delivery_unknown: u64,
-    /// Why the delivery log could not be read, if it could not.
+    /// Why the delivery log could not be read, if that failed.
     pub log_problem: Option<String>,
-    /// Ids on the command line that no failed job has.
+    /// Ids on the command line that fit no failed job.
     pub unknown: Vec<String>,
     /// Why publishing failed.
     pub problem: Option<String>,
-    /// Notes about messages that were not seen, and why.
+    /// Notes about messages that were not seen, with the reason.
     pub notes: Vec<String>,
 }
 

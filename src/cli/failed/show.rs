@@ -24,7 +24,7 @@ use crate::{
     job::Job,
 };
 
-/// Most matching messages that are kept while looking; a beginning that fits more ids is ambiguous anyway.
+/// Most matching messages that are kept while looking. A beginning that fits more ids is ambiguous anyway.
 const KEPT: usize = 50;
 
 /// Show one failed job: the reason, what to do, and every attempt
@@ -50,10 +50,10 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     show(&args.id, args.body, args.output, desk).await
 }
 
-/// Shows the message with this id, or with this beginning of it.
+/// Shows the message with this id or this beginning of an id.
 ///
 /// # Errors
-/// There is none or several, or the broker or the queue cannot be reached.
+/// No message or several fit, or the broker or the queue cannot be reached.
 pub(in crate::cli) async fn show(id: &str, body: bool, output: Output, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let candidates = Candidates::find(id, output.json, desk).await?;
     let found = candidates.found(id, desk)?;
@@ -65,22 +65,22 @@ pub(in crate::cli) async fn show(id: &str, body: bool, output: Output, desk: &De
     Ok(Exit::Ok)
 }
 
-/// The whole id and the body of the message with this id, or with this beginning of it.
+/// Returns the whole id and the body of the message with this id or this beginning of an id.
 ///
 /// # Errors
-/// As [`show`].
+/// As for [`show`].
 pub(in crate::cli) async fn body(id: &str, quiet: bool, desk: &Desk<'_>) -> Result<(String, Bytes), Refusal> {
     let candidates = Candidates::find(id, quiet, desk).await?;
     let found = candidates.found(id, desk)?;
     Ok((found.record.key().to_owned(), found.body.clone()))
 }
 
-/// A line for each id that is not on the queue.
+/// Returns a line for each id that is not on the queue.
 pub(in crate::cli) fn unknown(said: &[String]) -> impl Iterator<Item = String> + '_ {
     said.iter().map(|id| format!("  not found: no id on the queue begins with \"{}\"", output::printable(id)))
 }
 
-/// The refusal of a beginning that fits several ids, naming them.
+/// Returns a refusal if a beginning fits several ids. It names these ids.
 pub(super) fn ambiguous(resolved: &Resolved) -> Option<Refusal> {
     let said: Vec<_> = resolved
         .ambiguous
@@ -130,7 +130,7 @@ impl Candidates {
         }
     }
 
-    /// The copy that failed last, and the number of copies.
+    /// Returns the copy that failed last, and the number of copies.
     fn of(&self, id: &str) -> Option<Found<'_>> {
         let copies = || self.kept.iter().filter(|(record, _)| record.key() == id);
         let (record, body) = copies().max_by_key(|(record, _)| record.failed_at)?;
@@ -156,7 +156,7 @@ struct Shown<'a> {
     copies: u64,
     times_looked_at: u64,
     job: Option<JobFacts<'a>>,
-    /// Why it is not a job.
+    /// Why the message is not a job.
     problem: Option<&'a str>,
     body_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,7 +229,7 @@ impl Found<'_> {
     }
 }
 
-/// Name and value, one a line.
+/// Names and values, one pair per line.
 #[derive(Default)]
 struct Facts(String);
 

@@ -58,11 +58,11 @@ struct Answer {
     present: u64,
     /// Whether all of them were seen.
     complete: bool,
-    /// The reasons why not.
+    /// Why not all were seen.
     notes: Vec<String>,
-    /// Messages that match and are not jobs.
+    /// Messages that match but are not jobs.
     unreadable: u64,
-    /// The largest first.
+    /// Sorted by size, the largest first.
     rows: Vec<Row>,
 }
 

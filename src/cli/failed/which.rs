@@ -1,4 +1,4 @@
-//! The choice of failed jobs: by filter, by id, or all.
+//! The choice of messages: by filter, by id, or all.
 
 use clap::builder::PossibleValuesParser;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-// Filters by ids, reason and time. All that are given must match.
+// Filters by id, reason and time. All given filters must match.
 #[derive(clap::Args, Clone)]
 pub(super) struct FilterArgs {
     #[command(flatten)]
@@ -47,7 +47,7 @@ impl FilterArgs {
     }
 }
 
-// The jobs that a command works on: some by their ids, those that match a filter, or all.
+// The jobs that a command works on: chosen by id or by filter, or all.
 #[derive(clap::Args)]
 pub(super) struct Which {
     /// Webhook-ids, or their beginnings (at least 6 characters)
@@ -61,15 +61,16 @@ pub(super) struct Which {
 }
 
 impl Which {
-    /// Checks the choice.
+    /// Checks the choice and returns it.
     ///
     /// # Errors
-    /// No choice, or two at once; an id is too short.
+    /// The user chose nothing or chose in two ways at once, or an id is too short.
     pub(super) fn choice(&self) -> Result<Choice, Refusal> {
         self.narrowed(false)
     }
 
-    /// The same for a command with another option that narrows the choice: with it all jobs may be meant without `--all`.
+    /// Does the same for a command with another option that narrows the choice. If that option is given, `--all` is not
+    /// needed.
     ///
     /// # Errors
     /// As [`Which::choice`].
@@ -78,11 +79,11 @@ impl Which {
     }
 }
 
-/// Checks that exactly one of ids, filter and all is given; none of them where something else narrows the choice. `such_as` is
-/// a filter to name in the message.
+/// Checks that exactly one of ids, filter and all is given. With `narrowed`, none of them is needed. `such_as` is a
+/// filter to name in the message.
 ///
 /// # Errors
-/// No choice, or two at once; an id is too short.
+/// The user chose nothing or chose in two ways at once, or an id is too short.
 pub(in crate::cli) fn chosen(
     ids: &[String],
     all: bool,
@@ -105,7 +106,7 @@ pub(in crate::cli) fn chosen(
     }
 }
 
-/// The refusal of an id.
+/// Creates the refusal of an id that is too short.
 pub(super) fn too_short(why: String) -> Refusal {
     Refusal::usage(why, "write more of the id")
 }

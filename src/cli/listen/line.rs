@@ -1,4 +1,4 @@
-//! One request as a line: for people, long or brief, or as JSON.
+//! One request as a line: for people (long or brief) or as JSON.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::{
     receiver::{Received, Signature},
 };
 
-/// One request, as it is printed.
+/// One request as it is printed.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     #[serde(rename = "type")]
@@ -57,7 +57,7 @@ impl Glance {
 }
 
 impl Line {
-    /// The line of a request to the receiver of that name, with the body only if `show_body` says so.
+    /// Creates the line of a request to the receiver of that name. Includes the body only if `show_body` is set.
     pub(super) fn new(receiver: Option<&str>, received: &Received, duplicate: bool, show_body: bool) -> Line {
         let glance: Glance = Glance::of(&received.body);
         Line {
@@ -85,26 +85,26 @@ impl Line {
     }
 }
 
-/// The look of lines for people.
+/// The style of lines for people.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Style {
     /// Whether to use colours.
     pub colour: bool,
     /// Less than a hundred columns: no date, no address, short ids.
     pub brief: bool,
-    /// Stands before each line.
+    /// The name before each line.
     pub name: Option<String>,
 }
 
 impl Style {
-    /// The line for people. Its text comes from the sender, so characters that move the cursor are replaced.
+    /// Formats the line for people. The sender controls its text, so characters that move the cursor are replaced.
     pub(super) fn show(&self, line: &Line) -> String {
         let shown = if self.brief { self.brief_line(line) } else { self.long_line(line) };
         let body = line.body.as_ref().map(|body| format!("\n    {}", plain(body, usize::MAX)));
         format!("{}{shown}{}", self.prefix(), body.unwrap_or_default())
     }
 
-    /// The name in a colour of its own, or nothing.
+    /// Returns the name in its own colour, or nothing.
     pub(super) fn prefix(&self) -> String {
         let Some(name) = &self.name else { return String::new() };
         let sum: usize = name.trim().bytes().map(usize::from).sum();
@@ -142,7 +142,7 @@ impl Style {
         parts.join("  ")
     }
 
-    /// Signature, duplicate, answer.
+    /// Appends the signature, the duplicate mark and the answer.
     fn findings(&self, line: &Line, parts: &mut Vec<String>) {
         match line.signature {
             "verified" if self.brief => parts.push(self.paint(GREEN, "signed")),
@@ -166,12 +166,12 @@ impl Style {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds.
+/// Formats a time as RFC 3339 in UTC, with milliseconds.
 fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map(|at| format!("{at:.3}")).unwrap_or_default()
 }
 
-/// At most `limit` characters, with blanks for control characters.
+/// Returns at most `limit` characters, with blanks for control characters.
 fn plain(text: &str, limit: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(limit).collect()
 }
@@ -181,5 +181,5 @@ const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
-/// Colours of names: different from those that show the result of a request.
+/// Colours of names. They differ from the colours of results.
 const NAMES: [&str; 3] = ["36", "35", "34"];

@@ -1,4 +1,4 @@
-//! Reads events from files: cuts the bytes at the ends of JSON documents, and never changes them.
+//! Reads events from files. Splits the bytes at the ends of JSON documents, and never changes them.
 
 use std::{
     io::{self, Read},
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{cli::output::Refusal, event::members::members, os_error};
 
-/// One event as it goes out.
+/// One event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// At most 255 bytes.
@@ -22,9 +22,9 @@ pub(super) struct Event {
 /// How to read files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
-    /// Used for every event, instead of its `event`.
+    /// The routing key of every event, instead of its `event`.
     pub routing_key: Option<&'a str>,
-    /// Each file is one message, whatever it holds.
+    /// Whether each file is one message, whatever it holds.
     pub unchecked: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Input {
     pub places: Vec<String>,
 }
 
-/// Reads all files before the first event is published, so that a problem in the last file stops all of them.
+/// Reads all files before the first event is published, so that a problem in the last file stops everything.
 ///
 /// # Errors
 /// A file cannot be read, is empty, is not JSON, or has no routing key.
@@ -63,8 +63,7 @@ fn open(file: &Path) -> Result<(String, Bytes), Refusal> {
     Ok((name, bytes.into()))
 }
 
-/// Cuts one file into events: a single JSON document, several of them one after the other (one a line, or not), or an
-/// array of events.
+/// Splits one file into events: a single JSON document, several in a row (one per line or not), or an array of events.
 fn split(name: &str, bytes: Bytes, rules: Rules<'_>, input: &mut Input) -> Result<(), Refusal> {
     if rules.unchecked {
         input.events.push(unchecked(name, bytes, rules)?);
@@ -92,7 +91,8 @@ fn split(name: &str, bytes: Bytes, rules: Rules<'_>, input: &mut Input) -> Resul
     Ok(())
 }
 
-/// The message of the library says what it expected and where. It quotes no value, because documents are only cut here.
+/// Creates a refusal with the library's message, which says what it expected and where. The message quotes no value,
+/// because documents are only split here.
 fn not_json(name: &str, error: &serde_json::Error) -> Refusal {
     let text = format!("this is not JSON: {name}: {error}");
     Refusal::usage(text, "correct it, or publish it as it is with --unchecked")

@@ -1,4 +1,4 @@
-//! Tells which events the worker will reject: by the code of the worker, and by the local webhook store.
+//! Predicts which events the worker will reject, with the worker's own code and the local webhook store.
 
 use super::Args;
 use crate::{
@@ -11,12 +11,12 @@ use crate::{
 /// The rules for events.
 pub(super) struct Judge {
     max_event_bytes: usize,
-    /// None if it cannot be read. Only the worker's store decides then.
+    /// `None` if it cannot be read. In that case only the worker's store decides.
     store: Option<Store>,
 }
 
 impl Judge {
-    /// Reads the webhook store. If that fails, a note says so, and campaigns are not looked up.
+    /// Reads the webhook store. If that fails, prints a note, and campaigns are not looked up.
     pub(super) fn new(settings: &Settings) -> Judge {
         let store = store::load(&settings.store.path, &settings.secrets).ok();
         if store.is_none() {
@@ -26,7 +26,7 @@ impl Judge {
         Judge { max_event_bytes: settings.delivery.max_event_bytes, store }
     }
 
-    /// Why the worker will reject an event, if it will.
+    /// Returns why the worker will reject an event, if it will.
     pub(super) fn warning(&self, place: &str, body: &[u8]) -> Option<String> {
         let (reason, why) = match Event::decode(body, None, self.max_event_bytes) {
             Err(rejection) => (rejection.reason.label(), rejection.detail),
@@ -39,7 +39,7 @@ impl Judge {
         Some(format!("the worker will reject this event as {reason}: {place}: {}", output::printable(&why)))
     }
 
-    /// The same for made-up events. One event of each campaign stands for all.
+    /// Does the same for made-up events. One event of each campaign represents all its events.
     pub(super) fn warnings_of_samples(&self, args: &Args, total: u64) -> Vec<String> {
         let campaigns = if args.campaigns.is_empty() { vec!["ABC".to_owned()] } else { args.campaigns.clone() };
         let warning = |campaign: String| {

@@ -1,4 +1,4 @@
-//! Counts the answers of the broker, and puts them into words.
+//! Counts the answers of the broker and describes them.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     cli::output::{human_duration, printable},
 };
 
-/// Counts answers. Errors are kept once for each kind and routing key.
+/// Counts answers. Keeps one error for each kind and routing key.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     confirmed: u64,
@@ -21,7 +21,7 @@ pub(super) struct Tally {
 pub(super) struct Summary {
     events: u64,
     confirmed: u64,
-    /// Events that were not sent, because no event would have got through.
+    /// Events that were not sent, because they would have failed too.
     not_sent: u64,
     problems: Vec<Problem>,
     warnings: Vec<String>,

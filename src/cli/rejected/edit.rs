@@ -59,7 +59,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
         Refusal::usage("no editor is known: neither VISUAL nor EDITOR is set", "set one of them, such as EDITOR=nano")
     })?;
     let (id, was) = show::body(&args.id, args.how.is_json(), desk).await?;
-    // From here on a signal does not end the process before the file is removed.
+    // From here on, a signal does not end the process before the file is removed.
     let holding = desk.interrupt.hold();
     let file = PrivateFile::new(&was).map_err(|error| unusable("make", &error))?;
     let cleaning = remove_at_signals(&file, holding).map_err(|error| unusable("guard", &error))?;
@@ -77,7 +77,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     repaired(choice, &args.how, &Repair::Body { was, now }, args.show_data, desk).await
 }
 
-/// At SIGINT, SIGTERM and SIGHUP, removes the file and ends the process: the main task waits for the editor.
+/// Removes the file and ends the process at SIGINT, SIGTERM or SIGHUP, because the main task waits for the editor.
 fn remove_at_signals(file: &PrivateFile, holding: Holding) -> io::Result<JoinHandle<()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let directory = file.directory.clone();
@@ -88,7 +88,7 @@ fn remove_at_signals(file: &PrivateFile, holding: Holding) -> io::Result<JoinHan
     }))
 }
 
-/// Has a person edit the body until it is a usable event.
+/// Lets a person edit the body until it is a usable event.
 fn edited(editor: &str, file: &PrivateFile, was: &Bytes, agreed: bool, max_bytes: usize) -> Result<Bytes, Refusal> {
     loop {
         let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(&file.path).status();
@@ -100,7 +100,7 @@ fn edited(editor: &str, file: &PrivateFile, was: &Bytes, agreed: bool, max_bytes
             ));
         }
         let now = read(&file.path, was).map_err(|error| unusable("read", &error))?;
-        // The organization of a header does not matter here: it is checked with the message.
+        // The organization in a header does not matter here: it is checked later, with the message.
         let Err(rejection) = Event::decode(&now, None, max_bytes) else { return Ok(now) };
         let text = format!("the result is not a usable event: {}", output::printable(&rejection.to_string()));
         if agreed || agree(false, &format!("{text}. Edit it again?")).is_err() {
@@ -109,7 +109,7 @@ fn edited(editor: &str, file: &PrivateFile, was: &Bytes, agreed: bool, max_bytes
     }
 }
 
-/// Reads the file, without the line break that editors add at its end.
+/// Reads the file without the line break that editors add at its end.
 fn read(path: &Path, was: &Bytes) -> io::Result<Bytes> {
     let mut now = fs::read(path)?;
     if now.last() == Some(&b'\n') && was.last() != Some(&b'\n') {
@@ -124,8 +124,8 @@ fn unusable(doing: &str, error: &io::Error) -> Refusal {
     Refusal::findings(text, "make room there, or set TMPDIR to a directory that this user may write to")
 }
 
-/// A file that only its owner can read, in a directory of its own: an editor keeps its copies beside it. Both are
-/// removed with this value.
+/// A file that only its owner can read, in its own directory, because an editor keeps its copies beside it. Dropping
+/// this value removes both.
 struct PrivateFile {
     directory: PathBuf,
     path: PathBuf,
@@ -136,7 +136,7 @@ impl PrivateFile {
         let directory = std::env::temp_dir().join(format!("leadhook-{}", fresh_copy()));
         DirBuilder::new().mode(0o700).create(&directory)?;
         let file = PrivateFile { path: directory.join("event.json"), directory };
-        // Editors hide a byte order mark, and it may be what is wrong.
+        // Editors hide a byte order mark, and it may be the reason for the rejection.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file.path)?.write_all(body)?;
         Ok(file)

@@ -73,7 +73,7 @@ struct Answer<'a> {
     present: u64,
     /// Whether all of them were seen.
     complete: bool,
-    /// The reasons why not.
+    /// Why not all were seen.
     notes: Vec<String>,
     /// Messages that match; `messages` holds the first of them.
     matching: u64,

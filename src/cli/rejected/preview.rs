@@ -1,4 +1,4 @@
-//! The differences that a repair makes, before a person agrees to it.
+//! Shows the differences that a repair makes, before a person agrees to it.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -24,7 +24,7 @@ pub(super) struct Preview<'a> {
     repair: &'a Repair,
     show_data: bool,
     max_event_bytes: usize,
-    /// None if it cannot be read. The workers' store decides in any case.
+    /// `None` if it cannot be read. The workers' store decides in any case.
     store: Option<Store>,
     answer: Answer,
 }
@@ -36,9 +36,9 @@ pub(super) struct Answer {
     changes: BTreeMap<String, Group>,
     /// Messages that would still not be usable events, by reason.
     unusable: BTreeMap<String, Group>,
-    /// Messages that the workers would reject again, by the webhook configuration files of this machine.
+    /// Messages that the workers would reject again, according to the webhook configuration files of this machine.
     rejected_again: BTreeMap<String, Group>,
-    /// The first messages with their values, if they are to be shown.
+    /// The first messages with their values, if the user asked for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shown: Vec<Shown>,
 }
@@ -63,7 +63,7 @@ fn count(groups: &mut BTreeMap<String, Group>, what: String, id: &str) {
 }
 
 impl Preview<'_> {
-    /// Of nothing yet. Reads the webhook store; a note says so if that fails.
+    /// Creates an empty preview. Reads the webhook store, and prints a note if that fails.
     pub(super) fn new<'a>(repair: &'a Repair, show_data: bool, settings: &Settings) -> Preview<'a> {
         let store = store::load(&settings.store.path, &settings.secrets).ok();
         if store.is_none() {
@@ -74,7 +74,7 @@ impl Preview<'_> {
         Preview { repair, show_data, max_event_bytes, store, answer: Answer::default() }
     }
 
-    /// Adds a message that is meant.
+    /// Adds a chosen message.
     pub(super) fn add(&mut self, held: &Held, events: &ShortString) {
         let id = held.record.key();
         match prepare(held, events, self.max_event_bytes, Some(self.repair)) {
@@ -96,22 +96,22 @@ impl Preview<'_> {
         }
     }
 
-    /// Messages that would be put back.
+    /// Returns the number of messages that would be put back.
     pub(super) fn usable(&self) -> u64 {
         self.answer.changes.values().map(|group| group.messages).sum()
     }
 
-    /// Messages that would be left.
+    /// Returns the number of messages that would be left.
     pub(super) fn unusable(&self) -> u64 {
         self.answer.unusable.values().map(|group| group.messages).sum()
     }
 
-    /// The same for `--json`.
+    /// Returns the differences, for `--json`.
     pub(super) fn into_answer(self) -> Answer {
         self.answer
     }
 
-    /// For people.
+    /// Formats the differences for people.
     pub(super) fn text(&self) -> String {
         let Answer { changes, unusable, rejected_again, shown } = &self.answer;
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `leadhook rejected requeue`, repaired or as they are.
+//! `leadhook rejected requeue`: puts messages back, repaired or unchanged.
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ pub(super) struct Args {
     how: How,
 }
 
-/// The heading of the options that change messages.
+/// The help heading of the options that change messages.
 const REPAIR: &str = "Repair";
 
 // The changes to make.
@@ -78,7 +78,7 @@ impl RepairArgs {
     }
 }
 
-// The way of requeueing, for the failed and the rejected queue.
+// How to requeue, for the failed, the rejected and the unreadable queue.
 #[derive(clap::Args)]
 pub(in crate::cli) struct How {
     /// Only print how many messages would be put back
@@ -111,16 +111,16 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     }
 }
 
-/// Puts back what is chosen, unchanged, from either queue.
+/// Puts the chosen messages back unchanged.
 pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     let named = matches!(choice, Choice::Named(_));
     let (mut survey, notes) = desk.survey(choice, true, args.output.json).await?;
-    // Jobs are replayed instead; the summary says so of one that is named by its id.
+    // Jobs are replayed instead. The summary says so for a job that is named by its id.
     survey.chosen.retain(|_, chosen| named || desk.has_no_jobs() || !chosen.is_job);
     finish(survey, notes, None, None, args, desk).await
 }
 
-/// Puts back what is chosen, repaired.
+/// Puts the chosen messages back, repaired.
 pub(in crate::cli) async fn repaired(
     choice: Choice,
     args: &How,
@@ -200,18 +200,18 @@ async fn requeue(
 struct Summary {
     /// Messages that were chosen.
     chosen: u64,
-    /// Nothing was done.
+    /// Whether this was a dry run, in which nothing was done.
     dry_run: bool,
     #[serde(flatten)]
     tally: Requeued,
     /// The differences that the repair makes.
     #[serde(skip_serializing_if = "Option::is_none")]
     repairs: Option<Answer>,
-    /// Ids on the command line that no message has.
+    /// Ids on the command line that fit no message.
     unknown: Vec<String>,
     /// Why publishing failed.
     problem: Option<String>,
-    /// Notes about messages that were not seen or not put back, and why.
+    /// Notes about messages that were not seen or not put back, with the reason.
     notes: Vec<String>,
 }
 

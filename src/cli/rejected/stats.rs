@@ -56,9 +56,9 @@ struct Answer {
     present: u64,
     /// Whether all of them were seen.
     complete: bool,
-    /// The reasons why not.
+    /// Why not all were seen.
     notes: Vec<String>,
-    /// The largest first.
+    /// Sorted by size, the largest first.
     causes: Vec<Cause>,
 }
 

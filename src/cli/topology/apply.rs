@@ -1,4 +1,4 @@
-//! `leadhook topology apply`: declares the plan, and reports the queues that were created and those that existed.
+//! `leadhook topology apply`: declares the plan, and reports which queues were created and which existed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::{
     settings::Amqp,
 };
 
-/// Looks, declares, and looks again. The difference shows what was created, even if a part was refused.
+/// Looks, declares, and looks again. The difference shows what was created, even if the broker refused a part.
 pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) -> Result<(String, Exit), Refusal> {
     let connection = connect(amqp).await?;
     let before = ask_all(topology::look(&connection, plan)).await?.map_err(lost)?;
@@ -43,7 +43,7 @@ pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) ->
 #[derive(Serialize)]
 struct Report {
     things: Vec<Applied>,
-    /// The keys of the events queue; `null` when nothing was bound.
+    /// The keys that are bound to the events queue; `null` if nothing was bound.
     bound: Option<Vec<String>>,
     problems: Vec<String>,
     advice: Vec<String>,

@@ -18,12 +18,12 @@ use crate::{
     settings::{Amqp, Settings},
 };
 
-/// Longest wait for the broker's statistics, and the time between two questions. They show the policies of a queue some
-/// seconds after it was declared (measured: 8 s on 3.10), and people check right after applying.
+/// Longest wait for the broker's statistics, and the time between two requests. The statistics show the policies of
+/// a queue some seconds after it was declared (measured: 8 s on 3.10), and people check right after applying.
 const STATISTICS: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Looks over AMQP, asks the management API if it is known, and compares.
+/// Looks at the broker over AMQP, asks the management API if it is configured, and compares.
 pub(super) async fn run(
     plan: &Plan,
     settings: &Settings,
@@ -66,7 +66,7 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
     asking.await.map(Some).map_err(refused)
 }
 
-/// Counts the messages on unused queues over AMQP, because statistics are some seconds old.
+/// Counts the messages on unused queues over AMQP, because the statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
     let mut counter = Counter::new(connection);
     for rung in &mut comparison.superfluous {
@@ -119,7 +119,7 @@ fn text(comparison: &Comparison, warning: Option<&str>, terminal: Terminal) -> S
     lines.join("\n")
 }
 
-/// Neighbouring delay queues in the same state and without details share a line.
+/// Groups neighbouring delay queues that are in the same state and have no details. Each group shares a line.
 fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     let is_rung = |row: &Row| row.kind == Kind::Queue && row.name.contains(".delay.") && row.details.is_empty();
     rows.chunk_by(move |one, next| is_rung(one) && is_rung(next) && one.state == next.state)

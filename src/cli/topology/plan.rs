@@ -1,4 +1,4 @@
-//! `leadhook topology plan`: the planned exchange, bindings and queues, and how many messages wait.
+//! `leadhook topology plan`: shows the planned exchange, bindings and queues, and how many messages wait.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     settings::Amqp,
 };
 
-/// The plan with counts, if the broker can be reached; without them otherwise, and a warning says why.
+/// Returns the plan, with counts if the broker can be reached. Otherwise a warning says why they are missing.
 pub(super) async fn run(plan: &Plan, amqp: &Amqp, terminal: Option<Terminal>) -> Result<String, Refusal> {
     let counts = match counts(plan, amqp).await {
         Ok(counts) => Some(counts),
@@ -62,7 +62,7 @@ struct Queue<'a> {
     name: &'a str,
     purpose: String,
     arguments: serde_json::Map<String, serde_json::Value>,
-    /// `null` when the broker was not reached or the queue is missing.
+    /// `null` if the broker was not reached or the queue is missing.
     ready: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Jobs on all delay queues together.
+/// Counts the jobs on all delay queues together.
 fn waiting(plan: &Plan, counts: &BTreeMap<String, Count>) -> u64 {
     let rungs = plan.queues().iter().filter(|queue| matches!(queue.role, Role::Delay(_)));
     rungs.filter_map(|queue| counts.get(queue.name.as_str())).map(|count| count.ready).sum()

@@ -5,7 +5,7 @@ use crate::{
     cli::schedule::human,
 };
 
-/// The purpose of a queue.
+/// Returns the purpose of a queue.
 pub(super) fn purpose(role: Role) -> String {
     match role {
         Role::Events => "events to dispatch".to_owned(),
@@ -19,7 +19,7 @@ pub(super) fn purpose(role: Role) -> String {
     }
 }
 
-/// The arguments in which queues differ, in short.
+/// Returns the arguments in which queues differ, in short form.
 pub(super) fn arguments(queue: &Queue) -> String {
     let limit = queue.delivery_limit.map(|limit| format!("delivery limit {limit}"));
     let ttl = queue.ttl.map(|ttl| format!("ttl {}", human(ttl)));
@@ -30,14 +30,14 @@ pub(super) fn arguments(queue: &Queue) -> String {
     [limit, ttl, target, retention].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The queues in the order of a message's way.
+/// Returns the queues in the order in which a message passes them.
 pub(super) fn in_order(plan: &Plan) -> Vec<&Queue> {
     let mut queues: Vec<_> = plan.queues().iter().collect();
     queues.sort_by_key(|queue| queue.role);
     queues
 }
 
-/// The arguments as they are declared.
+/// Returns the arguments as they are declared.
 pub(super) fn declared(queue: &Queue) -> serde_json::Map<String, serde_json::Value> {
     let value = |argument| match argument {
         Argument::Text(text) => text.into(),
@@ -47,7 +47,7 @@ pub(super) fn declared(queue: &Queue) -> serde_json::Map<String, serde_json::Val
     queue.arguments().into_iter().map(|(key, argument)| (key.to_owned(), value(argument))).collect()
 }
 
-/// `1 queue`, `2 queues`.
+/// Formats a count: `1 queue`, `2 queues`.
 pub(super) fn counted(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }

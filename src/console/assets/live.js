@@ -1,5 +1,6 @@
-// Live updates: requests the page again every five seconds, and replaces its content. Without this script pages are the same,
-// and "look again" does it by hand. The content stays while a person works in it, or while the page is in the background.
+// Live updates: requests the page again every five seconds, or every second while an action runs, and replaces its
+// content. Without this script the pages are the same, and "look again" does it by hand. The content stays while a
+// person works in it, and while the page is in the background.
 (() => {
   const content = document.querySelector("main[data-live]");
   if (!content) return;
@@ -36,7 +37,7 @@
       content.replaceChildren(...fresh.childNodes);
       content.querySelectorAll("details").forEach((one, at) => (one.open = opened[at] ?? one.open));
     } catch {
-      // The console does not answer; the next turn tries again.
+      // The console does not answer. The next turn tries again.
     } finally {
       reading = false;
     }

@@ -1,4 +1,4 @@
-//! The story of one delivery.
+//! Shows the story of one delivery: all its records.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     delivery_log::{Entry, What},
 };
 
-/// The page.
+/// Builds the page.
 pub fn page(frame: &Frame, id: &str, story: &Story) -> Markup {
     let content = html! {
         p.lead-in { span.id { (id) } }

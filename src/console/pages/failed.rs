@@ -17,10 +17,10 @@ use crate::{
     event::EventKind,
 };
 
-/// Jobs on a page.
+/// Most jobs on a page.
 pub const ON_A_PAGE: usize = 100;
 
-/// The page; `problems` are wrong values, or reasons why the queue could not be read.
+/// Builds the page. `problems` are invalid values, or reasons why the queue could not be read.
 pub fn page(frame: &Frame, query: &Query, looked: Option<&Looked>, problems: &[String]) -> Markup {
     let content = html! {
         (filters(query))
@@ -147,7 +147,7 @@ fn pager(query: &Query, at: usize, pages: usize) -> Markup {
     }
 }
 
-/// The table of failed jobs by target and reason.
+/// Builds the table of failed jobs by target and reason, with at most `most` rows.
 pub fn rows(frame: &Frame, rows: &[Row], most: usize) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Failed jobs by target and reason" {

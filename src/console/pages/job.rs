@@ -1,4 +1,5 @@
-//! One failed job: the reason, what to do, every attempt, and its payload, masked until a person asks for it.
+//! Shows one failed job: the reason, what to do, every attempt, and the payload, which is masked until a person asks
+//! for it.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
     job::Job,
 };
 
-/// The page; `revealed` shows the data of the lead.
+/// Builds the page. `revealed` shows the data of the lead.
 pub fn page(frame: &Frame, id: &str, found: &Found, revealed: bool) -> Markup {
     let record = &found.record;
     let mut hints = Vec::new();

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::{console::door::Visitor, failpoint, settings::Role};
 
-/// The entry of the navigation to which a page belongs.
+/// The navigation entry of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tab {
     /// Queues, rates, targets in trouble.
@@ -18,7 +18,7 @@ pub enum Tab {
     Rejected,
     /// The targets of a campaign.
     Settings,
-    /// None of them.
+    /// None of these.
     Elsewhere,
 }
 
@@ -34,24 +34,24 @@ const TABS: [(Tab, &str, &str); 5] = [
 pub struct Frame {
     /// The person.
     pub visitor: Visitor,
-    /// The token for their forms.
+    /// The token for this person's forms.
     pub token: String,
     /// The time of the request.
     pub now: Timestamp,
 }
 
 impl Frame {
-    /// Whether forms that change something are shown.
+    /// Returns whether forms that change something are shown.
     pub fn acts(&self) -> bool {
         self.visitor.role == Role::Act
     }
 
-    /// The field that proves that a form came from this console.
+    /// Returns the field that proves that a form came from this console.
     pub fn proof(&self) -> Markup {
         html! { input type="hidden" name="token" value=(self.token); }
     }
 
-    /// A whole page. `live` pages refresh themselves if the browser runs scripts.
+    /// Builds a whole page. `live` pages refresh themselves if the browser runs scripts.
     pub fn page(&self, tab: Tab, title: &str, live: bool, content: &Markup) -> Markup {
         html! {
             (DOCTYPE)
@@ -88,7 +88,7 @@ impl Frame {
         }
     }
 
-    /// A page with an error.
+    /// Builds a page with an error.
     pub fn trouble(&self, title: &str, text: &str) -> Markup {
         let content = html! { div.note.bad role="alert" { p { (text) } } p { a href="/" { "To the overview" } } };
         self.page(Tab::Elsewhere, title, false, &content)

@@ -1,4 +1,4 @@
-//! The pages: values in, markup out. A page only shows what its handler has found out.
+//! The pages: values in, markup out. A page only shows what its handler found.
 
 pub mod delivery;
 pub mod failed;
@@ -21,7 +21,7 @@ pub use layout::{Frame, Tab};
 
 use crate::cli::readable::{age, clock};
 
-/// A time: its age, and the exact time as a tooltip.
+/// Shows a time: its age, with the exact time as a tooltip.
 fn when(at: Option<Timestamp>, now: Timestamp) -> Markup {
     html! {
         @match at {
@@ -31,12 +31,12 @@ fn when(at: Option<Timestamp>, now: Timestamp) -> Markup {
     }
 }
 
-/// A text, or a dash.
+/// Shows a text, or a dash.
 fn or_dash(text: Option<&str>) -> Markup {
     html! { @match text { Some(text) => (text), None => span.quiet { "–" } } }
 }
 
-/// Warnings above a page.
+/// Shows warnings above a page.
 fn notes(notes: &[String]) -> Markup {
     html! {
         @if !notes.is_empty() {
@@ -47,7 +47,7 @@ fn notes(notes: &[String]) -> Markup {
     }
 }
 
-/// A field of a form, with its label.
+/// Shows a field of a form, with its label.
 fn field(id: &str, name: &str, label: &str, value: Option<&str>, hint: &str) -> Markup {
     html! {
         div.field {
@@ -57,7 +57,7 @@ fn field(id: &str, name: &str, label: &str, value: Option<&str>, hint: &str) -> 
     }
 }
 
-/// A choice of one of some words, with its label; the first entry means any.
+/// Shows a choice between words, with its label. The first entry means any.
 fn choice<'a>(
     id: &str,
     name: &str,

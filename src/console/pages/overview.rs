@@ -12,10 +12,10 @@ use crate::{
     limits::{State, View},
 };
 
-/// Targets in trouble that are shown.
+/// Most targets in trouble that are shown.
 const TROUBLED: usize = 20;
 
-/// The page.
+/// Builds the page.
 pub fn page(frame: &Frame, sight: &Sight, looked: Option<&Looked>) -> Markup {
     let content = html! {
         @if let Some(problem) = &sight.broker_problem {

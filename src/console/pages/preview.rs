@@ -16,23 +16,23 @@ use crate::{
 pub struct Preview<'a> {
     /// `replay` or `discard`.
     pub action: &'a str,
-    /// Ids or filters of the form.
+    /// The ids or filters of the form.
     pub query: &'a Query,
-    /// The times that the filters mean: from, and before.
+    /// The times that the filters `since` and `before` mean.
     pub times: (Option<Timestamp>, Option<Timestamp>),
-    /// Whether ids were ticked; else all that match.
+    /// Whether the person ticked ids. Otherwise all jobs that match are meant.
     pub by_id: bool,
     /// The number of jobs.
     pub count: u64,
-    /// Jobs that would be left, and what is not known.
+    /// Notes about jobs that would be left, that may have been delivered, or that are gone.
     pub notes: Vec<String>,
-    /// Messages that match and are not jobs.
+    /// Messages that match but are not jobs.
     pub unreadable: u64,
     /// The directory for files of discarded jobs.
     pub directory: Option<&'a Path>,
 }
 
-/// The page.
+/// Builds the page.
 pub fn page(frame: &Frame, preview: &Preview<'_>) -> Markup {
     let replay = preview.action == "replay";
     let title = if replay { "Replay failed jobs" } else { "Discard failed jobs" };
@@ -69,7 +69,7 @@ fn which(preview: &Preview<'_>) -> Markup {
     }
 }
 
-/// A value of a filter, with the time that it means.
+/// Shows a value of a filter, with the time that it means.
 fn meant(preview: &Preview<'_>, name: &str, value: &str) -> Markup {
     let at = match name {
         "since" => preview.times.0,

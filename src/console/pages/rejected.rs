@@ -1,4 +1,4 @@
-//! The rejected messages by cause, one of them, and the differences that its repair would make.
+//! Shows the rejected messages by cause, one of them, and the differences that its repair would make.
 
 use std::path::Path;
 
@@ -26,25 +26,25 @@ use crate::{
 pub struct Form {
     /// `requeue` or `discard`.
     pub action: String,
-    /// The name of the field to change; empty: none.
+    /// The name of the field to change; empty for none.
     pub field: String,
     /// `text`, `json` or `remove`.
     pub how: String,
     /// The new value.
     pub value: String,
-    /// The organization to name; empty: none.
+    /// The organization to name; empty for none.
     pub organization: String,
 }
 
-/// What a repair comes to.
+/// The result of a repair.
 pub enum Difference {
-    /// The message would still not be a usable event, and why.
+    /// The message would still not be a usable event, for this reason.
     Unusable(String),
-    /// It would be one.
+    /// The message would be a usable event.
     Usable {
         /// The differences; their values are not shown.
         changes: Vec<Change>,
-        /// The reason why the store would not place the event.
+        /// Why the store would not place the event.
         misplaced: Option<Misplaced>,
     },
 }
@@ -55,16 +55,16 @@ pub struct Preview<'a> {
     pub id: &'a str,
     /// The form.
     pub form: &'a Form,
-    /// None for a discard.
+    /// The result of the repair; `None` for a discard.
     pub difference: Option<Difference>,
     /// The directory for files of discarded messages.
     pub directory: Option<&'a Path>,
 }
 
-/// Messages of one cause that are listed.
+/// Most messages of one cause that are listed.
 pub const LISTED: usize = 100;
 
-/// The page of all causes, with the messages of one of them.
+/// Builds the page of all causes, with the messages of one of them.
 pub fn list(frame: &Frame, query: &Query, rejected: &Rejected) -> Markup {
     let content = html! {
         (notes(&rejected.notes))
@@ -124,7 +124,7 @@ fn listed(frame: &Frame, rejected: &Rejected) -> Markup {
     }
 }
 
-/// The page of one message; `revealed` shows its data. A payload of more than `largest` bytes is not shown.
+/// Builds the page of one message. `revealed` shows its data. A payload of more than `largest` bytes is not shown.
 pub fn message(frame: &Frame, id: &str, found: &Found, largest: usize, revealed: bool) -> Markup {
     let record = &found.record;
     let copies = (found.copies > 1)
@@ -195,7 +195,7 @@ fn repair(frame: &Frame, id: &str) -> Markup {
     }
 }
 
-/// The page that asks.
+/// Builds the page that asks the person to agree.
 pub fn preview(frame: &Frame, preview: &Preview<'_>) -> Markup {
     let title = if preview.difference.is_some() { "Put a rejected message back" } else { "Discard a rejected message" };
     let content = html! {

@@ -16,20 +16,20 @@ use crate::{
     delivery_log::{Delivery, What},
 };
 
-/// The kinds of ids.
+/// The kinds of ids to search by.
 pub const BY: [&str; 3] = ["lead", "submission", "campaign"];
 
 /// The result of a search.
 pub enum Result<'a> {
     /// No id was given.
     Unasked,
-    /// It could not be answered, and why.
+    /// The search could not be answered, for this reason.
     Wrong(String),
-    /// The deliveries from that time on.
+    /// The deliveries that were found, from that time on.
     Found(&'a Answer, jiff::Timestamp),
 }
 
-/// The page.
+/// Builds the page.
 pub fn page(frame: &Frame, query: &Query, result: Result<'_>) -> Markup {
     let content = html! {
         form.filters method="get" action="/search" role="search" {
@@ -59,7 +59,7 @@ fn choice_by(value: Option<&str>) -> Markup {
     }
 }
 
-/// Says at which time a reading was broken off.
+/// Says at which time a reading was cut short.
 pub fn reach(reach: &Reach) -> Markup {
     html! {
         @if let Some(at) = reach.broken_off_at {
@@ -123,12 +123,12 @@ fn row(frame: &Frame, one: &Delivery, since: jiff::Timestamp) -> Markup {
     }
 }
 
-/// The beginning of an id, enough to tell it from others in a list.
+/// Returns the first 14 characters of an id, enough to tell it from others in a list.
 pub fn shortened(id: &str) -> &str {
     id.char_indices().nth(14).map_or(id, |(at, _)| &id[..at])
 }
 
-/// The state of a delivery.
+/// Shows the state of a delivery.
 pub fn state(what: What) -> Markup {
     let tone = match words::tone(what) {
         Tone::Good => "good",

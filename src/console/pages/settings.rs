@@ -1,4 +1,4 @@
-//! The targets of a campaign, and the origin of each of their values.
+//! Shows the targets of a campaign, and the origins of their values.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     console::query::Query,
 };
 
-/// The page.
+/// Builds the page.
 pub fn page(frame: &Frame, query: &Query, answer: Option<&Answer>, problems: &[String]) -> Markup {
     let content = html! {
         form.filters method="get" action="/settings" {

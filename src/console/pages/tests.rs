@@ -1,4 +1,4 @@
-//! Pages say what they are given, and nothing in it becomes markup.
+//! Pages show the values that they are given, and no value becomes markup.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -39,7 +39,7 @@ fn frame(role: Role) -> Frame {
     Frame { visitor: Visitor { name: EVIL.to_owned(), role }, token: "t0ken".to_owned(), now: Timestamp::now() }
 }
 
-/// The hostile text is not markup, and it can be read.
+/// Checks that the hostile text is not markup, and that it can be read.
 fn check(page: &Markup) -> String {
     let page = page.clone().into_string();
     for evil in ["<script>", "<img", "onerror=alert(1)>", "'><", "</title><"] {
@@ -273,8 +273,8 @@ fn a_reader_is_shown_no_form_that_acts() {
     }
 }
 
-/// Escaping holds by construction if no page bypasses it, and the content policy needs pages without inline scripts and
-/// styles.
+/// Escaping holds by construction if no page bypasses it. The content security policy needs pages without inline
+/// scripts and styles.
 #[test]
 fn nothing_is_pre_escaped() {
     let room = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console");

@@ -1,4 +1,4 @@
-//! The state of a replay or discard.
+//! Shows the state of a replay, a requeue or a discard.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::{
     console::work::{Kind, State, Work},
 };
 
-/// The page.
+/// Builds the page.
 pub fn page(frame: &Frame, work: &Work) -> Markup {
     let word = match work.kind {
         Kind::Replay { .. } => "Replay",
