@@ -1,11 +1,11 @@
-//! `make fuzz`: frames that no broker should send, at a real worker, for as long as asked. A run that breaks a rule
-//! says its seed.
+//! `make fuzz`: sends frames that no broker should send to a real worker, for as long as asked. A run that breaks a
+//! rule prints its seed.
 
 use std::time::Duration;
 
 use clap::Parser;
 
-/// Workers and the scripted broker end.
+/// Workers and the scripted broker.
 #[path = "../rig/mod.rs"]
 mod rig;
 
