@@ -76,7 +76,7 @@ const A_TENTH: &[(&str, &str)] = &[("LEADHOOK__BACKOFF__INITIAL", "1500ms"), ("L
 /// The limited target is down while 9 events a second arrive, then answers again. After another two outage lengths, the
 /// case compares the age of the oldest waiting delivery with that in a FIFO queue that delivers 10 a second.
 ///
-/// The outage of one minute stands for one of 10 minutes.
+/// The outage of one minute represents one of 10 minutes.
 pub fn after_an_outage(scale: Scale) -> Case {
     let outage = scale.seconds(60);
     let variants = vec![Variant::new(AFTER, move |broker| Box::pin(oldest(broker, outage)))];

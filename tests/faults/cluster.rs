@@ -210,7 +210,7 @@ async fn rates(trial: &Trial<'_>, events: usize) -> String {
 /// Waits for the first POST since `broken` of an event numbered above `published`. Returns the time from `broken` to
 /// it.
 async fn resumed(trial: &Trial<'_>, broken: SystemTime, published: u32) -> Duration {
-    asked_every(Duration::from_millis(100), "a delivery of what was published since", async || {
+    asked_every(Duration::from_millis(100), "a delivery of a new event", async || {
         let posts = trial.posts();
         let new = posts.iter().filter(|post| post.at > broken && numbered(&post.body) > published);
         new.map(|post| post.at).min()?.duration_since(broken).ok()

@@ -16,7 +16,7 @@ struct Asked {
     /// How long
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Milliseconds of rest behind each good event, on a machine that has other work
+    /// Pause in milliseconds after each good event, on a machine that has other work
     #[arg(long, default_value_t = 0)]
     pause: u64,
     /// Seed [default: drawn, and printed]
