@@ -22,7 +22,7 @@ pub struct Args {
     /// Only these cases, or those whose names begin like this, separated by commas
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
-    /// Rounds of each case [default: 5 where a round takes seconds, 1 where it takes minutes]
+    /// Rounds of each case [default: 5 if a round takes seconds, 1 if it takes minutes]
     #[arg(long)]
     runs: Option<usize>,
     /// A tenth of the time and of the events, to see that the cases work; bars are not judged

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image, starts docker-compose.yml and tests the promises of its comments: deliveries, a failed job, three
-# workers, a restart of the broker, and a stop within the grace period. Containers must have no root, no capabilities
-# and no writable file system.
+# workers, a restart of the broker, and a stop within the grace period. Containers must not run as root, and must have
+# no capabilities and no writable file system.
 #
 # Needs Docker with Docker Compose 2.24 or newer, or Podman with podman-compose 1.1 or newer. Docker takes precedence.
 # Without access to an image registry, the engine must already hold the images that Dockerfile and docker-compose.yml
@@ -135,7 +135,7 @@ start() {
     reach "the worker is ready" ready readiness 1
 }
 
-# Compares with the kernel's data about the first process of a container.
+# Checks the kernel's data about the first process of a container.
 confinement() {
     local service seen
     for service in worker receiver; do

@@ -90,8 +90,8 @@ publish() {
 publish_example() { publish "$ROOT/examples/lead.delivered.json"; }
 
 # A round of six kinds makes these jobs: ABC 6, DEF 6 + 1 (lead.processed goes to two targets), XYZ 2, and four events
-# without a target. 36 events are two rounds of each. Added are the example event, the one for QUIET and the unusable
-# one:
+# without a target. 36 events are two rounds of each. The example event, the one for QUIET and the unusable one come on
+# top:
 EXPECTED="29 9 1 31" # dispatched, no target, rejected, jobs
 
 publish_rest() {

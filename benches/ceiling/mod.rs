@@ -1,7 +1,8 @@
 //! The ceilings: the smallest programs that make the worker's steps on broker and network. They ack each message only
 //! after its successor is confirmed or its POST is answered, and hold no ack back.
 //!
-//! - *Two hops*: consume an event, publish its job and wait for the confirm, ack the event, consume the job, POST it, ack the job.
+//! - *Two hops*: consume an event, publish its job and wait for the confirm, ack the event, consume the job, POST it,
+//!   ack the job.
 //! - *One hop*: consume an event, POST it, ack the event. An answer other than 2xx ends the program.
 //!
 //! They have no store, one header, no retries, no signature, no limits, no metrics and no log.

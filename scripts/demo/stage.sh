@@ -59,8 +59,8 @@ path = "$dir/webhooks.yaml"
 allow = ["127.0.0.0/8"]
 plain_http = true
 [backoff]
-# Short waits, so that the demo ends soon: 1 s, 2 s, 4 s, each up to a fifth shorter or longer. The default is 15 s to 1
-# h.
+# Short waits, so that the demo ends soon: 1 s, 2 s, 4 s, each up to a fifth shorter or longer. The default is 15 s to
+# 1 h.
 initial = "1s"
 maximum = "4s"
 [admin]

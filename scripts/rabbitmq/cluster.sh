@@ -32,9 +32,9 @@ cluster_settings() {
 }
 
 # partition DIR/3: cuts that member off from the others until `heal`, even if it or another is restarted. Two nodes
-# connect only if each holds the same cookie for the other's name. So this gives each a different cookie (its own name)
-# before it closes the connections, on all at the same time. Two equal cookies would let them connect. The tools have
-# their own names and reach every member.
+# connect only if each holds the same cookie for the other's name. So each side gets its own name as the cookie for the
+# other; two equal cookies would let them connect. The member sets its cookies and closes its connections in one
+# evaluation. The tools have their own names and reach every member.
 #
 # pause_minority acts when a member loses the others. Up to 4.2, a member that is restarted while cut off serves alone.
 # On 4.3 it does not start without a majority: `again` fails after BOOT_SECONDS, and the start continues once it is

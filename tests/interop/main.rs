@@ -2,7 +2,7 @@
 //! in the receivers beside this file. (tests/it/deliveries.rs uses the Rust library.) It also checks how a worker reads
 //! the answers of httpbin, an independent HTTP server for testing clients.
 //!
-//!     interop PYTHON NODE DIRECTORY      the interpreters, and where the receivers lie beside their packages
+//!     interop PYTHON NODE DIRECTORY      the interpreters, and the directory of the receivers and their packages
 //!
 //! The exit status is 1 if a receiver refuses a valid signature or accepts an invalid one.
 

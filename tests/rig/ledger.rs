@@ -1,14 +1,14 @@
 //! The ledger: compares the events that upstream had confirmed with the POSTs and with the failed and rejected queues.
 //!
-//! It must account for each confirmed event. An event is rejected, or has no target. Or each of its deliveries was made
-//! at least once, or is on the failed queue. Jobs that are both are counted separately: such a job forked when
-//! something broke, and its copies ended differently. Nothing may exist that was not published.
+//! Each confirmed event must be rejected, have no target, or have its deliveries accounted for: each was made at least
+//! once, or is on the failed queue. Jobs that are both are counted separately: such a job forked when something broke,
+//! and its copies ended differently. Nothing may exist that was not published.
 //!
 //! *Duplicates* are further POSTs of the same `webhook-id` with the same attempt number. Without a fault there are
 //! none, and no attempt follows one that was accepted. Their sum is bounded by the number of messages in flight at each
 //! break.
 //!
-//! For each job they are bounded by twice the number of breaks: an event may be in flight together with one of its jobs
+//! For each job they are bounded by twice the number of breaks. An event may be in flight together with one of its jobs
 //! that is already POSTed, and then both come again. Each outage of the broker alone adds one more. The worker survives
 //! it, and publishes messages again that the broker may have accepted without a confirm. Forks that fork again at each
 //! break would exceed these bounds.
