@@ -16,22 +16,23 @@ up: ## keep the demo's set-up running in .demo/, to play with
 down: ## end what `make up` started
 	@scripts/demo.sh down
 
-# make soak MINUTES=10 [SEED=n] [ROUNDS=n] [LANES=n]; a failing round says the seed that reproduces it.
+# make soak MINUTES=10 [SEED=n] [ROUNDS=n] [LANES=n]; a failing round prints the seed that reproduces it.
 MINUTES ?= 10
 soak: ## faults drawn from a seed, for MINUTES=10, with a ledger at the end
 	@scripts/soak.sh --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LANES),--lanes $(LANES))
 
-# LEADHOOK_BIN=FILE takes another binary than the debug build for `storm` and `poison`, RABBITMQ_ROOTFS=TREE another RabbitMQ.
+# For `storm` and `poison`, LEADHOOK_BIN=FILE replaces the debug build, and RABBITMQ_ROOTFS=TREE this machine's
+# RabbitMQ.
 KILLS ?= 80
 storm: ## both of two workers killed KILLS=80 times within two minutes, [REFUSE=60] s of them with a full jobs queue
 	@scripts/soak.sh --storm --rounds $(KILLS) $(if $(REFUSE),--refuse $(REFUSE)) $(if $(SEED),--seed $(SEED))
 
 WORKERS ?= 1
-poison: ## messages that have done harm, each with good events behind it, for WORKERS=1
+poison: ## messages that once did harm, each with good events behind it, for WORKERS=1
 	@scripts/soak.sh --poison --workers $(WORKERS)
 
 CUTS ?= 1000
-reconnects: ## CUTS=1000 cuts of a worker's connections, and what it holds after them (half an hour)
+reconnects: ## CUTS=1000 cuts of a worker's connections, and its memory, tasks and files after them (half an hour)
 	@scripts/soak.sh --cuts $(CUTS)
 
 # make bench [QUICK=1] [RUNS=n] ['CASES=drain,hanging targets']
@@ -57,7 +58,7 @@ test-rabbitmq4: ## all tests on RabbitMQ 4.0 and 4.3, from trees that are built 
 check: ## formatting, lints, docs, licences: all but the tests
 	@scripts/gate.sh fmt lint doc deny
 
-fmt: ## is everything formatted?
+fmt: ## check that everything is formatted
 	@scripts/gate.sh fmt
 
 lint: ## clippy, warnings are errors
@@ -72,8 +73,8 @@ docs: ## write the generated parts of docs/reference/ from the code
 deny: ## licences, banned and vulnerable dependencies (needs cargo-deny)
 	@scripts/gate.sh deny
 
-fuzz: ## one minute of libFuzzer for each reader of foreign bytes (scripts/fuzz.sh SECONDS: longer)
+fuzz: ## one minute of libFuzzer for each reader of bytes from outside (scripts/fuzz.sh SECONDS: longer)
 	@scripts/fuzz.sh
 
-ci: ## what CI runs: installs what is missing, then check and test
+ci: ## the steps of CI: install missing tools, then check and test
 	@.ci/run

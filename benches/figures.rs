@@ -1,13 +1,13 @@
-//! From the runs of a case to the lines of the table: medians, ratios, and whether they meet their bars.
+//! Turns the runs of a case into the lines of the table: medians, ratios, and whether they meet their bars.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Serialize;
 
-/// One thing, measured once.
+/// One measured value.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What is measured, such as `deliveries`.
+    /// The metric, such as `deliveries`.
     pub metric: &'static str,
     /// Its unit, such as `1/s`.
     pub unit: &'static str,
@@ -15,12 +15,12 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Makes one.
+/// Creates a sample.
 pub fn sample(metric: &'static str, unit: &'static str, value: f64) -> Sample {
     Sample { metric, unit, value }
 }
 
-/// What a figure must be.
+/// The range that a figure must be in.
 #[derive(Clone, Copy, Debug)]
 enum Bar {
     AtLeast(f64),
@@ -56,33 +56,33 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// The median of a metric over all runs of a variant.
+    /// Takes the median of a metric over all runs of a variant.
     pub fn of(metric: &'static str, variant: &'static str) -> Figure {
         Figure { metric, variant, against: None, bar: None }
     }
 
-    /// The ratio to another variant: the median of the ratios of all rounds, whose runs follow each other.
+    /// Compares with another variant: the median of the ratios of all rounds. The runs of one round follow each other.
     pub fn against(self, variant: &'static str) -> Figure {
         Figure { against: Some(variant), ..self }
     }
 
-    /// The bar is a minimum.
+    /// Sets a minimum as the bar.
     pub fn at_least(self, least: f64) -> Figure {
         Figure { bar: Some(Bar::AtLeast(least)), ..self }
     }
 
-    /// The bar is a maximum.
+    /// Sets a maximum as the bar.
     pub fn at_most(self, most: f64) -> Figure {
         Figure { bar: Some(Bar::AtMost(most)), ..self }
     }
 
-    /// The bar is a range.
+    /// Sets a range as the bar.
     pub fn between(self, least: f64, most: f64) -> Figure {
         Figure { bar: Some(Bar::Between(least, most)), ..self }
     }
 }
 
-/// All runs of one case: metrics by variant, a value for each round (NaN where the round gave none).
+/// All runs of one case: metrics by variant, with one value for each round. NaN marks a round without a value.
 #[derive(Default)]
 pub struct Runs {
     rounds: Vec<BTreeMap<(&'static str, &'static str), f64>>,
@@ -94,27 +94,27 @@ pub struct Runs {
 pub struct Row {
     /// The case.
     pub case: &'static str,
-    /// The metric and the variant or variants that it compares.
+    /// The metric, and the variant or the two variants that it compares.
     pub figure: String,
-    /// The unit; `ratio` of a ratio.
+    /// The unit, or `ratio`.
     pub unit: &'static str,
-    /// Median of all rounds; none if no round gave one.
+    /// Median of all rounds. `None` if no round has a value.
     pub median: Option<f64>,
-    /// The value of each round that gave one.
+    /// The values of all rounds that have one.
     pub rounds: Vec<f64>,
     /// The bar, in words.
     pub bar: Option<String>,
-    /// Whether the median meets the bar; none without a bar, without a value, or in a quick run.
+    /// Whether the median meets the bar. `None` without a bar or a value, or in a quick run.
     pub met: Option<bool>,
 }
 
 impl Runs {
-    /// The next samples belong to another round.
+    /// Begins the next round, to which the following samples belong.
     pub fn next_round(&mut self) {
         self.rounds.push(BTreeMap::new());
     }
 
-    /// Adds a run of a variant to the present round.
+    /// Adds a run of a variant to the current round.
     pub fn add(&mut self, variant: &'static str, samples: Vec<Sample>) {
         for Sample { metric, unit, value } in samples {
             self.units.insert(metric, unit);
@@ -124,7 +124,7 @@ impl Runs {
         }
     }
 
-    /// Evaluates a figure. A quick run judges nothing.
+    /// Evaluates a figure. In a quick run, no bar is judged.
     pub fn row(&self, case: &'static str, figure: &Figure, is_judged: bool) -> Row {
         let value = |round: &BTreeMap<_, f64>| {
             let own = *round.get(&(figure.metric, figure.variant))?;
@@ -154,7 +154,7 @@ impl Runs {
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two in the middle.
 fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -166,7 +166,8 @@ fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The table, in columns of plain text that is Markdown too. `-` stands for what was not measured or has no bar.
+/// Formats the table as plain text in columns, which is also Markdown. `-` marks a value that was not measured, or a
+/// missing bar.
 pub fn table(rows: &[Row]) -> String {
     let dash = || "-".to_owned();
     let mut lines = vec![["case", "figure", "unit", "median", "range", "bar", "met"].map(str::to_owned)];
@@ -196,7 +197,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Three significant digits, or all before the point.
+/// Formats three significant digits, or all digits before the point if there are more.
 fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),
@@ -206,7 +207,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Writes the table for programs, as a JSON array with an object for each line.
+/// Writes the table for other programs, as a JSON array with an object for each line.
 pub fn write(path: &Path, rows: &[Row]) -> anyhow::Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;

@@ -1,4 +1,4 @@
-//! The benchmark: throughput, latency, isolation of bad targets, and recovery, against bars. `make bench`;
+//! The benchmark: throughput, latency, isolation of bad targets, and recovery, against bars. `make bench` runs it, and
 //! docs/explanation/performance.md describes the cases.
 //!
 //! ```text
@@ -7,7 +7,7 @@
 //!       '--asks the receivers what they have seen, and /proc what each process has cost
 //! ```
 //!
-//! The variants of a case run in turn, round after round, so that noise of the machine meets all of them.
+//! The variants of a case run in turn, round after round, so that noise of the machine affects all of them.
 
 mod case;
 mod cases;
@@ -20,7 +20,7 @@ mod run;
 
 use clap::{Parser, Subcommand};
 
-/// The worker's, so that the ceiling has no worse one.
+/// The worker's allocator, so that the ceiling is not measured with a slower one.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     let command = Cli::parse().command;
     let threads = match &command {
         Command::Ceiling(args) => args.threads,
-        // One core is enough for the receivers, and leaves the other to those who are measured.
+        // One core is enough for the receivers, and leaves the other to the programs that are measured.
         Command::Receiver => 0,
         Command::Run(_) => 1,
     };

@@ -22,7 +22,7 @@ pub struct Args {
     /// Only these cases, or those whose names begin like this, separated by commas
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
-    /// Rounds of each case [default: 5 where a round takes seconds, 1 where it takes minutes]
+    /// Rounds of each case [default: 5 if a round takes seconds, 1 if it takes minutes]
     #[arg(long)]
     runs: Option<usize>,
     /// A tenth of the time and of the events, to see that the cases work; bars are not judged
@@ -30,7 +30,7 @@ pub struct Args {
     quick: bool,
 }
 
-/// Runs them, prints the table, and writes it to `target/bench/latest.json` after each case.
+/// Runs the cases and prints the table. After each case it writes `target/bench/latest.json`.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let all = cases::all(Scale { quick: args.quick });
     let names: Vec<_> = all.iter().map(|case| case.name).collect();
@@ -55,7 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All rounds of one case, on a broker of its own. A variant that fails once is not run again; a note says why.
+/// Runs all rounds of one case on its own broker. A variant that fails is not run again, and a note says why.
 async fn run_case(case: &Case, args: &Args, begun: Instant, notes: &mut Vec<String>) -> anyhow::Result<Vec<Row>> {
     let mut runs = Runs::default();
     let unknown = match case.needs {
@@ -70,7 +70,7 @@ async fn run_case(case: &Case, args: &Args, begun: Instant, notes: &mut Vec<Stri
     let mut broker = None;
     for round in 0..rounds {
         runs.next_round();
-        // Another variant is first in each round, so that none always runs on a broker that has just rested.
+        // Each round begins with another variant, so that none always runs on a broker that has just rested.
         let count = variants.len().max(1);
         variants.rotate_left(round.min(1) % count);
         for variant in variants.clone() {
@@ -91,7 +91,7 @@ async fn run_case(case: &Case, args: &Args, begun: Instant, notes: &mut Vec<Stri
                     broker = Some(on);
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
-                // What it left behind goes with its broker.
+                // Its remains disappear with its broker.
                 Err(error) => {
                     // Some errors list all settings.
                     let error: String = format!("{error:#}").chars().take(200).collect();
@@ -109,7 +109,7 @@ async fn run_variant(case: &Case, variant: &Variant, broker: &Broker) -> anyhow:
     run.with_context(|| format!("it took longer than {:?}", case.at_most))?
 }
 
-/// Whether a webhook may have this key; its value is 10.
+/// Returns whether a webhook may have this key. It tries the key with the value 10.
 fn store_knows(key: &str) -> anyhow::Result<bool> {
     let secrets = settings::Secrets { environment_prefix: "WEBHOOK_".to_owned(), directory: None };
     let load = |more: &str| {
@@ -118,12 +118,12 @@ fn store_knows(key: &str) -> anyhow::Result<bool> {
         std::fs::write(file.path(), format!("organizations: {{ o: {{ webhook: {webhook} }} }}\n"))?;
         anyhow::Ok(store::load(file.path(), &secrets))
     };
-    // Else a store that is refused for another reason would read as a build without the key.
+    // Without this check, a store that is refused for another reason would look like a build without the key.
     load("")?.map_err(|problems| anyhow::anyhow!("the store to try keys with is refused: {problems}"))?;
     Ok(load(&format!(", {key}: 10"))?.is_ok())
 }
 
-/// On a terminal one line that is overwritten, elsewhere a line each.
+/// Shows progress: one line that is overwritten on a terminal, one line each elsewhere.
 fn progress(text: &str) {
     let mut out = std::io::stderr();
     let _ = match out.is_terminal() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmark, in the release profile: bench.sh [--cases A,B] [--runs N] [--quick]
+# Runs the benchmark in the release profile: bench.sh [--cases A,B] [--runs N] [--quick]
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)

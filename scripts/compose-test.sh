@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
-# Builds the image, starts docker-compose.yml and tries what its comments promise: deliveries, a failed job, three workers, a
-# restart of the broker, a stop within the grace period, and containers without root, capabilities or a writable file system.
+# Builds the image, starts docker-compose.yml and tests the promises of its comments: deliveries, a failed job, three
+# workers, a restart of the broker, and a stop within the grace period. Containers must not run as root, and must have
+# no capabilities and no writable file system.
 #
-# Needs Docker with Docker Compose 2.24 or newer, or Podman with podman-compose 1.1 or newer. A Docker engine takes precedence.
-# Where no image registry can be reached, the engine must already hold the images that Dockerfile and docker-compose.yml name.
-# COMPOSE_TEST_BUILD_NETWORK=host lets the build use this machine's network, where containers cannot reach the crate registry.
+# Needs Docker with Docker Compose 2.24 or newer, or Podman with podman-compose 1.1 or newer. Docker takes precedence.
+# Without access to an image registry, the engine must already hold the images that Dockerfile and docker-compose.yml
+# name. COMPOSE_TEST_BUILD_NETWORK=host lets the build use this machine's network if containers cannot reach the crate
+# registry.
 #
-# The test works on a copy of the files, under a project name and an image tag of its own, and never reads .env. It removes
-# everything it made, except the engine's build cache: with that, the next build takes seconds. Where a build is interrupted,
-# Podman itself leaves a container of that build, which `podman ps --all --external` lists.
+# The test works on a copy of the files, under its own project name and image tag, and never reads .env. It removes
+# everything it made, except the engine's build cache, with which the next build takes seconds. After an interrupted
+# build, Podman leaves a container, which `podman ps --all --external` lists.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/tools.sh
 . "$ROOT/scripts/tools.sh"
 
-# Seconds before the receiver `slow` answers: longer than the 10 s after which engines kill by default, and long enough to look
-# at a worker before.
+# Seconds before the receiver `slow` answers. This is longer than the 10 s after which engines kill by default, and long
+# enough to inspect a worker first.
 SLOW=40
-# Longest wait for a state, in seconds: on a busy machine each look takes some.
+# Limit of the wait for a state, in seconds. On a busy machine each check takes some seconds.
 PATIENCE=300
 
 main() {
@@ -67,7 +69,7 @@ or Podman with podman-compose 1.1 or newer in the PATH"
 
 random() { od -An -tx1 -N"$1" /dev/urandom | tr -d ' \n'; }
 
-# The files that the image and the set-up are made of, with a .env and an organization for this test.
+# Copies the files that the image and the set-up are made of, with a .env and an organization for this test.
 copy_files() {
     mkdir "$DIR/project"
     cp -Rp .cargo .dockerignore Cargo.toml Cargo.lock Dockerfile docker-compose.yml config src "$DIR/project"
@@ -92,7 +94,7 @@ END
     override > "$DIR/override.yml"
 }
 
-# override [NAME_SERVER]: what this test changes about docker-compose.yml.
+# override [NAME_SERVER]: prints the changes of this test to docker-compose.yml.
 override() {
     cat << END
 services:
@@ -110,18 +112,19 @@ END
 }
 
 build_image() {
-    # Docker refuses to build one image for two services, but only while that image does not exist: count as well.
+    # Docker refuses to build one image for two services, but only while that image does not exist. So this counts as
+    # well.
     check "one service builds the image" 1 "$(grep -c '^ *build:' docker-compose.yml)"
     echo "   a release build: without the engine's build cache it takes many minutes"
     LIMIT=7200 compose build || die "the image cannot be built"
-    # podman-compose reports success for a build that was ended from outside.
+    # podman-compose reports success for a build that was killed.
     check "the image is built" "$LEADHOOK_IMAGE" "$(engine images --format '{{.Repository}}:{{.Tag}}' "$LEADHOOK_IMAGE" | sed 's#^localhost/##')"
 }
 
 start() {
-    # In Podman's network, containers have that network's name server and beside it those of this machine. Leadhook asks two
-    # servers at once and believes the second one's "no such name", so here the worker gets only the first one.
-    # Remove this when Leadhook asks name servers in turn.
+    # In Podman's network, containers have that network's name server and also those of this machine. Leadhook asks two
+    # servers at once and believes the second one's "no such name", so here the worker gets only the first one. Remove
+    # this when Leadhook asks name servers in turn.
     if [ "$ENGINE" = podman ]; then
         compose up -d rabbitmq || die "the broker cannot be started"
         override "$(engine network inspect "${PROJECT}_default" | sed -n 's/.*"gateway": "\(.*\)".*/\1/p' | head -n 1)" > "$DIR/override.yml"
@@ -132,7 +135,7 @@ start() {
     reach "the worker is ready" ready readiness 1
 }
 
-# Compares with what the kernel says about the first process of a container.
+# Checks the kernel's data about the first process of a container.
 confinement() {
     local service seen
     for service in worker receiver; do
@@ -146,7 +149,7 @@ confinement() {
     check "config/ is read-only for the worker" ro "$(look_into "$(container worker 1)" | mode_of /leadhook/config)"
 }
 
-# The image has no shell and no cat, so a container of the broker's image looks at the processes of another one.
+# The image has no shell and no cat, so a container of the broker's image inspects the processes of another one.
 look_into() {
     engine run --rm --label "com.docker.compose.project=$PROJECT" --network none --pid "container:$1" --entrypoint cat \
         "$(engine inspect --format '{{.Config.Image}}' "$(container rabbitmq 1)")" /proc/1/status /proc/1/mountinfo
@@ -198,7 +201,7 @@ broker_restart() {
     reach "each is delivered once" "312 requests, 312 first attempts, 0 duplicates" requests receiver /test
 }
 
-# `stop worker` stops all three with Docker Compose, and the first one with podman-compose, which forgets --scale.
+# `stop worker` stops all three with Docker Compose. podman-compose forgets --scale and stops only the first one.
 graceful_stop() {
     local begun id state
     check "12 events for a slow receiver are published" 12 "$(publish 12 --campaign SLOW)"
@@ -217,7 +220,7 @@ graceful_stop() {
     check "each is signed with the secret from .env" 12 "$(log_of slow | grep -c 'POST /slow .* signature verified')"
 }
 
-# part NAME COMMAND: runs it and says how long it took.
+# part NAME COMMAND: runs the command and prints how long it took.
 part() {
     local begun=$SECONDS
     echo "== $1"
@@ -236,7 +239,7 @@ check() {
     fi
 }
 
-# reach WHAT EXPECTED COMMAND...: waits until the command prints what is expected.
+# reach WHAT EXPECTED COMMAND...: waits until the command prints the expected text.
 reach() {
     local deadline=$((SECONDS + PATIENCE)) what=$1 expected=$2 found
     shift 2
@@ -245,7 +248,8 @@ reach() {
     check "$what" "$expected" "$found"
 }
 
-# compose WORDS...: what it prints goes to the log. In the background, so that a signal does not have to wait for it.
+# compose WORDS...: runs a command, with its output in the log. It runs in the background, so that a signal does not
+# wait for it.
 compose() {
     local status=0
     printf '\n$ compose %s\n' "$*" >> "$LOG"
@@ -256,7 +260,7 @@ compose() {
     return $status
 }
 
-# once WORDS...: a container of the worker's service that runs one command.
+# once WORDS...: runs one command in a new container of the worker's service.
 once() {
     printf '\n$ compose run %s\n' "$*" >> "$LOG"
     timeout 600 "${COMPOSE[@]}" run --rm -T "$@" < /dev/null 2>> "$LOG"
@@ -264,7 +268,7 @@ once() {
 
 engine() { timeout --foreground 300 "$ENGINE" "$@"; }
 
-# The containers of a service, by number, and one of them.
+# List the containers of a service, ordered by number, and print one of them.
 containers() {
     engine ps -a --filter "label=com.docker.compose.project=$PROJECT" --filter "label=com.docker.compose.service=$1" \
         --format '{{.Names}} {{.ID}}' | sort -V | cut -d ' ' -f 2
@@ -277,7 +281,7 @@ leadhook() {
     engine exec "$(container worker "$number")" /usr/local/bin/leadhook "$@"
 }
 
-# health SERVICE NUMBER. The script makes Podman check, since Podman without systemd never does so by itself.
+# health SERVICE NUMBER: with Podman, this triggers the check, because Podman without systemd never does.
 health() {
     local id
     id=$(container "$1" "$2")
@@ -289,7 +293,7 @@ health() {
 
 readiness() { if leadhook "$1" health > "$DIR/answer"; then echo ready; else cat "$DIR/answer"; fi; }
 
-# publish N WORDS...: how many were confirmed.
+# publish N WORDS...: prints how many events were confirmed.
 publish() {
     local count=$1
     shift
@@ -298,7 +302,7 @@ publish() {
 
 log_of() { engine logs "$(container "$1" 1)" 2>&1; }
 
-# requests SERVICE PATH: what a receiver got there.
+# requests SERVICE PATH: counts the requests of a receiver on a path.
 requests() {
     log_of "$1" | awk -v path="$2" '$2 == "POST" && $3 == path { all++; first += / attempt 1 /; again += / duplicate / }
         END { printf "%d requests, %d first attempts, %d duplicates\n", all, first, again }'
@@ -328,7 +332,7 @@ state_of() { engine inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1
 
 started() { containers worker | while read -r id; do engine inspect --format '{{.State.StartedAt}}' "$id"; done; }
 
-# Messages on all queues but those where messages rest.
+# Counts messages on all queues except those that keep messages.
 waiting() {
     engine exec "$(container rabbitmq 1)" rabbitmqctl -q list_queues --no-table-headers name messages |
         awk '$1 !~ /\.(failed|rejected|unreadable|log)$/ { n += $2 } END { print n + 0 }'
@@ -337,10 +341,11 @@ waiting() {
 clean_up() {
     local status=$? left
     trap '' INT TERM
-    # `timeout` passes the signal on to all that it started.
+    # `timeout` passes the signal on to everything that it started.
     if [ -n "$RUNNING" ]; then { kill "$RUNNING"; wait "$RUNNING"; } || true; fi
     if [ $status != 0 ] || [ $FAILED != 0 ]; then explain; fi
-    # More than once: Podman refuses to remove a container before those that depend on it, and a busy engine may need longer.
+    # Repeated, because Podman refuses to remove a container before those that depend on it, and a busy engine may need
+    # longer.
     for _ in 1 2 3; do
         remove
         left=$(made_by_us)
@@ -360,17 +365,18 @@ clean_up() {
     exit $status
 }
 
-# What engine and worker said last.
+# Prints the last output of engine and workers.
 explain() {
-    echo "== the last words of $ENGINE"
+    echo "== the last output of $ENGINE"
     tail -n 30 "$LOG" 2> /dev/null || true
     for id in $(containers worker); do
-        echo "== the last words of worker $id"
+        echo "== the last output of worker $id"
         engine logs --tail 5 "$id" 2>&1 || true
     done
 }
 
-# By label and not with `down`, which in podman-compose forgets --scale, and which a broken Compose file would stop.
+# Removes by label and not with `down`: podman-compose's `down` forgets --scale, and a broken Compose file would stop
+# it.
 remove() {
     local label="label=com.docker.compose.project=$PROJECT" names
     names=$(engine ps -aq --filter "$label")

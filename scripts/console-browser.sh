@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The web console in a real browser: every page in the light, in the dark and at the width of a phone, for both roles, with 10,000
-# failed jobs; axe-core finds nothing, every action is done, the first view is fast. The release build is driven: people are
-# promised what they run. puppeteer-core and axe-core are installed below target/ first, Chromium (Debian, as root) if it is missing.
-# Writes docs/how-to/console/*.png.
+# Tests the web console in a real browser, with 10,000 failed jobs: every page in light mode, in dark mode and at the
+# width of a phone, for both roles. axe-core must find nothing, every action is performed, and the first view must be
+# fast. It drives the release build, because users run that. Installs puppeteer-core and axe-core below target/ first,
+# and Chromium if it is missing (Debian, as root). Writes docs/how-to/console/*.png.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,7 +20,7 @@ if ! browser > /dev/null; then
     apt-get update -qq >&2 || true
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >&2 || die "installing chromium failed"
 fi
-CHROMIUM=$(browser) || die "chromium was installed, and is not there: on Ubuntu it is a snap; install Google Chrome"
+CHROMIUM=$(browser) || die "chromium was installed but is not in the PATH (on Ubuntu it is a snap): install Google Chrome"
 scripts/rabbitmq.sh install
 HERE=$ROOT/target/console-browser
 mkdir -p "$HERE"
@@ -28,7 +28,7 @@ if ! [ -d "$HERE/node_modules/axe-core" ] || ! [ -d "$HERE/node_modules/puppetee
     say "== installing puppeteer-core and axe-core"
     npm install --silent --no-fund --no-audit --prefix "$HERE" puppeteer-core@24 axe-core@4
 fi
-# Node looks for packages beside the script, so it is run from a copy.
+# Node looks for packages beside the script, so a copy of it runs there.
 cp tests/browser/browser.mjs "$HERE/"
 say "== building the release (the first time some five minutes)"
 exec cargo test --locked --release --quiet --test browser -- "$(command -v node)" "$HERE/browser.mjs" "$CHROMIUM"

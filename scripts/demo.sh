@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Lead events through a real RabbitMQ to real HTTP endpoints, on this machine, without leaving a trace.
+# Sends lead events through a real RabbitMQ to real HTTP endpoints, on this machine, and leaves no trace.
 #
-#   demo.sh run     everything once, with a summary that is checked; ends by itself
-#   demo.sh up      the same set-up, kept running in .demo/
-#   demo.sh down    ends it
+#   demo.sh run     runs everything once and checks the sums; ends by itself
+#   demo.sh up      starts the same set-up in .demo/ and keeps it running
+#   demo.sh down    ends that set-up
 #
-# The broker is LEADHOOK__AMQP__URLS if that is set (under names of the demo's own), else one in Docker, else a private
-# node of the distribution's RabbitMQ. Several demos can run at the same time.
+# The broker is LEADHOOK__AMQP__URLS if that is set (with the demo's own names), else one in Docker, else a private node
+# of the distribution's RabbitMQ. Several demos can run at the same time.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -41,7 +41,7 @@ main() {
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
 
-# Settings that somebody has exported belong to their worker, not to the demo.
+# Exported settings belong to the user's own worker, not to the demo.
 clean_environment() {
     local name
     for name in $(compgen -v LEADHOOK); do
@@ -64,16 +64,16 @@ demo_run() {
     heading "The example event (examples/lead.delivered.json, campaign ABC)"
     publish_example
     until_true 20 "the delivery of the example" settled
-    heading "36 made-up events of three campaigns, one that nobody wants, one that is no event"
+    heading "36 made-up events of three campaigns, one without a target, one that is not an event"
     publish_rest
     until_true 60 "the end of all deliveries" settled
-    # They say how many they got, and their records are complete then.
+    # They print how many requests they got, and their records are complete then.
     receivers_stop "$DIR"
     if summary "$DIR"; then
         heading "$(good "All of it adds up"), $((SECONDS - begun)) s after the build. What to try next"
         next_steps
     else
-        heading "$(bad "$WRONG of these do not add up"). The worker's last words"
+        heading "$(bad "$WRONG of these do not add up"). The worker's last output"
         tail -n 20 "$DIR/worker.log"
         exit 1
     fi
@@ -82,15 +82,16 @@ demo_run() {
 publish() {
     local answer
     answer=$("$(binary)" publish "$@" --json) || { printf '%s\n' "$answer" >&2; die "the broker did not take the events"; }
-    # "confirmed": 36,
+    # The answer contains a line like `"confirmed": 36,`.
     [[ $answer =~ \"confirmed\":\ ([0-9]+) ]] || die "no count in the answer of leadhook publish"
     PUBLISHED=$((${PUBLISHED:-0} + BASH_REMATCH[1]))
 }
 
 publish_example() { publish "$ROOT/examples/lead.delivered.json"; }
 
-# Per round of six kinds: ABC 6 jobs, DEF 6 + 1 (lead.processed goes to two targets), XYZ 2 and four without a target.
-# 36 events are two rounds of each; with the example event, the one for QUIET and the unusable one:
+# A round of six kinds makes these jobs: ABC 6, DEF 6 + 1 (lead.processed goes to two targets), XYZ 2, and four events
+# without a target. 36 events are two rounds of each. The example event, the one for QUIET and the unusable one come on
+# top:
 EXPECTED="29 9 1 31" # dispatched, no target, rejected, jobs
 
 publish_rest() {
@@ -132,7 +133,7 @@ demo_up() {
         trap 'exit 143' TERM
         broker_start "$HERE" --management
         stage_start "$HERE"
-        # The password of the broker is in it.
+        # It contains the broker's password.
         [ -z "$MANAGEMENT" ] || (umask 077; echo "$MANAGEMENT" > "$HERE/management")
         publish_example
         publish_rest

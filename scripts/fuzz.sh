@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Feeds everything that reads bytes from strangers with inputs that libFuzzer makes: fuzz.sh [SECONDS, 60] [TARGET ...]
-# First a real worker is sent bad frames for so long (target "frames-at-a-worker"; tests/frames says the seed). Each target (all, if none is named) runs for so long, and gets one line; exits 1 when one of them crashed. What a run
-# finds on its way is kept in fuzz/generated and taken up by the next; an input that crashes lies in fuzz/artifacts, and
-# belongs into fuzz/corpus once it is repaired.
+# Feeds all readers of bytes from outside with libFuzzer's inputs: fuzz.sh [SECONDS, 60] [TARGET ...]
+# Each target (default: all) runs for that time and prints one line; exits 1 if one crashed. frames-at-a-worker sends
+# bad frames to a real worker (tests/frames prints the seed). New inputs stay in fuzz/generated for the next run. An
+# input that crashes a target is in fuzz/artifacts; once the fault is fixed, it belongs in fuzz/corpus.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/tools.sh
 . "$ROOT/scripts/tools.sh"
 
-# Without a sanitizer: Leadhook has no unsafe code, so that what is looked for is a panic, a hang or a flood of memory, and
-# any compiler will do (sanitizers need a nightly one).
+# No sanitizer: Leadhook has no unsafe code, so the targets look for panics, hangs and floods of memory. Any compiler
+# will do (sanitizers need a nightly one).
 BUILD=(--sanitizer none)
 
-# Seconds and MiB that one input may take. Inputs have at most so many bytes: more would slow the search down, and sizes
-# have tests of their own in tests/properties.
+# Limits of one input: seconds, MiB of memory, and bytes. Longer inputs would slow the search down, and tests/properties
+# tests sizes separately.
 LIMITS=(-timeout=20 -rss_limit_mb=2048 -max_len=8192)
 
-# Not libFuzzer's: tests/frames, against a real worker.
+# This target is not libFuzzer's: it is tests/frames, with a real worker.
 WORKER=frames-at-a-worker
 
 main() {
@@ -27,9 +27,9 @@ main() {
     need_rust
     cargo fuzz --version > /dev/null 2>&1 || cargo install cargo-fuzz --locked
     mkdir -p fuzz/target
-    say "building (the first time compiles all libraries anew: several minutes)"
+    say "building (the first time compiles all libraries: several minutes)"
     nice cargo fuzz build "${BUILD[@]}" 2> fuzz/target/build.log || { cat fuzz/target/build.log >&2; die "the fuzz targets cannot be built"; }
-    # The store is read from files: out of memory, where the system has a place for that.
+    # The store is read from files, which are in memory if the system has a place for that.
     local base=/dev/shm
     [ -d "$base" ] && [ -w "$base" ] || base=${TMPDIR:-/tmp}
     SCRATCH=$(mktemp -d "$base/leadhook-fuzz.XXXXXX")
@@ -62,7 +62,7 @@ fuzz() {
     return "$code"
 }
 
-# last SED: what it finds in the log of the target, the last time.
+# last SED: prints the last match in the log of the target.
 last() { sed -n "$1" "$log" | tail -n 1 | grep . || printf '?\n'; }
 
 explain() {

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The gate, step by step: gate.sh fmt | lint | doc | deny | test | test4 ... The same for people (make) and for CI (.ci/run).
-# Each step says how long it took; the first that fails ends it.
+# Runs the gate step by step: gate.sh fmt | lint | doc | deny | test | test4 ... Both make and CI (.ci/run) use it.
+# Each step prints how long it took. The first one that fails ends the gate.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/tools.sh
 . "$ROOT/scripts/tools.sh"
 
-# The table of what is promised and the tests that hold it.
+# The table of promises and the tests that prove them.
 GUARANTEES=$ROOT/docs/contributing/guarantees-and-tests.md
 
 main() {
@@ -20,7 +20,7 @@ main() {
         begun=$SECONDS
         say "== $step"
         "step_$step"
-        # The tests speak last, so that the output ends with their result.
+        # The tests print last, so that the output ends with their result.
         [[ $step == test* ]] || say "== $step: ok, $((SECONDS - begun)) s"
     done
 }
@@ -31,8 +31,8 @@ step_lint() { need_component clippy clippy && cargo clippy --locked --all-target
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 
-# Licences, bans and sources need no network, but for crates that are not here yet. The advisories are a database that is
-# fetched: where that is impossible it is said, and is no failure of this code.
+# Licences, bans and sources need no network, except for crates that are not downloaded yet. The advisory database must
+# be fetched. If that is impossible, this step says so and does not fail.
 step_deny() {
     if ! cargo deny --version > /dev/null 2>&1; then
         say "SKIPPED: cargo-deny is not installed (cargo install cargo-deny --locked), so licences, bans and advisories were not checked"
@@ -58,8 +58,9 @@ step_test() {
     if [ -n "${FAST:-}" ]; then run_fast; else run_tests; fi
 }
 
-# For the inner loop: unit tests but the simulation of the limits, properties, and of each guarantee the first test on RabbitMQ
-# that its row names. A minute and a half; what breaks brokers, workers and networks is left to the whole.
+# For the inner loop: unit tests without the simulation of the limits, property tests, and for each guarantee the first
+# test on RabbitMQ in its row. This takes a minute and a half. Tests that break brokers, workers and networks run only
+# in the whole gate.
 run_fast() {
     local names
     mapfile -t names < <(sed -n 's/^|[^|]*|[^`|]*`tests\/it\/\([a-z_\/]*\)\.rs::\([a-z0-9_]*\)`.*/\1::\2/p' "$GUARANTEES" |
@@ -70,8 +71,8 @@ run_fast() {
             on_brokers 4 --test it -- --exact "${names[@]}"
 }
 
-# All that `cargo test` runs. What needs the processors goes first and by itself; the tests on RabbitMQ mostly wait for a state,
-# so both of their programs run at once, with more tests under way than there are cores.
+# Runs everything that `cargo test` runs. The tests that need the processors run first, alone. The tests on RabbitMQ
+# mostly wait for a state. So both of their programs run at once, with more concurrent tests than there are cores.
 run_tests() {
     cargo test --locked --no-run &&
         cargo test --locked --doc &&
@@ -84,15 +85,15 @@ on_brokers() {
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($1 * $(nproc)))} TMPDIR=$(scratch) cargo test --locked "${@:2}"
 }
 
-# Where brokers keep their data. In memory, where there is room for it, a quorum queue is declared in two thirds of the time, and the
-# tests declare some ten thousand. What survives a killed broker survives there as well.
+# Prints the directory for the data of brokers. In memory, if there is room, a quorum queue is declared in two thirds of
+# the time, and the tests declare some ten thousand. Data that survives a killed broker survives there as well.
 scratch() {
     local free
     free=$(df --output=avail --block-size=1G /dev/shm 2> /dev/null | tail -n 1)
     if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${free:-0}" -ge 4 ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi
 }
 
-# beside "COMMAND" COMMAND ...: both at once. The second one speaks; what the first one said follows.
+# beside "COMMAND" COMMAND ...: runs both at once. The second prints directly; the output of the first follows.
 beside() {
     local said failed=0 first
     said=$(mktemp)
@@ -105,7 +106,8 @@ beside() {
     return $failed
 }
 
-# The tests on the other series of RabbitMQ, from trees of their own. All run, so that one failure does not hide another.
+# Runs the tests on the other series of RabbitMQ, each from its own tree. All run, so that one failure does not hide
+# another.
 step_test4() {
     local series tree version failed=()
     "$ROOT/scripts/languages.sh"

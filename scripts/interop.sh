@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a worker signs against the official verifiers of Python and JavaScript, and its answers to httpbin; all of them are installed
-# below target/ first.
+# Tests a worker's signatures with the official verifiers of Python and JavaScript, and its reading of httpbin's
+# answers. All of them are installed below target/ first.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,7 +19,7 @@ if ! [ -x "$HERE/python/bin/python" ]; then
     python3 -m venv "$HERE/python"
     "$HERE/python/bin/pip" install --quiet --disable-pip-version-check standardwebhooks httpbin
 fi
-# Node looks for packages beside the script, so it is run from a copy.
+# Node looks for packages beside the script, so a copy of it runs there.
 if ! [ -d "$HERE/receive/node_modules/standardwebhooks" ]; then
     say "== installing standardwebhooks for JavaScript"
     mkdir -p "$HERE/receive"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The languages of the samples in examples/receive/: Python, Node and PHP from the distribution, where they are missing
-# (Debian, Ubuntu). The test of the samples needs all three.
+# Installs the languages of the samples in examples/receive/ from the distribution, if they are missing: Python, Node
+# and PHP (Debian, Ubuntu). The test of the samples needs all three.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Private RabbitMQ nodes from the distribution's package: own names, ports, cookie, data and epmd, loopback only.
+# Private RabbitMQ nodes from the distribution's package, on loopback, with their own ports, cookie, data and epmd.
 #
 #   rabbitmq.sh install                 installs rabbitmq-server (Debian, Ubuntu) if it is missing
 #   rabbitmq.sh start DIR [OPTIONS]     starts a node that keeps everything under DIR; prints DIR/env
-#   rabbitmq.sh cluster DIR [OPTIONS]   starts three in DIR/1, DIR/2 and DIR/3 that are one cluster; prints DIR/env
+#   rabbitmq.sh cluster DIR [OPTIONS]   starts a cluster of three in DIR/1, DIR/2 and DIR/3; prints DIR/env
 #   rabbitmq.sh stop | kill | again | pause | resume DIR
-#                                       stops in order, kills (SIGKILL), starts again, SIGSTOP, SIGCONT: a node, a member
+#                                       stops cleanly, kills (SIGKILL), starts again, SIGSTOP, SIGCONT: a node, a member
 #                                       of a cluster (DIR/2), or all members at once (DIR)
 #   rabbitmq.sh partition | heal DIR/3  cuts a member off from the others, and undoes it
 #   rabbitmq.sh ctl DIR ARGS...         rabbitmqctl against that node
-#   rabbitmq.sh eval DIR EXPRESSION     evaluates Erlang on that node: prints what it printed, then its value
+#   rabbitmq.sh eval DIR EXPRESSION     evaluates Erlang on that node: prints its output, then its value
 #   rabbitmq.sh wipe DIR                kills what runs there and removes DIR
 #   rabbitmq.sh tree DIR 4.0 | 4.3      builds a Debian tree with that RabbitMQ in DIR, if it is not there (needs root)
 #
-# OPTIONS: --owner PID                  kills and removes it all when that process ends, however it ends
+# OPTIONS: --owner PID                  kills and removes everything when that process ends, however it ends
 #          --management                 with the management plugin
-#          --conf 'KEY = VALUE'         one more line of rabbitmq.conf; as often as needed
-#          --dead-letter-retry MS       how often at-least-once dead-lettering tries again (180000 by default)
+#          --conf 'KEY = VALUE'         one more line of rabbitmq.conf; may be repeated
+#          --dead-letter-retry MS       how often at-least-once dead-lettering retries (180000 by default)
 #
-# RABBITMQ_ROOTFS names a tree whose RabbitMQ is used instead of this machine's (needs root). DIR/env holds url and
-# management_url for `source`, a cluster's url1 to url3 and management_url1 to management_url3; DIR/pid the node's process.
+# RABBITMQ_ROOTFS names a tree whose RabbitMQ replaces this machine's (needs root). DIR/env holds url and management_url
+# for `source`, or a cluster's url1 to url3 and management_url1 to management_url3. DIR/pid holds the node's process id.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -61,7 +61,7 @@ main() {
     esac
 }
 
-# each FUNCTION DIR: to the node of DIR, or to all members of the cluster in it.
+# each FUNCTION DIR: applies the function to the node of DIR, or to all members of the cluster in it.
 each() {
     local nodes
     mapfile -t nodes < <(nodes_in "$2")

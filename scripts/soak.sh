@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Faults drawn from a seed, for as long as asked: soak.sh [--minutes N] [--seed N] [--rounds N] [--lanes N] [--events N]
-# Or, instead: --cuts N | --storm [--rounds N] [--refuse SECONDS] [--seed N] | --poison [--workers N]
-# RABBITMQ_ROOTFS names another RabbitMQ (scripts/rabbitmq.sh), and LEADHOOK_BIN another binary than the debug build, such as
-# a release build, for --storm and --poison.
+# Injects faults drawn from a seed, for as long as asked: soak.sh [--minutes N] [--seed N] [--rounds N] [--lanes N]
+# [--events N]
+# Or: --cuts N | --storm [--rounds N] [--refuse SECONDS] [--seed N] | --poison [--workers N]
+# RABBITMQ_ROOTFS names another RabbitMQ (scripts/rabbitmq.sh). For --storm and --poison, LEADHOOK_BIN names another
+# binary than the debug build, such as a release build.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,8 +1,8 @@
-//! *deferred backlog*: 200,000 events for one target that never answers, and 1,000 events a second for a healthy one. What do
-//! the deferred deliveries cost the broker, and what does the neighbour notice?
+//! *deferred backlog*: 200,000 events for one target that never answers, and 1,000 events a second for a healthy one.
+//! How much broker CPU do the deferred deliveries cost, and how much do they slow the healthy target down?
 //!
-//! A delivery is deferred for a share of its age, so its cost falls with its age. It is measured when all have been deferred once,
-//! and again four minutes later.
+//! A deferral lasts for a share of the delivery's age, so an older delivery costs less. The case measures when all have
+//! been deferred once, and again four minutes later.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const HEALTHY: f64 = 1_000.0;
 
 const VARIANT: &str = "200000 deferred";
 
-/// One variant; each run measures the broker without the backlog first.
+/// One variant. Each run first measures the broker without the backlog.
 pub fn case(scale: Scale) -> Case {
     let (backlog, window, wait) = (scale.count(200_000), scale.seconds(20), scale.seconds(240));
     let variants = vec![Variant::new(VARIANT, move |broker| Box::pin(beside(broker, backlog, window, wait)))];
@@ -39,7 +39,7 @@ async fn beside(broker: &Broker, backlog: u64, window: Duration, wait: Duration)
     world.write_store(&[Target("hang", ", timeout: 30"), OK])?;
     let mut workers = [world.start(Who::Worker)?];
     let mut upstream = world.upstream().await?;
-    // The worker connects first.
+    // The warm-up lets the worker connect first.
     let warm = upstream.steadily(HEALTHY, Duration::from_secs(2), |n| event("c1", n, 400)).await?;
     world.received("ok", warm, &mut workers).await?;
     let idle = resting(&world, &workers, window).await?;
@@ -50,7 +50,7 @@ async fn beside(broker: &Broker, backlog: u64, window: Duration, wait: Duration)
     upstream.done().await?;
     let begun = std::time::Instant::now();
     world.drained("events", 1).await?;
-    // Those that come back from their wait are on the jobs queue for a moment.
+    // Deliveries that return from a delay queue are on the jobs queue for a moment.
     world.drained("jobs", backlog / 100).await?;
     let deferred = begun.elapsed();
     let direct = busy - idle;
@@ -70,14 +70,15 @@ async fn beside(broker: &Broker, backlog: u64, window: Duration, wait: Duration)
     ])
 }
 
-/// The broker's CPU in a window without new events, in cores.
+/// Returns the broker's CPU, in cores, over a window without new events.
 async fn resting(world: &World<'_>, workers: &[Process], window: Duration) -> anyhow::Result<f64> {
     let before = world.costs(workers);
     tokio::time::sleep(window).await;
     Ok(world.costs(workers).since(before).broker.cpu / window.as_secs_f64())
 }
 
-/// The broker's CPU in a window with events for the healthy target, in cores, and the p99 of their latency in milliseconds.
+/// Returns the broker's CPU in cores, over a window with events for the healthy target, and the p99 of their latency in
+/// milliseconds.
 async fn serving(
     world: &World<'_>,
     workers: &[Process],

@@ -1,5 +1,5 @@
-//! *events queue on disk*: one target that hangs for 120 s, beside 2,000 events a second for others. An event that is not acked
-//! keeps all later ones on the broker's disk: how far do the queues grow?
+//! *events queue on disk*: one target that hangs for 120 s, beside 2,000 events a second for others. An event that is
+//! not acked keeps all later ones on the broker's disk: how large do the queues grow?
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::{
     rig::{Broker, OK, Target, Who, World, upstream::event},
 };
 
-/// Events a second for the 20 others.
+/// Events a second for the 20 other targets.
 const OTHERS: f64 = 2_000.0;
 
-/// One event in so many is for the target that hangs.
+/// One event in this many is for the target that hangs.
 const ONE_IN: u64 = 200;
 
 const NONE: &str = "none hangs";
 const DIRECT: &str = "one hangs";
 const NOT: &str = "one hangs, not direct";
 
-/// Compared with a run in which none hangs, and with one without direct attempts.
+/// Compares with a run in which no target hangs, and with one without direct attempts.
 pub fn case(scale: Scale) -> Case {
     let lasting = scale.seconds(120);
     let variant = |name, does, environment| {

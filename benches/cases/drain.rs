@@ -1,4 +1,4 @@
-//! *drain*: a full events queue, 20 healthy targets. Deliveries a second, and the CPU of each.
+//! *drain*: a full events queue and 20 healthy targets. Measures deliveries a second, and the CPU for each delivery.
 
 use super::{BY_NAME, NOT_DIRECT};
 use crate::{
@@ -34,7 +34,7 @@ pub fn case(scale: Scale) -> Case {
     Case::new("drain", variants, figures)
 }
 
-/// *ceiling layouts*: the layouts that were tried for the ceilings, each in its turn.
+/// *ceiling layouts*: the layouts that were tried for the ceilings, one variant each.
 pub fn layouts(scale: Scale) -> Case {
     let events = scale.count(30_000);
     const WINDOW_300: &[&str] = &["--event-prefetch", "300", "--job-prefetch", "300"];
@@ -65,7 +65,8 @@ pub fn layouts(scale: Scale) -> Case {
     Case::new(BY_NAME, layouts.map(variant).into(), figures)
 }
 
-/// Fills the queue, then starts the program that drains it. The receivers' time counts: from the first request to the last.
+/// Fills the queue, then starts the program that drains it. Measures at the receivers, from the first request to
+/// the last.
 async fn drain(broker: &Broker, who: Who, events: u64, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Sample>> {
     let world = World::new(broker, environment).await?;
     world.write_store(&[OK; 20])?;
@@ -90,7 +91,7 @@ async fn drain(broker: &Broker, who: Who, events: u64, environment: &[(&str, &st
     Ok(samples)
 }
 
-/// The share of the workers' requests that were direct attempts; none if they do not count those.
+/// Returns the share of the workers' requests that were direct attempts, or `None` if the workers do not count them.
 pub async fn direct_share(world: &World<'_>, workers: &[Process], requests: u64) -> anyhow::Result<Option<Sample>> {
     let direct = world.metric(workers, "leadhook_direct_attempts_total").await?;
     Ok(direct.map(|direct| sample("went direct", "%", 100.0 * direct / requests as f64)))

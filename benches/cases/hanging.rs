@@ -1,4 +1,4 @@
-//! *hanging targets*: 100 targets, some of which never answer. What do the healthy ones notice?
+//! *hanging targets*: 100 targets, some of which never answer. How much do they slow the healthy ones down?
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use crate::{
 
 const TARGETS: u64 = 100;
 
-/// Events a second for the healthy targets, in every variant. Those for hanging ones come on top.
+/// Events a second for the healthy targets, in every variant. Events for hanging targets come on top.
 const HEALTHY: f64 = 1_000.0;
 
 const NONE: &str = "none hangs";
 const TEN: &str = "10 hang, 10 % of the traffic";
 const FIFTY: &str = "50 hang, 50 % of the traffic";
 
-/// Compared with a run in which none hangs.
+/// Compares with a run in which no target hangs.
 pub fn case(scale: Scale) -> Case {
     let lasting = scale.seconds(20);
-    // A hundred targets share the traffic evenly, so the percentage of hanging ones is that of their traffic.
+    // A hundred targets share the traffic evenly, so the percentage of hanging targets is also their share of the
+    // traffic.
     let variant = |name, hanging| Variant::new(name, move |broker| Box::pin(beside(broker, hanging, lasting)));
     let variants = vec![variant(NONE, 0), variant(TEN, 10), variant(FIFTY, 50)];
     let figures = vec![
@@ -42,7 +43,7 @@ async fn beside(broker: &Broker, hanging: u64, lasting: Duration) -> anyhow::Res
     let mut workers = [world.start(Who::Worker)?];
     let mut upstream = world.upstream().await?;
     let rate = HEALTHY * TARGETS as f64 / (TARGETS - hanging) as f64;
-    // Coprime with the number of targets: each gets its turn, and hanging ones are spread among the others.
+    // Coprime with the number of targets: each gets the same share, and hanging ones are spread among the others.
     let campaign = |n: u64| n * 37 % TARGETS;
     let next = |n: u64| event(&format!("c{}", campaign(n)), n, 400);
     let warm = upstream.steadily(rate, Duration::from_secs(2), next).await?;

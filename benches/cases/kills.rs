@@ -1,4 +1,4 @@
-//! *kills*: 20 times SIGKILL to the only worker while 5,000 events arrive. How many requests are repeated?
+//! *kills*: the only worker receives SIGKILL 20 times while 5,000 events arrive. How many requests are repeated?
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const RATE: f64 = 250.0;
 const DIRECT: &str = "direct";
 const NOT: &str = "not direct";
 
-/// With direct attempts and without. A run that loses an event fails.
+/// Runs with direct attempts and without. A run that loses an event fails.
 pub fn case(scale: Scale) -> Case {
     let kills = scale.count(20);
     let variant = |name, environment| Variant::new(name, move |broker| Box::pin(killed(broker, kills, environment)));
@@ -32,13 +32,13 @@ pub fn case(scale: Scale) -> Case {
 
 async fn killed(broker: &Broker, kills: u64, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Sample>> {
     let world = World::new(broker, environment).await?;
-    // Receivers that take a moment, so that each kill meets requests in flight.
+    // The receivers take 20 ms, so that each kill meets requests in flight.
     world.write_store(&[Target("after20", ""); 20])?;
     let mut worker = world.start(Who::Worker)?;
     let mut upstream = world.upstream().await?;
     let mut sent = 0;
     for _ in 0..kills {
-        // A second for each life, and a kill at a moment of chance in the next one.
+        // Each worker lives for a random time, a second on average, and is then killed.
         let life = Duration::from_millis(fastrand::u64(500..1_500));
         sent += upstream.steadily(RATE, life, |n| event(&format!("c{}", n % 20), n, 400)).await?;
         // Dropping it sends SIGKILL.

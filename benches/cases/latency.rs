@@ -1,4 +1,5 @@
-//! *latency*: a steady rate, 20 healthy targets. From before the publish until the whole request has arrived.
+//! *latency*: a steady rate to 20 healthy targets, measured from before the publish until the whole request has
+//! arrived.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::{
     rig::{Broker, OK, Who, World, upstream::event},
 };
 
-/// One rate; the ceilings and the worker.
+/// Runs the ceilings and the worker at one rate.
 pub fn case(name: &'static str, rate: f64, scale: Scale) -> Case {
     let lasting = scale.seconds(10);
     let variant = |name, who| Variant::new(name, move |broker| Box::pin(steady(broker, who, rate, lasting)));
@@ -37,7 +38,7 @@ async fn steady(broker: &Broker, who: Who, rate: f64, lasting: Duration) -> anyh
     world.write_store(&[OK; 20])?;
     let mut workers = [world.start(who)?];
     let mut upstream = world.upstream().await?;
-    // The first ones connect and warm up, and do not count.
+    // The first events open connections and warm up, and do not count.
     let warm = upstream.steadily(rate, Duration::from_secs(1), |n| event(&format!("c{}", n % 20), n, 400)).await?;
     world.received("ok", warm, &mut workers).await?;
     world.tell("/reset").await?;

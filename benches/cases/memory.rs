@@ -1,4 +1,4 @@
-//! *memory*: the most that a worker holds with a thousand requests of 1 KiB in flight.
+//! *memory*: the peak memory of a worker with a thousand requests of 1 KiB in flight.
 
 use crate::{
     case::{Case, Scale, Variant},
@@ -6,7 +6,7 @@ use crate::{
     rig::{Broker, Target, Who, World, upstream::event},
 };
 
-/// Room for a thousand in flight.
+/// Room for a thousand requests in flight.
 const ROOM: &[(&str, &str)] = &[("LEADHOOK__DELIVERY__CONCURRENCY", "1100")];
 
 const VARIANT: &str = "1000 requests of 1 KiB";
@@ -24,7 +24,7 @@ pub fn case(scale: Scale) -> Case {
 
 async fn hold(broker: &Broker, events: u64) -> anyhow::Result<Vec<Sample>> {
     let world = World::new(broker, ROOM).await?;
-    // A hundred targets that take a second each: none needs more than its own limit for a thousand altogether.
+    // A hundred targets that take a second each reach a thousand in flight without meeting their own limits.
     world.write_store(&[Target("after1000", ""); 100])?;
     let mut workers = [world.start(Who::Worker)?];
     let mut upstream = world.upstream().await?;

@@ -14,13 +14,13 @@ mod slow_receiver;
 
 use crate::case::{Case, Scale};
 
-/// Runs only if `--cases` names it: how the layouts of the ceilings were found.
+/// A case that runs only if `--cases` names it. It records how the layouts of the ceilings were chosen.
 pub const BY_NAME: &str = "ceiling layouts";
 
 /// The environment of the variants without direct attempts.
 const NOT_DIRECT: &[(&str, &str)] = &[("LEADHOOK__DELIVERY__DIRECT", "false")];
 
-/// All of them.
+/// Returns all cases.
 pub fn all(scale: Scale) -> Vec<Case> {
     vec![
         drain::case(scale),

@@ -1,4 +1,5 @@
-//! *one target*: 20,000 events for one target that answers after 10 ms, with a limit of 64 in flight. What share of 64 / 10 ms?
+//! *one target*: 20,000 events for one target that answers after 10 ms, with a limit of 64 in flight.
+//! Which share of 64 / 10 ms does the worker reach?
 
 use crate::{
     case::{Case, Scale, Variant},
@@ -25,7 +26,7 @@ pub fn case(scale: Scale) -> Case {
 }
 
 async fn queued(broker: &Broker, events: u64) -> anyhow::Result<Vec<Sample>> {
-    // The default of the setting, written down because the bar depends on it.
+    // The default of the setting, written out because the bar depends on it.
     let world = World::new(broker, &[("LEADHOOK__DELIVERY__MAX_IN_FLIGHT", "64")]).await?;
     world.write_store(&[Target("after10", "")])?;
     let mut upstream = world.upstream().await?;
@@ -37,7 +38,7 @@ async fn queued(broker: &Broker, events: u64) -> anyhow::Result<Vec<Sample>> {
     let group = world.received("after10", events, &mut workers).await?;
     drop(workers);
     world.end().await?;
-    // Timers are a millisecond late, and so is a receiver that shares its cores.
+    // Timers fire up to a millisecond late, and so does a receiver that shares its cores.
     let held = group.held / 1e6;
     Ok(vec![
         sample("share of 64 / 10 ms", "ratio", group.rate() * 0.010 / LIMIT),

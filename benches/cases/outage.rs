@@ -1,5 +1,5 @@
-//! *outage*: one target is down for two minutes at 500 events a second, then answers. When do new events arrive at the full rate
-//! again, and when has the backlog arrived?
+//! *outage*: one target is down for two minutes at 500 events a second, then answers. When do new events arrive at the
+//! full rate again, and when has the backlog arrived?
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Events a second, before, during and after the outage.
 const RATE: f64 = 500.0;
 
-/// One variant for each way to be down.
+/// One variant for each kind of outage.
 pub fn case(scale: Scale) -> Case {
     let down = scale.seconds(120);
     let variant = |name, does| Variant::new(name, move |broker| Box::pin(outage(broker, does, down)));
@@ -55,7 +55,7 @@ async fn outage(broker: &Broker, does: &str, down: Duration) -> anyhow::Result<V
     world.end().await?;
     let is_full = |second: u64| seen.in_second(back, second as f64) as f64 >= 0.95 * RATE;
     let full = (0..whole.saturating_sub(3)).find(|second| (0..3).all(|more| is_full(second + more)));
-    // What did not happen counts with the time that was waited for it.
+    // A state that was not reached counts with the whole time of the wait.
     let full = full.unwrap_or(whole);
     let gone = if seen.older >= backlog { seen.older_last.saturating_sub(back) as f64 / 1e9 } else { whole as f64 };
     Ok(vec![

@@ -13,7 +13,7 @@ use crate::{
 
 const LIMITED: &str = ", max_per_second: 10";
 
-/// The limit, in requests each second.
+/// The limit, in requests a second.
 const LIMIT: f64 = 10.0;
 
 /// Events a second for the 10 healthy neighbours.
@@ -22,7 +22,7 @@ const NEIGHBOURS: f64 = 500.0;
 const WITHOUT: &str = "no limited target";
 const QUEUED: &str = "3 workers, 2000 queued";
 
-/// 2,000 events are queued for the limited target, and three workers run for a minute.
+/// Queues 2,000 events for the limited target, then runs three workers for a minute.
 pub fn case(scale: Scale) -> Case {
     let lasting = scale.seconds(60);
     let queued = scale.count(2_000);
@@ -46,7 +46,7 @@ async fn beside(broker: &Broker, queued: u64, lasting: Duration) -> anyhow::Resu
     let mut workers = (0..3).map(|_| world.start(Who::Worker)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut upstream = world.upstream().await?;
     let neighbour = |n: u64| event(&format!("c{}", 1 + n % 10), n, 400);
-    // All three connect, and know of each other.
+    // The warm-up lets all three workers connect and count each other.
     let warm = upstream.steadily(NEIGHBOURS, Duration::from_secs(5), neighbour).await?;
     world.received("ok", warm, &mut workers).await?;
     world.tell("/reset").await?;
@@ -70,13 +70,13 @@ async fn beside(broker: &Broker, queued: u64, lasting: Duration) -> anyhow::Resu
 
 const AFTER: &str = "9/s arriving";
 
-/// The schedule and the timeout of a minute's outage as the defaults are for one of ten minutes.
+/// A tenth of the default backoff, to match an outage of one minute instead of ten.
 const A_TENTH: &[(&str, &str)] = &[("LEADHOOK__BACKOFF__INITIAL", "1500ms"), ("LEADHOOK__BACKOFF__MAXIMUM", "6m")];
 
-/// The limited target is down while 9 events a second arrive, and answers again. The age of its oldest waiting delivery, after
-/// twice the outage's length, against that of a queue that delivers 10 a second in the order of arrival.
+/// The limited target is down while 9 events a second arrive, then answers again. After another two outage lengths, the
+/// case compares the age of the oldest waiting delivery with that in a FIFO queue that delivers 10 a second.
 ///
-/// An outage of 10 minutes is scaled down to one.
+/// The outage of one minute represents one of 10 minutes.
 pub fn after_an_outage(scale: Scale) -> Case {
     let outage = scale.seconds(60);
     let variants = vec![Variant::new(AFTER, move |broker| Box::pin(oldest(broker, outage)))];

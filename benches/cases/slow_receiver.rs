@@ -1,4 +1,5 @@
-//! *slow receiver*: 20,000 jobs of a healthy receiver that takes 2 s for each. What do its neighbours notice?
+//! *slow receiver*: 20,000 jobs for a healthy receiver that takes 2 s for each. How much do they slow its neighbours
+//! down?
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ const NEIGHBOURS: f64 = 500.0;
 const WITHOUT: &str = "no slow receiver";
 const SLOW: &str = "20000 jobs of 2 s";
 
-/// Compared with a run without the slow receiver.
+/// Compares with a run without the slow receiver.
 pub fn case(scale: Scale) -> Case {
     let (jobs, lasting) = (scale.count(20_000), scale.seconds(30));
     let variant = |name, jobs| Variant::new(name, move |broker| Box::pin(beside(broker, jobs, lasting)));
@@ -41,7 +42,7 @@ async fn beside(broker: &Broker, jobs: u64, lasting: Duration) -> anyhow::Result
         upstream.publish(&event("c0", n, 400)).await?;
     }
     upstream.done().await?;
-    // Behind 20,000 events in one queue all wait; the question is what 20,000 jobs do.
+    // All events wait behind 20,000 others in the same queue. The case is about 20,000 jobs.
     world.drained("events", 1).await?;
     world.tell("/reset").await?;
     let sent = upstream.steadily(NEIGHBOURS, lasting, neighbour).await?;

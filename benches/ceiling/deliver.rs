@@ -1,4 +1,4 @@
-//! Messages become POSTs: jobs with two hops, events with one.
+//! POSTs messages: jobs with two hops, events with one.
 
 use anyhow::bail;
 use bytes::Bytes;
@@ -8,8 +8,8 @@ use leadhook::broker::acks::{Frame, Outstanding};
 
 use super::{PATH, ack, http::Pool};
 
-/// POSTs each message to the path that it names, and acks those that were answered since the last look, those at the front in one
-/// frame.
+/// POSTs each message to the path that it names. Each turn acks all messages that were answered since the last one,
+/// with one frame for those at the front.
 pub async fn run(
     channel: Channel,
     mut consumer: Consumer,
@@ -46,7 +46,7 @@ async fn post(pool: Pool, path: String, message: Delivery) -> anyhow::Result<u64
     }
 }
 
-/// The path of a job, from its header.
+/// Reads the path of a job from its header.
 pub fn path(job: &Delivery) -> anyhow::Result<String> {
     let headers = job.properties.headers().as_ref();
     match headers.and_then(|headers| headers.inner().get(PATH)) {

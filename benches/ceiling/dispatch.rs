@@ -1,4 +1,4 @@
-//! Events become jobs.
+//! Turns events into jobs.
 
 use anyhow::{Context, bail};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
@@ -11,7 +11,7 @@ use lapin::{
 
 use super::{PATH, ack};
 
-/// Publishes a job for each event; acks in order, as the confirms come.
+/// Publishes a job for each event, and acks in order as the confirms arrive.
 pub async fn run(publish: Channel, jobs: String, events: Channel, mut consumer: Consumer) -> anyhow::Result<()> {
     let jobs = ShortString::from(jobs);
     let mut under_way: FuturesOrdered<BoxFuture<'static, anyhow::Result<u64>>> = FuturesOrdered::new();
@@ -51,7 +51,7 @@ async fn job(publish: Channel, jobs: ShortString, event: Delivery) -> anyhow::Re
     Ok(publish.basic_publish("".into(), jobs, options, &event.data, properties).await?)
 }
 
-/// The campaign of an event, which is its path.
+/// Returns the campaign of an event, which is its path.
 pub fn campaign(event: &Delivery) -> anyhow::Result<String> {
     const KEY: &[u8] = b"\"campaignId\":\"";
     let at = event.data.windows(KEY.len()).position(|window| window == KEY).context("an event without a campaign")?;

@@ -1,4 +1,4 @@
-//! hyper's bare connections, and the least that keeps them for the next POST.
+//! Bare hyper connections, and the minimum of code that reuses them for the next POST.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Connections to one host.
+/// The connections to one host.
 #[derive(Clone)]
 pub struct Pool {
     host: Arc<str>,
@@ -19,7 +19,7 @@ pub struct Pool {
 type Sender = http1::SendRequest<Full<Bytes>>;
 
 impl Pool {
-    /// For `http://host:port/first-part`.
+    /// Creates a pool for `http://host:port/first-part`.
     pub fn new(target: &str) -> anyhow::Result<Pool> {
         let url: url::Url = target.parse()?;
         let host = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80));

@@ -1,11 +1,12 @@
-//! The ceilings: the barest programs that make the worker's steps on broker and network. Each delivery is acked only after what
-//! follows from it has happened, and no ack is held back.
+//! The ceilings: the smallest programs that make the worker's steps on broker and network. They ack each message only
+//! after its successor is confirmed or its POST is answered, and hold no ack back.
 //!
-//! - *Two hops*: consume an event, publish its job and wait for the confirm, ack the event, consume the job, POST it, ack the job.
+//! - *Two hops*: consume an event, publish its job and wait for the confirm, ack the event, consume the job, POST it,
+//!   ack the job.
 //! - *One hop*: consume an event, POST it, ack the event. An answer other than 2xx ends the program.
 //!
-//! They know no store, no headers but one, no retries, no signature, no limits, no metrics and no log.
-//! docs/contributing/benchmark-log.md says which layouts were tried.
+//! They have no store, one header, no retries, no signature, no limits, no metrics and no log.
+//! docs/contributing/benchmark-log.md lists the layouts that were tried.
 
 mod deliver;
 mod dispatch;
@@ -20,7 +21,7 @@ use lapin::{
 
 use self::http::Pool;
 
-/// The header that names a job's path.
+/// The header that holds a job's path.
 const PATH: &str = "path";
 
 /// The layout.
@@ -84,7 +85,7 @@ async fn consume(connection: &Connection, queue: &str, prefetch: u16) -> anyhow:
     Ok((channel, consumer))
 }
 
-/// Hands an ack to the connection, which writes it at once. Whether it did is not waited for.
+/// Hands an ack to the connection, which writes it at once, and does not wait for that.
 fn ack(channel: &Channel, tag: u64, multiple: bool) {
     let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
 }

@@ -1,27 +1,27 @@
-//! What a target does with a request.
+//! How a target answers a request.
 
 use std::time::Duration;
 
 /// Longer than any timeout of a run.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// The first part of a path.
+/// A behaviour, named by the first part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     /// `ok`: 200 at once.
     Ok,
-    /// `after<ms>`: 200 after so many milliseconds.
+    /// `after<ms>`: 200 after this many milliseconds.
     After(u64),
     /// `hang`: no answer.
     Hang,
     /// `status<n>`: that status at once.
     Status(u16),
-    /// `switch`: what was switched to last.
+    /// `switch`: the behaviour that was last switched to.
     Switch,
 }
 
 impl Behaviour {
-    /// From the first part of a path.
+    /// Parses the first part of a path.
     pub fn parse(word: &str) -> Option<Behaviour> {
         Some(match word {
             "ok" => Behaviour::Ok,
@@ -40,7 +40,7 @@ impl Behaviour {
         matches!(self, Behaviour::Ok | Behaviour::After(_) | Behaviour::Status(200..=299))
     }
 
-    /// Does it; the status to answer with.
+    /// Waits as this behaviour says, and returns the status to answer with.
     pub async fn act(self) -> u16 {
         match self {
             Behaviour::Ok => 200,

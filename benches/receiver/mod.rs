@@ -1,7 +1,8 @@
-//! The receivers of a run: one process, many targets told apart by path, and a port to ask what it has seen.
+//! The receivers of a run: one process with many targets, one for each path, and a port that reports what they have
+//! received.
 //!
-//! `/<behaviour>/<target>` says what is done with a request; see [`Behaviour`]. The `sentAt` of a body (nanoseconds of this
-//! machine's monotonic clock) identifies the event, and its latency counts from there until the whole request has arrived.
+//! The path `/<behaviour>/<target>` selects the answer; see [`Behaviour`]. The `sentAt` of a body (nanoseconds of this
+//! machine's monotonic clock) identifies the event. Its latency counts from there until the whole request has arrived.
 
 mod behaviour;
 mod seen;
@@ -23,7 +24,7 @@ pub use self::seen::{Group, Report};
 use self::{behaviour::Behaviour, seen::Seen};
 use crate::clock;
 
-/// Runs until it is killed. Prints its two addresses, that of the targets and that of the questions.
+/// Runs until it is killed. Prints two addresses: that of the targets, and that for questions.
 pub async fn run() -> anyhow::Result<()> {
     let targets = TcpListener::bind("127.0.0.1:0").await?;
     let questions = TcpListener::bind("127.0.0.1:0").await?;
@@ -39,7 +40,7 @@ pub async fn run() -> anyhow::Result<()> {
 
 async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>) {
     let service = service_fn(|request| receive(request, seen.clone()));
-    // A client that goes away is its own business.
+    // A client that closes its connection early is not an error here.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -60,7 +61,7 @@ async fn receive(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<R
     Ok(answer.unwrap_or_default())
 }
 
-/// Dropped also where the client gives up.
+/// A request that is being answered. It is also dropped when the client gives up.
 struct InFlight {
     seen: Arc<Mutex<Seen>>,
     path: String,
@@ -73,7 +74,7 @@ impl Drop for InFlight {
     }
 }
 
-/// `/report`, `/delivered`, `/reset`, `/switch/<behaviour>`.
+/// Answers `/report`, `/delivered`, `/reset` and `/switch/<behaviour>`.
 async fn answer_questions(listener: TcpListener, seen: Arc<Mutex<Seen>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let seen = seen.clone();
@@ -101,7 +102,7 @@ fn answer(path: &str, seen: &Mutex<Seen>) -> String {
     "ok".to_owned()
 }
 
-/// Asks a receiver, for the program that runs the cases.
+/// Asks a receiver; used by the program that runs the cases.
 pub async fn ask(questions: SocketAddr, path: &str) -> anyhow::Result<String> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
     Ok(client.get(format!("http://{questions}{path}")).send().await?.text().await?)

@@ -1,4 +1,5 @@
-//! What the receivers have seen: of events sent since the last reset, and apart from them of older ones.
+//! Counts of the requests that the receivers have seen. Events that were sent before the last reset are counted
+//! separately.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,18 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::behaviour::Behaviour;
 
-/// The state of all targets. An event is identified by the time at which it was sent, in nanoseconds of the monotonic clock.
+/// The state of all targets. Its key for an event is the time at which it was sent, in nanoseconds of the monotonic
+/// clock.
 pub struct Seen {
     groups: BTreeMap<String, Counts>,
-    /// Requests in flight to each path, and the most so far.
+    /// Current requests in flight to each path, and their maximum.
     in_flight: HashMap<String, (usize, usize)>,
     together: (usize, usize),
     switched: Behaviour,
     reset_at: u64,
     known_at_reset: u64,
-    /// Events of which a request has ever arrived; a reset keeps them.
+    /// All events that ever arrived; a reset keeps them.
     known: HashSet<u64>,
-    /// Those whose request was answered with 2xx, or will be.
+    /// Events that were answered with 2xx, or will be.
     delivered: HashSet<u64>,
 }
 
@@ -28,28 +30,28 @@ struct Counts {
     held: Histogram<u64>,
 }
 
-/// What one group of targets (the first part of their paths) has received.
+/// The requests that one group of targets has received. A group is the first part of a path.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Group {
     /// Requests for events that were sent since the reset.
     pub requests: u64,
-    /// Different events among them.
+    /// Distinct events among them.
     pub distinct: u64,
     /// Arrival of the first and of the last of these requests, in nanoseconds of the monotonic clock.
     pub first: u64,
     /// See `first`.
     pub last: u64,
-    /// From being sent to having arrived, in microseconds: p50, p99.
+    /// Latency from sending to arrival, in microseconds: p50 and p99.
     pub latency: [u64; 2],
     /// Mean time from arrival to answer, in microseconds.
     pub held: f64,
     /// These requests in each tenth of a second of the monotonic clock.
     pub tenths: BTreeMap<u64, u64>,
-    /// Events, of all groups, of which a request had arrived before the reset.
+    /// Events, of all groups, that had arrived before the reset.
     pub known_at_reset: u64,
-    /// Events that were sent before the reset and of which the first request arrived after it.
+    /// Events that were sent before the reset and first arrived after it.
     pub older: u64,
-    /// Arrival of the last one of them.
+    /// Arrival of the last of them, in nanoseconds of the monotonic clock.
     pub older_last: u64,
     /// The most requests that any one target had in flight.
     pub most_in_flight: usize,
@@ -58,13 +60,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// Requests in the second that begins `after` seconds after `time` (nanoseconds), exact to a tenth of a second.
+    /// Counts requests in the second that begins `after` seconds after `time` (nanoseconds), exact to a tenth of a
+    /// second.
     pub fn in_second(&self, time: u64, after: f64) -> u64 {
         let first = time / 100_000_000 + (after * 10.0) as u64;
         self.tenths.range(first..first + 10).map(|(_, count)| count).sum()
     }
 
-    /// The most requests in any ten tenths of a second in a row.
+    /// Returns the most requests in any ten consecutive tenths of a second.
     pub fn busiest_second(&self) -> u64 {
         self.tenths
             .keys()
@@ -73,18 +76,18 @@ impl Group {
             .unwrap_or(0)
     }
 
-    /// Different events each second, from the first request to the last.
+    /// Returns distinct events per second, from the first request to the last.
     pub fn rate(&self) -> f64 {
         self.distinct.saturating_sub(1) as f64 / (self.last.saturating_sub(self.first) as f64 / 1e9)
     }
 
-    /// p50 and p99 of the latency, in milliseconds.
+    /// Returns p50 and p99 of the latency, in milliseconds.
     pub fn latency_ms(&self) -> [f64; 2] {
         self.latency.map(|micros| micros as f64 / 1000.0)
     }
 }
 
-/// By group.
+/// The groups by name.
 pub type Report = BTreeMap<String, Group>;
 
 impl Default for Seen {
@@ -110,7 +113,7 @@ impl Default for Counts {
 }
 
 impl Seen {
-    /// What the target of this path does now.
+    /// Returns how the target of this path answers now.
     pub fn behaviour(&self, path: &str) -> Behaviour {
         match Behaviour::parse(group(path)) {
             Some(Behaviour::Switch) => self.switched,
@@ -119,12 +122,12 @@ impl Seen {
         }
     }
 
-    /// From now on targets that can be switched do this.
+    /// Switches the behaviour of all `switch` targets.
     pub fn switch(&mut self, to: Behaviour) {
         self.switched = to;
     }
 
-    /// Counts begin again, for events that are sent from now on.
+    /// Resets the counts, which then cover only events that are sent from now on.
     pub fn reset(&mut self, now: u64) {
         self.groups.clear();
         self.in_flight.values_mut().for_each(|(in_flight, most)| *most = *in_flight);
@@ -132,12 +135,12 @@ impl Seen {
         (self.reset_at, self.known_at_reset) = (now, self.known.len() as u64);
     }
 
-    /// Events that were delivered, ever.
+    /// Returns all events that were ever delivered.
     pub fn delivered(&self) -> &HashSet<u64> {
         &self.delivered
     }
 
-    /// A whole request has arrived, for an event that was sent at `sent`.
+    /// Records that a whole request has arrived, for an event that was sent at `sent`.
     pub fn arrived(&mut self, path: &str, behaviour: Behaviour, sent: u64, now: u64) {
         let counts = match self.groups.get_mut(group(path)) {
             Some(counts) => counts,
@@ -170,7 +173,7 @@ impl Seen {
         self.together.1 = self.together.1.max(self.together.0);
     }
 
-    /// It is answered after `held` nanoseconds, or the client no longer waits for the answer.
+    /// Records that a request was answered after `held` nanoseconds, or that its client gave up.
     pub fn left(&mut self, path: &str, held: u64) {
         if let Some((in_flight, _)) = self.in_flight.get_mut(path) {
             *in_flight = in_flight.saturating_sub(1);
@@ -181,7 +184,7 @@ impl Seen {
         }
     }
 
-    /// All of it.
+    /// Reports all groups.
     pub fn report(&self) -> Report {
         let most = |name: &str| {
             let of = self.in_flight.iter().filter(|(path, _)| group(path) == name);
@@ -203,9 +206,9 @@ impl Seen {
     }
 }
 
-/// In microseconds. Grows as it must, which `saturating_record` does not.
+/// Records a duration in microseconds. The histogram grows as needed, which `saturating_record` would prevent.
 fn record(histogram: &mut Histogram<u64>, nanos: u64) {
-    // It refuses nothing that fits into memory, and a wait of hours does.
+    // Recording fails only for values that do not fit into memory, and hours do.
     let _ = histogram.record(nanos / 1000);
 }
 

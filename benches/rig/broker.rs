@@ -1,10 +1,10 @@
-//! A RabbitMQ node for the runs alone.
+//! A private RabbitMQ node for the runs.
 
 use std::{os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 
-/// Ends with this process, however it ends.
+/// A node that ends with this process, however the process ends.
 pub struct Broker {
     /// AMQP URL.
     pub url: String,
@@ -14,7 +14,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts it.
+    /// Starts a node.
     pub fn start() -> anyhow::Result<Broker> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().to_str().context("a directory that is UTF-8")?;
@@ -25,12 +25,12 @@ impl Broker {
         Ok(Broker { url, pid, directory })
     }
 
-    /// Bytes that its quorum queues take on the disk, with their common log.
+    /// Returns the bytes that its quorum queues take on the disk, including their common log.
     pub fn queues_on_disk(&self) -> anyhow::Result<u64> {
         let mut directories = vec![self.directory.path().to_owned()];
         let mut sum = 0;
         while let Some(directory) = directories.pop() {
-            // Files come and go meanwhile.
+            // Files may disappear meanwhile.
             for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
                 match entry.metadata() {
                     Ok(metadata) if metadata.is_dir() => directories.push(entry.path()),

@@ -1,4 +1,4 @@
-//! The parts of a run: a private broker, processes with their costs, receivers, and an upstream that publishes.
+//! The parts of a run: a private broker, processes and their costs, receivers, and an upstream that publishes.
 
 mod broker;
 mod process;

@@ -1,4 +1,4 @@
-//! Processes, and what they cost.
+//! Processes and their costs.
 
 use std::{
     io::{BufRead, BufReader},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 
-/// Clock ticks of `/proc/<pid>/stat` in a second: 100 on every Linux that is not built for something special.
+/// Clock ticks a second in `/proc/<pid>/stat`: 100 on every ordinary Linux.
 const TICKS: f64 = 100.0;
 
 /// A process that is killed when this is dropped.
@@ -17,17 +17,17 @@ pub struct Process {
     admin: Option<SocketAddr>,
 }
 
-/// What processes have cost so far.
+/// Resources that processes have used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Seconds of CPU, in user and kernel.
+    /// CPU seconds, user and kernel.
     pub cpu: f64,
-    /// The most memory that was resident at once, in MiB.
+    /// Peak resident memory, in MiB.
     pub peak: f64,
 }
 
 impl Process {
-    /// Starts it; what it says on stderr goes nowhere.
+    /// Starts a process and discards its stderr.
     pub fn spawn(command: &mut Command) -> anyhow::Result<Process> {
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
         child
@@ -35,30 +35,30 @@ impl Process {
             .with_context(|| format!("cannot start {:?}", command.get_program()))
     }
 
-    /// A worker that serves its metrics there.
+    /// Sets the address of a worker's admin port.
     pub fn with_admin(mut self, admin: SocketAddr) -> Process {
         self.admin = Some(admin);
         self
     }
 
-    /// Where it serves its metrics, if it is a worker.
+    /// Returns the address of its admin port, if it is a worker.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// The first line that it says on stdout.
+    /// Reads the first line of its stdout.
     pub fn first_line(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         BufReader::new(self.child.stdout.take().context("its output is not here")?).read_line(&mut line)?;
         Ok(line.trim().to_owned())
     }
 
-    /// Its cost so far.
+    /// Returns its usage so far.
     pub fn usage(&self) -> Usage {
         usage(self.child.id())
     }
 
-    /// Whether it has ended by itself, which is a fault.
+    /// Returns whether it has ended by itself, which is a fault.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
@@ -71,11 +71,11 @@ impl Drop for Process {
     }
 }
 
-/// What a process has cost so far; nothing, if it is gone.
+/// Returns what a process has used so far, or zeros if it is gone.
 pub fn usage(pid: u32) -> Usage {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let stat = read("stat");
-    // The name in brackets may hold blanks.
+    // The name in brackets may contain spaces.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|ticks| ticks.parse::<f64>().ok());
     let peak = read("status")

@@ -1,4 +1,4 @@
-//! The lead platform: publishes events, confirmed, as fast as the broker takes them or at a steady rate.
+//! The lead platform. It publishes events with confirms, as fast as the broker accepts them or at a steady rate.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use lapin::{
 
 use crate::clock;
 
-/// Confirms under way at once.
+/// Limit of unconfirmed messages.
 const UNDER_WAY: usize = 2_000;
 
 /// Publishes to one exchange.
@@ -22,14 +22,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// On a channel of its own.
+    /// Opens its own channel.
     pub async fn new(connection: &lapin::Connection, exchange: &str) -> anyhow::Result<Upstream> {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Upstream { channel, exchange: exchange.to_owned(), under_way: FuturesUnordered::new() })
     }
 
-    /// Publishes one.
+    /// Publishes one event.
     pub async fn publish(&mut self, body: &[u8]) -> anyhow::Result<()> {
         let properties = BasicProperties::default().with_delivery_mode(2);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -47,7 +47,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// Waits until all are confirmed.
+    /// Waits until all events are confirmed.
     pub async fn done(&mut self) -> anyhow::Result<()> {
         while !self.under_way.is_empty() {
             self.confirmed().await?;
@@ -55,9 +55,9 @@ impl Upstream {
         Ok(())
     }
 
-    /// Publishes `body(n)` at `rate` a second for so long; returns how many.
+    /// Publishes `body(n)` at `rate` events a second for this time, and returns their number.
     ///
-    /// What is due is looked at every millisecond; a broker that is late is not waited for.
+    /// It publishes the events that are due every millisecond, and does not wait for a slow broker.
     pub async fn steadily(
         &mut self,
         rate: f64,
@@ -97,7 +97,7 @@ fn accepted(confirmation: Confirmation) -> anyhow::Result<()> {
     }
 }
 
-/// An event of that campaign, `bytes` long if that is more than it needs, which says when it was sent.
+/// Builds an event of that campaign, which says when it was sent. The body is padded to `bytes`, if it is shorter.
 pub fn event(campaign: &str, n: u64, bytes: usize) -> Vec<u8> {
     let head = format!(
         "{{\"event\":\"lead.delivered\",{}{:0digits$}\",\"leadId\":\"lead_{n}\",\"submissionId\":\"sub_{n}\",\

@@ -1,4 +1,4 @@
-//! One run: queues of its own, a store, receivers, and the programs that deliver.
+//! One run: its own queues, a store, receivers, and the programs that deliver.
 
 use std::{
     collections::HashSet,
@@ -24,7 +24,7 @@ use leadhook::{
 use super::{Broker, Process, Usage, process, upstream::Upstream};
 use crate::receiver::{self, Group, Report};
 
-/// One organization's webhook: the first part of its path at the receivers, and more keys of it in the store.
+/// One organization's webhook: the first part of its path at the receivers, and more store keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Target(pub &'static str, pub &'static str);
 
@@ -36,13 +36,13 @@ pub const OK: Target = Target("ok", "");
 pub enum Who {
     /// The worker.
     Worker,
-    /// The ceiling with two hops; arguments that change its layout.
+    /// The ceiling with two hops, and arguments that change its layout.
     TwoHops(&'static [&'static str]),
-    /// The ceiling with one hop; likewise.
+    /// The ceiling with one hop, and arguments that change its layout.
     OneHop(&'static [&'static str]),
 }
 
-/// See the module's description.
+/// The queues, store and receivers of one run.
 pub struct World<'b> {
     broker: &'b Broker,
     settings: Settings,
@@ -66,7 +66,7 @@ pub struct Costs {
 }
 
 impl<'b> World<'b> {
-    /// Queues, declared as the worker does, and receivers. `environment` are settings of the worker.
+    /// Declares the queues as the worker does, and starts receivers. `environment` holds settings of the worker.
     pub async fn new(broker: &'b Broker, environment: &[(&str, &str)]) -> anyhow::Result<World<'b>> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("run{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -103,7 +103,7 @@ impl<'b> World<'b> {
         })
     }
 
-    /// An upstream on a channel of its own.
+    /// Creates an upstream on its own channel.
     pub async fn upstream(&self) -> anyhow::Result<Upstream> {
         Upstream::new(&self.connection, &self.settings.amqp.exchange).await
     }
@@ -113,7 +113,7 @@ impl<'b> World<'b> {
         Ok(std::fs::write(self.store_path(), store(targets, self.receiver_address))?)
     }
 
-    /// Starts the program that delivers. All that a ceiling delivers goes to the receivers that answer at once.
+    /// Starts the program that delivers. A ceiling sends everything to the receivers that answer at once.
     pub fn start(&self, who: Who) -> anyhow::Result<Process> {
         let (hops, layout) = match who {
             Who::Worker => return self.worker(),
@@ -126,9 +126,9 @@ impl<'b> World<'b> {
         Process::spawn(command.stdout(Stdio::null()))
     }
 
-    /// Starts a worker, the program itself.
+    /// Starts a worker process.
     pub fn worker(&self) -> anyhow::Result<Process> {
-        // Bound and released: the worker's own choice of a port would be unknown here.
+        // Binds a port and releases it, because a port that the worker chose itself would be unknown here.
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(std::env::current_exe()?.with_file_name("leadhook"));
         command.envs(self.environment.iter().cloned()).env("LEADHOOK__ADMIN__LISTEN", admin.to_string());
@@ -136,7 +136,7 @@ impl<'b> World<'b> {
         Ok(Process::spawn(command.stdout(Stdio::null()))?.with_admin(admin))
     }
 
-    /// Messages ready on one of its queues, such as `events`.
+    /// Counts messages that are ready on one of its queues, such as `events`.
     pub async fn ready(&self, queue: &str) -> anyhow::Result<u64> {
         let channel = self.connection.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -146,7 +146,7 @@ impl<'b> World<'b> {
         Ok(declared.message_count().into())
     }
 
-    /// Waits until fewer than so many messages are ready on a queue.
+    /// Waits until fewer than `below` messages are ready on a queue.
     pub async fn drained(&self, queue: &str, below: u64) -> anyhow::Result<()> {
         while self.ready(queue).await? >= below {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -154,7 +154,7 @@ impl<'b> World<'b> {
         Ok(())
     }
 
-    /// Sum of a metric over the workers; none if no worker has it.
+    /// Sums a metric over the workers. `None` if no worker has it.
     pub async fn metric(&self, workers: &[Process], name: &str) -> anyhow::Result<Option<f64>> {
         let mut sum = None;
         for admin in workers.iter().filter_map(Process::admin) {
@@ -168,13 +168,13 @@ impl<'b> World<'b> {
         Ok(sum)
     }
 
-    /// What a group of receivers has seen of the events that were sent since the last reset.
+    /// Returns the counts of a group of receivers, for events that were sent since the last reset.
     pub async fn group(&self, name: &str) -> anyhow::Result<Group> {
         let mut report: Report = serde_json::from_str(&receiver::ask(self.questions, "/report").await?)?;
         Ok(report.remove(name).unwrap_or_default())
     }
 
-    /// When the events were sent that have been delivered.
+    /// Returns the send times of all events that have been delivered.
     pub async fn delivered(&self) -> anyhow::Result<HashSet<u64>> {
         Ok(serde_json::from_str(&receiver::ask(self.questions, "/delivered").await?)?)
     }
@@ -186,7 +186,7 @@ impl<'b> World<'b> {
         Ok(())
     }
 
-    /// Waits until so many different events, sent since the last reset, have come to a group of receivers.
+    /// Waits until a group of receivers has received `count` distinct events that were sent since the last reset.
     pub async fn received(&self, name: &str, count: u64, workers: &mut [Process]) -> anyhow::Result<Group> {
         loop {
             let group = self.group(name).await?;
@@ -198,7 +198,7 @@ impl<'b> World<'b> {
         }
     }
 
-    /// The cost of each side so far.
+    /// Returns the cost of each side so far.
     pub fn costs(&self, workers: &[Process]) -> Costs {
         let add = |sum: Usage, one: Usage| Usage { cpu: sum.cpu + one.cpu, peak: sum.peak.max(one.peak) };
         Costs {
@@ -208,7 +208,7 @@ impl<'b> World<'b> {
         }
     }
 
-    /// Removes its queues. The workers must have ended.
+    /// Deletes its queues. The workers must have ended.
     pub async fn end(self) -> anyhow::Result<()> {
         let channel = self.connection.create_channel().await?;
         for queue in plan(&self.settings).queues().iter().rev() {
@@ -226,7 +226,7 @@ impl<'b> World<'b> {
 }
 
 impl Costs {
-    /// What was added since an earlier look; peaks as they are.
+    /// Returns the usage since an earlier reading. Peaks stay absolute.
     pub fn since(self, before: Costs) -> Costs {
         let added = |now: Usage, before: Usage| Usage { cpu: now.cpu - before.cpu, peak: now.peak };
         Costs {

@@ -1,11 +1,11 @@
-# A broker for the demo, and its end. For `source`.
+# Starts and stops a broker for the demo. For `source`.
 #
-# Sets BROKER (foreign, docker or node) and URLS. A foreign broker is used under names of our own, which are removed
-# afterwards; the other two are private and thrown away whole.
+# Sets BROKER (foreign, docker or node) and URLS. On a foreign broker the demo uses its own names, and removes them
+# afterwards. The other two are private and are discarded whole.
 
 IMAGE=rabbitmq:4.2-management
 
-# broker_start DIR [--owner PID]: the private ones end with that process.
+# broker_start DIR [--owner PID]: a private broker ends with that process.
 broker_start() {
     local dir=$1
     shift
@@ -27,7 +27,7 @@ node_start() {
     local dir=$1 begun=$SECONDS
     shift
     "$ROOT/scripts/rabbitmq.sh" install
-    note "broker: starting a private RabbitMQ of its own (no Docker here, LEADHOOK__AMQP__URLS is not set)"
+    note "broker: starting a private RabbitMQ (no Docker here, LEADHOOK__AMQP__URLS is not set)"
     "$ROOT/scripts/rabbitmq.sh" start "$dir/node" "$@" > "$dir/node.env"
     URLS=$(sed -n 's/^url=//p' "$dir/node.env")
     MANAGEMENT=$(sed -n 's/^management_url=//p' "$dir/node.env")
@@ -50,7 +50,7 @@ docker_start() {
 
 docker_up() { docker exec "$PREFIX" rabbitmq-diagnostics -q check_port_connectivity 2> /dev/null; }
 
-# broker_stop DIR: whatever of it was started, also after a failure half way.
+# broker_stop DIR: removes everything that was started, also after a failure halfway.
 broker_stop() {
     local dir=$1 kind=
     if [ -e "$dir/broker" ]; then kind=$(< "$dir/broker"); fi

@@ -1,16 +1,16 @@
 # The set-up of the demo in one directory: settings, webhook store, three receivers, one worker. For `source`.
 
-# started DIR NAME COMMAND...: runs it in the background; DIR/NAME.pid says its process id and when it began.
+# started DIR NAME COMMAND...: runs the command in the background. DIR/NAME.pid holds its process id and start time.
 started() {
     local dir=$1 name=$2
     shift 2
-    # What is to outlive the terminal must not hear that it was closed.
+    # A process that outlives the terminal must not get SIGHUP when that closes.
     if [ -e "$dir/logs" ]; then set -- nohup "$@"; fi
     "$@" < /dev/null &
     echo "$! $(began $!)" > "$dir/$name.pid"
 }
 
-# Whether that process runs still. An id can be taken again by somebody else, but not with the same beginning.
+# Returns whether that process still runs. Another process may get the same id, but not with the same start time.
 alive() {
     local pid began
     [ -s "$1" ] || return 1
@@ -18,18 +18,18 @@ alive() {
     kill -0 "$pid" 2> /dev/null && [ "$(began "$pid")" = "$began" ]
 }
 
-# When a process began, in ticks of the kernel; nothing where the system does not say, "ended" for one that has ended but
-# was not waited for.
+# Prints the start time of a process in kernel ticks. Prints nothing if the system does not tell, and "ended" for a
+# process that has ended but was not waited for.
 began() {
     local stat
     [ -r "/proc/$1/stat" ] || return 0
     stat=$(< "/proc/$1/stat") 2> /dev/null || return 0
-    # The name before the parenthesis may hold blanks; the state is the first word behind it.
+    # The name before the parenthesis may contain spaces. The state is the first word after it.
     read -ra stat <<< "${stat##*) }"
     if [ "${stat[0]}" = Z ]; then echo ended; else echo "${stat[19]}"; fi
 }
 
-# receiver DIR NAME ARGS...: a receiver on a free port. It prints to our stdout, or to a file where it outlives us.
+# receiver DIR NAME ARGS...: starts a receiver on a free port. It prints to our stdout, or to a file if it outlives us.
 receiver() {
     local dir=$1 name=$2
     shift 2
@@ -42,24 +42,25 @@ receiver() {
     until_true 10 "the receiver $name" grep -qs '"listening"' "$dir/$name.record"
 }
 
-# Where a receiver listens.
+# Prints the URL of a receiver.
 url_of() { sed -n 's/.*"url":"\([^"]*\)".*/\1/p' "$1/$2.record" | head -n 1; }
 
 write_settings() {
     local dir=$1
     cat > "$dir/leadhook.toml" << END
-# Settings of the demo. All that is not here has its default: see config/leadhook.toml.
+# Settings of the demo. All others have their defaults: see config/leadhook.toml.
 [amqp]
 prefix = "$PREFIX"
 exchange = "$PREFIX.events"
 [store]
 path = "$dir/webhooks.yaml"
 [egress]
-# The receivers of the demo are on this machine and speak no TLS; by default neither may be called.
+# The demo's receivers are on this machine and do not speak TLS. By default, webhooks may go to neither.
 allow = ["127.0.0.0/8"]
 plain_http = true
 [backoff]
-# Short, so that all is over soon: 1 s, 2 s, 4 s, each a fifth shorter or longer. The default is 15 s to 1 h.
+# Short waits, so that the demo ends soon: 1 s, 2 s, 4 s, each up to a fifth shorter or longer. The default is 15 s to
+# 1 h.
 initial = "1s"
 maximum = "4s"
 [admin]
@@ -67,7 +68,7 @@ listen = "127.0.0.1:0"
 [log]
 format = "text"
 END
-    # The broker's password is in here.
+    # This file contains the broker's password.
     (
         umask 077
         {
@@ -83,7 +84,7 @@ write_store() {
     local dir=$1 crm flaky down
     crm=$(url_of "$dir" crm) flaky=$(url_of "$dir" flaky) down=$(url_of "$dir" down)
     cat > "$dir/webhooks.yaml" << END
-# The webhook store of the demo. The worker reads it again when you change it.
+# The webhook store of the demo. The worker reloads it when you change it.
 organizations:
   acme:
     webhook:                      # for all campaigns of acme that do not override it
@@ -120,10 +121,10 @@ organizations:
 END
 }
 
-# stage_start DIR: everything but the broker, which stands.
+# stage_start DIR: starts everything except the broker, which already runs.
 stage_start() {
     local dir=$1
-    # 24 random bytes, as Standard Webhooks wants them.
+    # 24 random bytes, as Standard Webhooks requires.
     SECRET=whsec_$(head -c 24 /dev/urandom | base64)
     LEADHOOK_LISTEN_SECRETS=$SECRET receiver "$dir" crm
     receiver "$dir" flaky --respond 500,200 --per-webhook
@@ -133,16 +134,16 @@ stage_start() {
     # shellcheck disable=SC1091
     . "$dir/env"
     "$(binary)" check > "$dir/check.txt" || { cat "$dir/check.txt" >&2; die "the demo's own configuration is broken"; }
-    # The worker would wait for its broker for ever, as it should; here somebody waits for an answer.
+    # The worker would wait for its broker indefinitely, as it should. Here a person waits for an answer.
     "$(binary)" demo-queues count > /dev/null || die "the demo needs a broker that it can use"
     started "$dir" worker "$(binary)" run > "$dir/worker.out" 2> "$dir/worker.log"
     until_true 20 "the worker's admin port (see its log)" worker_listens "$dir"
-    # From now on the port is fixed, so that `leadhook health` finds it and a worker that you restart keeps it.
+    # From now on the port is fixed. So `leadhook health` finds it, and a worker that you restart keeps it.
     sed -i "s/^listen = .*/listen = \"$ADMIN\"/" "$dir/leadhook.toml"
     until_true 60 "the worker" worker_ready "$dir"
 }
 
-# Sets ADMIN, once the worker has said it.
+# Sets ADMIN once the worker has logged its address.
 worker_listens() {
     alive "$1/worker.pid" || { tail -n 5 "$1/worker.log" >&2; die "the worker has ended"; }
     ADMIN=$(sed -n 's/.*admin listening.*address=\([0-9.:]*\).*/\1/p' "$1/worker.log" | head -n 1)
@@ -154,7 +155,7 @@ worker_ready() {
     "$(binary)" health > /dev/null 2>&1
 }
 
-# stage_stop DIR: the worker first, so that no attempt meets a receiver that has gone.
+# stage_stop DIR: stops the worker first, so that no attempt meets a stopped receiver.
 stage_stop() {
     stop "$1/worker.pid"
     receivers_stop "$1"
@@ -181,12 +182,12 @@ stop() {
     rm -f "$file"
 }
 
-# until_true SECONDS WHAT COMMAND...: waits for a state, and gives up with a sentence.
+# until_true SECONDS WHAT COMMAND...: waits until the command succeeds, and fails with a message after that time.
 until_true() {
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
     until "$@" > /dev/null; do
-        [ $SECONDS -lt $deadline ] || die "$what: not there in time"
+        [ $SECONDS -lt $deadline ] || die "$what: did not happen in time"
         sleep 0.1
     done
 }

@@ -1,10 +1,10 @@
-# The numbers of the demo, each from the side that must know it, and compared with each other. For `source`.
+# Collects the demo's numbers, each from its own source, and compares them. For `source`.
 #
 #   the worker        /metrics: events, jobs, attempts
 #   the receivers     a record of every request (JSON, one a line)
-#   the broker        how many messages lie on each queue
+#   the broker        how many messages are on each queue
 #   leadhook publish  how many events the broker has confirmed
-#   leadhook failed   which jobs rest on the failed queue
+#   leadhook failed   which jobs are on the failed queue
 
 # Reads /metrics into METRICS.
 scrape() {
@@ -15,7 +15,7 @@ scrape() {
     )
 }
 
-# metric NAME [LABEL]: the sum of its samples that carry this label, such as outcome="failed".
+# metric NAME [LABEL]: prints the sum of its samples that carry this label, such as outcome="failed".
 metric() {
     local name=$1 label=${2:-} line sum=0
     while read -r line; do
@@ -26,7 +26,7 @@ metric() {
     echo $sum
 }
 
-# reasons NAME: "2 of ..., 1 of ..." by the label `reason`.
+# reasons NAME: prints "2 of ..., 1 of ..." by the label `reason`.
 reasons() {
     local line text=
     while read -r line; do
@@ -36,7 +36,7 @@ reasons() {
     echo "$text"
 }
 
-# Whether every event and every job has come to its end.
+# Returns whether every event and every job is settled.
 settled() {
     alive "$DIR/worker.pid" || { tail -n 5 "$DIR/worker.log" >&2; die "the worker has ended"; }
     scrape
@@ -46,7 +46,8 @@ settled() {
     [ "$events" -ge "$PUBLISHED" ] && [ "$jobs" -ge "$(metric leadhook_deliveries_total)" ]
 }
 
-# read_records DIR: what the receivers saw. Per webhook-id: POSTS, DELIVERED (1 or 0), WHERE (receiver and path).
+# read_records DIR: reads the requests that the receivers got. Sets POSTS, DELIVERED (1 or 0) and WHERE (receiver and
+# path) for each webhook-id.
 read_records() {
     local name line id
     declare -gA POSTS=() DELIVERED=() WHERE=()
@@ -65,7 +66,7 @@ read_records() {
     done
 }
 
-# check WHAT LEFT RIGHT: a line that says both, and counts a difference.
+# check WHAT LEFT RIGHT: prints one line with both values, and counts a difference.
 check() {
     if [ "$2" = "$3" ]; then
         printf '  %s %s: %s\n' "$(good ok)" "$1" "$2"
@@ -75,7 +76,7 @@ check() {
     fi
 }
 
-# One line per target, from the records alone; sums in ALL_POSTS, ALL_JOBS, ALL_DELIVERED, ALL_RETRIED, ALL_FAILED.
+# Prints a line per target, from the records alone. Sets ALL_POSTS, ALL_JOBS, ALL_DELIVERED, ALL_RETRIED and ALL_FAILED.
 table_of_targets() {
     local id key path target
     local -A jobs=() delivered=() retried=() failed=() posts=()
@@ -95,7 +96,7 @@ table_of_targets() {
     while read -r path; do
         key=$path
         path=${key#* } target=${path#/}
-        # acme/DEF/crm is how the demo's URLs spell the target acme/DEF#crm.
+        # The demo's URLs spell the target acme/DEF#crm as acme/DEF/crm.
         if [[ $target == */*/* ]]; then target=${target%/*}#${target##*/}; fi
         printf '  %-16s %-8s %6d %10d %14d %8d %7d\n' "$target" "${key%% *}" "${jobs[$key]}" "${delivered[$key]:-0}" \
             "${retried[$key]:-0}" "${failed[$key]:-0}" "${posts[$key]}"
@@ -103,10 +104,10 @@ table_of_targets() {
     printf '  %-16s %-8s %6d %10d %14d %8d %7d\n' all "" $ALL_JOBS $ALL_DELIVERED $ALL_RETRIED $ALL_FAILED $ALL_POSTS
 }
 
-# queue NAME: messages on it, by the broker's word.
+# queue NAME: prints the messages on it, as reported by the broker.
 queue() { sed -n "s/^$1 //p" <<< "$QUEUES"; }
 
-# story DIR RECEIVER PATH: every attempt of the first webhook that reached that path.
+# story DIR RECEIVER PATH: prints every attempt of the first delivery that reached that path.
 story() {
     local line id='' first=
     while read -r line; do
@@ -118,7 +119,7 @@ story() {
     done < "$1/$2.record"
 }
 
-# summary DIR: everything. Fails when a sum does not add up.
+# summary DIR: prints everything. Fails if a sum does not add up.
 summary() {
     local dir=$1 dispatched no_target rejected jobs delivered failed
     WRONG=0
@@ -144,20 +145,20 @@ summary() {
     printf '  %s events = %s dispatched + %s no target (%s) + %s rejected (%s)\n' "$PUBLISHED" "$dispatched" "$no_target" \
         "$(reasons leadhook_no_target_total)" "$rejected" "$(reasons leadhook_events_rejected_total)"
     check "published and confirmed = dispatched + no target + rejected" "$PUBLISHED" $((dispatched + no_target + rejected))
-    check "dispatched, no target, rejected, deliveries: as the store has it" "$dispatched $no_target $rejected $jobs" "$EXPECTED"
-    check "deliveries of the worker = webhooks seen by the receivers" "$jobs" "$ALL_JOBS"
-    check "delivered, says the worker = answered 2xx, say the receivers" "$delivered" "$ALL_DELIVERED"
-    check "failed, says the worker = never answered 2xx, say the receivers" "$failed" "$ALL_FAILED"
-    check "failed, says the worker = on the failed queue, says the broker" "$failed" "$(queue failed)"
+    check "dispatched, no target, rejected, deliveries: as the store says" "$dispatched $no_target $rejected $jobs" "$EXPECTED"
+    check "deliveries (worker) = webhook-ids (receivers)" "$jobs" "$ALL_JOBS"
+    check "delivered (worker) = answered 2xx (receivers)" "$delivered" "$ALL_DELIVERED"
+    check "failed (worker) = never answered 2xx (receivers)" "$failed" "$ALL_FAILED"
+    check "failed (worker) = on the failed queue (broker)" "$failed" "$(queue failed)"
     check "never answered 2xx, but not on the failed queue, or the other way round (by webhook-id)" "$(odd_ones)" 0
-    check "rejected, says the worker = on the rejected queue, says the broker" "$rejected" "$(queue rejected)"
-    check "attempts of the worker = POSTs to the receivers" "$(metric leadhook_attempts_total)" "$ALL_POSTS"
+    check "rejected (worker) = on the rejected queue (broker)" "$rejected" "$(queue rejected)"
+    check "attempts (worker) = POSTs (receivers)" "$(metric leadhook_attempts_total)" "$ALL_POSTS"
     check "attempts out of turn, bad signatures, POSTs after a delivery" "$DISORDER $UNSIGNED $AGAIN" "0 0 0"
     check "still waiting on any other queue" "$(waiting)" 0
     [ $WRONG = 0 ]
 }
 
-# How many webhook-ids are on the failed queue or were never delivered, but not both.
+# Counts the webhook-ids that are on the failed queue or were never delivered, but not both.
 odd_ones() {
     local id
     {
@@ -168,7 +169,7 @@ odd_ones() {
     } | sort | uniq -u | wc -l
 }
 
-# Messages on events, jobs and the delay ladder.
+# Counts messages on the events queue, the jobs queue and the delay queues.
 waiting() {
     local name count sum=0
     while read -r name count; do

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Three nodes that are one cluster, and the cable between them. For `source`.
+# Three nodes that are one cluster, and the network between them. For `source`.
 #
-# The members stand in DIR/1, DIR/2 and DIR/3, each a node like any other. They share the cookie and the epmd.
+# The members are in DIR/1, DIR/2 and DIR/3, each a node like any other. They share the cookie and the epmd.
 
-# cluster DIR [options]: prints DIR/env.
+# cluster DIR [options]: starts a cluster and prints DIR/env.
 cluster() {
     local dir=$1 i nodes=("$1/1" "$1/2" "$1/3")
     shift
@@ -16,28 +16,29 @@ cluster() {
     cat "$dir/env"
 }
 
-# cluster_settings FIRST NAME: what member NAME is told beyond a single node's settings. The members join the first one, which
-# is up before them, so they can never become two clusters. That each lists itself makes them take turns in joining: the
-# lock for it lies on the nodes that are listed.
+# cluster_settings FIRST NAME: prints the settings of member NAME that a single node does not have. The members join the
+# first one, which is up before them, so they never form two clusters. Each also lists itself, so that they join one at
+# a time: the lock for joining is on the listed nodes.
 cluster_settings() {
     echo "cluster_formation.peer_discovery_backend = classic_config"
     echo "cluster_formation.classic_config.nodes.1 = $1@localhost"
     [ "$1" = "$2" ] || echo "cluster_formation.classic_config.nodes.2 = $2@localhost"
     echo "queue_leader_locator = balanced"
-    # From 4.3 on the metadata lie in Raft, which needs no such rule: the key is taken and means nothing. A member that is cut
-    # off then goes on to listen there, and confirms nothing.
+    # From 4.3 on the metadata are in Raft, which needs no such rule: the key is accepted and has no effect. There a
+    # member that is cut off keeps listening and confirms nothing.
     case $(rabbitmq_version) in
     3.* | 4.[0-2].*) echo "cluster_partition_handling = pause_minority" ;;
     esac
 }
 
-# partition DIR/3: cuts that member off from the others, and holds it off until `heal`, also when it or another is started
-# again. Two nodes connect only if each holds the same cookie for the other's name. So before the connections are closed, both
-# in one breath, each is told another one (its own name: two equal ones would do). The tools have names of their own and
-# reach every member.
+# partition DIR/3: cuts that member off from the others until `heal`, even if it or another is restarted. Two nodes
+# connect only if each holds the same cookie for the other's name. So each side gets its own name as the cookie for the
+# other; two equal cookies would let them connect. The member sets its cookies and closes its connections in one
+# evaluation. The tools have their own names and reach every member.
 #
-# pause_minority acts when a member loses the others: one that is started again while it is cut off serves alone up to 4.2.
-# On 4.3 it does not get up for want of a majority, `again` fails after BOOT_SECONDS, and the start goes on once it is healed.
+# pause_minority acts when a member loses the others. Up to 4.2, a member that is restarted while cut off serves alone.
+# On 4.3 it does not start without a majority: `again` fails after BOOT_SECONDS, and the start continues once it is
+# healed.
 partition() {
     local dir=$1 others
     siblings "$dir"
@@ -48,7 +49,7 @@ partition() {
         []." "$dir"
 }
 
-# heal DIR/3: every cookie is the common one again. What follows is the cluster's own doing.
+# heal DIR/3: restores the common cookie everywhere. The cluster then recovers by itself.
 heal() {
     local dir=$1 others
     siblings "$dir"
@@ -56,7 +57,7 @@ heal() {
         []." "$dir" "${others[@]}"
 }
 
-# Sets others to the members beside DIR that run.
+# Sets others to the running members beside DIR.
 siblings() {
     local node
     [ -e "$1/node" ] || die "there is no node in $1"
@@ -67,7 +68,7 @@ siblings() {
     [ ${#others[@]} -gt 0 ] || die "$1 has no running siblings"
 }
 
-# The Erlang names of nodes, with commas between.
+# Prints the Erlang names of nodes, separated by commas.
 names() {
     local dir name separator=''
     for dir; do
@@ -78,7 +79,7 @@ names() {
     done
 }
 
-# tell EXPRESSION NODE...: evaluates it on each, at the same time; an answer other than the empty list is a failure.
+# tell EXPRESSION NODE...: evaluates it on each, at the same time. Any answer except the empty list is a failure.
 tell() {
     EXPRESSION=$1
     shift
@@ -87,11 +88,11 @@ tell() {
 
 tell_one() {
     local answer
-    answer=$(evaluate "$1" "$EXPRESSION") || die "$1 was not told"
+    answer=$(evaluate "$1" "$EXPRESSION") || die "$1 did not evaluate the expression"
     [ "$answer" = "[]" ] || die "$1 answers: $answer"
 }
 
-# The version that a node started now would be, by the folder it is installed in.
+# Prints the version of the installed RabbitMQ, from the name of its folder.
 rabbitmq_version() {
     local folder=("$ROOTFS"/usr/lib/rabbitmq/lib/rabbitmq_server-*)
     echo "${folder[0]##*-}"

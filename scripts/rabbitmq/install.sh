@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# RabbitMQ from the distribution, where it is missing. For `source`.
+# Installs RabbitMQ from the distribution, if it is missing. For `source`.
 
 have_server() { [ -x "$ROOTFS$BIN/rabbitmq-server" ]; }
 
@@ -14,7 +14,7 @@ install_server() {
     fi
     say "installing rabbitmq-server from the distribution (its system service is not started)"
     # Packages ask policy-rc.d whether they may start services; 101 means no.
-    # Where one stands it stays as it is: what it says about starting services is its owner's decision.
+    # An existing policy-rc.d stays unchanged, because its owner decides whether services start.
     local ours=
     if [ ! -e $policy ]; then
         ours=$(mktemp)

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# The life of one node: what it is told, its start, its end, and the signals in between. For `source`.
+# The life of one node: its settings, its start, its end, and signals. For `source`.
 #
-# Everything about a node stands in its directory: `node` (name, ports, tree; for `source`), rabbitmq.conf, advanced.config,
-# db, log. Its processes are found by the node's name, which is random and in the environment of all that it starts: ids of
-# processes are taken again, names are not.
+# A node keeps everything in its directory: `node` (name, ports, tree; for `source`), rabbitmq.conf, advanced.config,
+# db, log. The scripts find its processes by the node's name, which is random and in the environment of everything that
+# it starts. Process ids are reused, names are not.
 
 BIN=/usr/lib/rabbitmq/bin
 
-# Some seconds are usual. A member of a cluster that was killed whole waits in its start for the others.
+# Some seconds are usual. After a kill of the whole cluster, a member waits in its start for the others.
 BOOT_SECONDS=180
 
-# What `start` and `cluster` take after the directory.
+# Parses the arguments of `start` and `cluster` after the directory.
 options() {
     OWNER='' MANAGEMENT=no DEAD_LETTER_RETRY='' CONF=()
     while [ $# -gt 0 ]; do
@@ -31,7 +31,7 @@ options() {
     done
 }
 
-# start DIR [options]: prints DIR/env.
+# start DIR [options]: starts a node and prints DIR/env.
 start() {
     local dir=$1
     shift
@@ -41,7 +41,8 @@ start() {
     cat "$dir/env"
 }
 
-# bring_up DIR NODE...: writes and starts nodes, the first and then the others at the same time, which end with OWNER. DIR is what goes with them.
+# bring_up DIR NODE...: writes the settings of nodes and starts them, the first one alone and then the others at once.
+# They end with OWNER, and DIR is removed with them.
 bring_up() {
     local all=$1 dir
     shift
@@ -50,18 +51,18 @@ bring_up() {
     STARTING=("$@")
     trap 'give_up 130' INT
     trap 'give_up 143' TERM
-    # Before the nodes, so that they end with their owner from their first moment on.
+    # The guard starts before the nodes, so that they end with their owner from the first moment.
     [ -z "$OWNER" ] || watch_owner "$all" "$OWNER"
-    # Ports are picked at random; should something else take one of them meanwhile, pick again.
+    # Ports are picked at random. If another process takes one meanwhile, all are picked again.
     local started=no
     for _ in 1 2 3; do
         prepare "$@"
         if boot "$1" && at_once boot "${@:2}"; then started=yes; break; fi
         end "$@"
-        # Then its end is what ended them, and nobody would end what is started now.
+        # In that case the guard ended the nodes, and it would not end new ones.
         [ -z "$OWNER" ] || [ -e "/proc/$OWNER" ] || { rm -rf "$all"; die "the owner, process $OWNER, is gone"; }
     done
-    [ $started = yes ] || die "RabbitMQ does not start; what it said is in out and log/ below $all"
+    [ $started = yes ] || die "RabbitMQ does not start; its output is in out and log/ below $all"
     trap - INT TERM
 }
 
@@ -74,7 +75,7 @@ give_up() {
     exit "$1"
 }
 
-# prepare NODE...: names, ports, cookie and settings, all anew. Several are to become one cluster.
+# prepare NODE...: creates new names, ports, cookie and settings. Several nodes are prepared to become one cluster.
 prepare() {
     local count=$# id cookie ports dir name i=0
     id=lh$(od -An -tx1 -N5 /dev/urandom | tr -d ' \n')
@@ -118,8 +119,8 @@ settings() {
         fi
     } > "$dir/rabbitmq.conf"
     if [ -n "$management_port" ]; then echo "[rabbitmq_management]."; else echo "[]."; fi > "$dir/enabled_plugins"
-    # How often an at-least-once dead-letter worker tries again what found no queue, or no confirm; 180 s by default. The
-    # same span is how long it waits for a confirm: a target that takes longer gets the message twice.
+    # How often an at-least-once dead-letter worker retries a message that found no queue or got no confirm; 180 s by
+    # default. This is also its limit for a confirm: a target that takes longer gets the message twice.
     if [ -n "$DEAD_LETTER_RETRY" ]; then
         echo "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, $DEAD_LETTER_RETRY}]}]."
     else
@@ -131,7 +132,7 @@ settings() {
     } > "$dir/env"
 }
 
-# free_ports COUNT: different ones, below the kernel's ephemeral range (32768), on which nothing answers.
+# free_ports COUNT: prints different ports without a listener, below the kernel's ephemeral range (32768).
 free_ports() {
     local port left=$1
     for port in $(shuf -i 20000-31999 -n 200); do
@@ -140,7 +141,7 @@ free_ports() {
     done
 }
 
-# Starts a node that `prepare` described and waits until it takes connections.
+# Starts a node that `prepare` described, and waits until it accepts connections.
 boot() {
     local dir=$1 launcher deadline=$((SECONDS + BOOT_SECONDS))
     rm -f "$dir/pid"
@@ -161,8 +162,8 @@ boot() {
     return 1
 }
 
-# Runs something in the background that outlives us: without descriptors of the caller (locks, pipes), which would live on
-# in it, and in no directory of his.
+# Runs a command in the background that outlives us. It inherits no descriptors of the caller (locks, pipes), which
+# would stay open in it, and not the caller's directory.
 detached() {
     (
         for fd in /proc/self/fd/*; do
@@ -189,14 +190,14 @@ inside() {
         RABBITMQ_ADVANCED_CONFIG_FILE="$dir/advanced.config" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins"
         RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port" RABBITMQ_DIST_PORT="$dist_port"
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="$loopback +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
-        # The tools listen too while they run. By default on one of eleven ports, which many tests at once use up.
+        # The tools listen too while they run. The default is eleven ports, which many concurrent tests use up.
         RABBITMQ_CTL_ERL_ARGS="$loopback" RABBITMQ_CTL_DIST_PORT_MIN=19000 RABBITMQ_CTL_DIST_PORT_MAX=19499
     )
     if [ -z "$rootfs" ]; then
         /usr/bin/env -i "${env[@]}" "$@"
         return
     fi
-    # In a mount namespace of its own: nothing stays mounted in the tree, so that whoever removes it removes nothing else.
+    # Runs in its own mount namespace: nothing stays mounted in the tree, so removing the tree removes nothing else.
     grep -qs localhost "$rootfs/etc/hosts" || echo "127.0.0.1 localhost" > "$rootfs/etc/hosts"
     mkdir -p "$rootfs$dir"
     # shellcheck disable=SC2016
@@ -210,8 +211,9 @@ inside() {
     ' rootfs "$rootfs" "$dir" "${env[@]}" "$@"
 }
 
-# evaluate DIR EXPRESSION: on the node, by a tool that starts no Erlang of its own: a hundredth of what `rabbitmqctl eval` costs.
-# It fails unless the expression has a value. Each call has a name of its own: a node refuses a second caller of the same name.
+# evaluate DIR EXPRESSION: evaluates Erlang on the node with a tool that starts no Erlang of its own. It takes a
+# hundredth of the time of `rabbitmqctl eval`. It fails unless the expression has a value. Each call uses a new name,
+# because a node refuses a second caller of the same name.
 evaluate() {
     local said name
     # shellcheck disable=SC1091
@@ -221,8 +223,8 @@ evaluate() {
     printf '%s%s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}"
 }
 
-# The Erlang process of a node, if it runs. The tools are Erlang as well, with the same environment: the server is the one
-# that was told to boot it.
+# Prints the Erlang process of a node, if it runs. The tools are Erlang as well, with the same environment. The server
+# is the one with the argument to boot it.
 beam_of() {
     [ -e "$1/node" ] || return 0
     local name pid
@@ -241,7 +243,7 @@ is_server() {
         { tr '\0' ' ' < "/proc/$1/cmdline" | grep -q -- ' -s rabbit boot '; } 2> /dev/null
 }
 
-# The processes with this variable and value in their environment.
+# Lists the processes with this variable and value in their environment.
 processes_with() { { grep -lzxFs -- "$1" /proc/[0-9]*/environ || true; } | cut -d / -f 3; }
 
 stop_node() {
@@ -255,8 +257,8 @@ kill_node() {
     wait_gone "$1"
 }
 
-# A member may meet its own old connection to another and end (a fault of 3.10: `rabbit_net:dist_info` knows one connection for each
-# node), so a start that ends at once is tried again.
+# A member may meet its own old connection to another member and end. (A fault of 3.10: `rabbit_net:dist_info` knows one
+# connection for each node.) So a start that ends at once is tried again.
 start_again() {
     boot "$1" || { [ -z "$(beam_of "$1")" ] && boot "$1"; } || die "the node of $1 does not start again; its output is in $1/out"
 }
@@ -279,7 +281,8 @@ wait_gone() {
     return 1
 }
 
-# end NODE...: kills all that belongs to them, so that one that is only starting, and has no Erlang process yet, goes as well.
+# end NODE...: kills all processes that belong to the nodes, including those of a node that is still starting and has no
+# Erlang process.
 end() {
     local dir name pid
     for dir; do
@@ -296,15 +299,15 @@ end() {
     done
 }
 
-# After the end of a node: ends its epmd, unless another node is there that uses it, and removes the empty place where its
-# directory was seen from inside a tree. (While a node runs there that would take its directory away from it.)
+# Cleans up after the end of a node. It ends the node's epmd unless another node uses it, and removes the empty mount
+# point of its directory in a tree. (While a node runs there, that would take its directory away.)
 tidy() {
     local dir=$1 epmd_port rootfs pid epmd=()
     [ -e "$dir/node" ] || return 0
     # shellcheck disable=SC1091
     . "$dir/node"
     [ -z "$rootfs" ] || rmdir "$rootfs$dir" 2> /dev/null || true
-    # Our own epmd, on our own port: nobody else's.
+    # This epmd listens on our own port, so no other RabbitMQ uses it.
     for pid in $(processes_with "ERL_EPMD_PORT=$epmd_port"); do
         if is_server "$pid"; then return 0; fi
         if is_epmd "$pid"; then epmd+=("$pid"); fi
@@ -314,7 +317,7 @@ tidy() {
 
 is_epmd() { [[ $(readlink "/proc/$1/exe" 2> /dev/null) == */epmd ]]; }
 
-# wipe DIR: the node or the cluster in it, and DIR.
+# wipe DIR: ends the node or the cluster in DIR, and removes DIR.
 wipe() {
     local nodes node rootfs
     mapfile -t nodes < <(nodes_in "$1")
@@ -322,13 +325,13 @@ wipe() {
     for node in "${nodes[@]}"; do
         # shellcheck disable=SC1091
         . "$node/node"
-        # The place of a cluster's directory in the tree.
+        # The mount point of a cluster's directory in the tree.
         [ -z "$rootfs" ] || rmdir "$rootfs$1" 2> /dev/null || true
     done
     rm -rf "$1"
 }
 
-# The nodes of DIR: itself, or the members of a cluster.
+# Lists the nodes of DIR: itself, or the members of a cluster.
 nodes_in() {
     local dir
     for dir in "$1" "$1"/[1-3]; do
@@ -336,7 +339,7 @@ nodes_in() {
     done
 }
 
-# at_once FUNCTION NODE...: does it to all at the same time, and fails if one fails.
+# at_once FUNCTION NODE...: applies the function to all nodes at the same time, and fails if one call fails.
 at_once() {
     local function=$1 dir pid pids=() status=0
     shift
@@ -348,10 +351,10 @@ at_once() {
     return $status
 }
 
-# Kills the nodes of DIR and removes it when the owner is gone.
+# Kills the nodes of DIR and removes DIR when the owner has ended.
 watch_owner() {
     detached exec /usr/bin/setsid "$SELF" guard "$1" "$2" > /dev/null 2>&1
-    # No job of ours: it goes on when the start is given up.
+    # It is not a job of this shell, and continues when the start is given up.
     disown $!
 }
 

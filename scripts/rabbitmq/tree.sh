@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Debian trees that hold another RabbitMQ than this machine's, for RABBITMQ_ROOTFS. For `source`.
+# Debian trees with another RabbitMQ than this machine's, for RABBITMQ_ROOTFS. For `source`.
 #
-# A tree is built under another name and renamed when it is whole, so one that is there under its own name is never half.
-# What a build mounts, it mounts in a namespace of its own: nothing stays mounted, whatever ends it.
+# A tree is built under another name and renamed when it is complete, so a tree under its own name is never partial. The
+# build mounts only in its own namespace, so nothing stays mounted, however it ends.
 
-# In a tree that is whole: the version of its RabbitMQ.
+# In a complete tree, this file holds the version of its RabbitMQ.
 TREE_STAMP=.rabbitmq-version
 
-# Where RabbitMQ's series are, as Debian ships them: stable keeps its series, unstable goes on to the next one some day, which
-# the build then says.
+# Prints the Debian suite that ships a series of RabbitMQ. Stable keeps its series. Unstable moves on to the next one
+# some day, which the build then reports.
 suite_of() {
     case $1 in
     4.0) echo trixie ;;
@@ -17,13 +17,14 @@ suite_of() {
     esac
 }
 
-# tree DIR 4.0|4.3: makes sure that DIR is such a tree, and prints the version in it.
+# tree DIR 4.0|4.3: makes sure that DIR is such a tree, and prints its version.
 tree() {
     [ $# = 2 ] || usage
     local dir=$1 series=$2 suite
     suite=$(suite_of "$series")
     mkdir -p "$(dirname "$dir")"
-    # One builds, the others wait. The lock is on the folder around it, so no file stays, and not inherited by what is started.
+    # One process builds, and the others wait. The lock is on the parent folder, so no file stays, and child processes
+    # do not inherit it.
     flock --close "$(dirname "$dir")" "$SELF" build_tree "$dir" "$series" "$suite"
 }
 
@@ -35,9 +36,9 @@ build_tree() {
         echo "version=$version"
         return
     fi
-    # One of ours that somebody has begun to remove.
+    # Our own tree, of which the removal was interrupted.
     [ ! -e "$dir/$TREE_STAMP" ] || rm -rf --one-file-system "$dir"
-    [ ! -e "$dir" ] || rmdir "$dir" 2> /dev/null || die "$dir is there and is no tree of ours: remove it, or name another place"
+    [ ! -e "$dir" ] || rmdir "$dir" 2> /dev/null || die "$dir exists and is not one of our trees: remove it, or name another place"
     [ "$(id -u)" = 0 ] || die "building a tree needs root"
     need_debootstrap
     local mirror
@@ -48,7 +49,7 @@ build_tree() {
     if ! unshare --mount --propagation private -- /bin/bash -ec "$(declare -f fill_tree); fill_tree \"\$@\"" \
         fill "$half" "$suite" "$mirror" > "$dir.log" 2>&1 < /dev/null; then
         tail -n 20 "$dir.log" >&2
-        die "building $dir failed; all that was said is in $dir.log"
+        die "building $dir failed; the whole output is in $dir.log"
     fi
     # shellcheck disable=SC2016
     version=$(chroot "$half" dpkg-query --showformat '${Version}' --show rabbitmq-server)
@@ -61,13 +62,13 @@ build_tree() {
     echo "version=$version"
 }
 
-# Runs in a mount namespace of its own, under -e. The archive's signatures are checked; its dates are not, since a mirror
-# that stands still is as good as another for tests.
+# Runs in its own mount namespace, under -e. It checks the archive's signatures, but not its dates, because an outdated
+# mirror is good enough for tests.
 fill_tree() {
     local half=$1 suite=$2 mirror=$3 proxy=
     local apt=(chroot "$half" /usr/bin/env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
         apt-get -q -o Acquire::Check-Valid-Until=false -o Acquire::Check-Date=false)
-    # Where apt uses a proxy the tree's own apt and debootstrap need it as well.
+    # If apt uses a proxy, the tree's own apt and debootstrap need it as well.
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
     if [ -n "$proxy" ]; then export http_proxy=$proxy; fi
     debootstrap --variant=minbase "$suite" "$half" "$mirror"
@@ -91,7 +92,7 @@ need_debootstrap() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >&2 || die "installing debootstrap failed"
 }
 
-# The Debian archive that apt is configured with. apt can tell an archive's origin only once it has its lists.
+# Prints the Debian archive that apt is configured with. apt knows an archive's origin only once it has its lists.
 debian_mirror() {
     local found
     found=$(configured_mirror)

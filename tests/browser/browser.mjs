@@ -1,4 +1,5 @@
-// Drives the web console in headless Chromium: CHROMIUM URL DIRECTORY-FOR-SCREENSHOTS ID-OF-A-STORY. Exit status 1 if anything is found.
+// Drives the web console in headless Chromium: CHROMIUM URL DIRECTORY-FOR-SCREENSHOTS DELIVERY-ID. Exit status 1 if it
+// finds a problem.
 import { createRequire } from "node:module";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +15,7 @@ const expect = (good, what) => { if (!good) { problems.push(what); console.log(`
 
 const browser = await puppeteer.launch({ executablePath: chromium, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
 
-// A page of somebody's own browser context, so that no sign-in is shared.
+// Opens a page in its own browser context, so that pages share no sign-in.
 async function open(role, { dark = false, phone = false, script = true } = {}) {
   const context = await browser.createBrowserContext();
   const page = await context.newPage();
@@ -39,10 +40,10 @@ const go = async (page, path) => {
 async function audit(page, name) {
   const title = await page.title();
   expect(!title.includes("owned"), `${name}: a script of a lead ran`);
-  // What is hostile would make these; our pages have one script at most, and no picture.
+  // A hostile lead would create such elements. Our pages have one script at most, and no images.
   const made = await page.evaluate("document.querySelectorAll('img, iframe, object, embed, script:not([src^=\"/live.js\"]), [onerror]').length");
   expect(made === 0, `${name}: ${made} elements were made of a lead's data`);
-  // axe is put into an isolated world, which the content security policy of the page does not reach.
+  // axe runs in an isolated world, which the page's content security policy does not affect.
   const session = await page.createCDPSession();
   const { frameTree } = await session.send("Page.getFrameTree");
   const { executionContextId } = await session.send("Page.createIsolatedWorld", { frameId: frameTree.frame.id, worldName: "axe" });
@@ -57,7 +58,7 @@ async function audit(page, name) {
   await session.detach();
 }
 
-// The first views: each five times in a browser that has seen nothing, signed in already; from the click to the first paint.
+// Measures first views: five times each, signed in, with an empty cache, from the click to the first paint.
 const views = {};
 for (const path of ["/", "/search", "/settings?campaign=ABC", "/failed", "/failed?page=2", `/deliveries/${story}`]) {
   const times = [];
@@ -114,7 +115,7 @@ for (const role of ["act", "read"]) {
 }
 console.log(`${looked} pages looked at`);
 
-// Reading without scripts; and from the keyboard.
+// Reads the pages without scripts, then uses the keyboard.
 {
   const page = await open("read", { script: false });
   for (const [name, path] of pages) expect([200, 400, 404].includes((await go(page, path)).status), `without scripts: ${name}`);
@@ -122,11 +123,11 @@ console.log(`${looked} pages looked at`);
   const keys = await open("read");
   await go(keys, "/");
   await keys.keyboard.press("Tab");
-  expect(await keys.evaluate("document.activeElement.className") === "skip", "the first Tab comes to the skip link");
+  expect(await keys.evaluate("document.activeElement.className") === "skip", "the first Tab does not reach the skip link");
   await keys.keyboard.press("Enter");
-  expect(await keys.evaluate("document.activeElement.id") === "content", "the skip link leads to the content");
-  expect((await keys.$("button.live")) !== null, "live updates can be switched on");
-  // A page that is followed waits for a slow answer, and does not ask again meanwhile.
+  expect(await keys.evaluate("document.activeElement.id") === "content", "the skip link does not lead to the content");
+  expect((await keys.$("button.live")) !== null, "live updates cannot be switched on");
+  // A live page waits for a slow answer, and sends no other request meanwhile.
   let asked = 0;
   await keys.setRequestInterception(true);
   keys.on("request", (request) => { if (request.resourceType() === "fetch") asked++; else request.continue(); });
@@ -136,7 +137,7 @@ console.log(`${looked} pages looked at`);
   await keys.browserContext().close();
 }
 
-// Every action, by clicking.
+// Performs every action by clicking.
 const page = await open("act");
 const click = (selector) => Promise.all([page.waitForNavigation({ waitUntil: "load" }), page.click(selector)]);
 const text = () => page.$eval("main", (main) => main.innerText);
@@ -146,15 +147,15 @@ const ended = async (what) => {
 };
 await go(page, hostile);
 await click("form[action$='/reveal'] button");
-expect((await text()).includes("</pre><script>alert(1)</script>"), "what is revealed is shown as text");
-expect((await text()).includes("<img src=x onerror=alert(1)>"), "hostile ids and answers are shown as text");
+expect((await text()).includes("</pre><script>alert(1)</script>"), "the revealed body is not shown as text");
+expect((await text()).includes("<img src=x onerror=alert(1)>"), "hostile ids and answers are not shown as text");
 await audit(page, "revealed");
 
 await go(page, "/failed");
 await page.click("tbody tr:nth-child(1) input[type=checkbox]");
 await page.click("tbody tr:nth-child(2) input[type=checkbox]");
 await click("button[value=replay]");
-expect((await text()).includes("2 jobs would be replayed"), "a preview of two");
+expect((await text()).includes("2 jobs would be replayed"), "the preview does not show two jobs");
 await click("form[action='/failed/replay'] button");
 await audit(page, "work");
 let said = await ended("replay of two");
@@ -175,7 +176,7 @@ const begun = performance.now();
 await click("form[action='/failed/replay'] button");
 said = await ended("replay of all");
 console.log(`replay of all took ${Math.round(performance.now() - begun)} ms`);
-// Nine of them are told to have been delivered in the meantime: they have the same ids as events that were.
+// The console reports nine of them as delivered meanwhile, because they have the ids of deliveries that succeeded.
 expect(/7,49\d jobs replayed/.test(said) && said.includes("9 jobs left: delivered already"), said);
 await audit(page, "work done");
 

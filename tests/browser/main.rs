@@ -1,8 +1,8 @@
-//! `make console-test`: the web console in a real browser, with 10,000 failed jobs of which some are hostile.
+//! `make console-test`: runs the web console in a real browser, with 10,000 failed jobs, some of them hostile.
 //!
 //!     browser NODE SCRIPT CHROMIUM      (scripts/console-browser.sh knows them)
 //!
-//! Exit status 1 if anything is found. What is done in the browser is in browser.mjs.
+//! The exit status is 1 if it finds a problem. browser.mjs holds the steps in the browser.
 
 use std::process::{Command, ExitCode};
 
@@ -16,7 +16,7 @@ use leadhook::{
     store::TargetKey,
 };
 
-/// Worlds, nodes, workers: what the tests stand on.
+/// The rig: worlds, nodes and workers.
 #[path = "../rig/mod.rs"]
 mod rig;
 
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
     ));
     let log = ("LEADHOOK__DELIVERY_LOG__ENABLED", "true");
     let worker = world.worker(&[log]).await;
-    // Stories: one that failed, some that were delivered.
+    // Deliveries for the pages: some fail, the others succeed.
     world.publish_many((0..40).map(|n| event(if n % 8 == 0 { "ABC" } else { "XYZ" }, n))).await;
     eventually("all are settled", async || (world.waiting().await? == 0).then_some(())).await;
     eventually("five have failed", async || (world.ready("failed").await == 5).then_some(())).await;
@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Lays jobs to rest: of several targets and reasons, over some days, the last of them hostile.
+/// Publishes failed jobs of several targets and reasons, over some days. The last one is hostile.
 async fn fail(world: &World) {
     let channel = world.channel().await;
     channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");

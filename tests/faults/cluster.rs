@@ -1,7 +1,7 @@
-//! Three brokers that are one cluster: its members die, are cut off, and restart one after the other.
+//! A cluster of three brokers: its members die, are cut off, and restart one after the other.
 //!
-//! Upstream and the worker know all three. Each test has threads of its own for upstream and the receivers, so that the load
-//! goes on while the test waits for a script.
+//! Upstream and the worker know all three. Each test runs upstream and the receivers on their own threads, so that the
+//! load continues while the test waits for a script.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,29 +14,30 @@ use crate::rig::{
     upstream::Upstream,
 };
 
-/// One cluster, which a test hands on to the next: three brokers are enough for two cores. A test that fails takes it along.
+/// One cluster, which a test hands on to the next, because two cores cannot run more than three brokers. A test that
+/// fails discards it.
 static CLUSTER: tokio::sync::Mutex<Option<Cluster>> = tokio::sync::Mutex::const_new(None);
 
-/// Events that upstream publishes in a second around a kill. What a worker of a debug build delivers meanwhile is less, on
-/// few cores: the rest waits, and the test says how much of each there was.
+/// Events that upstream publishes each second around a kill. On few cores, a debug build delivers fewer of them, and
+/// the rest waits. The test prints both rates.
 const RATE: u32 = 500;
-/// Events confirmed before and after a kill: enough to have everything in flight that can be.
+/// Events confirmed before and after a kill: enough to fill everything that can be in flight.
 const BEFORE: usize = 1_000;
 const AFTER: usize = 500;
 
-/// Deliveries go on within this time, without help.
+/// Deliveries resume within this time, without help.
 const RESUMED_WITHIN: Duration = Duration::from_secs(30);
 
-/// The same where a member is cut off.
+/// The same limit after a member was cut off.
 const MOVED_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a member is cut off at least.
+/// Minimum time for which a member is cut off.
 const CUT_OFF_FOR: Duration = Duration::from_secs(10);
 
-/// SIGKILL to the node that leads the jobs, which is also the worker's own, and once more to the one that leads them then.
+/// Sends SIGKILL to the node that leads the jobs queue, which the worker is connected to, and then to its successor.
 ///
-/// The time until deliveries resume is counted from before the signal to the first POST of an event that upstream
-/// published for the first time after the node's death.
+/// The time until deliveries resume counts from before the signal. It ends with the first POST of an event that
+/// upstream first published after the node's death.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_that_leads_the_queues_is_killed_twice() {
     let mut kept = CLUSTER.lock().await;
@@ -45,7 +46,7 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
     trial.start().await;
     cluster.settle();
     let mut leader = cluster.leader(trial.world.vhost(), "leadhook.jobs");
-    // It declared the queues; now it goes to the member that is to die.
+    // This worker declared the queues. The next one connects to the member that will die.
     trial.workers.remove(0).stop().await;
     let doors = Doors::of(&cluster, &trial.world).await;
     doors.lead_to(leader, &mut trial).await;
@@ -56,7 +57,8 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
         cluster.nodes[leader].kill();
         let published = trial.upstream.latest();
         let after = rates(&trial, AFTER).await;
-        // What waits is delivered first; without more of it the time is that of the failover and not that of a long queue.
+        // Waiting deliveries go first. Without more load, the measured time is that of the failover and not that of a
+        // long queue.
         trial.end_load().await;
         let resumed = resumed(&trial, killing, published).await;
         trial.member_broke(&format!("{time} leader killed: before {before}, after {after}, resumed in {resumed:?}"));
@@ -71,9 +73,9 @@ async fn the_node_that_leads_the_queues_is_killed_twice() {
     *kept = Some(cluster);
 }
 
-/// The worker's member is cut off from the other two. It pauses and drops its connections (up to 4.2), or goes on to
-/// listen and confirms nothing (from 4.3 on); either way all connections of the worker go on with another member before
-/// the cut is mended.
+/// The worker's member is cut off from the other two. Up to 4.2 it pauses and drops its connections; from 4.3 on it
+/// keeps listening and confirms nothing. In both cases all connections of the worker move to another member before the
+/// cut is healed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_cut_off_and_comes_back() {
     let mut kept = CLUSTER.lock().await;
@@ -85,7 +87,7 @@ async fn a_member_is_cut_off_and_comes_back() {
     trial.load_on(30);
     trial.under_load(100).await;
     cluster.nodes[2].partition();
-    // The tool takes its time before it cuts; it ends soon after.
+    // The tool needs a moment before it cuts, and ends soon after the cut.
     let (cut, published) = (SystemTime::now(), trial.upstream.latest());
     let resumed = resumed(&trial, cut, published).await;
     assert!(resumed < MOVED_WITHIN, "{resumed:?}");
@@ -101,7 +103,7 @@ async fn a_member_is_cut_off_and_comes_back() {
     *kept = Some(cluster);
 }
 
-/// Each member is stopped in good order and started again; the next one when the cluster is whole.
+/// Each member is stopped cleanly and started again. The next one follows when the cluster is complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_three_members_restart_one_after_the_other() {
     let mut kept = CLUSTER.lock().await;
@@ -125,11 +127,11 @@ async fn all_three_members_restart_one_after_the_other() {
     *kept = Some(cluster);
 }
 
-/// A trial that looks at the cluster through member `eye`, with a worker and an upstream that know all three.
+/// Creates a trial that observes the cluster through member `eye`, with a worker and an upstream that know all three.
 async fn trial_of<'a>(cluster: &'a Cluster, eye: usize, scale: Scale) -> Trial<'a> {
     let node = &cluster.nodes[eye];
     let world = World::on(node).await;
-    // Nobody goes by way of it: here it is the brokers that break.
+    // No connection uses this proxy, because here the brokers break and not the network.
     let proxy = Proxy::before(&world.url).await;
     let urls = urls(cluster, &world, eye);
     let upstream = Upstream::new(urls.clone());
@@ -138,8 +140,8 @@ async fn trial_of<'a>(cluster: &'a Cluster, eye: usize, scale: Scale) -> Trial<'
     trial
 }
 
-/// The same without load: no publish fails, and only the silence of the queues tells. What upstream publishes then is
-/// delivered.
+/// The same without load: no publish fails, so the worker can notice only that its queues are silent. Events that
+/// upstream publishes later are delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_leaves_a_member_that_is_cut_off() {
     let mut kept = CLUSTER.lock().await;
@@ -157,7 +159,7 @@ async fn an_idle_worker_leaves_a_member_that_is_cut_off() {
     println!("resumed after {resumed:?}");
     assert!(resumed < MOVED_WITHIN, "{resumed:?}");
     trial.workers[0].ready().await;
-    assert_eq!(doors.0[1].accepted(), accepted, "none of its connections comes back to this member");
+    assert_eq!(doors.0[1].accepted(), accepted, "the worker reconnected to this member");
     cluster.nodes[1].heal();
     trial.member_broke("healed");
     cluster.rejoined(1, trial.world.vhost()).await;
@@ -165,7 +167,8 @@ async fn an_idle_worker_leaves_a_member_that_is_cut_off() {
     *kept = Some(cluster);
 }
 
-/// A way to each member that can be shut: a worker begins with any of its brokers, and a test wants it at one of them.
+/// A proxy in front of each member that can turn connections away. A worker starts with any of its brokers, and a test
+/// uses these to choose one.
 struct Doors(Vec<Proxy>, Vec<String>);
 
 impl Doors {
@@ -188,12 +191,12 @@ impl Doors {
     }
 }
 
-/// All three, beginning with member `first`.
+/// Returns the URLs of all three, beginning with member `first`.
 fn urls(cluster: &Cluster, world: &World, first: usize) -> Vec<String> {
     (first..first + 3).map(|n| cluster.nodes[n % 3].url(world.vhost())).collect()
 }
 
-/// Waits until so many more events are confirmed; what was published and delivered in a second meanwhile.
+/// Waits until `events` more events are confirmed. Returns how many were published and delivered in a second meanwhile.
 async fn rates(trial: &Trial<'_>, events: usize) -> String {
     let (published, posted) = (trial.upstream.count(), trial.post_count());
     let begun = std::time::Instant::now();
@@ -204,9 +207,10 @@ async fn rates(trial: &Trial<'_>, events: usize) -> String {
     format!("{published} events/s confirmed and {posted} POSTs/s")
 }
 
-/// Waits for the first POST since `broken` of an event numbered above `published`; how long that was after `broken`.
+/// Waits for the first POST since `broken` of an event numbered above `published`. Returns the time from `broken` to
+/// it.
 async fn resumed(trial: &Trial<'_>, broken: SystemTime, published: u32) -> Duration {
-    asked_every(Duration::from_millis(100), "a delivery of what was published since", async || {
+    asked_every(Duration::from_millis(100), "a delivery of a new event", async || {
         let posts = trial.posts();
         let new = posts.iter().filter(|post| post.at > broken && numbered(&post.body) > published);
         new.map(|post| post.at).min()?.duration_since(broken).ok()
@@ -214,7 +218,7 @@ async fn resumed(trial: &Trial<'_>, broken: SystemTime, published: u32) -> Durat
     .await
 }
 
-/// The number of an event, by its lead.
+/// Reads the number of an event from its lead id.
 fn numbered(body: &[u8]) -> u32 {
     let body = String::from_utf8_lossy(body);
     let digits = body.split_once("\"lead_").and_then(|(_, rest)| rest.split_once('"')).map(|(digits, _)| digits);

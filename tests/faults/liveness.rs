@@ -1,4 +1,5 @@
-//! Silence is noticed, nobody sits connected and idle with work waiting, and a stop ends while the broker is away.
+//! The worker notices silent connections, no consumer stays idle while work waits, and a stop ends while the broker is
+//! away.
 
 use std::{
     process::ExitStatus,
@@ -15,16 +16,16 @@ use crate::rig::{
 /// `amqp.heartbeat` of a trial.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// `shutdown.grace` of the workers that stop.
+/// `shutdown.grace` of the workers that are stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long saying goodbye may take after it (docs/contributing/guarantees-and-tests.md).
+/// Limit for closing the connections after the grace period (docs/contributing/guarantees-and-tests.md).
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// For a busy machine.
+/// Allowance for a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// An idle worker: only the heartbeat can tell.
+/// An idle worker can notice it only by the heartbeat.
 async fn half_open(which: Which) {
     let mut trial = Trial::new(Node::shared(), 1).await;
     trial.start().await;
@@ -49,7 +50,7 @@ async fn a_half_open_publishing_connection_is_noticed_within_two_heartbeats() {
     half_open(Which::Publish).await;
 }
 
-/// The connection is well and heartbeats flow, but deliveries do not arrive.
+/// The connection is healthy and heartbeats flow, but deliveries do not arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_gets_nothing_while_work_waits_is_replaced() {
     let mut trial = Trial::new(Node::shared(), 1).await;
@@ -63,7 +64,7 @@ async fn a_consumer_that_gets_nothing_while_work_waits_is_replaced() {
     trial.adds_up().await;
 }
 
-/// SIGTERM under load while the broker is away; another worker takes over. `heartbeat` is `amqp.heartbeat`.
+/// Sends SIGTERM under load while the broker is away; another worker takes over. `heartbeat` is `amqp.heartbeat`.
 async fn stopped_in_an_outage(
     signals: usize,
     within: Duration,
@@ -72,7 +73,7 @@ async fn stopped_in_an_outage(
 ) -> ExitStatus {
     let node = Node::private();
     let mut trial = Trial::new(&node, fastrand::u64(..)).await;
-    // Before the worker: what it reads later it may read after the first events.
+    // The store is written before the worker starts, which may otherwise read it after the first events.
     trial.bad_receiver("404@900ms").await;
     let grace = format!("{}s", GRACE.as_secs());
     trial.spawn(&[("LEADHOOK__SHUTDOWN__GRACE", &grace), ("LEADHOOK__AMQP__HEARTBEAT", heartbeat)]);
@@ -80,7 +81,8 @@ async fn stopped_in_an_outage(
     node.settle();
     trial.load_on(150);
     trial.under_load(60).await;
-    // An attempt whose outcome only the broker can take: a worker that keeps up with the load has nothing else to hold.
+    // Waits for an attempt whose outcome must be recorded on the broker. A worker that keeps up with the load holds
+    // nothing else.
     let begun = trial.receiver("bad").count();
     eventually("a slow attempt", async || (trial.receiver("bad").count() > begun).then_some(())).await;
     break_it(&trial).await;
@@ -95,7 +97,7 @@ async fn stopped_in_an_outage(
     }
     let (status, log) = trial.ended().await;
     let took = begun.elapsed();
-    // The broker would wait for the heartbeat of connections that vanished.
+    // The broker would otherwise wait until the heartbeats of the lost connections time out.
     trial.proxy.cut(Which::All);
     println!("{signals} signals: ended after {took:?} with {status}");
     assert!(took <= within, "ended after {took:?}\n{log}");
@@ -114,12 +116,12 @@ async fn a_stop_while_the_broker_is_away_ends_within_the_grace_period() {
     stopped_in_an_outage(1, GRACE + GOODBYE + SLACK, "2s", async |trial| trial.node.kill()).await;
 }
 
-/// Nothing tells the worker that its outcomes will never be confirmed: the drain does not end before the grace period.
+/// The worker cannot know that its outcomes will never be confirmed, so the drain lasts for the whole grace period.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_in_front_of_a_silent_broker_ends_with_the_grace_period() {
     let vanish = async |trial: &Trial<'_>| trial.proxy.vanish(Which::All, None);
     let status = stopped_in_an_outage(1, GRACE + GOODBYE + SLACK, "60s", vanish).await;
-    assert_eq!(status.code(), Some(4), "not everything was settled");
+    assert_eq!(status.code(), Some(4), "the exit code says that not everything was settled");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +129,7 @@ async fn a_second_signal_while_the_broker_is_away_ends_at_once() {
     stopped_in_an_outage(2, Duration::from_secs(2), "2s", async |trial| trial.node.kill()).await;
 }
 
-/// Idle is no trouble: a worker without work keeps its connections.
+/// Idleness is not a fault: a worker without work keeps its connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_keeps_its_connections() {
     let mut trial = Trial::new(Node::shared(), 1).await;
@@ -143,7 +145,8 @@ async fn an_idle_worker_keeps_its_connections() {
     trial.adds_up().await;
 }
 
-/// Nor is slowness: answers stand behind a window of messages for longer than a heartbeat, and the messages arrive.
+/// Slowness is not a fault either. Answers wait behind a window of messages for longer than a heartbeat, and the
+/// messages still arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_worker_on_a_slow_line_keeps_its_connections() {
     let mut trial = Trial::new(Node::shared(), 1).await;
@@ -156,7 +159,7 @@ async fn a_busy_worker_on_a_slow_line_keeps_its_connections() {
         (begun.elapsed() > 5 * HEARTBEAT).then_some(())
     })
     .await;
-    assert!(trial.world.waiting().await > Some(0), "it was busy all the time");
+    assert!(trial.world.waiting().await > Some(0), "the worker ran out of work");
     assert_eq!(trial.proxy.accepted(), before, "{}", trial.workers[0].log());
     trial.proxy.weather(Which::Consume, Weather::default());
     let account = trial.adds_up().await;

@@ -34,7 +34,7 @@ faults! { trial:
     the_broker_closes_the_publishing_channel => Fault::PublishingForbidden;
 }
 
-/// One intake is away again and again; the other keeps its connection, and what it holds is not charged.
+/// One intake loses its connection again and again. The other keeps its connection, and its messages are not charged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_one_consuming_connection_leaves_the_other_alone() {
     async fn alone(away: Which, role: &str, other: &str) {
@@ -64,23 +64,23 @@ async fn the_end_of_one_consuming_connection_leaves_the_other_alone() {
     alone(Jobs, "jobs", "events").await;
 }
 
-/// The jobs of these events are published and not yet confirmed when the broker gives the events out again.
+/// The jobs of these events are published but not yet confirmed when the broker redelivers the events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_whose_connection_is_lost_is_not_dispatched_again() {
     given_out_again("HEALTHY", "false").await;
 }
 
-/// They were attempted directly, and their retries are not yet confirmed.
+/// These events were attempted directly, and their retries are not yet confirmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_direct_attempt_whose_connection_is_lost_is_not_made_again() {
     given_out_again("FLAKY", "true").await;
 }
 
 async fn given_out_again(campaign: &str, direct: &str) {
-    // Few enough for a target that is new: none of their jobs is put back for want of room.
+    // Few enough for a new target: none of their jobs is deferred for lack of room.
     const TARGETED: usize = 3;
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
-    // Neither gives up while confirms are held back.
+    // Neither side gives up while confirms are held back.
     let patient = [("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "2m"), ("LEADHOOK__AMQP__HEARTBEAT", "2m")];
     trial.spawn(&[patient[0], patient[1], ("LEADHOOK__DELIVERY__DIRECT", direct)]);
     trial.workers[0].ready().await;
@@ -102,7 +102,7 @@ async fn given_out_again(campaign: &str, direct: &str) {
     assert_eq!((account.duplicates, account.both), (0, 0));
 }
 
-/// lapin never uses the number of a channel again that the broker closed: in an outage that lasts they are used up.
+/// lapin never reuses the number of a channel that the broker closed, so a long outage uses all numbers up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_closes_more_channels_than_a_connection_has_numbers() {
     const NUMBERS: u32 = 8;

@@ -1,4 +1,4 @@
-//! What people do is killed half-way: a replay, a reload, a stop.
+//! Actions of people are killed halfway: a replay, a reload, a stop.
 
 use std::{os::unix::process::ExitStatusExt, process::Stdio};
 
@@ -24,14 +24,16 @@ async fn replay_killed_at(point: &str) {
     };
     let replay = |points: &str| desk(&["replay", "--all", "--yes"], points);
     assert_eq!(replay(&format!("{point}=kill@7")).signal(), KILLED);
-    // What the dead one held is back once the broker has noticed.
+    // Jobs that the killed process held return once the broker has noticed its death.
     crate::rig::harness::eventually("the rest can be replayed", async || replay("").success().then_some(())).await;
     trial.quiet().await;
-    // What had been published and not removed is delivered by now. The second replay left what the log knew of that.
+    // Jobs that had been published and not removed are delivered by now. The second replay skipped those that the log
+    // knows as delivered.
     let file = trial.world.directory.path().join("delivered.jsonl").display().to_string();
     let discard = ["discard", "--delivered", "--yes", "--because", "delivered after all", "--to", &file];
     assert!(desk(&discard, "").success());
-    // Each replay makes the first attempt anew; what was published but not removed when it died is replayed twice.
+    // Each replay starts again at the first attempt. Jobs that were published but not removed at its death are replayed
+    // twice.
     trial.broke("a replay", failed);
     trial.broke("a replay that was killed", failed);
     let account = trial.adds_up().await;

@@ -1,4 +1,4 @@
-//! Panics, and a job that kills the process each time it is taken (settling rules 3 and 4).
+//! Panics, and a job that kills the process each time it is consumed (settling rules 3 and 4).
 
 use crate::rig::{harness::asked_every, node::Node, trial::Trial};
 
@@ -23,14 +23,14 @@ async fn panics_outside_attempts_give_the_message_back() {
     trial.load(200, 0);
     trial.quiet().await;
     assert_eq!(trial.workers[0].log().matches("settling a message panicked").count(), 4);
-    // What had been recorded is settled from memory.
+    // Outcomes that had been recorded are settled from memory.
     trial.broke("four panics", 2 * 3);
     trial.adds_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_kills_the_process_each_time_is_failed_and_its_neighbours_are_delivered() {
-    // The first death is that of a direct attempt. From 8 redeliveries of the job on only children die of it.
+    // The first death is that of a direct attempt. After 8 redeliveries of the job, only child processes die of it.
     const MOST_DEATHS: usize = 1 + 8;
     const MOST_DUPLICATES: usize = MOST_DEATHS + 1;
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
@@ -59,7 +59,7 @@ async fn a_job_that_kills_the_process_each_time_is_failed_and_its_neighbours_are
         }
         deaths += 1;
         trial.worker_broke("a death");
-        assert!(deaths <= MOST_DEATHS, "it kills workers still");
+        assert!(deaths <= MOST_DEATHS, "it still kills workers");
     }
     println!("deaths {deaths}");
     let failed = trial.world.take("failed", 1).await;

@@ -1,4 +1,4 @@
-//! Queues of ours vanish or are replaced while a worker runs (settling rule 7, and the consumers of what is deleted).
+//! Our queues vanish or are replaced while a worker runs (settling rule 7, and the consumers of deleted queues).
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ async fn delete(trial: &Trial<'_>, queue: &str) {
     trial.node.manage(Method::DELETE, &format!("queues/{}/leadhook.{queue}", trial.world.vhost()), "").await;
 }
 
-/// The rungs that short waits end on.
+/// The delay queues that short waits use.
 const RUNGS: [&str; 4] = ["delay.94", "delay.110", "delay.188", "delay.219"];
 
-/// Missing from before the load on: what needs them finds nothing.
+/// The queues are missing before the load begins, so publishes to them are returned.
 async fn missing(queues: &[&str]) {
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
     trial.start().await;
@@ -32,7 +32,7 @@ async fn missing(queues: &[&str]) {
     trial.load(300, 0);
     trial.quiet().await;
     let account = trial.adds_up().await;
-    assert_eq!((account.duplicates, account.both), (0, 0), "nothing is POSTed twice for that");
+    assert_eq!((account.duplicates, account.both), (0, 0), "an outage of a queue caused duplicates");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,13 +50,13 @@ async fn delay_queues_are_missing() {
     missing(&RUNGS).await;
 }
 
-/// A worker that has nothing to do looks all the same: on the connections that it has.
+/// An idle worker also checks its queues, on the connections that it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_declares_anew_what_is_missing() {
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
     trial.start().await;
     let before = trial.proxy.accepted();
-    // The first look comes with the start; the second time it is one of those that follow.
+    // The first check comes with the start. The second round proves the periodic checks.
     for _ in 0..2 {
         lose_and_find_again(&trial).await;
     }
@@ -68,7 +68,7 @@ async fn an_idle_worker_declares_anew_what_is_missing() {
     assert_eq!((account.duplicates, account.both), (0, 0));
 }
 
-/// Deletes a queue and a binding, and waits until both are there again.
+/// Deletes a queue and a binding, and waits until both exist again.
 async fn lose_and_find_again(trial: &Trial<'_>) {
     let vhost = trial.world.vhost().to_owned();
     delete(trial, "failed").await;
@@ -85,7 +85,8 @@ async fn lose_and_find_again(trial: &Trial<'_>) {
     .await;
 }
 
-/// Somebody declares it anew, with other arguments. A worker that looks after its queues just then may be quicker: again.
+/// Replaces a queue by one with other arguments. A worker that checks its queues at that moment may be quicker, so this
+/// tries again.
 async fn replace(trial: &Trial<'_>, queue: &str, kind: &str) {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
@@ -99,8 +100,8 @@ async fn replace(trial: &Trial<'_>, queue: &str, kind: &str) {
     .await;
 }
 
-/// The worker says so, takes nothing more in, and goes on by itself when it is gone. What had been put there meanwhile is
-/// the operator's to move: `home` is where to.
+/// The worker reports the foreign queue, stops its intake, and resumes by itself when the queue is gone. An operator
+/// has to move the messages that went there meanwhile: `home` is their destination.
 async fn foreign(queue: &str, kind: &str, home: Option<&str>) {
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
     trial.start().await;
@@ -112,7 +113,7 @@ async fn foreign(queue: &str, kind: &str, home: Option<&str>) {
         (status == 503 && body.contains(&name) && body.contains("topology")).then_some(())
     })
     .await;
-    // Attempts that were in flight end, and their outcomes are recorded.
+    // Attempts in flight end, and their outcomes are recorded.
     eventually("the intake is closed", async || {
         (trial.workers[0].metric_if_there("leadhook_attempts_in_flight", "").await? == 0.0).then_some(())
     })
@@ -129,7 +130,7 @@ async fn foreign(queue: &str, kind: &str, home: Option<&str>) {
     trial.workers[0].ready().await;
     trial.quiet().await;
     let account = trial.adds_up().await;
-    assert_eq!((account.duplicates, account.both), (0, 0), "nothing is POSTed twice for that");
+    assert_eq!((account.duplicates, account.both), (0, 0), "a foreign queue caused duplicates");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +154,7 @@ async fn deleted_and_recreated(queue: &str) {
     trial.start().await;
     trial.load(100, 0);
     trial.quiet().await;
-    // Empty: what lies on a queue that is deleted is gone, and that is no fault of the worker's.
+    // The queue is empty: a deleted queue loses its messages, which is not the worker's fault.
     delete(&trial, queue).await;
     trial.load(200, 150);
     eventually("consuming again", async || trial.workers[0].log().contains("broker reachable again").then_some(()))
@@ -172,13 +173,13 @@ async fn the_consumer_of_events_is_cancelled() {
     deleted_and_recreated("events").await;
 }
 
-/// The events in flight are on a connection of their own: they are settled, and not dispatched again.
+/// The events in flight are on their own connection: they are settled, and not dispatched again.
 #[tokio::test]
 async fn a_deleted_jobs_queue_costs_no_event_in_flight() {
-    // Few enough for a target that is new: none of their jobs is put back for want of room.
+    // Few enough for a new target: none of their jobs is deferred for lack of room.
     const EVENTS: usize = 3;
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
-    // Neither gives up while confirms are held back.
+    // Neither side gives up while confirms are held back.
     trial.spawn(&[("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "2m"), ("LEADHOOK__AMQP__HEARTBEAT", "2m")]);
     trial.workers[0].ready().await;
     trial.workers[0].looked().await;

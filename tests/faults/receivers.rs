@@ -1,5 +1,5 @@
-//! Receivers that misbehave: their jobs end on the failed queue after exactly the attempts they are due, and nobody
-//! else's suffer.
+//! Receivers that misbehave. Their jobs end on the failed queue after exactly the scheduled number of attempts, and no
+//! other receiver's jobs suffer.
 
 use crate::rig::{
     ledger::Due,
@@ -7,7 +7,7 @@ use crate::rig::{
     trial::{RETRIES, Trial},
 };
 
-/// A load with some events for a bad receiver, and nothing else that breaks: no duplicate is explained.
+/// Runs a load with some events for a bad receiver and no other fault, so no duplicate is explained.
 async fn bad_receiver(script: &str) {
     let mut trial = Trial::new(Node::shared(), fastrand::u64(..)).await;
     trial.bad_receiver(script).await;
@@ -22,7 +22,7 @@ async fn bad_target(url: &str) {
 }
 
 async fn all_of_the_bad_fail(mut trial: Trial<'_>, posts: Option<fn(&Trial<'_>) -> usize>) {
-    // Few: those that fail in transport wait for probes.
+    // Few, because deliveries that fail in transport wait for probes.
     const BAD: usize = 2;
     let mut events = trial.draw(100);
     events.retain(|event| !event.body.contains("\"BAD\""));
@@ -37,7 +37,7 @@ async fn all_of_the_bad_fail(mut trial: Trial<'_>, posts: Option<fn(&Trial<'_>) 
     trial.load_of(events, 0);
     trial.quiet().await;
     if let Some(posts) = posts {
-        assert_eq!(posts(&trial), BAD * (RETRIES + 1), "exactly the attempts that are due");
+        assert_eq!(posts(&trial), BAD * (RETRIES + 1), "not exactly the scheduled attempts");
     }
     let account = trial.adds_up().await;
     assert_eq!((account.failed, account.both, account.duplicates), (failed, 0, 0));
@@ -63,7 +63,7 @@ receivers! { bad_receiver:
 }
 
 receivers! { bad_target:
-    // Nobody listens on port 1.
+    // No process listens on port 1.
     a_receiver_refuses => "http://127.0.0.1:1/";
 }
 
@@ -71,5 +71,5 @@ receivers! { bad_target:
 async fn a_receiver_speaks_no_tls() {
     let plain = crate::rig::harness::receiver("200").await;
     bad_target(&plain.url().replace("http://", "https://")).await;
-    assert!(plain.received().is_empty(), "nothing was said in the clear");
+    assert!(plain.received().is_empty(), "a request went out in plain text");
 }

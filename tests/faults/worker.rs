@@ -1,4 +1,4 @@
-//! The worker is killed between every two steps of the protocol.
+//! The worker is killed between any two steps of the protocol.
 
 use crate::{faults, rig::fault::Fault, trial};
 

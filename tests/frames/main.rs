@@ -1,11 +1,11 @@
-//! `make fuzz`: frames that no broker should send, at a real worker, for as long as asked. A run that breaks a rule
-//! says its seed.
+//! `make fuzz`: sends frames that no broker should send to a real worker, for as long as asked. A run that breaks a
+//! rule prints its seed.
 
 use std::time::Duration;
 
 use clap::Parser;
 
-/// Workers and the scripted broker end.
+/// Workers and the scripted broker.
 #[path = "../rig/mod.rs"]
 mod rig;
 
@@ -16,7 +16,7 @@ struct Asked {
     /// How long
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Milliseconds of rest behind each good event, on a machine that has other work
+    /// Pause in milliseconds after each good event, on a machine that has other work
     #[arg(long, default_value_t = 0)]
     pause: u64,
     /// Seed [default: drawn, and printed]

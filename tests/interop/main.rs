@@ -1,10 +1,10 @@
-//! `make interop`: what a worker signs, and what the official Standard Webhooks libraries of Python and JavaScript say to it, in the
-//! receivers beside this file. (The one of Rust is part of the tests: tests/it/deliveries.rs.) And what a worker makes of the
-//! answers of httpbin, an HTTP server that others have made for testing clients.
+//! `make interop`: checks a worker's signatures with the official Standard Webhooks libraries of Python and JavaScript,
+//! in the receivers beside this file. (tests/it/deliveries.rs uses the Rust library.) It also checks how a worker reads
+//! the answers of httpbin, an independent HTTP server for testing clients.
 //!
-//!     interop PYTHON NODE DIRECTORY      the interpreters, and where the receivers lie beside their packages
+//!     interop PYTHON NODE DIRECTORY      the interpreters, and the directory of the receivers and their packages
 //!
-//! Exit status 1 if a receiver refuses what is signed right, or takes what is not.
+//! The exit status is 1 if a receiver refuses a valid signature or accepts an invalid one.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -12,7 +12,7 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
-/// Worlds, nodes, workers: what the tests stand on.
+/// The rig: worlds, nodes and workers.
 #[path = "../rig/mod.rs"]
 mod rig;
 
@@ -35,7 +35,7 @@ impl Drop for Receiver {
 }
 
 async fn start(interpreter: &str, script: &Path, secret: &str) -> Receiver {
-    // Free now, and nobody else is likely to take it within the moment.
+    // The port is free now, and another process is unlikely to take it within a moment.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("its address").port();
     let mut command = Command::new(interpreter);
     command.arg(script).arg(port.to_string()).env("WEBHOOK_SECRET", secret);
@@ -59,11 +59,11 @@ async fn main() -> ExitCode {
         {
             let receiver = start(interpreter, &Path::new(directory).join(script), secret).await;
             let world = World::new().await;
-            // In the middle of a rotation: both are active.
+            // In the middle of a rotation, both secrets are active.
             world.simple_store(&receiver.url, &format!("retry_attempts: 1\nsigning_secrets: [{OLD}, {NEW}]"));
             let worker = world.worker(&[]).await;
             let mut events: Vec<String> = (0..5).map(|n| event("ABC", n)).collect();
-            // What is written again by a parser would be other bytes.
+            // A parser that writes these bodies again would change their bytes.
             events.push(event("ABC", 5).replace("\":", "\" :  "));
             events.push(event("ABC", 6).replace("John", "J\\u00f6hn Sm\u{ef}th \u{1f600}"));
             let count = events.len();
@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Campaign, path of httpbin, and what becomes of a job: `delivered`, or the reason of its attempts.
+/// Campaign, path of httpbin, and the expected result: `delivered`, or the reason of the failed attempts.
 const ANSWERS: [(&str, &str, &str); 13] = [
     ("post", "/post", "delivered"),
     ("anything", "/anything", "delivered"),
@@ -102,7 +102,7 @@ const ANSWERS: [(&str, &str, &str); 13] = [
     ("random", "/status/201,202,500,503", ""),
 ];
 
-/// Seconds.
+/// The timeout of the targets, in seconds.
 const TIMEOUT: u64 = 3;
 
 async fn httpbin(python: &str) -> bool {

@@ -1,4 +1,5 @@
-// Receives webhooks with the official Standard Webhooks library, for `make interop`. examples/receive/ has the one to copy.
+// Receives webhooks with the official Standard Webhooks library, for `make interop`. Copy the ones in examples/receive/
+// instead.
 //
 //   npm install standardwebhooks
 //   WEBHOOK_SECRET=whsec_... node receive.mjs 8080
@@ -7,21 +8,21 @@ import { createServer } from "node:http";
 import { Webhook } from "standardwebhooks";
 
 const webhook = new Webhook(process.env.WEBHOOK_SECRET);
-const seen = new Set(); // in real life: a unique key, written in the transaction that acts on the event
+const seen = new Set(); // in production: a unique key, written in the transaction that acts on the event
 
 createServer(async (request, response) => {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
   const body = Buffer.concat(chunks);
   try {
-    webhook.verify(body.toString(), request.headers); // over the bytes as they came, before anything is believed
+    webhook.verify(body.toString(), request.headers); // check the raw bytes before using them
   } catch {
-    return response.writeHead(401).end(); // to Leadhook this is a failed attempt: it comes again
+    return response.writeHead(401).end(); // a failed attempt for Leadhook, which retries it
   }
   const id = request.headers["webhook-id"];
   if (!seen.has(id)) {
     seen.add(id);
     console.log("new:", JSON.parse(body).event, id);
   }
-  response.writeHead(204).end(); // also for one that we know: it has arrived
+  response.writeHead(204).end(); // also for a duplicate, which has arrived
 }).listen(Number(process.argv[2]), "127.0.0.1");

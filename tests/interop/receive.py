@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 webhook = Webhook(os.environ["WEBHOOK_SECRET"])
-seen = set()  # in real life: a unique key, written in the transaction that acts on the event
+seen = set()  # in production: a unique key, written in the transaction that acts on the event
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -20,13 +20,13 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            webhook.verify(body.decode(), headers)  # over the bytes as they came, before anything is believed
+            webhook.verify(body.decode(), headers)  # check the raw bytes before using them
         except (WebhookVerificationError, UnicodeDecodeError):
-            return self.answer(401)  # to Leadhook this is a failed attempt: it comes again
+            return self.answer(401)  # a failed attempt for Leadhook, which retries it
         if headers["webhook-id"] not in seen:
             seen.add(headers["webhook-id"])
             print("new:", json.loads(body)["event"], headers["webhook-id"], flush=True)
-        self.answer(204)  # also for one that we know: it has arrived
+        self.answer(204)  # also for a duplicate, which has arrived
 
     def answer(self, status):
         self.send_response(status)

@@ -1,4 +1,4 @@
-//! The admin port in front of clients that mean harm, and the warnings that it gives.
+//! The admin port in front of hostile clients, and its warnings.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     node::Node,
 };
 
-/// With fewer files than there are clients.
+/// The worker may open fewer files than there are clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_idle_clients_change_nothing() {
     let world = World::new().await;
@@ -37,11 +37,11 @@ async fn a_thousand_idle_clients_change_nothing() {
     let open = std::fs::read_dir(format!("/proc/{}/fd", worker.id())).unwrap().count();
     assert!(open < 256, "{open} files are open");
     let mut answer = [0; 1];
-    assert_eq!(idle[0].read(&mut answer).await.unwrap_or(0), 0, "the first one has given way");
+    assert_eq!(idle[0].read(&mut answer).await.unwrap_or(0), 0, "the oldest idle connection was not closed");
     worker.stop().await;
 }
 
-/// A policy over queues that exist says nothing to those who use them.
+/// Publishers and consumers cannot see a policy on existing queues.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_that_can_lose_messages_are_warned_of() {
     let node = Node::shared();
@@ -68,7 +68,7 @@ async fn policies_that_can_lose_messages_are_warned_of() {
     let log = worker.log();
     assert!(log.contains(ttl) && log.contains(cap), "{log}");
 
-    // The command says the same.
+    // The command reports the same.
     let mut check = world.command();
     check.args(["topology", "check"]).env("LEADHOOK__AMQP__MANAGEMENT_URL", node.management_url());
     let check = check.output().unwrap();
@@ -90,5 +90,5 @@ async fn policies_that_cannot_be_looked_at_are_a_warning() {
     })
     .await;
     assert!(!report.contains("hunter2") && !worker.log().contains("hunter2"), "{report}");
-    tokio::time::timeout(Duration::from_secs(10), worker.stop()).await.expect("a stop does not wait for it");
+    tokio::time::timeout(Duration::from_secs(10), worker.stop()).await.expect("the stop waits for the management API");
 }

@@ -1,4 +1,4 @@
-//! The broker over TLS: authorities of one's own, a certificate of ours, and what is wrong in words.
+//! The broker over TLS: custom authorities, a client certificate, and clear errors.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -15,7 +15,7 @@ use crate::{
     node::Node,
 };
 
-/// Certificates of a test's own authority, as files.
+/// A test's own authority, and its certificates as files.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
@@ -36,10 +36,10 @@ impl Authority {
         self.directory.path().join(name)
     }
 
-    /// `<name>.pem` and `<name>.key`.
+    /// Writes `<name>.pem` and `<name>.key`.
     fn sign(&self, name: &str, host: &str, change: impl FnOnce(&mut CertificateParams)) {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        // Not the authority's name, or it would look as if it had signed itself.
+        // Must differ from the authority's name, or the certificate would look self-signed.
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         change(&mut params);
@@ -50,7 +50,7 @@ impl Authority {
     }
 }
 
-/// Another port of the node, with TLS.
+/// Opens another port of the node, with TLS, and returns it.
 fn listen(node: &Node, authority: &Authority, name: &str, asks_for_ours: bool) -> u16 {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let shown = |path: &Path| path.to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! The broker goes away under an idle and under a busy worker, and queues of ours vanish.
+//! The broker goes away under an idle and under a busy worker, and our queues vanish.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -61,10 +61,10 @@ async fn a_restart_while_busy_loses_nothing() {
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "8")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
-    // Events whose acks die with the broker come again and are dispatched again (docs/explanation/guarantees.md: a job
-    // may double): not what is asked here, so their queue must have worked off all of them.
+    // The broker redelivers events whose acks it lost, and they are dispatched again (docs/explanation/guarantees.md: a
+    // job may double). This test is about jobs, so it first waits until the events queue is empty.
     let events = ("leadhook.events".to_owned(), "0".to_owned());
-    eventually("all events dispatched, and their acks worked off", async || {
+    eventually("all events dispatched, and their acks processed", async || {
         let dispatched = worker.metric("leadhook_events_total", "dispatched").await == EVENTS as f64;
         (dispatched && node.held(world.vhost()).contains(&events)).then_some(())
     })
@@ -72,18 +72,18 @@ async fn a_restart_while_busy_loses_nothing() {
     receiver.wait_for(30, PATIENCE).await.unwrap();
     node.settle();
     node.kill();
-    assert!(counts(&receiver.received()).len() < EVENTS, "busy when the broker died");
+    assert!(counts(&receiver.received()).len() < EVENTS, "the worker was idle when the broker died");
     worker.not_ready().await;
     node.start_again();
     worker.ready().await;
     world.reconnect().await;
     eventually("all events delivered", async || (counts(&receiver.received()).len() == EVENTS).then_some(())).await;
-    // What was in flight when the broker died finished, and was settled from memory, not POSTed again. Only a job whose
-    // deferral was never confirmed may double.
+    // Attempts in flight when the broker died finished. Their jobs were settled from memory, and not POSTed again. Only
+    // a job whose deferral was never confirmed may double.
     let log = worker.log();
     for (id, _) in counts(&receiver.received()).into_iter().filter(|(_, posts)| *posts > 1) {
         let deferred = |line: &&str| line.contains("\"deferred\"") && line.contains(&id);
-        assert!(log.lines().any(|line| deferred(&line)), "settled from memory instead of POSTed again: {id}\n{log}");
+        assert!(log.lines().any(|line| deferred(&line)), "POSTed again instead of settled from memory: {id}\n{log}");
     }
     worker.stop().await;
 }
@@ -95,13 +95,14 @@ async fn a_missing_queue_of_ours_is_declared_anew() {
     world.simple_store(&receiver.url(), "retry_attempts: 1");
     let worker = world.worker(&[]).await;
     worker.looked().await;
-    // The first look may still be under way, and declare the queue before the worker publishes to it. The next is 10 s away.
+    // The first check may still be under way, and declare the queue before the worker publishes to it. The next one is
+    // 10 s away.
     for n in 1..=2 {
         world.delete("failed").await;
         world.publish(event("ABC", n).as_bytes()).await;
         let failed = world.take_when_there("failed", 1).await;
         assert_eq!(failed[0].text("leadhook-reason").as_deref(), Some("exhausted"));
-        assert_eq!(receiver.received().len(), 2 * n as usize, "nothing is POSTed twice for that");
+        assert_eq!(receiver.received().len(), 2 * n as usize, "a missing queue caused another POST");
     }
     assert!(worker.log().contains("declared again"), "{}", worker.log());
     worker.stop().await;
@@ -132,7 +133,7 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
         ("LEADHOOK__BACKOFF__INITIAL", "100ms"),
         ("LEADHOOK__AMQP__CONFIRM_TIMEOUT", "500ms"),
     ];
-    // All jobs are there before the alarm; the outcome of the first attempt needs publishing.
+    // All jobs are published before the alarm, because the outcome of the first attempt needs publishing.
     receiver.set_script("hang".parse().unwrap());
     let worker = world.worker(&environment).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
@@ -151,20 +152,20 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     })
     .await;
     assert!(reasons.contains("publishing"), "{reasons}");
-    eventually("what had started is over", async || {
+    eventually("the started attempts have ended", async || {
         (worker.metric("leadhook_attempts_in_flight", "").await == 0.0).then_some(())
     })
     .await;
     let started = receiver.received().len();
-    assert!(started - before < EVENTS, "the gate closed with work left: {started}");
-    // For as long as many attempts take; and what waits is counted all the while.
+    assert!(started - before < EVENTS, "no work was left when the gate closed: {started}");
+    // Two seconds are enough for many attempts. Waiting messages are counted meanwhile.
     let begun = Instant::now();
     eventually("two seconds", async || (begun.elapsed() > Duration::from_secs(2)).then_some(())).await;
-    assert!(worker.metric("leadhook_queue_messages", "\"jobs\"").await > 0.0, "the queues are counted in an alarm too");
-    assert_eq!(receiver.received().len(), started, "nothing new started");
+    assert!(worker.metric("leadhook_queue_messages", "\"jobs\"").await > 0.0, "queues are not counted in the alarm");
+    assert_eq!(receiver.received().len(), started, "an attempt started during the alarm");
     node.low_on_memory(false);
     worker.ready().await;
-    // Told apart by their ids: an event whose ack died with the first worker is dispatched, and delivered, again.
+    // Compares ids: an event whose ack died with the first worker is dispatched and delivered again.
     eventually("all are delivered", async || {
         let received = receiver.received();
         let delivered = received[before..].iter().filter(|one| one.status == Some(200));
@@ -175,7 +176,7 @@ async fn nothing_starts_while_the_broker_blocks_publishing() {
     worker.stop().await;
 }
 
-/// Messages that were not started are given back. They go on when the alarm is over, at once and without a second POST.
+/// Messages that were not started are given back. They continue when the alarm ends, at once and without a second POST.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     const EVENTS: usize = 60;
@@ -187,14 +188,15 @@ async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
     receiver.wait_for(20, PATIENCE).await.unwrap();
     node.low_on_memory(true);
-    // Readiness says which queue, since when and why.
+    // Readiness says which queue, since when, and why.
     let reasons = eventually("suspended", async || {
         let (_, body) = worker.get("/readyz").await?;
         body.contains("consuming jobs: suspended since 2").then_some(body)
     })
     .await;
     assert!(reasons.contains("because the broker blocks publishing"), "{reasons}");
-    // Retries that are due come to the queue. A consumer would take them: its window is wider than they are many.
+    // Due retries return to the queue. A consumer would take all of them, because its window is larger than their
+    // number.
     eventually("retries stay on the queue", async || (world.ready("jobs").await > 0).then_some(())).await;
     receiver.set_script("200".parse().unwrap());
     node.low_on_memory(false);
@@ -208,14 +210,14 @@ async fn an_alarm_suspends_consuming_and_gives_back_what_was_not_started() {
     .await;
     let received = receiver.received();
     let attempts: HashSet<_> = received.iter().map(|one| (one.header("webhook-id"), one.attempt())).collect();
-    assert_eq!(attempts.len(), received.len(), "no attempt is made twice");
+    assert_eq!(attempts.len(), received.len(), "an attempt was made twice");
     worker.stop().await;
     assert_eq!(world.ready("failed").await, 0);
 }
 
 #[tokio::test]
 async fn a_full_failed_queue_closes_the_intake_and_nothing_is_posted_twice() {
-    // A full quorum queue takes a few more before it refuses.
+    // A full quorum queue accepts a few more messages before it refuses.
     const EVENTS: usize = 40;
     let world = World::new().await;
     let receiver = receiver("410").await;
@@ -225,21 +227,21 @@ async fn a_full_failed_queue_closes_the_intake_and_nothing_is_posted_twice() {
     Node::shared().manage(Method::PUT, &policy, full).await;
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
     world.publish_many((0..EVENTS as u32).map(|n| event("ABC", n))).await;
-    // For a moment it may be a channel that is opened anew.
+    // For a moment, the reason may be a channel that is being reopened.
     eventually("the worker says which queue is full", async || {
         let answer = worker.get("/readyz").await;
         answer.filter(|(status, reasons)| *status == 503 && reasons.contains("leadhook.failed"))
     })
     .await;
-    assert!(receiver.received().len() < EVENTS, "the intake is closed");
+    assert!(receiver.received().len() < EVENTS, "the intake did not close");
     Node::shared().manage(Method::DELETE, &policy, "").await;
     world.take("failed", EVENTS).await;
-    assert_eq!(receiver.received().len(), EVENTS, "nothing is POSTed twice for that");
+    assert_eq!(receiver.received().len(), EVENTS, "the full queue caused duplicates");
     worker.ready().await;
     worker.stop().await;
 }
 
-/// lapin keeps the error of a channel that the broker closed, and would answer with it whoever gets its number again.
+/// lapin keeps the error of a channel that the broker closed, and returns it to the next channel with the same number.
 #[tokio::test]
 async fn the_number_of_a_channel_that_the_broker_closed_is_passed_over() {
     const NUMBERS: u16 = 8;
@@ -250,19 +252,19 @@ async fn the_number_of_a_channel_that_the_broker_closed_is_passed_over() {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let closed = channel(&connection).await.expect("a channel");
     let missing = closed.queue_declare("nowhere".into(), passive, FieldTable::default()).await;
-    assert!(missing.is_err(), "the broker has closed it");
+    assert!(missing.is_err(), "the broker did not close the channel");
     let mut seen = BTreeSet::new();
     for _ in 0..2 * NUMBERS {
-        let next = channel(&connection).await.expect("the number that is spoilt is passed over");
+        let next = channel(&connection).await.expect("the spoilt channel number was used again");
         seen.insert(next.id());
         next.close(200, "".into()).await.expect("closed");
     }
     let all: BTreeSet<u16> = (1..=NUMBERS).filter(|number| *number != closed.id()).collect();
-    assert_eq!(seen, all, "numbers came around, and lapin spoils that one still (else there is nothing to pass over)");
+    assert_eq!(seen, all, "each number was used except the spoilt one");
 }
 
-/// A queue comes into being among the publishes for it: what it has taken is done and is not to be published again, and the
-/// rest is not done.
+/// A queue is declared while publishes to it are under way. Publishes that it accepted count as done and must not be
+/// repeated. The others do not count as done.
 #[tokio::test]
 async fn a_queue_that_is_declared_among_publishes_takes_what_counts_as_done() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! The web console over HTTP, on a real broker: every page and every action, for both roles and for nobody.
+//! The web console over HTTP, on a real broker: every page and every action, for both roles and without sign-in.
 
 mod acting;
 mod door;
@@ -14,14 +14,14 @@ use crate::harness::{Worker, World, eventually, leadhook};
 pub const ACT: &str = "anna:an-act-secret-0001";
 pub const READ: &str = "ben:a-read-secret-0002";
 
-/// A console that runs, and how to ask it.
+/// A running console, and the client of the test.
 pub struct Console {
     pub process: Worker,
     pub address: String,
     client: Client,
 }
 
-/// Starts a console with somebody who acts and somebody who reads.
+/// Starts a console with one user who acts and one who reads.
 pub async fn console(world: &World, environment: &[(&str, &str)]) -> Console {
     let discarded = world.directory.path().to_str().unwrap().to_owned();
     let credentials = format!("{},{}", ACT.replacen(':', ":act:", 1), READ.replacen(':', ":read:", 1));
@@ -33,7 +33,7 @@ pub async fn console(world: &World, environment: &[(&str, &str)]) -> Console {
     started(world, command).await
 }
 
-/// The command, without credentials.
+/// Returns the command, without credentials.
 pub fn command(world: &World) -> Command {
     let mut command = leadhook(&world.url);
     command
@@ -60,7 +60,7 @@ pub async fn started(world: &World, command: Command) -> Console {
 }
 
 impl Console {
-    /// A request of somebody, or of nobody.
+    /// Builds a request of a user, or without credentials if `who` is empty.
     pub fn ask(&self, who: &str, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("http://{}{path}", self.address));
         match who.split_once(':') {
@@ -73,7 +73,7 @@ impl Console {
         self.ask(who, Method::GET, path).send().await.expect("an answer")
     }
 
-    /// A page that must be there.
+    /// Gets a page that must exist.
     pub async fn page(&self, who: &str, path: &str) -> String {
         let answer = self.get(who, path).await;
         let status = answer.status();
@@ -82,12 +82,12 @@ impl Console {
         text
     }
 
-    /// The token in the forms of [`ACT`], from the page of a failed job.
+    /// Reads the form token of [`ACT`] from the page of a failed job.
     pub async fn token(&self, id: &str) -> String {
         self.token_of(ACT, id).await
     }
 
-    /// The same for another person.
+    /// Reads the form token of another user.
     pub async fn token_of(&self, who: &str, id: &str) -> String {
         let page = self.page(who, &format!("/failed/{id}")).await;
         page.split("name=\"token\" value=\"").nth(1).expect("a form").split('"').next().expect("a value").to_owned()
@@ -99,7 +99,7 @@ impl Console {
         request.header("content-type", "application/x-www-form-urlencoded").send().await.expect("an answer")
     }
 
-    /// Begins something, and waits until it has ended; the page that says how.
+    /// Starts an action, waits until it has ended, and returns the page with its result.
     pub async fn done(&self, path: &str, form: &[(&str, &str)]) -> String {
         let begun = self.post(ACT, path, form).await;
         assert_eq!(begun.status(), StatusCode::SEE_OTHER, "{}", begun.text().await.unwrap_or_default());

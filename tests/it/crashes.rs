@@ -1,4 +1,5 @@
-//! Messages that kill the process that works on them (rule 4): children work on suspects, and only their deaths count.
+//! Messages that kill the process that works on them (rule 4). Child processes work on suspects, and only their deaths
+//! count.
 
 use std::collections::BTreeSet;
 
@@ -17,17 +18,17 @@ use leadhook::{
 
 use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
 
-/// Redeliveries that make a suspect.
+/// Number of redeliveries that make a message a suspect.
 const SUSPECT: u32 = 8;
 
-/// A store with organization `acme`: campaign `SUS` goes to one receiver, and all others to the other.
+/// Writes a store with organization `acme`: campaign `SUS` goes to one receiver, and all others to the other.
 fn two_targets(world: &World, suspect: &str, others: &str) {
     world.store(&format!(
         "default_organization: acme\norganizations:\n  acme:\n    webhook: {{ url: \"{others}\", events: \"*\" }}\n    campaigns:\n      SUS: {{ override: true, webhook: {{ url: \"{suspect}\" }} }}\n",
     ));
 }
 
-/// A job with so many redeliveries behind it.
+/// Builds a job that has been redelivered this many times.
 fn redelivered(times: u32, campaign: Option<&str>, body: &str) -> Outgoing {
     let event = Event::decode(body.as_bytes(), Some("acme"), body.len()).unwrap();
     let target = TargetKey::new("acme", campaign, None);
@@ -44,7 +45,7 @@ fn deaths(log: &str) -> usize {
     log.matches("a child process died").count()
 }
 
-/// The child processes of a worker.
+/// Lists the child processes of a worker.
 fn children(worker: u32) -> Vec<std::ffi::OsString> {
     let parent = format!("PPid:\t{worker}");
     let processes = std::fs::read_dir("/proc").expect("processes").flatten();
@@ -55,7 +56,7 @@ fn children(worker: u32) -> Vec<std::ffi::OsString> {
     children.map(|process| process.file_name()).collect()
 }
 
-/// Sends a signal to them, by their ids.
+/// Sends a signal to all child processes of a worker.
 fn signal_children(worker: u32, signal: &str) {
     let sent = std::process::Command::new("kill").arg(format!("-{signal}")).args(children(worker)).status();
     assert!(sent.expect("kill").success());
@@ -75,9 +76,9 @@ async fn a_job_that_kills_its_process_is_failed_after_three_deaths_and_the_worke
     assert_eq!(failed[0].text("leadhook-deaths").as_deref(), Some("3"));
     assert_eq!(failed[0].body, event("SUS", 1).as_bytes());
     let received = others.wait_for(OTHERS as usize, PATIENCE).await.unwrap();
-    assert_eq!(counts(&received).values().max(), Some(&1), "no neighbour was POSTed twice");
+    assert_eq!(counts(&received).values().max(), Some(&1), "a neighbour was POSTed twice");
     assert!(worker.has_ended().is_none());
-    // One that it shared with others, had there been any, and three of its own.
+    // The first child could have been shared with other suspects. It had the other three to itself.
     let log = worker.log();
     assert_eq!(deaths(&log), 4, "{log}");
     assert!(log.contains("it was ended by signal 6"));
@@ -128,7 +129,7 @@ async fn what_shares_a_child_with_a_killer_is_delivered() {
     eventually("all delivered", async || (counts(&others.received()).len() == SHARING as usize).then_some(())).await;
     eventually("all settled", async || (world.waiting().await == Some(0)).then_some(())).await;
     worker.stop().await;
-    assert_eq!(world.ready("failed").await, 0, "none of them failed");
+    assert_eq!(world.ready("failed").await, 0, "a harmless suspect failed");
 }
 
 #[tokio::test]
@@ -142,7 +143,7 @@ async fn suspects_are_worked_on_beside_normal_work() {
     assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0);
     world.publish_many((0..20).map(|n| event("ABC", n))).await;
     others.wait_for(20, PATIENCE).await.unwrap();
-    assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0, "it hangs still");
+    assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0, "it no longer hangs");
     worker.kill().await;
 }
 
@@ -175,7 +176,7 @@ async fn suspects_wait_while_no_child_can_be_started_and_nothing_counts_against_
     worker.signal("HUP");
     put(&world, redelivered(SUSPECT, None, &event("ABC", 1))).await;
     eventually("no child", async || worker.log().contains("cannot start a child process").then_some(())).await;
-    // The worker has its last good store, and others go on.
+    // The worker keeps its last good store, and other deliveries continue.
     world.publish(event("ABC", 2).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
     world.simple_store(&receiver.url(), "");
@@ -190,11 +191,11 @@ async fn a_storm_of_kills_fails_nothing() {
     const EVENTS: u32 = 40;
     const KILLS: usize = 10;
     let world = World::new().await;
-    // Each kill cuts what is in flight, so the same jobs are redelivered again and again.
+    // Each kill cuts the attempts in flight, so the same jobs are redelivered again and again.
     let receiver = receiver("hang").await;
     world.simple_store(&receiver.url(), "");
     let environment = [("LEADHOOK__DELIVERY__CONCURRENCY", "4")];
-    // Declares the queues.
+    // This worker declares the queues.
     world.worker(&environment).await.stop().await;
     for n in 0..EVENTS {
         put(&world, redelivered(SUSPECT, None, &event("ABC", n))).await;
@@ -236,7 +237,7 @@ async fn a_message_is_published_again_before_the_broker_gives_up_on_it() {
     let worker = world.worker(&[]).await;
     hanging.wait_for(1, PATIENCE).await.unwrap();
     worker.kill().await;
-    // The event was settled, and its job has a count of its own.
+    // The event was settled, and its job has its own count.
     world.redeliver("jobs", WORN).await;
     let worker = world.worker(&[]).await;
     hanging.wait_for(2, PATIENCE).await.unwrap();
@@ -251,10 +252,10 @@ async fn a_message_is_published_again_before_the_broker_gives_up_on_it() {
         Some(AMQPValue::LongLongInt(count)) => *count,
         other => panic!("{name}: {other:?}"),
     };
-    assert!(count("x-delivery-count") < 10, "the broker counts from 0 again");
-    assert!(count("leadhook-redeliveries") >= WORN.into(), "and it is a suspect still");
+    assert!(count("x-delivery-count") < 10, "the broker did not count from 0 again");
+    assert!(count("leadhook-redeliveries") >= WORN.into(), "it is no longer a suspect");
     let Some(AMQPValue::LongString(said)) = headers.inner().get("leadhook-upstream") else { panic!("{headers:?}") };
-    assert!(String::from_utf8_lossy(said.as_bytes()).contains("\"mine\":7"), "what upstream said is still there");
+    assert!(String::from_utf8_lossy(said.as_bytes()).contains("\"mine\":7"), "the headers of upstream are lost");
 }
 
 #[tokio::test]
@@ -281,7 +282,7 @@ async fn kills_of_child_processes_from_outside_count_against_no_message() {
     put(&world, redelivered(SUSPECT, None, &event("ABC", 1))).await;
     for seen in 1..=KILLS {
         receiver.wait_for(seen, PATIENCE).await.unwrap();
-        // Ignored: a reload is asked of the worker.
+        // Children ignore SIGHUP, which asks the worker for a reload.
         signal_children(worker.id(), "HUP");
         signal_children(worker.id(), "KILL");
         eventually("a death", async || {
@@ -313,10 +314,10 @@ async fn no_third_child_starts_while_suspects_hang_in_two_of_older_stores() {
             break;
         }
         receiver.wait_for(n as usize + 1, PATIENCE).await.unwrap();
-        // Another revision.
+        // Makes another revision.
         world.simple_store(&receiver.url(), &format!("retry_attempts: {}", n + 2));
         worker.signal("HUP");
-        // The signal and the watch over the files can each load the same revision.
+        // The signal and the watch on the files can each load the same revision.
         let revisions = || {
             let log = worker.log();
             let of = |line: &str| line.split_once("\"revision\":\"").map(|(_, rest)| rest[..12].to_owned());

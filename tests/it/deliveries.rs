@@ -1,4 +1,5 @@
-//! What a receiver gets: the event's bytes, the headers of section 4, a signature, and one POST per attempt.
+//! The request that a receiver gets: the event's bytes, the headers of section 4, a signature, and one POST per
+//! attempt.
 
 use lapin::{
     BasicProperties,
@@ -8,7 +9,7 @@ use leadhook::{delivery::signature::SigningSecret, receiver::Options};
 
 use crate::harness::{PATIENCE, World, event, receiver, receiver_with};
 
-/// The event of docs/reference/events.md, with its line breaks: bytes matter, not only meaning.
+/// The event of docs/reference/events.md, with its line breaks, because the bytes matter and not only the meaning.
 const EXAMPLE: &str = r#"{
   "event": "lead.delivered",
   "leadId": "lead_abc123",
@@ -56,7 +57,7 @@ async fn the_example_event_arrives_byte_for_byte() {
     assert_eq!(one.header("leadhook-attempt"), Some("1"));
     assert_eq!(one.header("traceparent"), Some(trace));
     assert_eq!(one.header("authorization"), Some("Bearer t0ken"));
-    assert_eq!(one.verified, Some(true), "the signature");
+    assert_eq!(one.verified, Some(true), "the signature is invalid");
     assert!(!one.webhook_id().unwrap().contains('.'));
     let log = worker.log();
     worker.stop().await;
@@ -65,7 +66,7 @@ async fn the_example_event_arrives_byte_for_byte() {
     }
 }
 
-/// In the middle of a rotation, by the official library of Rust; those of other languages: `make interop`.
+/// Uses the official Rust library in the middle of a rotation. `make interop` uses those of other languages.
 #[tokio::test]
 async fn the_official_verifier_takes_each_active_secret_and_no_other() {
     const NEW: &str = "whsec_//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eDf3t3c29rZ2NfW1dTT0tHQz87NzMvKycjHxsXEw8LBwA==";
@@ -74,7 +75,7 @@ async fn the_official_verifier_takes_each_active_secret_and_no_other() {
     world.simple_store(&receiver.url(), &format!("signing_secrets: [{SECRET}, {NEW}]"));
     let worker = world.worker(&[]).await;
     world.publish(event("ABC", 1).replace("\":", "\" :  ").replace("John", "J\\u00f6hn \u{1f600}").as_bytes()).await;
-    // Each attempt is signed anew, with its own timestamp.
+    // Each attempt is signed again, with its own timestamp.
     for one in receiver.wait_for(2, PATIENCE).await.unwrap() {
         for (secret, takes) in [(SECRET, true), (NEW, true), ("whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4", false)] {
             let verified = standardwebhooks::Webhook::new(secret).unwrap().verify(&one.body, &one.headers);
@@ -94,7 +95,7 @@ async fn webhook_ids_are_stable_and_differ_by_target() {
         second.url()
     ));
     let _worker = world.worker(&[]).await;
-    // The same upstream message twice, another message with the same body, and the same body without any id, twice.
+    // The same upstream message twice, another message with the same body, and the same body without an id, twice.
     for id in [Some("m-1"), Some("m-1"), Some("m-2"), None, None] {
         let properties = BasicProperties::default();
         let properties = id.map_or(properties.clone(), |id| properties.with_message_id(id.into()));
@@ -125,7 +126,7 @@ async fn events_without_target_are_counted_with_their_reason() {
     world.publish_with(event("ABC", 1).as_bytes(), of_acme()).await;
     world.publish(event("OFF", 2).as_bytes()).await;
     world.publish(event("IDLE", 3).as_bytes()).await;
-    // Behind them, one that is delivered: when it is, they have been settled or will be at once.
+    // Another event follows them. When it is delivered, they have been settled or are about to be.
     let selected = event("ABC", 4).replace("lead.delivered\"", "lead.failed\"");
     world.publish_with(selected.as_bytes(), of_acme()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
@@ -139,8 +140,8 @@ async fn events_without_target_are_counted_with_their_reason() {
     assert_eq!(receiver.received().len(), 1);
 }
 
-/// AMQP cuts bodies into frames and headers not. Whoever asks the broker for shorter frames than its own gets nothing any more as soon
-/// as there is one with longer headers (3.10, 4.0, 4.3): the worker must not.
+/// AMQP splits bodies into frames, but not headers. A client that negotiates shorter frames than the broker's gets
+/// nothing more once a message has longer headers (3.10, 4.0, 4.3). The worker must not do that.
 #[tokio::test]
 async fn headers_that_fill_a_frame_are_no_obstacle() {
     let world = World::new().await;

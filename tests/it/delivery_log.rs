@@ -1,4 +1,4 @@
-//! The delivery log: what happened to each delivery is kept on a stream and told, without lead data, and no delivery waits
+//! The delivery log: a stream keeps and reports the history of each delivery, without lead data, and no delivery waits
 //! for it.
 
 use std::process::Stdio;
@@ -17,10 +17,10 @@ use crate::{
     node::Node,
 };
 
-/// Said, so that a test fails where the setting is ignored.
+/// Set explicitly, so that a test fails if the setting is ignored.
 const ON: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "true");
 
-/// What a command printed, and its exit code.
+/// Runs a command; returns its exit code, stdout and stderr.
 async fn said(world: &World, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = world.command();
     command
@@ -39,7 +39,7 @@ async fn json(world: &World, arguments: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {err}"))
 }
 
-/// The deliveries that a question finds, as soon as one of them stands so.
+/// Waits until a query finds a delivery in this state, and returns it.
 async fn delivery(world: &World, question: &[&str], state: &str) -> Value {
     let arguments = [&["deliveries", "--json"][..], question].concat();
     eventually(&format!("{question:?} {state}"), async || {
@@ -56,7 +56,7 @@ async fn readiness(worker: &Worker) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// What, number of the attempt, status: of each record of a story.
+/// Returns kind, attempt number and status of each record of a delivery.
 fn told(story: &Value) -> Vec<(String, Option<u64>, Option<u64>)> {
     let records = story["records"].as_array().unwrap().iter();
     records
@@ -68,7 +68,7 @@ fn attempt(what: &str, number: u64, status: u64) -> (String, Option<u64>, Option
     (what.to_owned(), Some(number), Some(status))
 }
 
-/// The attempts of a story are those that the receiver had.
+/// Checks that the recorded attempts are those that the receiver got.
 fn matches_the_receiver(story: &Value, receiver: &Receiver) {
     let attempts: Vec<_> = story["records"].as_array().unwrap().iter().filter(|one| one["ms"].is_u64()).collect();
     let received = receiver.received();
@@ -95,7 +95,7 @@ async fn the_story_of_a_delivery_that_failed_and_was_put_back_is_whole_and_in_or
     let delivered = delivery(&world, &["--submission", "sub_7"], "delivered").await;
     assert_eq!(delivered["id"], id);
 
-    // A beginning of the id is enough.
+    // The beginning of the id is enough.
     let story = json(&world, &["deliveries", "show", &id[..12], "--json"]).await;
     let expected = [
         attempt("retry", 1, 500),
@@ -108,7 +108,7 @@ async fn the_story_of_a_delivery_that_failed_and_was_put_back_is_whole_and_in_or
     let records = story["records"].as_array().unwrap();
     assert_eq!((&records[0]["of"], &records[2]["by"]), (&2.into(), &"Ada".into()));
     let due = records[0]["next"].as_i64().unwrap() - records[0]["at"].as_i64().unwrap();
-    assert!((160..2_000).contains(&due), "the next attempt was announced: {due} ms");
+    assert!((160..2_000).contains(&due), "the next attempt is due in {due} ms");
     for field in ["event", "lead", "submission", "campaign", "organization", "target", "revision", "worker"] {
         assert!(records[0][field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {story:#}");
     }
@@ -144,7 +144,7 @@ async fn the_first_park_and_what_ends_without_an_attempt_are_told() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    // Its retries meet a target that is switched off.
+    // The target is disabled before the retry.
     let worker = world.worker(&[ON, ("LEADHOOK__STORE__SETTLE", "600ms")]).await;
     receiver.set_script("500".parse().unwrap());
     world.publish(event("ABC", 3).as_bytes()).await;
@@ -154,7 +154,7 @@ async fn the_first_park_and_what_ends_without_an_attempt_are_told() {
     assert_eq!(failed["reason"], "target_disabled");
     let story = json(&world, &["deliveries", "show", failed["id"].as_str().unwrap(), "--json"]).await;
     let deferrals = told(&story).iter().filter(|(what, ..)| what == "deferred").count();
-    assert_eq!(deferrals, 1, "it was deferred several times, and is told of once: {story:#}");
+    assert_eq!(deferrals, 1, "several deferrals must make one record: {story:#}");
     worker.stop().await;
 }
 
@@ -165,7 +165,7 @@ async fn filters_limits_and_times() {
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[ON]).await;
     world.publish_many((0..20).map(|n| event(if n % 2 == 0 { "EVEN" } else { "ODD" }, n))).await;
-    eventually("all are told of", async || {
+    eventually("all are in the delivery log", async || {
         let (_, out, _) = said(&world, &["deliveries", "--json"]).await;
         let all: Value = serde_json::from_str(&out).ok()?;
         (all["deliveries"].as_array()?.len() == 20).then_some(())
@@ -221,7 +221,7 @@ async fn following_shows_records_as_they_are_written() {
     worker.stop().await;
 }
 
-/// All bytes of the stream.
+/// Returns all bytes of the stream.
 async fn raw(world: &World) -> Vec<u8> {
     use futures::StreamExt;
     let channel = world.channel().await;
@@ -292,7 +292,7 @@ async fn the_retention_is_a_setting() {
     assert_eq!(arguments["x-max-length-bytes"], 40 << 20);
     worker.stop().await;
 
-    // Another retention does not matter to a worker: what stands is used.
+    // A different retention does not stop a worker, which uses the existing stream.
     let worker = world.worker(&[ON]).await;
     world.publish(b"no event either").await;
     delivery(&world, &["--since", "1h"], "rejected").await;
@@ -305,7 +305,7 @@ async fn a_log_that_cannot_be_written_holds_nothing_up_and_is_told_of() {
     let world = World::new().await;
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
-    // A classic queue in its place is not to be filled.
+    // The worker must not fill a classic queue of that name.
     let channel = world.channel().await;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare("leadhook.log".into(), options, FieldTable::default()).await.unwrap();
@@ -320,7 +320,7 @@ async fn a_log_that_cannot_be_written_holds_nothing_up_and_is_told_of() {
     .await;
     assert!(warning.contains("leadhook.log"), "{warning}");
     assert_eq!(world.ready("log").await, 0);
-    // Mended, it is written again, with what was kept meanwhile.
+    // After the repair it is written again, including the records that were kept meanwhile.
     channel.queue_delete("leadhook.log".into(), QueueDeleteOptions::default()).await.unwrap();
     delivery(&world, &["--lead", "lead_49"], "delivered").await;
     eventually("no warning", async || (readiness(&worker).await["warnings"].as_array()?.is_empty()).then_some(()))
@@ -336,12 +336,12 @@ async fn what_was_written_before_the_stop_is_kept_and_a_job_that_was_delivered_a
     let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 4).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
-    // Right away: the record still waits for others.
+    // Stops at once, while the record still waits for others.
     worker.stop().await;
     let delivered = json(&world, &["deliveries", "--lead", "lead_4", "--json"]).await;
     let id = delivered["deliveries"][0]["id"].as_str().unwrap().to_owned();
 
-    // A crash has forked the job: its other copy fails.
+    // A crash has forked the job, and its other copy fails.
     receiver.set_script("410".parse().unwrap());
     let worker = world.worker(&[ON]).await;
     world.publish(event("ABC", 4).as_bytes()).await;

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use crate::harness::{PATIENCE, World, counts, event, eventually, receiver};
 
-/// Without the delivery log nothing but jobs is published.
+/// Without the delivery log, the worker publishes only jobs.
 const QUIET: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "false");
 
-/// What the worker has published so far, and how many attempts it has made straight from events.
+/// Returns how many messages the worker has published so far, and how many direct attempts it has made.
 async fn figures(worker: &crate::rig::worker::Worker) -> (f64, f64) {
     let published = worker.metric("leadhook_publish_confirm_seconds_count", "").await;
     (published, worker.metric("leadhook_direct_attempts_total", "").await)
@@ -13,7 +13,7 @@ async fn figures(worker: &crate::rig::worker::Worker) -> (f64, f64) {
 
 #[tokio::test]
 async fn an_event_with_one_target_publishes_nothing() {
-    // No more than a target that is new may have in flight.
+    // A new target may not have more in flight.
     const EVENTS: u32 = 4;
     let world = World::new().await;
     let receiver = receiver("200").await;
@@ -95,14 +95,14 @@ async fn receivers_that_hang_leave_half_of_the_event_window() {
     let window = [QUIET, ("LEADHOOK__DELIVERY__EVENT_PREFETCH", "4"), ("LEADHOOK__SHUTDOWN__GRACE", "2m")];
     let worker = world.worker(&window).await;
     world.publish_many((0..20).map(|n| event("HANGS", n))).await;
-    eventually("the hanging ones hold what they may", async || {
+    eventually("hanging attempts fill their share", async || {
         (worker.metric("leadhook_attempts_in_flight", "").await >= 2.0).then_some(())
     })
     .await;
     world.publish_many((0..OTHERS as u32).map(|n| event("WELL", n))).await;
     let received = healthy.wait_for(OTHERS, Duration::from_secs(30)).await.unwrap();
     assert_eq!(counts(&received).values().max(), Some(&1));
-    // The window is four: had the hanging ones taken all of it, no event would have come any more.
+    // The window is four. Without the limit, hanging attempts would fill it, and no further event would arrive.
     assert!(figures(&worker).await.1 >= 2.0);
     worker.kill().await;
 }

@@ -1,14 +1,14 @@
-//! The documents are true. They are found by walking: `README.md`, `SECURITY.md`, `ARCHITECTURE.md`, `CHANGELOG.md` and all pages
-//! under `docs/`.
+//! Checks that the documents are true. It finds them itself: `README.md`, `SECURITY.md`, `ARCHITECTURE.md`,
+//! `CHANGELOG.md` and all pages under `docs/`.
 
-mod commands; // each command line that is shown can be typed
-mod generated; // the generated parts are those that the code generates
-mod limits; // the page about limits holds no other numbers than the code
-mod links; // links lead somewhere, and each page is near the README
-mod markdown; // just enough Markdown to find what a document claims
-mod names; // settings, metrics, tests, paths and pages that are named exist
+mod commands; // each command line that a document shows is valid
+mod generated; // the generated parts are up to date
+mod limits; // the page about limits has the same numbers as the code
+mod links; // links are valid, and each page is near the README
+mod markdown; // just enough Markdown to find the claims of a document
+mod names; // named settings, metrics, tests, paths and pages exist
 mod permissions; // the permissions shown are enough
-mod samples; // stores, settings and events that are shown are valid
+mod samples; // the stores, settings and events shown are valid
 mod tables; // each table is complete
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ struct Document {
     text: String,
 }
 
-/// All of them, in the order of their paths.
+/// Returns all documents, ordered by path.
 fn documents() -> Vec<Document> {
     let pages = files_below("docs").into_iter().filter(|path| path.ends_with(".md"));
     let at_the_root = ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned);
@@ -30,7 +30,7 @@ fn documents() -> Vec<Document> {
     documents
 }
 
-/// All files below a directory, as paths from the root of the repository. What a build makes is passed over.
+/// Lists all files below a directory, as paths from the root of the repository, without the outputs of builds.
 fn files_below(directory: &str) -> Vec<String> {
     let mut files = Vec::new();
     let mut directories = vec![PathBuf::from(directory)];

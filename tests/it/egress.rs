@@ -1,4 +1,4 @@
-//! Where webhooks may go, in a running worker: what is refused fails at once, and a proxy's faults cost nobody anything.
+//! The egress rules in a running worker: forbidden URLs fail at once, and faults of a proxy cost no attempt.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -42,12 +42,12 @@ async fn what_may_not_be_called_fails_at_once_and_says_why() {
     }
 }
 
-/// A proxy for CONNECT, at an address that is known before.
+/// Serves CONNECT as a proxy, on a listener whose address is already known.
 async fn proxy(listener: TcpListener) {
     proxy_if(listener, Arc::new(AtomicBool::new(true)), Arc::default()).await;
 }
 
-/// The same for one that closes each connection at once unless it `works`, and counts them.
+/// Serves likewise, but closes each connection at once unless it `works`, and counts them.
 async fn proxy_if(listener: TcpListener, works: Arc<AtomicBool>, connections: Arc<AtomicUsize>) {
     while let Ok((mut stream, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::SeqCst);
@@ -113,14 +113,14 @@ async fn a_proxy_that_fails_is_asked_once_in_a_while_for_all_jobs_and_readiness_
         (worker.metric("leadhook_jobs_total", "reason=\"proxy\"").await >= f64::from(3 * EVENTS)).then_some(())
     })
     .await;
-    // Four faults, four attempts that were in flight beside them, and one probe each second at most.
+    // Four faults, four attempts that were in flight with them, and at most one probe each second.
     let most = 4 + 4 + 1 + begun.elapsed().as_secs() as usize;
     let connected = connections.load(Ordering::SeqCst);
     assert!(connected <= most, "{connected} connections, and not {most} at most");
     assert_eq!(worker.metric("leadhook_proxy_failing", "").await, 1.0);
     works.store(true, Ordering::SeqCst);
     let received = receiver.wait_for(EVENTS as usize, PATIENCE).await.unwrap();
-    assert!(received.iter().all(|one| one.attempt() == Some(1)), "no attempt is spent");
+    assert!(received.iter().all(|one| one.attempt() == Some(1)), "an attempt was spent");
     let counts = counts(&received);
     assert!(counts.len() == EVENTS as usize && counts.values().all(|count| *count == 1));
     worker.ready().await;

@@ -1,17 +1,17 @@
-//! Strict about presence, lenient about form: what RFC 8259 allows and many readers refuse arrives byte for byte, and so do
-//! the times of other systems.
+//! Strict about presence, lenient about form. JSON that RFC 8259 allows and many readers refuse arrives byte for byte,
+//! and so do the time formats of other systems.
 
 use lapin::BasicProperties;
 use leadhook::event::Event;
 
 use crate::harness::{PATIENCE, World, event, receiver};
 
-/// Where a text stands in an event.
+/// The position of a text in an event.
 #[derive(Clone, Copy)]
 enum Place {
     /// `data` is `{"x": [TEXT]}`.
     Data,
-    /// The member of `data`, with its key.
+    /// The text is a member of `data`, with its key.
     Member,
     Lead,
     Submission,
@@ -21,19 +21,19 @@ enum Place {
 }
 use Place::*;
 
-/// What becomes of it.
+/// The expected result.
 #[derive(Clone, Copy, PartialEq)]
 enum Becomes {
-    /// Delivered, as by the strict reader of earlier days.
+    /// Delivered; the former strict reader accepted it too.
     Delivered,
-    /// Delivered; the strict reader refused it.
+    /// Delivered; the former strict reader refused it.
     Now,
     /// Rejected as `not_json`.
     NotJson,
 }
 use Becomes::*;
 
-/// Corner cases by the names that JSONTestSuite gives to their kind: `y_` is JSON, `n_` is not, `i_` is up to the reader.
+/// Corner cases, with the prefixes of JSONTestSuite: `y_` is JSON, `n_` is not, and `i_` depends on the reader.
 const CASES: &[(&str, Place, &[u8], Becomes)] = &[
     ("y_object_duplicated_key", Member, br#""a":"b","a":"c""#, Now),
     ("y_object_duplicated_key_and_value", Member, br#""a":"b","a":"b""#, Now),
@@ -125,7 +125,7 @@ fn body(place: Place, text: &[u8]) -> Vec<u8> {
         Status => ("\"status\":\"delivered\"", "\"status\":", ""),
         Body => return text.to_vec(),
     };
-    let (head, tail) = good.split_once(from).expect("it is there");
+    let (head, tail) = good.split_once(from).expect("the text to replace");
     [head.as_bytes(), before.as_bytes(), text, after.as_bytes(), tail.as_bytes()].concat()
 }
 
@@ -186,7 +186,7 @@ async fn events_with_the_times_of_other_systems_are_delivered_and_unreadable_one
         assert_eq!(received.iter().filter(|one| one.body == with(time).as_bytes()).count(), 1, "{time}");
     }
     assert_eq!(worker.metric("leadhook_events_irregular_total", "field=\"timestamp\"").await, 3.0);
-    // Those that cannot be read have no lag that could be measured.
+    // Times that cannot be read have no lag to measure.
     assert_eq!(worker.metric("leadhook_event_lag_seconds_count", "").await, 5.0);
     let log = worker.log();
     assert_eq!(log.matches("cannot be read").count(), 1, "once a minute: {log}");
@@ -194,7 +194,7 @@ async fn events_with_the_times_of_other_systems_are_delivered_and_unreadable_one
     worker.stop().await;
 }
 
-/// Upstream systems publish an event again with other whitespace, and name several events of a submission by the same id.
+/// Upstream systems publish an event again with other whitespace, and use one id for several events of a submission.
 #[tokio::test]
 async fn a_message_id_keeps_the_webhook_id_of_an_event_and_merges_no_two() {
     let world = World::new().await;
@@ -219,7 +219,7 @@ async fn a_message_id_keeps_the_webhook_id_of_an_event_and_merges_no_two() {
         let received = receiver.wait_for(ids.len() + 1, PATIENCE).await.unwrap();
         ids.push(received[ids.len()].webhook_id().unwrap().to_owned());
     }
-    assert_eq!(ids[0], ids[1], "other whitespace");
+    assert_eq!(ids[0], ids[1], "other whitespace changed the id");
     let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(distinct.len(), 5, "{ids:?}");
     worker.stop().await;

@@ -1,4 +1,4 @@
-//! Files that this machine does not have are no fault of any receiver.
+//! A lack of open files on this machine does not count against a receiver.
 
 use crate::harness::{PATIENCE, World, event, eventually, receiver};
 
@@ -14,7 +14,7 @@ async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     worker.stop().await;
 }
 
-/// More receivers than files: what is delivered is a first attempt, and all is delivered.
+/// More receivers than files: everything is delivered, and each delivery is a first attempt.
 #[tokio::test]
 async fn files_that_run_out_cost_no_attempt() {
     const RECEIVERS: u32 = 120;
@@ -24,7 +24,7 @@ async fn files_that_run_out_cost_no_attempt() {
         |n| format!("  o{n}:\n    webhook: {{ url: {}, events: \"*\", retry_attempts: 1 }}\n", receiver.url());
     let organizations: String = (0..RECEIVERS).map(organization).collect();
     world.store(&format!("organizations:\n{organizations}"));
-    // The worker needs some thirty for itself.
+    // The worker itself needs some thirty files.
     let worker = world.worker_with_files("-n", 80, &[("LEADHOOK__DELIVERY__CONCURRENCY", "256")]).await;
     let of = |n: u32| event("ABC", n).replacen('{', &format!("{{\"organizationId\":\"o{n}\","), 1);
     world.publish_many((0..RECEIVERS).map(of)).await;

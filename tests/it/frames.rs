@@ -1,4 +1,4 @@
-//! Whatever bytes a broker delivers, a worker goes on (rule 9). `make fuzz` runs the same for longer.
+//! A worker continues whatever bytes a broker delivers (rule 9). `make fuzz` runs the same test for longer.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Receivers that answer badly, or not at all. An accepted lead is delivered by one POST, whatever follows the status. Everything
-//! else costs exactly the attempts that the store allows, each within its timeout, and neither memory nor time of the worker.
+//! Receivers that answer badly, or not at all. An accepted lead is delivered by one POST, whatever follows the status.
+//! All other answers cost exactly the attempts that the store allows, each within its timeout. They take neither memory
+//! nor time of the worker.
 
 use std::{
     collections::BTreeMap,
@@ -19,52 +20,54 @@ use crate::harness::{Message, PATIENCE, World, event, eventually, receiver};
 /// Timeout in seconds of the targets that fail.
 const SHORT: u64 = 3;
 
-/// Timeout in seconds of the targets that accept. Their bodies have less, and a slow machine has enough for a head.
+/// Timeout in seconds of the targets that accept. Their bodies are allowed less, and a slow machine has enough time for
+/// a head.
 const LONG: u64 = 12;
 
-/// Most that the resident memory may rise, in MiB.
+/// Limit of the growth of resident memory, in MiB.
 const MOST_MEMORY: f64 = 20.0;
 
-/// One receiver, for one event.
+/// One receiver, which gets one event.
 struct Case {
     name: &'static str,
     acts: Vec<Act>,
     end: End,
 }
 
-/// What a receiver does on each connection, one after the other. After the last one it says that it has no more, and reads on.
+/// The actions of a receiver on successive connections. After the last one it says that it has no more, and keeps
+/// reading.
 #[derive(Clone)]
 enum Act {
     /// Reads the whole request.
     Read,
-    /// Waits until the request comes, and leaves it unread.
+    /// Waits until the request arrives, and leaves it unread.
     Peek,
     Say(Vec<u8>),
-    /// One byte after the other.
+    /// Sends one byte at a time.
     Spell(Vec<u8>),
     Pause(Duration),
-    /// The same again and again.
+    /// Sends the same bytes repeatedly.
     Repeat(Vec<u8>),
-    /// Says nothing more, and reads until the connection is closed.
+    /// Sends nothing more, and reads until the connection is closed.
     Hang,
-    /// Closes the connection. Unread bytes make that a reset.
+    /// Closes the connection. If bytes are unread, the client sees a reset.
     Close,
     Reset,
 }
 
-/// What becomes of the event.
+/// The expected result.
 #[derive(Clone, Copy)]
 enum End {
     /// Delivered by one POST.
     Delivered,
-    /// Two attempts, each of which ends with one of these reasons. What goes on without end breaks a limit, or on a busy machine
-    /// comes to the timeout first.
+    /// Two attempts, each of which ends with one of these reasons. An endless answer breaks a limit, or on a busy
+    /// machine meets the timeout first.
     Failed(&'static [&'static str]),
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
 
-/// At least so many ways to answer 2xx badly, and as many to answer nothing usable.
+/// Minimum number of bad 2xx answers, and of unusable answers.
 const WAYS: usize = 30;
 
 fn case(name: &'static str, acts: impl IntoIterator<Item = Act>, end: End) -> Case {
@@ -79,7 +82,7 @@ fn repeat(bytes: impl AsRef<[u8]>) -> Act {
     Act::Repeat(bytes.as_ref().to_vec())
 }
 
-/// 2xx, and something wrong with it.
+/// Returns answers with 2xx and something wrong.
 fn accepting() -> Vec<Case> {
     let accepts = |name, acts: Vec<Act>| case(name, [Act::Read].into_iter().chain(acts), End::Delivered);
     let all = |name, answer: &[u8]| accepts(name, vec![say(answer)]);
@@ -155,7 +158,7 @@ fn accepting() -> Vec<Case> {
         // HTTP/1.0 has no Transfer-Encoding (RFC 9112, section 6.1: a client treats the framing as faulty).
         all("http-1.0-and-chunked", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
         lines("nul-in-a-value", "X: a\0b\r\n"),
-        // Heads that end too soon or never.
+        // Heads that end too soon, or never.
         body("partial-head", "Content-Len"),
         all("status-line-alone", OK.as_bytes()),
         accepts("reset-in-the-head", vec![say("HTTP/1.1 200 OK\r\nContent-Len"), Act::Reset]),
@@ -169,13 +172,13 @@ fn accepting() -> Vec<Case> {
     cases
 }
 
-/// Nothing that means delivered.
+/// Returns answers that never mean delivered.
 fn failing() -> Vec<Case> {
     const CLOSED: End = End::Failed(&["closed_without_answer"]);
     const NOT_HTTP: End = End::Failed(&["not_http"]);
     const MALFORMED: End = End::Failed(&["malformed_answer"]);
     const TIMEOUT: End = End::Failed(&["timeout"]);
-    /// One that ends the attempt by its size, or by its time where the machine is slow.
+    /// Ends the attempt by its size, or by its time if the machine is slow.
     const TOO_LARGE_IN_TIME: End = End::Failed(&["header_too_large", "timeout"]);
     let does = |name, end, acts: Vec<Act>| case(name, [Act::Read].into_iter().chain(acts), end);
     let says = |name, end, answer: &[u8]| does(name, end, vec![say(answer)]);
@@ -187,7 +190,7 @@ fn failing() -> Vec<Case> {
         case("closes-at-once", [Act::Close], CLOSED),
         says("closes", CLOSED, b""),
         does("resets", CLOSED, vec![Act::Reset]),
-        // Services of other kinds on the port.
+        // Services other than HTTP on the port.
         says("ssh", NOT_HTTP, b"SSH-2.0-OpenSSH_9.6\r\n"),
         says("smtp", NOT_HTTP, b"220 mail.example ESMTP\r\n"),
         says("ftp", NOT_HTTP, b"220 (vsFTPd 3.0.5)\r\n"),
@@ -219,7 +222,7 @@ fn failing() -> Vec<Case> {
         repeats("endless-status-line", TOO_LARGE_IN_TIME, "HTTP/1.1 200 ", &long),
         repeats("continue-for-ever", TIMEOUT, "", "HTTP/1.1 100 Continue\r\n\r\n"),
         repeats("hints-for-ever", TIMEOUT, "", &format!("HTTP/1.1 103 Early Hints\r\nLink: {long}\r\n\r\n")),
-        // Answers that mean something else, or that HTTP does not define.
+        // Answers with another meaning, or that HTTP does not define.
         says(
             "switching-protocols",
             End::Failed(&["status"]),
@@ -237,10 +240,10 @@ fn failing() -> Vec<Case> {
     ]
 }
 
-/// What one receiver has seen: of each connection the request as far as it was read.
+/// The requests that one receiver has read, one entry for each connection.
 type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Serves until the test is over.
+/// Serves until the test ends.
 async fn serve(acts: Vec<Act>) -> (SocketAddr, Seen) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -285,7 +288,7 @@ async fn behave(acts: &[Act], mut stream: TcpStream, mut saw: impl FnMut(&[u8]))
                 }
             }
             Act::Pause(pause) => tokio::time::sleep(*pause).await,
-            // Not faster than a network: the worker under test shares two cores with this.
+            // Limited to the speed of a network, because the worker under test shares two cores with this.
             Act::Repeat(bytes) => loop {
                 stream.write_all(bytes).await?;
                 tokio::time::sleep(Duration::from_millis(if bytes.len() == 1 { 100 } else { 1 })).await;
@@ -335,7 +338,7 @@ async fn bad_answers_cost_no_accepted_lead_and_no_attempt_too_many() {
     world.store(&store);
     let worker = world.worker(&[("LEADHOOK__LOG__LEVEL", "info")]).await;
 
-    // What it needs without them: the broker, connections, buffers.
+    // Measures the needs of the worker without bad answers: the broker, connections, buffers.
     const HEALTHY: usize = 100;
     world.publish_many((0..HEALTHY as u32).map(|n| event("decent", n))).await;
     decent.wait_for(HEALTHY, PATIENCE).await.unwrap();
@@ -399,14 +402,15 @@ async fn bad_answers_cost_no_accepted_lead_and_no_attempt_too_many() {
     worker.stop().await;
 }
 
-/// The numbers of the attempts that came over a connection.
+/// Returns the attempt numbers that came over a connection.
 fn numbers(requests: &[u8]) -> Vec<usize> {
     let text = String::from_utf8_lossy(requests);
     let headers = text.split("Leadhook-Attempt: ").skip(1);
     headers.map(|rest| rest.lines().next().unwrap_or_default().parse().expect("a number")).collect()
 }
 
-/// A second answer to one request must not count for the next one over that connection: a lead would be lost, or POSTed again.
+/// A second answer to one request must not count for the next request on that connection. Otherwise a lead would be
+/// lost, or POSTed again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_too_many_is_not_taken_for_the_next_request() {
     const JOBS: u32 = 20;

@@ -1,4 +1,4 @@
-//! The worker's log: few lines, none of them ambiguous, and those that an operator needs.
+//! The worker's log: few lines, none of them ambiguous, and all that an operator needs.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const INFO: (&str, &str) = ("LEADHOOK__LOG__LEVEL", "info");
 
-/// One line: a JSON object that holds no key twice.
+/// One line: a JSON object without duplicate keys.
 struct Line(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Line {
@@ -57,17 +57,17 @@ fn lines(log: &str) -> Vec<Line> {
     log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// The lines whose message begins so.
+/// Returns the lines whose message begins with this text.
 fn said<'a>(lines: &'a [Line], message: &str) -> Vec<&'a Line> {
     lines.iter().filter(|line| line.text("message").starts_with(message)).collect()
 }
 
-/// The sum over all summaries.
+/// Sums a field over all summaries.
 fn sum(lines: &[Line], key: &str) -> u64 {
     said(lines, "summary of deliveries").iter().map(|line| line.number(key)).sum()
 }
 
-/// Stops the worker in good order. Its whole log.
+/// Stops the worker cleanly, and returns its whole log.
 async fn end(mut worker: Worker) -> Vec<Line> {
     worker.signal("TERM");
     assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.log());

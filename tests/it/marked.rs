@@ -1,5 +1,5 @@
-//! Marked secrets and marked lead data go through everything that a worker and its commands do, at the most talkative level, and
-//! whatever comes out is searched for them.
+//! Marked secrets and marked lead data go through everything that a worker and its commands do, at the highest log
+//! level. The test searches all output for them.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -14,22 +14,23 @@ use crate::{
     harness::{World, event, eventually},
 };
 
-/// In values of the lead and in what is no event.
+/// Marks values of the lead and messages that are not events.
 const LEAD: &str = "Mar7edLead";
 
-/// In ids that upstream chose. Lists show them, since people look messages up by them.
+/// Marks ids that upstream chose. Lists show them, because people search for messages by id.
 const ID: &str = "Mar7edName";
 
-/// In the paths of URLs, which often are tokens. `leadhook explain` shows them, since it says where an event would go.
+/// Marks the paths of URLs, which often are tokens. `leadhook explain` shows them, because it says where an event would
+/// go.
 const PATH: &str = "Mar7edPath";
 
-/// In header values, signing secrets, URLs' queries, and the worker's own variables.
+/// Marks header values, signing secrets, queries of URLs, and the worker's own variables.
 const SECRET: &str = "Mar7edSecret";
 
-/// `whsec_` and the base64 of "Mar7edSecretMar7edSecret", which holds no mark that could be searched for otherwise.
+/// `whsec_` and the base64 of "Mar7edSecretMar7edSecret", which contains no other mark to search for.
 const SIGNING: &str = "whsec_TWFyN2VkU2VjcmV0TWFyN2VkU2VjcmV0";
 
-/// What a leak could look like: as it is, in base64 at each of its three offsets, in hex.
+/// Returns the forms that a leak could have: plain, base64 at each of its three offsets, and hex.
 fn marks(mark: &str) -> Vec<String> {
     use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
     let hex = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -37,20 +38,20 @@ fn marks(mark: &str) -> Vec<String> {
     for offset in 0..3 {
         let shifted = format!("{}{mark}", &"___"[..offset]);
         let encoded = BASE64_STANDARD_NO_PAD.encode(&shifted);
-        // Only the groups of four that hold nothing but bytes of the mark.
+        // Only the groups of four that contain nothing but bytes of the mark.
         let (from, to) = ((offset * 8).div_ceil(6), (shifted.len() * 8 / 6).min(encoded.len()));
         marks.push(encoded[from..to].to_lowercase());
     }
     marks
 }
 
-/// Where each mark was found, with the line around it.
+/// Returns each line that contains a mark.
 fn found(text: &str, marks: &[String]) -> Vec<String> {
     let hit = |line: &&str| marks.iter().any(|mark| line.to_lowercase().contains(mark));
     text.lines().filter(hit).map(|line| line.chars().take(600).collect()).collect()
 }
 
-/// Answers every request with `status` and with all that it was sent.
+/// Starts a receiver that answers every request with `status` and with the request itself.
 async fn echo(status: u16) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,7 +68,7 @@ async fn echo(status: u16) -> String {
                     "HTTP/1.1 {status} {SECRET}{LEAD}\r\nConnection: close\r\nX-Echo: {SECRET}{LEAD}\r\nRetry-After: {LEAD}\r\n\r\n"
                 );
                 stream.write_all(head.as_bytes()).await?;
-                // Last first, so that what is kept of it holds lead data.
+                // The body comes first, so that the snippet contains lead data.
                 let body = request.iter().rposition(|byte| *byte == b'{').unwrap_or_default();
                 stream.write_all(&request[body..]).await?;
                 stream.shutdown().await
@@ -83,13 +84,13 @@ fn marked(campaign: &str, n: u32) -> String {
     let serde_json::Value::Object(mut value) = value else { panic!("{event}") };
     value.insert("status".into(), format!("{LEAD}-status").into());
     value.insert("unknown".into(), format!("{LEAD}-unknown").into());
-    // Last, and the body ends with it.
+    // `data` goes last, at the end of the body.
     value.remove("data");
     let rest = serde_json::to_string(&value).unwrap();
     format!("{},\"data\":{{\"firstName\":\"{LEAD}\",\"email\":\"{LEAD}@example.com\"}}}}", rest.trim_end_matches('}'))
 }
 
-/// What is no event, each with the mark where a careless message would show it.
+/// Returns messages that are not events, each with the mark at a place that a careless message would show.
 fn unusable() -> Vec<String> {
     let good = marked("ok", 999);
     vec![
@@ -151,7 +152,7 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
         ("WEBHOOK_SIGNING", SIGNING),
         ("DATABASE_PASSWORD", token.as_str()),
         ("RUST_BACKTRACE", "1"),
-        // Panics in all the places that hold a lead.
+        // Panics at all places that hold a lead.
         (
             "LEADHOOK_FAILPOINTS",
             "event.posting:acme/ok=panic@2;job.taken=panic@3;event.taken=panic@4;event.recorded=panic@5",
@@ -172,12 +173,12 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
     for body in &unusable {
         world.publish(body.as_bytes()).await;
     }
-    // Jobs that are none, with forged headers.
+    // Messages on the jobs queue that are not jobs, with forged headers.
     for body in ["", LEAD] {
         let properties = BasicProperties::default().with_message_id(ID.into()).with_type(ID.into());
         world.publish_to("", "leadhook.jobs", body.as_bytes(), properties).await;
     }
-    // A store that reaches for what is not its own, and one that is broken at the secrets.
+    // Stores that refer to secrets outside their reach, and one that is broken at the secrets.
     let good = store(&urls);
     for broken in [
         good.replace("${WEBHOOK_TOKEN}", "${DATABASE_PASSWORD}"),
@@ -200,9 +201,9 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
     let broken = world.command().arg("check").envs(environment).output().unwrap();
     outputs.push(("check of a broken store", String::from_utf8_lossy(&broken.stdout).into_owned()));
     world.store(&good);
-    // All campaigns but `ok`, three each.
-    eventually("all that fails has failed", async || (world.ready("failed").await >= 18).then_some(())).await;
-    eventually("what is unusable is rejected", async || {
+    // All campaigns but `ok`, with three events each.
+    eventually("all failing jobs have failed", async || (world.ready("failed").await >= 18).then_some(())).await;
+    eventually("the unusable messages are rejected", async || {
         (world.ready("rejected").await as usize >= unusable.len()).then_some(())
     })
     .await;
@@ -272,7 +273,7 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
             leaks.extend(found(text, &lead).into_iter().map(|line| format!("lead data in {name}: {line}")));
         }
     }
-    // On the broker: bodies are what upstream wrote, and a snippet is what a receiver said. What we add holds neither.
+    // On the broker, bodies contain upstream's text and snippets a receiver's. Leadhook's own fields contain neither.
     let mut messages = 0;
     for queue in ["events", "jobs", "failed", "rejected"] {
         for message in world.take_all(queue).await {
@@ -293,7 +294,7 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
             let said = format!("{properties:?}");
             leaks.extend(found(&said, &path).into_iter().map(|line| format!("path on {queue}: {line}")));
             leaks.extend(found(&said, &secret).into_iter().map(|line| format!("secret on {queue}: {line}")));
-            // What a receiver echoes into its status line or its headers is not kept, and of its body only the beginning.
+            // The status line and headers of an answer are not kept, and only the beginning of its body is.
             leaks.extend(
                 found(&history, &secret).into_iter().map(|line| format!("secret in a history on {queue}: {line}")),
             );
@@ -304,10 +305,10 @@ async fn nothing_that_is_secret_or_personal_comes_out() {
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
 }
 
-/// The page that shows the data of the lead, on request.
+/// The page that shows the data of the lead on request.
 const REVEAL: &str = "console reveal";
 
-/// The pages of the console about this failed job, and the log of the console.
+/// Returns the console's pages about this failed job, and the console's log.
 async fn console_shows(world: &World, environment: &[(&str, &str)], id: &str) -> Vec<(&'static str, String)> {
     let secret = format!("{SECRET}-of-a-person");
     let credentials = ("LEADHOOK__CONSOLE__CREDENTIALS", format!("anna:act:{secret}"));
@@ -327,21 +328,21 @@ async fn console_shows(world: &World, environment: &[(&str, &str)], id: &str) ->
         &format!("/deliveries/{id}"),
     ] {
         let page = console.page(&anna, path).await;
-        // Masked payloads show the status: it is a word of the sender (src/console/mask.rs).
+        // Masked payloads show the status, because it is one of the sender's words (src/console/mask.rs).
         let page = page.replace(&format!("{LEAD}-status"), "");
         outputs.push((&*format!("console {path}").leak(), page));
     }
     let token = console.token_of(&anna, id).await;
     let revealed = console.post(&anna, &format!("/failed/{id}/reveal"), &[("token", &token)]).await;
     outputs.push((REVEAL, revealed.text().await.unwrap()));
-    assert!(outputs.last().unwrap().1.contains(LEAD), "the data of the lead was shown, and might have been logged");
+    assert!(outputs.last().unwrap().1.contains(LEAD), "the page did not show the lead, so its log proves nothing");
     let wrong = console.get(&format!("anna:{SECRET}-wrong"), "/").await;
     outputs.push(("console without the right secret", wrong.text().await.unwrap()));
     outputs.push(("the console's log", console.process.log()));
     outputs
 }
 
-/// The search would find what it looks for.
+/// The search finds marks in every form.
 #[test]
 fn marks_are_found_in_every_disguise() {
     use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,16 +1,16 @@
-//! Bad input, invocation by invocation: each message says what is wrong, where, and what to do, and the exit code is the one of
-//! the table. With `LEADHOOK_MESSAGES_FILE` set, that file gets all that was printed, to be read.
+//! Bad input, invocation by invocation. Each message names the fault and its place, and says what to do, and the exit
+//! code is the documented one. With `LEADHOOK_MESSAGES_FILE` set, all output goes to that file for a reader.
 
 use std::{fmt::Write, fs, path::Path, process::Command};
 
 use crate::harness::leadhook;
 
-/// An address on which nothing listens.
+/// An address without a listener.
 const NO_BROKER: &str = "amqp://user:hunter2@127.0.0.1:9/%2f";
 
 /// One invocation.
 struct Case {
-    /// The command line, split at blanks; `''` is an empty argument.
+    /// The command line, split at spaces; `''` is an empty argument.
     line: &'static str,
     environment: &'static [(&'static str, &'static str)],
     code: i32,
@@ -31,7 +31,7 @@ const fn with(
     Case { line, environment, code, words }
 }
 
-/// Files that lie in the working directory of every invocation.
+/// Files in the working directory of every invocation.
 const FILES: &[(&str, &str)] = &[
     ("taken.jsonl", "{}\n"),
     ("broken.json", "{\"event\": \"lead.failed\"\n"),
@@ -96,7 +96,7 @@ const CASES: &[Case] = &[
         2,
         &["--rate does not take \"fast\": leadhook failed replay", "from 1 to 100000"],
     ),
-    // Choices that are missing or contradict one another.
+    // Choices that are missing or contradict each other.
     case("failed show", 2, &["<ID> is missing: leadhook failed show"]),
     case("failed replay", 2, &["no messages are chosen", "--campaign, or --all"]),
     case("failed requeue", 2, &["no messages are chosen", "--reason, or --all"]),
@@ -299,7 +299,7 @@ fn command(case: &Case, directory: &Path) -> Command {
     command
 }
 
-/// What is wrong with an answer.
+/// Returns the faults of an answer.
 fn problems(case: &Case, code: Option<i32>, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if code != Some(case.code) {

@@ -1,4 +1,5 @@
-//! Receivers that want a token: whatever its endpoint does, no lead is lost, none is accepted twice, and no secret is shown.
+//! Receivers that require a token. Whatever its endpoint does, no lead is lost, none is accepted twice, and no secret
+//! is shown.
 
 use std::{
     collections::HashMap,
@@ -19,12 +20,12 @@ use crate::harness::{World, event, eventually};
 
 const CLIENT_SECRET: &str = "cl1ent-s3cret";
 
-/// What tokens begin with.
+/// The prefix of all tokens.
 const TOKEN: &str = "t0ken-";
 
 const LEADS: u32 = 100;
 
-/// Reads whole requests, and answers each.
+/// Reads whole requests and answers each.
 async fn serve<F>(answer: impl Fn(String) -> F + Clone + Send + Sync + 'static) -> String
 where
     F: Future<Output = String> + Send,
@@ -71,7 +72,7 @@ fn value<'r>(request: &'r str, header: &str) -> &'r str {
     request.lines().find_map(|line| line.strip_prefix(header)).unwrap_or_default()
 }
 
-/// How often the endpoint was asked, how often at a time, and at most.
+/// Counts token requests: all, concurrent now, and the maximum concurrent.
 #[derive(Default)]
 struct Asked {
     all: AtomicUsize,
@@ -79,7 +80,7 @@ struct Asked {
     most: AtomicUsize,
 }
 
-/// Slow, failing two times of five, with tokens that live for a second.
+/// Starts a token endpoint: slow, failing two times of five, with tokens that live for a second.
 async fn endpoint(asked: Arc<Asked>) -> String {
     serve(move |request| {
         let asked = asked.clone();
@@ -100,7 +101,7 @@ async fn endpoint(asked: Arc<Asked>) -> String {
     .await
 }
 
-/// Refuses one token in ten. How often each lead was accepted, by `webhook-id`.
+/// Starts a receiver that refuses one token in ten, and counts accepted leads by `webhook-id`.
 async fn receiver(accepted: Arc<Mutex<HashMap<String, u32>>>) -> String {
     serve(move |request| {
         let accepted = accepted.clone();
@@ -132,8 +133,8 @@ async fn a_bad_token_endpoint_loses_no_lead_and_shows_no_secret() {
     })
     .await;
     let times: Vec<_> = accepted.lock().unwrap().values().copied().collect();
-    assert_eq!(times, vec![1; LEADS as usize], "each lead is accepted once");
-    assert_eq!(asked.most.load(SeqCst), 1, "token requests at a time");
+    assert_eq!(times, vec![1; LEADS as usize], "a lead was not accepted exactly once");
+    assert_eq!(asked.most.load(SeqCst), 1, "concurrent token requests");
     let failed = worker.metric("leadhook_attempts_total", "class=\"oauth\"").await;
     assert!(failed > 0.0, "the endpoint failed nothing");
 
@@ -149,7 +150,7 @@ async fn a_bad_token_endpoint_loses_no_lead_and_shows_no_secret() {
         shown.push_str(&String::from_utf8_lossy(&output.stderr));
     }
     assert!(shown.contains("oauth"), "the fault has no name anywhere");
-    // The last one is client and secret as they travel.
+    // The last one is client and secret as they are sent.
     for secret in [CLIENT_SECRET, TOKEN, "dXM6Y2wxZW50LXMzY3JldA"] {
         assert!(!shown.contains(secret), "{secret} in {:?}", shown.lines().find(|line| line.contains(secret)));
     }

@@ -1,4 +1,5 @@
-//! What an answer means is the target's to say: accepted, final and refused answers, and who answers in a receiver's place.
+//! Targets that define the meaning of an answer: accepted, final and refused answers, and answers from systems in front
+//! of a receiver.
 
 use std::{
     net::Ipv4Addr,
@@ -165,7 +166,7 @@ async fn a_refused_delivery_is_kept_for_support_where_the_target_says_so() {
     assert_eq!(failed.text("leadhook-reason").as_deref(), Some("refused"));
     let history = failed.history();
     assert_eq!((history[0].outcome.as_str(), history[0].status, history.len()), ("refused", Some(200), 1));
-    assert_eq!(history[0].snippet.as_deref(), Some(NO), "support sees why");
+    assert_eq!(history[0].snippet.as_deref(), Some(NO), "the snippet for support is missing");
     assert_eq!(buyer.count(), 1);
 }
 
@@ -195,7 +196,7 @@ async fn retry_after_beside_another_status_delays_its_own_delivery_only() {
     world.simple_store(&receiver.url, "");
     let worker = world.worker(&[]).await;
     world.publish(event("ABC", 1).as_bytes()).await;
-    eventually("the first is put off", async || {
+    eventually("the first waits for its retry", async || {
         (worker.metric("leadhook_jobs_total", "outcome=\"retry\"").await == 1.0).then_some(())
     })
     .await;

@@ -1,4 +1,5 @@
-//! Whatever bytes upstream writes into properties and headers, other messages flow on, and tools find the message (rule 9).
+//! Whatever bytes upstream writes into properties and headers, other messages continue, and tools find the message
+//! (rule 9).
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,10 @@ use crate::{
     },
 };
 
-/// Longest delay of events behind a message that lapin cannot read.
+/// Limit of the delay of events behind a message that lapin cannot read.
 const DELAY: Duration = Duration::from_secs(5);
 
-/// Good events behind each of them.
+/// Good events behind each such message.
 const GOOD: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +44,7 @@ async fn no_message_of_upstream_stops_a_worker_or_delays_others() {
         assert!(begun.elapsed() < DELAY, "{name}: {:?}", begun.elapsed());
         wanted.extend(reason);
     }
-    // The key may be of any bytes, and so may messages that are put straight onto the jobs queue.
+    // The routing key may contain any bytes, and so may messages on the jobs queue.
     raw.publish("lead.events", b"lead.\xff\xfe", &texts(&[]), event("ABC", 1).as_bytes()).await;
     raw.publish("", b"leadhook.jobs", &texts(&[(7, NOT_UTF8)]), b"{}").await;
     wanted.extend(["unreadable_properties", "malformed_job"]);
@@ -58,11 +59,11 @@ async fn no_message_of_upstream_stops_a_worker_or_delays_others() {
     {
         assert!(details.iter().any(|detail| detail.contains(words)), "{words}: {details:?}");
     }
-    // The body is untouched, and so are properties that can be read.
+    // The body is unchanged, and so are readable properties.
     assert!(rejected.iter().filter(|message| message.body == event("ABC", 1).as_bytes()).count() >= wanted.len() - 1);
     let posts = receiver.received().len();
     let good = kinds().len() * GOOD + kinds().iter().filter(|(_, _, reason)| reason.is_none()).count();
-    assert_eq!(posts, good, "one POST for each good event");
+    assert_eq!(posts, good, "not one POST for each good event");
     let log = worker.log();
     assert!(!log.contains("lost the broker"), "{log}");
     worker.stop().await;
@@ -112,7 +113,7 @@ async fn every_tool_steps_over_what_lapin_cannot_read() {
     let told = run(&format!("rejected export --all --to {}", file.display())).await;
     let lines = std::fs::read_to_string(file).expect("the file").lines().count();
     assert_eq!(lines, poisons.len(), "{told}");
-    // All of them are events when their properties are repaired. Two have perhaps lost their organization.
+    // All of them are events once their properties are repaired. Two may have lost their organization.
     let told = run("unreadable requeue --all --yes").await;
     assert!(told.contains("name its organization"), "{told}");
     assert_eq!((world.ready("unreadable").await, world.ready("events").await), (2, 2));

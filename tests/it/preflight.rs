@@ -1,14 +1,14 @@
-//! Brokers that cannot keep the promises, or not all of them, are told apart by their greeting.
+//! Brokers that cannot keep the promises, or not all of them, are recognized by their greeting.
 
 use crate::{
     harness::{Worker, eventually, leadhook},
     rig::scripted_broker::ScriptedBroker,
 };
 
-/// A worker on a broker that greets as told.
+/// A worker on a scripted broker with this greeting.
 struct Greeted {
     worker: Worker,
-    /// Its readiness once that says what was expected.
+    /// Its readiness once that contains the expected text.
     status: u16,
     report: String,
     _broker: ScriptedBroker,
@@ -28,7 +28,7 @@ async fn greeted(product: &'static str, version: &'static str, expected: &str) -
             .await;
     eventually("the line in the log", async || worker.log().contains(expected).then_some(())).await;
 
-    // The commands say it as well.
+    // The commands report it as well.
     let mut check = leadhook(&broker.url);
     let check = check.args(["topology", "check"]).output().unwrap();
     let said = [check.stdout, check.stderr].concat();
@@ -37,7 +37,7 @@ async fn greeted(product: &'static str, version: &'static str, expected: &str) -
     Greeted { worker, status, report, _broker: broker, _directory: directory }
 }
 
-/// The stand-in takes a queue of any type, as LavinMQ does.
+/// The scripted broker accepts a queue of any type, as LavinMQ does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_ignores_the_type_of_queues_is_refused() {
     let greeted = greeted("LavinMQ", "2.4.0", "is LavinMQ 2.4.0: it ignores x-queue-type").await;

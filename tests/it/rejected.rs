@@ -1,4 +1,4 @@
-//! What is no usable event rests on the rejected queue with its reason and its bytes, and the events behind it flow on.
+//! Unusable messages go to the rejected queue with their reason and their bytes, and the events behind them continue.
 
 use lapin::{
     BasicProperties,
@@ -37,7 +37,7 @@ async fn unusable_messages_rest_on_the_rejected_queue_and_the_rest_flows_on() {
     for (_, body) in &cases {
         world.publish(body).await;
     }
-    // A hand-made message on the jobs queue, with broken headers.
+    // A handmade message on the jobs queue, with broken headers.
     let mut headers = FieldTable::default();
     headers.insert("leadhook-version".into(), AMQPValue::LongString("one".into()));
     let forged = BasicProperties::default().with_headers(headers).with_message_id("m".into());
@@ -69,7 +69,7 @@ async fn what_upstream_said_stays_with_a_rejected_message_and_acts_no_more() {
     let receiver = receiver("410").await;
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[]).await;
-    // If the broker acts on a CC, the copy lands here.
+    // If the broker acts on a CC, the copy arrives here.
     let channel = world.channel().await;
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare("leadhook.copies".into(), durable, FieldTable::default()).await.unwrap();
@@ -101,7 +101,7 @@ async fn what_upstream_said_stays_with_a_rejected_message_and_acts_no_more() {
     assert_eq!(rejected.properties.correlation_id().as_ref().unwrap().as_str(), "c");
 }
 
-/// A value of the header `CC`, for which the broker puts a copy on this queue.
+/// Returns a value of the header `CC`, for which the broker puts a copy on this queue.
 fn copies_to(queue: &str) -> AMQPValue {
     AMQPValue::FieldArray(vec![AMQPValue::LongString(queue.into())].into())
 }
@@ -146,7 +146,7 @@ async fn jobs_of_a_newer_version_wait_for_a_newer_worker() {
     assert_eq!(held.text("leadhook-version"), Some((leadhook::job::VERSION + 1).to_string()));
     assert!(held.text("leadhook-held-since").is_some());
     acts_no_more(&held);
-    // Since 2020: nobody came within a day.
+    // Waiting since 2020: no newer worker came within a day.
     world.publish_to("", "leadhook.jobs", b"{\"a\":1}", newer(Some(1_577_836_800_000))).await;
     let rejected = world.take("rejected", 1).await.remove(0);
     assert_eq!(rejected.text("leadhook-reason").as_deref(), Some("newer_version"));

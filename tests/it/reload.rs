@@ -1,4 +1,4 @@
-//! The store changes under load: what is waiting uses it, a broken one changes nothing, and no event is lost.
+//! The store changes under load: waiting jobs use the change, a broken store changes nothing, and no event is lost.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,13 @@ async fn a_changed_url_is_used_within_two_seconds_and_nothing_is_lost() {
     world.simple_store(&old.url(), "");
     let worker = world.worker(&[]).await;
     let mut sent = 0;
-    // Twenty at a time, and each is there before the next twenty: what is measured is the reload, not a backlog.
+    // Waits for each twenty events before the next twenty, so that the measured time is that of the reload and not of a
+    // backlog.
     let mut deliver = async || {
         let begun = Instant::now();
         world.publish_many((0..20).map(|n| event("ABC", sent + n))).await;
         sent += 20;
-        eventually("every event at one of the two", async || {
+        eventually("every event at one of the two receivers", async || {
             let both = [old.received(), new.received()].concat();
             (counts(&both).len() == sent as usize).then_some(())
         })
@@ -32,7 +33,7 @@ async fn a_changed_url_is_used_within_two_seconds_and_nothing_is_lost() {
         assert!(changed.elapsed() < PATIENCE);
     }
     let took = changed.elapsed();
-    // Beside other tests a round may take a second.
+    // Beside other tests, a round may take a second.
     assert!(took < Duration::from_millis(2500) + 2 * slowest, "the new URL was used after {took:?}");
     deliver().await;
     worker.stop().await;
@@ -50,12 +51,12 @@ async fn a_broken_store_changes_nothing_and_is_reported() {
     })
     .await;
     let (status, detail) = worker.get("/readyz").await.unwrap();
-    assert_eq!(status, 200, "still ready: {detail}");
+    assert_eq!(status, 200, "no longer ready: {detail}");
     assert!(detail.contains("retry_attempts"), "{detail}");
     assert!(worker.log().contains("retry_attempts"), "{}", worker.log());
     world.publish(event("ABC", 1).as_bytes()).await;
     delivered(&worker, 1.0).await;
-    // Good by itself, but no worker could start with it: above shutdown.grace.
+    // Valid by itself, but no worker could start with it, because the timeout is above shutdown.grace.
     world.simple_store(&broken.url(), "timeout: 110");
     eventually("the other refusal", async || {
         worker.get("/readyz").await?.1.contains("less than shutdown.grace").then_some(())
@@ -63,7 +64,7 @@ async fn a_broken_store_changes_nothing_and_is_reported() {
     .await;
     world.publish(event("ABC", 2).as_bytes()).await;
     delivered(&worker, 2.0).await;
-    assert_eq!((good.received().len(), broken.received().len()), (2, 0), "neither of the broken stores was used");
+    assert_eq!((good.received().len(), broken.received().len()), (2, 0), "a broken store was used");
     world.simple_store(&broken.url(), "retry_attempts: 9");
     eventually("the repair in metrics", async || {
         (worker.metric("leadhook_store_last_reload_success", "").await == 1.0).then_some(())
@@ -119,7 +120,7 @@ async fn a_removed_target_fails_its_jobs_after_settling() {
     let mut reasons: Vec<_> = failed.iter().map(|message| message.text("leadhook-reason").unwrap()).collect();
     reasons.sort();
     assert_eq!(reasons, ["target_disabled", "target_removed"]);
-    assert!(worker.metric("leadhook_jobs_total", "outcome=\"deferred\"").await >= 2.0, "deferred before failing");
+    assert!(worker.metric("leadhook_jobs_total", "outcome=\"deferred\"").await >= 2.0, "no job was deferred");
 }
 
 #[tokio::test]

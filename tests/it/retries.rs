@@ -9,22 +9,23 @@ use leadhook::receiver::Received;
 
 use crate::harness::{Message, PATIENCE, World, counts, event, eventually, receiver};
 
-/// `backoff.initial` and `backoff.multiplier` of these tests; jitter 0.2.
+/// `backoff.initial` in seconds; these tests also set `backoff.multiplier`, and the jitter is 0.2.
 const INITIAL: f64 = 0.4;
 
-/// Lower jitter bound of the wait before retry `n`, in seconds.
+/// Returns the lower jitter bound of the wait before retry `n`, in seconds.
 fn lower(n: i32) -> f64 {
     INITIAL * 2f64.powi(n - 1) * 0.8
 }
 
-/// Upper jitter bound, rounded up to a rung (at most a quarter more), and 250 ms for broker and worker.
+/// Returns the upper jitter bound in seconds, rounded up to a delay queue (at most a quarter more), plus 250 ms for
+/// broker and worker.
 fn upper(n: i32) -> f64 {
     INITIAL * 2f64.powi(n - 1) * 1.2 * 1.25 + 0.25
 }
 
 const ENVIRONMENT: [(&str, &str); 2] = [("LEADHOOK__BACKOFF__INITIAL", "400ms"), ("LEADHOOK__BACKOFF__MAXIMUM", "10s")];
 
-/// The gaps between requests, in seconds.
+/// Returns the gaps between requests, in seconds.
 fn gaps(received: &[Arc<Received>]) -> Vec<f64> {
     let seconds = |pair: &[Arc<Received>]| pair[1].at.duration_since(pair[0].at).unwrap().as_secs_f64();
     received.windows(2).map(seconds).collect()
@@ -49,7 +50,7 @@ async fn always_500_is_four_posts_and_one_failed_record() {
     let failed = world.take("failed", 1).await;
     let received = receiver.received();
     assert_eq!(received.len(), 4);
-    assert_eq!(counts(&received).len(), 1, "one webhook-id");
+    assert_eq!(counts(&received).len(), 1, "several webhook-ids");
     assert!(received.iter().all(|one| one.body == body.as_bytes()));
     assert_eq!(received.iter().map(|one| one.attempt()).collect::<Vec<_>>(), [Some(1), Some(2), Some(3), Some(4)]);
     assert_schedule(&gaps(&received));
@@ -63,7 +64,7 @@ async fn always_500_is_four_posts_and_one_failed_record() {
     assert!(history.iter().all(|entry| entry.status == Some(500)));
 }
 
-/// One job that fails four times; its record.
+/// Publishes one job that fails four times, and returns it from the failed queue.
 async fn fails_four_times(world: &World, url: &str) -> Message {
     world.simple_store(url, "retry_attempts: 3\ntimeout: 3");
     let worker = world.worker(&[]).await;
@@ -89,7 +90,7 @@ async fn every_way_of_failing_is_retried_and_ends_on_the_failed_queue() {
     };
     let refused = async {
         let world = World::new().await;
-        // Nobody listens on port 1.
+        // No process listens on port 1.
         let record = fails_four_times(&world, "http://127.0.0.1:1").await;
         assert!(record.history().iter().all(|entry| entry.reason == "connect" && entry.status.is_none()));
     };
@@ -125,7 +126,7 @@ async fn retry_after_is_honoured() {
         busy.url(),
         away.url()
     ));
-    // The waits are longer than the longest rung (1.25 s), so each takes several hops.
+    // The waits are longer than the longest delay queue (1.25 s), so each takes several hops.
     let environment = [("LEADHOOK__BACKOFF__MAXIMUM", "1s")];
     let first = world.worker(&environment).await;
     world.publish_many(["BUSY", "AWAY"].map(|campaign| event(campaign, 1))).await;
@@ -133,7 +134,7 @@ async fn retry_after_is_honoured() {
         (first.metric("leadhook_jobs_total", "outcome=\"retry\"").await >= 2.0).then_some(())
     })
     .await;
-    // The next worker does not know that these targets are pushed back. Only the jobs carry their waits.
+    // The next worker does not know that these targets are paused. Only the jobs carry their waits.
     first.stop().await;
     let _second = world.worker(&environment).await;
     for receiver in [busy, away] {
@@ -175,7 +176,7 @@ async fn a_long_wait_never_delays_a_short_one() {
     world.publish(event("QUICK", 1).as_bytes()).await;
     quick.wait_for(2, PATIENCE).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(20), "the short wait took {:?}", begun.elapsed());
-    assert_eq!(slow.received().len(), asked, "the long waits are still waiting");
+    assert_eq!(slow.received().len(), asked, "a long wait ended early");
 }
 
 #[tokio::test]
@@ -200,7 +201,7 @@ async fn the_due_time_travels_with_a_retry() {
     world.simple_store(&receiver.url(), "");
     let _worker = world.worker(&[]).await;
     world.publish(event("ABC", 1).as_bytes()).await;
-    // The longest rung that is not longer; the rest is waited out afterwards.
+    // The longest delay queue that does not exceed the wait; the rest of the wait follows.
     let held = world.take("delay.32000", 1).await;
     let due: u128 = held[0].text("leadhook-due").unwrap().parse().unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();

@@ -1,4 +1,4 @@
-//! Credentials change under a running process: the broker's password, signing secrets, the console's users.
+//! Credentials that change while a process runs: the broker's password, signing secrets, the console's users.
 
 use std::{
     os::unix::fs::symlink,
@@ -15,14 +15,14 @@ use crate::{
 
 const ALL: &str = r#"{"configure":".*","write":".*","read":".*"}"#;
 
-/// Puts a whole new file in the place of the old one.
+/// Replaces a file by a complete new one.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, path).unwrap();
 }
 
-/// A worker whose broker is in a file, and that file.
+/// Starts a worker that reads its broker from a file, and returns both.
 async fn worker_with(world: &World, urls: &str) -> (Worker, PathBuf) {
     let path = world.directory.path().join("urls");
     replace(&path, urls);
@@ -107,7 +107,7 @@ async fn a_broken_file_keeps_its_last_good_content_and_readiness_says_so() {
     })
     .await;
     let log = worker.log();
-    assert_eq!(log.matches(":2: is not a broker's URL").count(), 1, "once for the same content: {log}");
+    assert_eq!(log.matches(":2: is not a broker's URL").count(), 1, "not once for the same content: {log}");
     worker.stop().await;
 }
 

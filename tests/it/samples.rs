@@ -1,5 +1,5 @@
-//! The samples that newcomers start from: stores, settings, events, publishers and receivers of this repository are good as they
-//! lie there, and the pages show them as they are.
+//! The samples for newcomers: this repository's stores, settings, events, publishers and receivers are valid, and the
+//! pages show them unchanged.
 
 mod receive;
 
@@ -18,7 +18,7 @@ fn path(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Loads a store without any variable or file to refer to.
+/// Loads a store without any variables or secret files.
 fn store(file: &str) -> Store {
     let secrets = settings::Secrets { environment_prefix: "WEBHOOK_".to_owned(), directory: None };
     let store = store::load(&path(file), &secrets).unwrap_or_else(|problems| panic!("{file}: {problems}"));
@@ -26,7 +26,7 @@ fn store(file: &str) -> Store {
     store
 }
 
-/// Every target of every event: of the listed campaigns, and of one that is not listed.
+/// Lists every target of every event: of the listed campaigns, and of one that is not listed.
 fn targets(store: &Store) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for organization in store.organizations() {
@@ -56,7 +56,7 @@ fn targets(store: &Store) -> BTreeSet<String> {
 fn the_sample_stores_resolve_alike_in_yaml_and_toml() {
     let yaml = targets(&store("config/webhooks"));
     assert_eq!(yaml, targets(&store("examples/webhooks.toml")));
-    // What the comments in them promise.
+    // The promises of the comments in them.
     for promised in [
         "acme ABC lead.delivered: acme/ABC http://receiver:8080/acme/ABC 5 10s []",
         "acme QUIET lead.delivered: campaign_disabled",
@@ -70,7 +70,7 @@ fn the_sample_stores_resolve_alike_in_yaml_and_toml() {
     assert!(yaml.iter().any(|line| line.starts_with("acme ABC lead.failed: acme http")), "{yaml:#?}");
 }
 
-/// What is commented out in the sample works when the comment signs are removed.
+/// The commented settings of the sample work once they are uncommented.
 #[test]
 fn the_commented_secrets_of_the_sample_store_load() {
     let directory = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ fn the_commented_secrets_of_the_sample_store_load() {
     let mut check = check(directory.path().to_str().unwrap());
     check.env("WEBHOOK_ACME_TOKEN", "token").env("LEADHOOK__SECRETS__DIRECTORY", files.path());
     let without = check.output().unwrap();
-    assert_eq!(without.status.code(), Some(2), "a variable that is not set is refused");
+    assert_eq!(without.status.code(), Some(2), "an unset variable was accepted");
     check.env("WEBHOOK_ACME_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
     let with = check.output().unwrap();
     assert!(with.status.success(), "{with:?}");
@@ -135,7 +135,7 @@ fn the_sample_events_are_what_they_say() {
     assert!(seen.contains("lead.delivered.json") && seen.contains("unusable.json"), "{seen:?}");
 }
 
-/// The page names the message id that each sample makes of the example event.
+/// The page names the message id that each sample computes for the example event.
 #[test]
 fn the_page_names_the_message_id_of_the_samples() {
     let event: serde_json::Value =
@@ -145,7 +145,7 @@ fn the_page_names_the_message_id_of_the_samples() {
     assert!(page.contains(&format!("`{submission}/{kind}`")), "{submission}/{kind}");
 }
 
-/// A reader of a page and a reader of the file get the same program.
+/// Readers of a page and of the file get the same program.
 #[test]
 fn the_pages_show_the_samples_as_they_are() {
     let samples = [

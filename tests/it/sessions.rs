@@ -1,11 +1,11 @@
-//! Which broker the connections of a worker choose, and what makes them leave it.
+//! The broker that the connections of a worker choose, and the reasons to leave it.
 
 use crate::{
     harness::{Worker, eventually, leadhook},
     rig::scripted_broker::{ScriptedBroker, Wrong},
 };
 
-/// A worker for these brokers, and the directory of its files.
+/// Starts a worker for these brokers; also returns the directory of its files.
 fn worker(urls: &str) -> (Worker, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.yaml");

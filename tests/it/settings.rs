@@ -1,6 +1,6 @@
-//! Settings that show only in a running worker: each test fails when its setting is ignored.
+//! Settings whose effect shows only in a running worker: each test fails if its setting is ignored.
 //!
-//! Others are held where their effect is tested: backoff.initial and .maximum in `retries`, store.settle in `reload`,
+//! Other modules test the rest: backoff.initial and .maximum in `retries`, store.settle in `reload`,
 //! delivery.max_event_bytes in `rejected`, shutdown.grace in `stopping`, those of the topology in `topology`.
 
 use lapin::BasicProperties;
@@ -11,7 +11,7 @@ use crate::{
     node::Node,
 };
 
-/// An address on which nothing listens.
+/// An address without a listener.
 const NOBODY: &str = "amqp://127.0.0.1:1/";
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn what_is_asked_of_the_broker_is_a_setting() {
         (heartbeats.len() == 3).then_some(heartbeats)
     })
     .await;
-    // Three quarters, so that a silence is noticed within two of ours.
+    // Three quarters of the setting, so that silence is noticed within two intervals of the setting.
     assert_eq!(heartbeats, [5, 5, 5]);
     worker.stop().await;
 }
@@ -65,7 +65,7 @@ async fn what_is_asked_of_the_broker_is_a_setting() {
 #[tokio::test]
 async fn attempts_in_flight_are_bounded_by_concurrency() {
     let world = World::new().await;
-    // One answer, so that the target is known to be there.
+    // The first answer shows that the target works.
     let receiver = receiver("200,hang").await;
     world.simple_store(&receiver.url(), "timeout: 2");
     let _worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
@@ -73,7 +73,7 @@ async fn attempts_in_flight_are_bounded_by_concurrency() {
     receiver.wait_for(1, PATIENCE).await.unwrap();
     world.publish_many((0..9).map(|n| event("ABC", n))).await;
     let received = receiver.wait_for(5, PATIENCE).await.unwrap();
-    // One circuit has three of four slots. Its fourth came only when one of the first three had timed out.
+    // One circuit has three of four slots. Its fourth request came only after one of the first three had timed out.
     let gap = received[4].at.duration_since(received[1].at).unwrap();
     assert!(gap.as_secs_f64() > 1.9, "{gap:?}");
     assert!(received[3].at.duration_since(received[1].at).unwrap().as_secs_f64() < 1.9);
@@ -91,12 +91,12 @@ async fn confirms_are_waited_for_no_longer_than_set() {
     receiver.wait_for(1, PATIENCE).await.unwrap();
     node.pause();
     let paused = std::time::Instant::now();
-    eventually("a confirm given up", async || worker.log().contains("not confirmed in time").then_some(())).await;
+    eventually("a confirm timed out", async || worker.log().contains("not confirmed in time").then_some(())).await;
     assert!(paused.elapsed() < std::time::Duration::from_secs(8), "the default is 10 s: {:?}", paused.elapsed());
     node.resume();
     receiver.set_script("200".parse().unwrap());
     let received = receiver.wait_for(2, PATIENCE).await.unwrap();
-    assert_eq!(received[1].attempt(), Some(2), "the outcome was recorded after all");
+    assert_eq!(received[1].attempt(), Some(2), "the outcome was not recorded");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn secrets_come_from_where_the_settings_say() {
     assert_eq!(received[0].header("x-key"), Some("from-a-file"));
     worker.stop().await;
 
-    // With the defaults neither may be used, and both are named.
+    // With the defaults neither is allowed, and the message names both.
     let output = world.command().arg("run").env("HOOKS_TOKEN", "from-environment").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
@@ -180,7 +180,7 @@ async fn readiness_warns_from_the_thresholds_on() {
     })
     .await;
     assert!(report.contains("not_empty_seconds"), "{report}");
-    assert!(!report.contains("warned from 2"), "one rejected message is below its threshold: {report}");
+    assert!(!report.contains("warned from 2"), "warned below the threshold of rejected messages: {report}");
     worker.stop().await;
 
     let worker = world.worker(&[("LEADHOOK__ADMIN__REJECTED_THRESHOLD", "1")]).await;

@@ -1,4 +1,4 @@
-//! SIGTERM, replicas and crashes: nothing lost, no attempt charged.
+//! SIGTERM, replicas and crashes: nothing is lost, and no attempt is charged.
 
 use std::{
     sync::Arc,
@@ -24,12 +24,12 @@ async fn sigterm_under_load_loses_and_duplicates_nothing() {
     assert_eq!(status.code(), Some(0), "{}", worker.log());
     assert!(worker.log().contains("everything in flight is settled"), "{}", worker.log());
     let before = receiver.received().len();
-    assert!(before < EVENTS as usize, "it was stopped under load");
+    assert!(before < EVENTS as usize, "it was not stopped under load");
 
     let second = world.worker(&[]).await;
     let received = all_delivered(&receiver).await;
-    assert_eq!(received.len(), EVENTS as usize, "no duplicate POST");
-    assert!(received.iter().all(|one| one.attempt() == Some(1)), "no attempt charged");
+    assert_eq!(received.len(), EVENTS as usize, "a duplicate POST");
+    assert!(received.iter().all(|one| one.attempt() == Some(1)), "an attempt was charged");
     second.stop().await;
     assert_eq!((world.ready("events").await, world.ready("jobs").await), (0, 0));
 }
@@ -51,7 +51,7 @@ async fn a_stop_lets_attempts_in_flight_finish() {
     world.publish(event("ABC", 1).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
     worker.stop().await;
-    assert_eq!((world.ready("events").await, world.ready("jobs").await), (0, 0), "it is settled");
+    assert_eq!((world.ready("events").await, world.ready("jobs").await), (0, 0), "the job is not settled");
     assert_eq!(receiver.received().len(), 1);
 }
 
@@ -65,7 +65,7 @@ async fn a_stop_that_does_not_come_to_its_end_ends_with_the_grace_period() {
     let first = world.worker(&[]).await;
     first.stop().await;
     let mut worker = world.worker(&environment).await;
-    // An outcome that cannot be recorded keeps its job in flight: this worker may not declare what is missing.
+    // An outcome that cannot be recorded keeps its job in flight: this worker may not declare missing queues.
     world.delete("failed").await;
     world.publish(event("ABC", 1).as_bytes()).await;
     receiver.wait_for(1, PATIENCE).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_stop_that_does_not_come_to_its_end_ends_with_the_grace_period() {
         "{}",
         worker.log()
     );
-    // Closing the connections takes 3 s at most; the rest is for a busy machine. Without its end the drain would go on.
+    // Closing the connections takes 3 s at most; the rest is for a busy machine. Otherwise the drain would continue.
     assert!(took >= GRACE && took < GRACE + Duration::from_secs(20), "{took:?}");
     // The event is given back, and the next worker makes the same first attempt.
     eventually("the event is back", async || (world.ready("events").await == 1).then_some(())).await;
@@ -122,7 +122,7 @@ async fn two_replicas_share_the_work_and_one_may_stop() {
     }
     first.stop().await;
     let received = all_delivered(&receiver).await;
-    assert_eq!(received.len(), EVENTS as usize, "no duplicate POST");
+    assert_eq!(received.len(), EVENTS as usize, "a duplicate POST");
     second.stop().await;
 }
 
@@ -139,7 +139,7 @@ async fn a_killed_worker_loses_nothing() {
     let second = world.worker(&[]).await;
     let received = all_delivered(&receiver).await;
     let duplicates = received.len() - EVENTS as usize;
-    // So many attempts and events may have been under way.
-    assert!(duplicates <= 264, "at most what was in flight comes twice: {duplicates}");
+    // Attempts and events that may have been in flight.
+    assert!(duplicates <= 264, "more duplicates than messages in flight: {duplicates}");
     second.stop().await;
 }

@@ -11,7 +11,7 @@ use crate::{
     node::Node,
 };
 
-/// What a worker needs that declares, without the exchange; and one that does not.
+/// Permissions of a worker that declares the queues but not the exchange, then those of one that declares nothing.
 const DECLARES: &str =
     r#"{"configure":"^leadhook\\.","write":"^(leadhook\\.|amq\\.default$)","read":"^(leadhook\\.|lead\\.events$)"}"#;
 const VERIFIES: &str =
@@ -35,7 +35,7 @@ impl World {
         self.manage(Method::DELETE, "queues", name, Value::Null).await;
     }
 
-    /// `leadhook topology ...`; the exit code, stdout, stderr.
+    /// Runs `leadhook topology ...`; returns exit code, stdout and stderr.
     fn topology(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
         let mut command = self.command();
         command.arg("topology").args(arguments).envs(environment.iter().copied());
@@ -50,7 +50,7 @@ impl World {
         serde_json::from_str(&stdout).expect("JSON")
     }
 
-    /// A worker that cannot start; its log.
+    /// Runs a worker that cannot start, and returns its log.
     async fn refused_worker(&self, environment: &[(&str, &str)]) -> String {
         self.simple_store("http://127.0.0.1:9/", "");
         let mut worker = self.start_worker(environment);
@@ -58,7 +58,7 @@ impl World {
         worker.log()
     }
 
-    /// An event goes through a worker, with one retry.
+    /// Delivers an event through a worker, with one retry.
     async fn delivers(&self, environment: &[(&str, &str)]) {
         let receiver = receiver("500,200").await;
         self.simple_store(&receiver.url(), "");
@@ -145,7 +145,7 @@ async fn the_plan_is_printed_with_counts_and_without_a_broker() {
     assert!(line("leadhook.jobs").contains("  3  delivery limit 100, dead-letters to leadhook.failed"), "{text}");
     let rung = line("leadhook.delay.1750");
     assert!(rung.contains("jobs that wait 1.75 s") && rung.contains("ttl 1.75 s"), "{text}");
-    assert!(line("leadhook.rejected").contains("  -  "), "not counted, and the others are: {text}");
+    assert!(line("leadhook.rejected").contains("  -  "), "the rejected queue was counted: {text}");
     let away = [("LEADHOOK__AMQP__URLS", "amqp://guest:hidden@127.0.0.1:1")];
     let (exit, text, warning) = world.topology(&["plan"], &away);
     assert_eq!(exit, 0);
@@ -218,7 +218,7 @@ async fn queues_that_stand_with_other_arguments_are_all_explained() {
     assert!(log.contains("must be quorum here"), "{log}");
     assert!(log.contains("delete the queue once it is empty"), "{log}");
     let bindings = world.read("queues", "leadhook.events/bindings").await;
-    assert_eq!(bindings.as_array().unwrap().len(), 1, "nothing is bound to a topology that cannot be used: {bindings}");
+    assert_eq!(bindings.as_array().unwrap().len(), 1, "an unusable topology got a binding: {bindings}");
     let (exit, text, _) = world.topology(&["apply"], &[]);
     assert!(exit == 1 && text.contains(jobs), "{text}");
     let differing = text.lines().filter(|line| line.ends_with(" differs"));
@@ -240,7 +240,7 @@ async fn an_exchange_of_another_type_is_explained() {
 #[tokio::test]
 async fn an_exchange_that_we_may_not_declare_is_used_as_it_stands() {
     let world = World::new().await;
-    // A property that does not matter to us, and that a plain declaration would be refused for.
+    // A property that does not matter to Leadhook, and for which the broker would refuse a plain declaration.
     world.manage(Method::DELETE, "exchanges", "lead.events", Value::Null).await;
     let exchange = json!({ "type": "topic", "durable": true, "arguments": { "alternate-exchange": "amq.fanout" } });
     world.manage(Method::PUT, "exchanges", "lead.events", exchange).await;
@@ -287,7 +287,7 @@ async fn a_check_over_amqp_says_what_it_could_not_see() {
     assert_eq!((exit, &after["findings"]), (0, &json!(0)), "{after}");
     assert!(states(&after, "stands").contains(&"leadhook.jobs"), "{after}");
     assert_eq!(states(&after, "unseen"), ["lead.events lead.*"]);
-    assert!(states(&after, "ok").is_empty(), "nothing is taken for good: {after}");
+    assert!(states(&after, "ok").is_empty(), "AMQP cannot prove that anything is right: {after}");
     let (_, text, _) = world.topology(&["check"], &[]);
     for word in ["not seen", "arguments", "bindings", "policies", "amqp.management_url"] {
         assert!(text.contains(word), "{word} in {text}");
@@ -316,7 +316,7 @@ async fn a_check_with_the_management_api_compares_everything() {
     assert_eq!((exit, states(&bad, "differs")), (1, vec!["old.leads #", "leadhook.failed"]), "{bad}");
     assert!(bad.to_string().contains("x-delivery-limit is 20 there, must be 100000 here"), "{bad}");
     assert_eq!(bad["superfluous"], json!([{ "name": "leadhook.delay.9000000", "ready": 1 }]));
-    // Told from the queue itself: the statistics of the management API are some seconds old.
+    // The count is read from the queue itself, because the statistics of the management API are some seconds old.
     world.publish_to("", "leadhook.delay.9000000", b"{}", BasicProperties::default()).await;
     let (exit, text, _) = world.topology(&["check"], &[management()]);
     assert_eq!(exit, 1);
@@ -329,7 +329,7 @@ async fn a_foreign_policy_is_a_finding() {
     world.apply(&[]);
     let policy = json!({ "pattern": "^leadhook\\.(jobs|failed)$", "definition": { "message-ttl": 60000 }, "apply-to": "queues" });
     world.manage(Method::PUT, "policies", "everything", policy).await;
-    // The broker's statistics, from which its policies are told, lag behind.
+    // The broker's statistics, which show its policies, lag behind.
     eventually("the policy shows", async || {
         let effective = world.read("queues", "leadhook.failed").await["effective_policy_definition"].take();
         (effective == json!({ "message-ttl": 60000 })).then_some(())
@@ -340,7 +340,7 @@ async fn a_foreign_policy_is_a_finding() {
     assert!(text.contains("queue leadhook.jobs: policy everything sets message-ttl to 60000"), "{text}");
     assert!(text.contains("2 findings"), "{text}");
     let (exit, text, _) = world.topology(&["check"], &[]);
-    assert!(exit == 0 && text.contains("policies"), "AMQP does not show it, and says so: {text}");
+    assert!(exit == 0 && text.contains("policies"), "the check does not say that AMQP shows no policies: {text}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! How many workers there are: each one counts the consumers of `leadhook.workers`.
+//! The number of workers: each one counts the consumers of `leadhook.workers`.
 
 use lapin::BasicProperties;
 use serde_json::Value;
@@ -44,7 +44,7 @@ async fn a_message_on_the_queue_that_counts_the_workers_is_discarded() {
     eventually("one warning", async || (warned().await == 1).then_some(())).await;
     counts(&worker, 1).await;
     worker.stop().await;
-    assert_eq!(world.ready("workers").await, 0, "nothing was given back");
+    assert_eq!(world.ready("workers").await, 0, "a message was given back");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The seeds that are committed for the fuzz targets: each is named after what it comes to, so that none can rot.
+//! The committed seeds of the fuzz targets. Each is named after its result, so that none becomes outdated unnoticed.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,12 +10,12 @@ fn every_seed_comes_to_what_its_name_says() {
         let mut reached = BTreeSet::new();
         for (name, bytes) in seeds(subject) {
             let label = input(&bytes);
-            let rest = name.strip_prefix(label).unwrap_or_else(|| panic!("corpus/{subject}/{name} comes to {label}"));
-            assert!(rest.is_empty() || rest.starts_with(['-', '.']), "corpus/{subject}/{name} comes to {label}");
-            assert!(bytes.len() <= 4096, "corpus/{subject}/{name} is no small seed");
+            let rest = name.strip_prefix(label).unwrap_or_else(|| panic!("corpus/{subject}/{name} gives {label}"));
+            assert!(rest.is_empty() || rest.starts_with(['-', '.']), "corpus/{subject}/{name} gives {label}");
+            assert!(bytes.len() <= 4096, "corpus/{subject}/{name} is larger than 4096 bytes");
             reached.insert(label);
         }
-        assert!(reached.len() >= 2, "the seeds of {subject} all come to {reached:?}");
+        assert!(reached.len() >= 2, "the seeds of {subject} all give {reached:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     generate::{edited, json},
 };
 
-/// A good value of a field, as JSON text.
+/// A valid value of a field, as JSON text.
 fn good(field: &'static str) -> BoxedStrategy<String> {
     let quoted = |text: String| format!("{text:?}");
     match field {
@@ -34,12 +34,12 @@ fn good(field: &'static str) -> BoxedStrategy<String> {
     }
 }
 
-/// An id, and now and then something that is near to one.
+/// An id, and occasionally something close to one.
 fn id() -> impl Strategy<Value = String> {
     prop_oneof![8 => "[A-Za-z0-9._:-]{1,128}", 1 => "[a-z /#é\n]{0,4}", 1 => "[a]{127,130}"]
 }
 
-/// A time as RFC 3339 allows it, and now and then one that it does not.
+/// A time that RFC 3339 allows, and occasionally one that it does not.
 fn time() -> impl Strategy<Value = String> {
     let digits = |from: u32, to: u32| (from..to).prop_map(|number| format!("{number:02}"));
     let offset = prop_oneof![
@@ -58,7 +58,7 @@ fn time() -> impl Strategy<Value = String> {
         })
 }
 
-/// A body with all fields, in any order, with blanks, and with a few mistakes.
+/// A body with all fields, in any order, with whitespace, and with a few mistakes.
 fn body() -> impl Strategy<Value = String> {
     let members: Vec<_> = FIELDS.iter().map(|field| (Just((*field).to_owned()), good(field))).collect();
     let mistakes = prop::collection::vec((any::<Index>(), 0u8..5, json()), 0..3);
@@ -102,7 +102,7 @@ proptest! {
         input(&bytes);
     }
 
-    /// Status and data only have to be there, and time and ids route nothing.
+    /// Status and data only have to be present, and neither time nor ids affect routing.
     #[test]
     fn what_a_lead_says_of_itself_plays_no_part(
         lead in good("leadId"), status in json(), data in good("data"), time in good("timestamp"),

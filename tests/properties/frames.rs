@@ -1,4 +1,4 @@
-//! Frames of the broker.
+//! Frames from the broker.
 
 use proptest::{prelude::*, sample::select};
 
@@ -7,7 +7,7 @@ use crate::{
     generate::anything,
 };
 
-/// The content of a value of this kind, with lengths that are mostly right.
+/// The content of a value of this kind. Its lengths are mostly right.
 fn value(depth: u32) -> BoxedStrategy<Vec<u8>> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..12);
     let plain = (select(&b"tbBsUuIilLfdDTVzZ\x00"[..]), bytes()).prop_map(|(kind, mut content)| {
@@ -29,7 +29,7 @@ fn value(depth: u32) -> BoxedStrategy<Vec<u8>> {
     prop_oneof![3 => fixed, 1 => plain, 3 => inside].boxed()
 }
 
-/// Names and values, as a table has them (an array has no names).
+/// Names and values, as in a table. An array has no names.
 fn entries(depth: u32) -> BoxedStrategy<Vec<u8>> {
     let name =
         prop_oneof![3 => "[a-z]{0,6}".prop_map(String::into_bytes), 1 => prop::collection::vec(any::<u8>(), 0..6)];

@@ -1,4 +1,4 @@
-//! Inputs that are near enough to the real ones to get past the first check.
+//! Inputs that are close enough to real ones to pass the first check.
 
 use std::{fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ use proptest::{
     sample::{Index, select},
 };
 
-/// The committed seeds of a fuzz target: name and bytes, in the order of their names.
+/// Returns the committed seeds of a fuzz target: name and bytes, ordered by name.
 pub fn seeds(subject: &str) -> Vec<(String, Vec<u8>)> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(subject);
     let listed = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -22,7 +22,7 @@ pub fn seeds(subject: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// A seed with a few edits, or bytes of any kind.
+/// A seed with a few edits, or arbitrary bytes.
 pub fn anything(subject: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
     prop_oneof![3 => edited(subject), 1 => prop::collection::vec(any::<u8>(), 0..200)]
 }
@@ -36,7 +36,7 @@ pub fn edited(subject: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
     })
 }
 
-/// One edit, as a slip of a hand or a line makes it.
+/// One edit, like a typing mistake or a transmission error.
 #[derive(Clone, Debug)]
 enum Edit {
     Insert(Index, Vec<u8>),
@@ -87,7 +87,8 @@ impl Edit {
     }
 }
 
-/// A text of JSON of any shape, also such that many readers refuse; keys from a small alphabet, so that some come twice.
+/// JSON text of any shape, including shapes that many readers refuse. Keys come from a small alphabet, so that some are
+/// repeated.
 pub fn json() -> impl Strategy<Value = String> {
     let text = || "[a-c\u{e9}\u{1F980}]{0,3}".prop_map(|text| format!("{text:?}"));
     let leaf = prop_oneof![

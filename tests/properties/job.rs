@@ -20,7 +20,7 @@ use crate::{
     generate::anything,
 };
 
-/// Milliseconds, as headers carry them, over all the years that a time can have.
+/// Milliseconds, as in headers, over all years that a time can represent.
 fn time() -> impl Strategy<Value = Timestamp> {
     (-377_705_023_201_000i64..253_402_207_200_000).prop_map(|ms| Timestamp::from_millisecond(ms).unwrap())
 }
@@ -81,7 +81,7 @@ fn nested(depth: usize) -> AMQPValue {
     (0..depth).fold(AMQPValue::Void, |inner, _| AMQPValue::FieldArray(FieldArray::from(vec![inner])))
 }
 
-/// Any value that AMQP can carry, nested too.
+/// Any value that AMQP can carry, including nested ones.
 fn value() -> impl Strategy<Value = AMQPValue> {
     let leaf = prop_oneof![
         any::<bool>().prop_map(AMQPValue::Boolean),
@@ -148,7 +148,7 @@ fn headers() -> impl Strategy<Value = Headers> {
 proptest! {
     #[test]
     fn jobs_survive_the_wire(job in job()) {
-        // A submission id that AMQP cannot carry does not travel.
+        // A submission id that AMQP cannot carry is not sent.
         prop_assert!(job.submission.as_ref().is_none_or(|id| id.len() <= 255));
         there_and_back(&job);
     }

@@ -9,7 +9,7 @@ use crate::{
     generate::{anything, edited},
 };
 
-/// To the end of what HTTP dates can say.
+/// The last second that HTTP dates can express.
 const LAST: u64 = 253_402_300_799;
 
 fn value() -> impl Strategy<Value = String> {
@@ -23,7 +23,7 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The three forms of RFC 9110, section 5.6.7, by way of a calendar that is not the reader's.
+/// The three forms of RFC 9110, section 5.6.7, made by a calendar other than the reader's.
 fn date() -> impl Strategy<Value = String> {
     let form = select(&["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"][..]);
     (0..=LAST, form).prop_map(|(seconds, form)| at(seconds).strftime(form).to_string())
@@ -31,7 +31,7 @@ fn date() -> impl Strategy<Value = String> {
 
 fn at(seconds: u64) -> jiff::Timestamp {
     let seconds = i64::try_from(seconds).unwrap();
-    // The calendar's last day is cut short by its own bounds.
+    // The calendar's last day is shortened by its own bounds.
     jiff::Timestamp::from_second(seconds.min(253_402_207_200)).unwrap()
 }
 

@@ -39,7 +39,7 @@ proptest! {
         input(&bytes);
     }
 
-    /// Ids hold no dots and times are digits, so that no two messages are signed as one.
+    /// Ids contain no dots and times are digits, so no two messages are signed as the same text.
     #[test]
     fn no_two_messages_share_what_is_signed(
         one in ("[a-z0-9_-]{1,6}", 0u64..1000, "[0-9.]{0,6}"), other in ("[a-z0-9_-]{1,6}", 0u64..1000, "[0-9.]{0,6}"),

@@ -11,10 +11,10 @@ use crate::{
     generate::edited,
 };
 
-/// Stands in URLs, header values and signing secrets only, so that no problem may show it.
+/// Appears only in URLs, header values and signing secrets, so no problem may show it.
 const LITERAL: &str = "l1teral-c4n4ry";
 
-/// `good` mostly, else something that does not belong there.
+/// Mostly `good`, otherwise a value that is invalid there.
 fn or_wrong(good: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> {
     let wrong = prop_oneof![
         Just(json!(true)),
@@ -106,7 +106,7 @@ fn map(
     prop::collection::vec((key, value), 0..=most).prop_map(|members| Value::Object(members.into_iter().collect()))
 }
 
-/// Members that are there, or not.
+/// Each member is present or not, with its own probability.
 fn members(all: Vec<(&'static str, f64, BoxedStrategy<Value>)>) -> impl Strategy<Value = Map<String, Value>> {
     let each: Vec<_> = all
         .into_iter()
@@ -133,7 +133,7 @@ fn webhook(said: f64) -> impl Strategy<Value = Map<String, Value>> {
     ])
 }
 
-/// `webhook` or `webhooks`, now and then both.
+/// `webhook` or `webhooks`, occasionally both.
 fn webhooks(said: f64) -> impl Strategy<Value = Vec<(String, Value)>> {
     let named = (prop_oneof![9 => "[ab]", 1 => "[ab /\n]{0,2}"], webhook(said)).prop_map(|(name, mut webhook)| {
         webhook.insert("name".to_owned(), name.into());
@@ -164,7 +164,7 @@ fn id() -> impl Strategy<Value = String> {
     prop_oneof![30 => "[A-D]", 10 => "[a-z0-9._:-]{1,12}", 1 => "[a \n\u{1b}é/#]{0,3}"]
 }
 
-/// A store as people write them, with a few mistakes.
+/// A store as people write it, with a few mistakes.
 fn store() -> impl Strategy<Value = Value> {
     let organization = (webhooks(0.97), prop::option::of(or_wrong(map(id(), or_wrong(campaign()), 4)))).prop_map(
         |(webhooks, campaigns)| {
@@ -183,7 +183,7 @@ fn store() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same tree in TOML: a line for each key at the top, everything below it inline.
+/// Writes the same tree as TOML: a line for each top-level key, with everything below it inline.
 fn toml(value: &Value) -> String {
     fn inline(value: &Value) -> String {
         match value {
@@ -200,7 +200,7 @@ fn toml(value: &Value) -> String {
     map.iter().map(|(key, value)| format!("{} = {}\n", json!(key), inline(value))).collect()
 }
 
-/// Problems without the places and the name of the format, in an order that is no format's own.
+/// Returns problems without places and format names, in an order that is independent of the format.
 fn said(result: &Result<Store, Problems>) -> BTreeSet<String> {
     let problems = match result {
         Ok(store) => store.warnings(),
@@ -249,7 +249,7 @@ proptest! {
     }
 }
 
-/// A store of one organization with this webhook, in both formats.
+/// Returns a store of one organization with this webhook, in both formats.
 fn with_webhook(yaml: &str, toml: &str) -> [(String, &'static str); 2] {
     [
         (

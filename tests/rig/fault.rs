@@ -1,7 +1,7 @@
-//! What can break, in words that a test and a seed can use alike.
+//! The faults that tests and seeds can name.
 //!
-//! A fault is inflicted under load, held for a moment, and mended where mending is somebody's job. What it explains
-//! (duplicates, copies) is noted with the trial.
+//! A fault is inflicted under load, held for a moment, and then repaired, unless the worker has to recover by itself.
+//! The trial notes the duplicates and copies that the fault explains.
 
 use std::time::Duration;
 
@@ -13,68 +13,69 @@ use super::{
     trial::{Trial, UNLIMITED, a_moment},
 };
 
-/// How long a fault that lasts is held.
+/// Time for which a lasting fault is held.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// A `consumer_timeout` that an alarm outlasts ten times.
+/// A `consumer_timeout` of a tenth of the time that an alarm lasts.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The broker's default `consumer_timeout`.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// How often it is asked whether a fault shows.
+/// Pause between two checks whether a fault shows.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// One kind of break.
+/// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// SIGKILL at a moment of chance.
+    /// SIGKILL at a random moment.
     Killed,
-    /// SIGKILL at a fail point, at a hit of chance.
+    /// SIGKILL at a fail point, at a random hit.
     KilledAt(&'static str),
     /// SIGTERM; another worker starts.
     Stopped,
     /// The store's file changes.
     Reloaded,
-    /// Connections are reset, once.
+    /// Connections are reset once.
     Cut(Which),
-    /// A frame arrives by half, then the connection is reset.
+    /// Half of a frame arrives, then the connection is reset.
     CutInFrame(Which, Direction),
-    /// Bytes vanish, both ways; nobody is told.
+    /// Bytes vanish both ways, and neither side notices.
     HalfOpen(Which),
-    /// Bytes vanish one way, heartbeats among them.
+    /// Bytes vanish one way, including heartbeats.
     OneWay(Which, Direction),
-    /// Deliveries vanish, on a connection that is well.
+    /// Deliveries vanish on a connection that is otherwise healthy.
     Starved,
     /// Everything takes longer.
     Delayed,
-    /// A few kilobytes in a second.
+    /// A few kilobytes a second.
     Throttled,
-    /// Reset, and no new connection for a while.
+    /// Reset, and no new connections for a while.
     Unreachable,
     /// The broker closes all connections.
     ConnectionsClosed,
-    /// The broker closes the publishing channel: the permission to publish is taken, and given again.
+    /// The broker closes the publishing channel: the permission to publish is revoked and granted again.
     PublishingForbidden,
-    /// The broker closes the consuming channel (from 4.3 on: cancels the consumer): `consumer_timeout` is over.
+    /// The broker closes the consuming channel (from 4.3 on: cancels the consumer) because `consumer_timeout` has
+    /// passed.
     ConsumerTimeout,
-    /// Stop and start, in good order.
+    /// A clean stop and start.
     Restarted,
     /// SIGKILL to the broker.
     BrokerKilled,
-    /// SIGSTOP: it is there and does not answer.
+    /// SIGSTOP: the broker keeps its connections and does not answer.
     BrokerSilent,
     /// Publishers are blocked.
     MemoryAlarm,
-    /// The same for want of disk. This alarm outlasts `consumer_timeout`.
+    /// The same because of a full disk. This alarm outlasts `consumer_timeout`.
     DiskAlarm,
     /// Confirms come late.
     SlowConfirms,
-    /// A queue of ours is at its length limit and refuses publishes.
+    /// One of our queues is at its length limit and refuses publishes.
     Full(&'static str),
 }
 
-/// Those that a seed may draw, for one worker in front of a broker of its own.
+/// The faults that a seed may draw, for one worker in front of a private broker.
 pub const DRAWN: [Fault; 49] = [
     Fault::Killed,
     Fault::KilledAt("event.taken"),
@@ -128,7 +129,8 @@ pub const DRAWN: [Fault; 49] = [
 ];
 
 impl Trial<'_> {
-    /// Breaks it, under a load that flows, sees that it is broken, and mends what is not the worker's to mend.
+    /// Inflicts a fault under a flowing load, checks that it shows, and repairs everything that the worker cannot
+    /// recover from.
     pub async fn inflict(&mut self, fault: Fault) {
         assert!(!self.all_published(), "{fault:?} comes too late: there is no load");
         let what = format!("{fault:?}");
@@ -140,7 +142,7 @@ impl Trial<'_> {
             }
             Fault::KilledAt(point) => {
                 self.worker_broke(&what);
-                // In good order, so that the one death is the one that is meant.
+                // A clean stop, so that the next death is the intended one.
                 self.workers.remove(0).stop().await;
                 self.die_at(point).await;
                 self.start().await;
@@ -155,7 +157,7 @@ impl Trial<'_> {
                 self.story.push(what);
                 let before = self.metrics("leadhook_store_reloads_total", "loaded").await;
                 self.write_store(&note);
-                self.seen("the store is loaded anew", async |trial| {
+                self.seen("the store is reloaded", async |trial| {
                     trial.metrics("leadhook_store_reloads_total", "loaded").await > before
                 })
                 .await;
@@ -196,7 +198,7 @@ impl Trial<'_> {
             }
             Fault::Throttled => {
                 self.confirms_were_lost();
-                // Confirms may come later than the worker waits for them.
+                // Confirms may arrive later than the worker waits for them.
                 self.worker_broke(&what);
                 self.proxy.weather(Which::All, Weather { delay: Duration::ZERO, rate: 8 * 1024 });
                 tokio::time::sleep(HOLD).await;
@@ -254,12 +256,12 @@ impl Trial<'_> {
                 let blocked = self.sessions_lost();
                 self.node.low_on_disk(true);
                 self.until_blocked().await;
-                // The messages that the worker holds wait for the end of the alarm. The broker takes them back before
-                // that, and the worker takes no others.
+                // The worker's messages wait for the end of the alarm. The broker takes them back before that, and the
+                // worker takes no new ones.
                 self.seen("a consumer times out", async |trial| trial.sessions_lost() > blocked).await;
                 tokio::time::sleep(10 * SHORT_TIMEOUT).await;
                 let timed_out = self.sessions_lost() - blocked;
-                assert!(timed_out <= 2, "each consumer times out once at most, not {timed_out} times");
+                assert!(timed_out <= 2, "each consumer may time out once, but there were {timed_out} timeouts");
                 self.node.low_on_disk(false);
                 self.consumers_time_out_after(USUAL_TIMEOUT);
                 for _ in 0..=self.sessions_lost() - before {
@@ -277,12 +279,12 @@ impl Trial<'_> {
         }
     }
 
-    /// Waits until a fault shows its effect: one without would prove nothing.
+    /// Waits until a fault shows an effect. A fault without an effect would prove nothing.
     async fn seen(&self, what: &str, ask: impl AsyncFn(&Self) -> bool) {
         asked_every(LOOK, what, async || ask(self).await.then_some(())).await;
     }
 
-    /// The sum of a metric over the workers that answer.
+    /// Returns the sum of a metric over the workers that answer.
     async fn metrics(&self, name: &str, with: &str) -> f64 {
         let mut sum = 0.0;
         for worker in &self.workers {
@@ -302,14 +304,14 @@ impl Trial<'_> {
         assert!(killed, "{point}: {status}\n{}", worker.log());
     }
 
-    /// Waits until each worker has connections that can be told apart: the fault before may have taken them.
+    /// Waits until each worker has connections that the proxy can tell apart: the previous fault may have ended them.
     async fn all_connected(&self) {
         for worker in &self.workers {
             worker.ready().await;
         }
     }
 
-    /// Breaks connections without telling anybody, and waits until the worker has noticed and made new ones.
+    /// Breaks connections silently, and waits until the worker has noticed and replaced them.
     async fn until_it_connects_anew(&mut self, break_it: impl Fn(&super::proxy::Proxy)) {
         self.until_it_connects_anew_after(async |trial| break_it(&trial.proxy)).await;
     }
@@ -321,7 +323,8 @@ impl Trial<'_> {
         eventually("a new connection", async || (self.proxy.accepted() > before).then_some(())).await;
     }
 
-    /// Waits until a worker says that the broker has blocked it, which it hears when it publishes; and a moment longer.
+    /// Waits until a worker reports that the broker has blocked it, which it learns when it publishes, and a moment
+    /// longer.
     async fn until_blocked(&mut self) {
         self.seen("publishing is blocked", async |trial| {
             for worker in &trial.workers {
@@ -335,7 +338,7 @@ impl Trial<'_> {
         a_moment(&mut self.rng, HOLD).await;
     }
 
-    /// Waits until so many more publishes have failed for a reason than `before`.
+    /// Waits until more publishes have failed for a reason than `before`.
     async fn until_a_publish_fails(&mut self, reason: &str, before: f64) {
         self.seen(&format!("a publish fails: {reason}"), async |trial| {
             trial.metrics("leadhook_publish_failures_total", reason).await > before
@@ -343,15 +346,15 @@ impl Trial<'_> {
         .await;
     }
 
-    /// Takes the permission to publish away until so many publishes have been refused, and gives it back.
+    /// Revokes the permission to publish until `refusals` publishes have been refused, and grants it again.
     pub async fn forbid_publishing(&mut self, what: &str, refusals: f64) {
         self.worker_broke(what);
         let before = self.metrics("leadhook_publish_failures_total", "channel_closed").await;
         let permissions = format!("permissions/{}/guest", self.world.vhost());
-        // Upstream may go on.
+        // Upstream keeps its permission.
         let reduced = r#"{"configure":".*","write":"^lead\\.events$","read":".*"}"#;
         self.node.manage(Method::PUT, &permissions, reduced).await;
-        // A channel that has published before is not asked again: the broker remembers what it may do.
+        // A channel that has published before is not checked again, because the broker caches its permissions.
         self.proxy.cut(Which::Publish);
         self.seen(&format!("{refusals} publishes are refused"), async |trial| {
             trial.metrics("leadhook_publish_failures_total", "channel_closed").await >= before + refusals
@@ -369,7 +372,7 @@ impl Trial<'_> {
         tokio::time::sleep(2 * HOLD).await;
         self.receiver("slow").set_script("200@120ms".parse().expect("a script"));
         self.consumers_time_out_after(USUAL_TIMEOUT);
-        // Twice cut, and each time that the broker gave up waiting.
+        // Counts the two cuts above, and each time that the broker gave up waiting.
         let lost = self.sessions_lost() - before;
         assert!(lost > 1, "no consumer timed out");
         for _ in 0..=lost {
@@ -377,7 +380,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Sets `consumer_timeout`. A channel reads it when it is opened, so the consuming connection is cut.
+    /// Sets `consumer_timeout`. A channel reads it when it opens, so this cuts the consuming connections.
     fn consumers_time_out_after(&self, timeout: Duration) {
         let millis = timeout.as_millis();
         self.node.eval(&format!(
@@ -391,14 +394,13 @@ impl Trial<'_> {
         let before = self.metrics("leadhook_publish_failures_total", "nacked").await;
         self.limit_length(queue, 1).await;
         match queue {
-            // Whoever publishes there is upstream.
+            // Only upstream publishes to the events queue.
             "events$" => tokio::time::sleep(HOLD).await,
             _ => self.until_a_publish_fails("nacked", before).await,
         }
         a_moment(&mut self.rng, HOLD).await;
-        // Raised, not removed: a queue that was full tells those who publish to go on when it falls below its limit,
-        // and where the limit is taken away from a full queue it never does. Dead letters then wait for ever (measured
-        // on 3.10).
+        // The limit is raised and not removed. A full queue unblocks its publishers when it falls below the limit. If
+        // the limit is removed while it is full, it never does, and dead letters wait indefinitely (measured on 3.10).
         self.limit_length(queue, UNLIMITED).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Frames that no broker should send, at a worker: what must hold while it lasts, and figures about it.
+//! Sends frames that no broker should send to a worker, checks the rules that must hold meanwhile, and returns figures.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,16 +18,16 @@ use super::{
 /// Longest wait for a good event behind bad ones.
 const HANG: Duration = Duration::from_secs(5);
 
-/// Most memory above that of an idle worker, in bytes.
+/// Limit of memory above that of an idle worker, in bytes.
 const MEMORY: u64 = 64 << 20;
 
 /// Bad messages in front of each good event.
 const BAD: usize = 20;
 
-/// Time between two frames that break the protocol: the worker reconnects ever more slowly where they come faster.
+/// Time between two frames that break the protocol. If they come faster, the worker reconnects more and more slowly.
 const PEACE: Duration = Duration::from_secs(15);
 
-/// What a run came to.
+/// The figures of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub bad: u64,
@@ -62,8 +62,8 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Sends bad frames to a worker of its own for so long, with a pause behind each good event. Panics when a rule is
-/// broken; the seed is printed before.
+/// Sends bad frames to its own worker for this time, with a pause after each good event. Prints the seed first, and
+/// panics when a rule is broken.
 pub async fn run(lasting: Duration, pause: Duration, seed: u64) -> Figures {
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
@@ -115,12 +115,12 @@ struct Course {
     receiver: Receiver,
     worker: Worker,
     figures: Figures,
-    /// Leads of good events that were POSTed.
+    /// Leads of good events that have been POSTed.
     seen: BTreeSet<String>,
 }
 
 impl Course {
-    /// Publishes a good event, and waits until it is POSTed. How long that took.
+    /// Publishes a good event, waits until it is POSTed, and returns how long that took.
     async fn good(&mut self) -> Duration {
         self.figures.good += 1;
         let lead = format!("good-{}", self.figures.good);
@@ -137,7 +137,7 @@ impl Course {
             for request in received {
                 let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
                 let lead = body["leadId"].as_str().unwrap_or_default().to_owned();
-                // Bad messages whose properties are readable after all are events too.
+                // Bad messages whose properties happen to be readable are events too.
                 if lead.starts_with("good-") {
                     assert!(self.seen.insert(lead), "two POSTs for a good event");
                 }
@@ -146,7 +146,7 @@ impl Course {
         begun.elapsed()
     }
 
-    /// Sends what only a broken broker sends. The connection ends, and the next one works.
+    /// Sends bytes that only a broken broker would send. The connection ends, and the next one works.
     async fn violate(&mut self, rng: &mut Rng) {
         let kind = rng.usize(..VIOLATIONS.len());
         let (name, bytes) = VIOLATIONS[kind];
@@ -175,7 +175,7 @@ impl Course {
     }
 }
 
-/// Resident memory, in bytes.
+/// Returns the resident memory of a worker, in bytes.
 fn memory(worker: &Worker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -200,7 +200,7 @@ const HEADERS: u16 = 1 << 13;
 /// Flags of the short-string properties.
 const TEXTS: [u16; 10] = [1 << 15, 1 << 14, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 5, 1 << 4, 1 << 3, 1 << 2];
 
-/// A message that a publisher could make, if it wrote its own frames and the broker looked at nothing.
+/// Builds a message that a publisher could send if it wrote its own frames and the broker checked nothing.
 fn bad(rng: &mut Rng) -> (&'static str, Content) {
     let plain = event("bad");
     let with = |properties: Vec<u8>| Content { properties, ..plain.clone() };
@@ -276,7 +276,7 @@ fn bad(rng: &mut Rng) -> (&'static str, Content) {
     }
 }
 
-/// Some properties with bytes of any kind.
+/// Builds some short-string properties with arbitrary bytes.
 fn texts(rng: &mut Rng) -> Vec<u8> {
     let flags = TEXTS.into_iter().filter(|_| rng.u8(..3) == 0).fold(1 << 7, |all: u16, flag| all | flag);
     let mut properties = flags.to_be_bytes().to_vec();
@@ -295,7 +295,7 @@ fn named(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&short(name)[..], value].concat()
 }
 
-/// Tables and arrays inside each other, as deep as a frame has room for.
+/// Builds tables and arrays inside each other, as deep as a frame allows.
 fn nested(rng: &mut Rng) -> Vec<u8> {
     let most = [40, 1_000, 20_000][rng.usize(..3)];
     let depth = rng.usize(..most);
@@ -325,7 +325,7 @@ fn entries(rng: &mut Rng, depth: u32) -> Vec<u8> {
     (0..count).flat_map(|_| named(&bytes(rng, 6), &value(rng, depth))).collect()
 }
 
-/// A value of any type; now and then of one that does not exist.
+/// Builds a value of any type, occasionally of a type that does not exist.
 fn value(rng: &mut Rng, depth: u32) -> Vec<u8> {
     let kind = *rng.choice(b"tbBsUuIilLfdDTVSxFFFAAAZ\x00").expect("one");
     let content = match kind {
@@ -348,7 +348,7 @@ fn value(rng: &mut Rng, depth: u32) -> Vec<u8> {
 
 type Violation = (&'static str, fn(u16, &str) -> Vec<u8>);
 
-/// What no publisher can cause: the connection ends.
+/// Bytes that no publisher can cause: the connection ends.
 const VIOLATIONS: [Violation; 8] = [
     ("no end mark", |channel, _| {
         let mut bytes = frame(METHOD, channel, &[0, 60, 0, 11]);

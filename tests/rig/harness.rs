@@ -1,4 +1,5 @@
-//! A world per test: a vhost on a broker, a store, receivers, workers as real processes, and eyes on the queues.
+//! A world for each test: a vhost on a broker, a store, receivers, workers as real processes, and queries of the
+//! queues.
 
 use std::{
     collections::BTreeMap,
@@ -28,20 +29,20 @@ use leadhook::{
 use super::node::{Node, Vhost};
 pub use super::worker::Worker;
 
-/// Longest wait for any state; far above what is needed, so that a slow machine does not fail a test.
+/// Limit of the wait for any state. It is far above the usual time, so that a slow machine does not fail a test.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits for a state: asks again and again until there is an answer.
+/// Waits for a state: calls `ask` every 20 ms until it returns a value.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     asked_every(Duration::from_millis(20), what, ask).await
 }
 
-/// The same for a question that costs something.
+/// The same with another pause, for a question that is expensive.
 pub async fn asked_every<T>(pause: Duration, what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     asked_within(PATIENCE, pause, what, ask).await
 }
 
-/// The same for a state that may take longer, and how long that may be.
+/// The same with another limit, for a state that may take longer.
 pub async fn asked_within<T>(
     most: Duration,
     pause: Duration,
@@ -55,23 +56,23 @@ pub async fn asked_within<T>(
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(begun.elapsed() < most, "never came to be within {most:?}: {what}");
+        assert!(begun.elapsed() < most, "did not happen within {most:?}: {what}");
     }
 }
 
-/// The client for every question over HTTP. Building one reads the machine's certificates, so it is built once. It keeps no
-/// connection, because each test has a runtime of its own.
+/// Returns the client for all questions over HTTP. It is built once, because building it reads the machine's
+/// certificates. It keeps no connections, because each test has its own runtime.
 pub fn http_client() -> &'static reqwest::Client {
     static CLIENT: LazyLock<reqwest::Client> =
         LazyLock::new(|| reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client"));
     &CLIENT
 }
 
-/// A vhost, a store, and what is started in it.
+/// A vhost, a store, and everything that a test starts in it.
 pub struct World {
     /// AMQP URL of the vhost.
     pub url: String,
-    /// Where the store and the logs lie.
+    /// The directory of the store and the logs.
     pub directory: tempfile::TempDir,
     connection: Connection,
     /// The connection of [`World::waiting`].
@@ -81,12 +82,12 @@ pub struct World {
 }
 
 impl World {
-    /// A world on the shared broker.
+    /// Creates a world on the shared broker.
     pub async fn new() -> World {
         World::on(Node::shared()).await
     }
 
-    /// A world on a broker of its own.
+    /// Creates a world on this broker.
     pub async fn on(node: &Node) -> World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let vhost = node.vhost(&format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))).await;
@@ -101,22 +102,22 @@ impl World {
         World { url, directory, connection, looking: Default::default(), _vhost: vhost }
     }
 
-    /// Connects anew, after the broker was away.
+    /// Connects again after an outage of the broker.
     pub async fn reconnect(&mut self) {
         self.connection = connect(&self.url).await;
     }
 
-    /// The name of the vhost.
+    /// Returns the name of the vhost.
     pub fn vhost(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or_default()
     }
 
-    /// A channel of upstream's connection.
+    /// Opens a channel on upstream's connection.
     pub async fn channel(&self) -> Channel {
         connection::channel(&self.connection).await.expect("a channel")
     }
 
-    /// Where the store lies.
+    /// Returns the path of the store.
     pub fn store_path(&self) -> PathBuf {
         self.directory.path().join("store.yaml")
     }
@@ -126,7 +127,7 @@ impl World {
         std::fs::write(self.store_path(), yaml).expect("the store");
     }
 
-    /// A store with one organization `acme` that sends every event to `url`, with extra lines for its webhook.
+    /// Writes a store with one organization `acme` that sends every event to `url`, with extra lines for its webhook.
     pub fn simple_store(&self, url: &str, more: &str) {
         let more: String = more.lines().map(|line| format!("      {line}\n")).collect();
         self.store(&format!(
@@ -134,19 +135,19 @@ impl World {
         ));
     }
 
-    /// A worker with short waits. `environment` goes before the defaults.
+    /// Starts a worker with short waits, and waits until it is ready. `environment` takes precedence over the defaults.
     pub async fn worker(&self, environment: &[(&str, &str)]) -> Worker {
         let worker = self.start_worker(environment);
         worker.ready().await;
         worker
     }
 
-    /// The same, not waited for.
+    /// Starts the same worker without waiting for it.
     pub fn start_worker(&self, environment: &[(&str, &str)]) -> Worker {
         Worker::spawn(self.run(environment), self.next_log())
     }
 
-    /// A worker that may have so many files open at most; `limit` is `-Sn` for the soft limit or `-n` for both.
+    /// Starts a worker with a limit of open files. `limit` is `-Sn` for the soft limit or `-n` for both.
     pub async fn worker_with_files(&self, limit: &str, files: u32, environment: &[(&str, &str)]) -> Worker {
         let run = self.run(environment);
         let mut command = Command::new("bash");
@@ -170,7 +171,7 @@ impl World {
         self.directory.path().join(format!("worker-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A command of the binary in this world.
+    /// Returns a command that runs the binary in this world.
     pub fn command(&self) -> Command {
         let mut command = leadhook(&self.url);
         command.env("LEADHOOK__STORE__PATH", self.store_path());
@@ -182,18 +183,18 @@ impl World {
         self.publish_with(body, BasicProperties::default()).await;
     }
 
-    /// The same with properties.
+    /// Publishes likewise, with properties.
     pub async fn publish_with(&self, body: &[u8], properties: BasicProperties) {
         self.publish_to("lead.events", "lead.test", body, properties).await;
     }
 
-    /// Publishes anywhere.
+    /// Publishes to any exchange.
     pub async fn publish_to(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
         let channel = self.confirming().await;
         publish_on(&channel, exchange, key, body, properties).await;
     }
 
-    /// Publishes many events, with all confirms in flight.
+    /// Publishes many events without waiting for each confirm.
     pub async fn publish_many(&self, bodies: impl IntoIterator<Item = String>) {
         let channel = self.confirming().await;
         let bodies: Vec<_> = bodies.into_iter().collect();
@@ -209,7 +210,7 @@ impl World {
         channel
     }
 
-    /// How many messages are ready on a queue of ours (`events`, `jobs`, `failed` ...).
+    /// Counts the ready messages on one of our queues (`events`, `jobs`, `failed` ...).
     pub async fn ready(&self, queue: &str) -> u32 {
         let channel = connection::channel(&self.connection).await.expect("a channel");
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -217,10 +218,10 @@ impl World {
         counted.await.expect("the queue").message_count()
     }
 
-    /// How many messages are ready on all queues that a worker empties. `None` without an answer.
+    /// Counts the ready messages on all queues that a worker empties. `None` without an answer.
     ///
-    /// On a connection of its own, which is kept until a queue is missing: each such question takes the number of a channel
-    /// away for good (see [`connection::channel`]), and a test that waits asks often.
+    /// It uses its own connection until a queue is missing. Each such question uses up a channel number for good (see
+    /// [`connection::channel`]), and a waiting test asks often.
     pub async fn waiting(&self) -> Option<u32> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let mut kept = self.looking.lock().await;
@@ -233,7 +234,7 @@ impl World {
         for queue in working_queues() {
             match channel.queue_declare(format!("leadhook.{queue}").into(), passive, FieldTable::default()).await {
                 Ok(queue) => sum += queue.message_count(),
-                // Missing, and the question has closed the channel.
+                // The queue is missing, and the question has closed the channel.
                 Err(_) => {
                     missing = true;
                     channel = connection.create_channel().await.ok()?;
@@ -248,14 +249,14 @@ impl World {
         Some(sum)
     }
 
-    /// Deletes a queue of ours.
+    /// Deletes one of our queues.
     pub async fn delete(&self, queue: &str) {
         let channel = connection::channel(&self.connection).await.expect("a channel");
         let name = format!("leadhook.{queue}");
         channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
     }
 
-    /// Takes the message at the head of a queue and rejects it, so many times: its delivery count rises. From 4.3 on
+    /// Takes the message at the head of a queue and rejects it, `times` times, to raise its delivery count. From 4.3 on
     /// a nack does not count.
     pub async fn redeliver(&self, queue: &str, times: u32) {
         let channel = self.channel().await;
@@ -269,7 +270,7 @@ impl World {
         }
     }
 
-    /// All that lies on a queue; nothing where there is no such queue.
+    /// Takes all messages from a queue; none if the queue does not exist.
     pub async fn take_all(&self, queue: &str) -> Vec<Message> {
         let channel = connection::channel(&self.connection).await.expect("a channel");
         let mut taken = Vec::new();
@@ -281,8 +282,8 @@ impl World {
         taken
     }
 
-    /// The same for a queue that may be missing for a while. It is known before its process runs, and whoever takes from it
-    /// in that moment loses the connection (3.10), so its messages are counted first.
+    /// The same for a queue that may be missing for a while. A queue is visible before its process runs, and a
+    /// `basic.get` in that moment ends the connection (3.10). So this counts its messages first.
     pub async fn take_when_there(&self, queue: &str, count: usize) -> Vec<Message> {
         eventually(&format!("queue {queue}"), async || {
             let channel = connection::channel(&self.connection).await.expect("a channel");
@@ -294,7 +295,7 @@ impl World {
         self.take(queue, count).await
     }
 
-    /// Waits until a queue holds so many messages, and takes them.
+    /// Waits until a queue holds `count` messages, and takes them.
     pub async fn take(&self, queue: &str, count: usize) -> Vec<Message> {
         let channel = connection::channel(&self.connection).await.expect("a channel");
         let mut taken = Vec::new();
@@ -314,7 +315,7 @@ impl World {
     }
 }
 
-/// The store and the logs go with the world, unless `LEADHOOK_KEEP_LOGS` names a directory for them.
+/// Removes the store and the logs with the world, unless `LEADHOOK_KEEP_LOGS` names a directory for them.
 impl Drop for World {
     fn drop(&mut self) {
         if let Some(keep) = std::env::var_os("LEADHOOK_KEEP_LOGS") {
@@ -323,7 +324,7 @@ impl Drop for World {
     }
 }
 
-/// The queues that a worker empties: events, jobs, and the rungs of a short backoff.
+/// Returns the queues that a worker empties: events, jobs, and the delay queues of a short backoff.
 fn working_queues() -> Vec<String> {
     let settings = leadhook::settings::Backoff {
         initial: Duration::from_millis(100),
@@ -352,8 +353,8 @@ async fn publish_on(channel: &Channel, exchange: &str, key: &str, body: &[u8], p
     assert!(matches!(published.await.expect("a confirm"), Confirmation::Ack(None)), "not confirmed");
 }
 
-/// The binary with this broker, short waits, and nothing else of our environment's settings. `LEADHOOK_BIN` names another
-/// one than cargo's, such as a release build, which has no fail points.
+/// Runs the binary with this broker, short waits, and none of our environment's settings. `LEADHOOK_BIN` replaces
+/// cargo's binary, for example by a release build, which has no fail points.
 pub fn leadhook(url: &str) -> Command {
     let binary = std::env::var_os("LEADHOOK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_leadhook").into());
     let mut command = Command::new(binary);
@@ -381,7 +382,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A header as text.
+    /// Returns a header as text.
     pub fn text(&self, name: &str) -> Option<String> {
         match self.properties.headers().as_ref()?.inner().get(name)? {
             AMQPValue::LongString(text) => Some(text.to_string()),
@@ -390,30 +391,30 @@ impl Message {
         }
     }
 
-    /// The attempts in its history.
+    /// Returns the attempts in its history.
     pub fn history(&self) -> Vec<leadhook::job::HistoryEntry> {
         self.text("leadhook-history").map(|text| serde_json::from_str(&text).expect("a history")).unwrap_or_default()
     }
 }
 
-/// A receiver that answers by script.
+/// Starts a receiver that answers by script.
 pub async fn receiver(script: &str) -> Receiver {
     receiver_with(Options { script: script.parse().expect("a script"), ..Options::default() }).await
 }
 
-/// A receiver with options.
+/// Starts a receiver with options.
 pub async fn receiver_with(options: Options) -> Receiver {
     Receiver::start(options).await.expect("a receiver")
 }
 
-/// An event of a campaign; `n` makes it different from others.
+/// Builds an event of a campaign; `n` makes it unique.
 pub fn event(campaign: &str, n: u32) -> String {
     format!(
         r#"{{"event":"lead.delivered","leadId":"lead_{n}","submissionId":"sub_{n}","campaignId":"{campaign}","status":"delivered","timestamp":"2024-06-15T10:30:00Z","data":{{"firstName":"John","email":"john@example.com"}}}}"#
     )
 }
 
-/// How many requests each webhook-id got.
+/// Counts requests by webhook-id.
 pub fn counts(received: &[std::sync::Arc<leadhook::receiver::Received>]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for one in received {

@@ -1,15 +1,17 @@
-//! The ledger: what upstream had confirmed, against what receivers got and what rests on the failed and rejected queues.
+//! The ledger: compares the events that upstream had confirmed with the POSTs and with the failed and rejected queues.
 //!
-//! Each confirmed event must be accounted for: rejected, without target, or, for each of its targets, delivered at
-//! least once or on the failed queue. A job that is both (it forked when something broke, and one copy fared otherwise
-//! than the other) is counted apart. Nothing may be there that nobody published.
+//! Each confirmed event must be rejected, have no target, or have its deliveries accounted for: each was made at least
+//! once, or is on the failed queue. Jobs that are both are counted separately: such a job forked when something broke,
+//! and its copies ended differently. Nothing may exist that was not published.
 //!
-//! *Duplicates* are POSTs of the same `webhook-id` with the same attempt number beyond the first: without a fault there
-//! are none, and no attempt follows one that was accepted. They are bounded in sum, by what was in flight at each
-//! break, and for each job, by twice the number of breaks: an event may be in flight together with a job of it that is
-//! POSTed already, and then both come again. Where the broker goes and the worker stays, by once more: it publishes
-//! again what the broker may have taken without its confirm having come back. Forks that forked again at each break
-//! would grow beyond that.
+//! *Duplicates* are further POSTs of the same `webhook-id` with the same attempt number. Without a fault there are
+//! none, and no attempt follows one that was accepted. Their sum is bounded by the number of messages in flight at each
+//! break.
+//!
+//! For each job they are bounded by twice the number of breaks. An event may be in flight together with one of its jobs
+//! that is already POSTed, and then both come again. Each outage of the broker alone adds one more. The worker survives
+//! it, and publishes messages again that the broker may have accepted without a confirm. Forks that fork again at each
+//! break would exceed these bounds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,51 +34,51 @@ pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// Most attempts of a job in a trial.
 const MOST_ATTEMPTS: u32 = super::trial::RETRIES as u32 + 1;
 
-/// One event of upstream.
+/// One event that upstream published.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Counted from 1, in the order of the first publishes.
+    /// Its number, counted from 1 in the order of the first publishes.
     pub number: u32,
-    /// As upstream names it.
+    /// Its AMQP `message_id`.
     pub message_id: String,
-    /// What is POSTed.
+    /// The body, which is POSTed.
     pub body: String,
-    /// What must become of it.
+    /// Its expected fate.
     pub due: Due,
-    /// How often it was published: more than once only where a confirm was missing.
+    /// How often it was published: more than once only if a confirm was missing.
     pub publishes: u32,
 }
 
-/// What must become of an event.
+/// The expected fate of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Due {
-    /// Delivered to each of these, or failed.
+    /// Delivered to each of these targets, or failed.
     Targets(Vec<TargetKey>),
-    /// Nobody wants it.
+    /// No target selects it.
     NoTarget,
-    /// It is no usable event.
+    /// It is not a usable event.
     Rejected,
 }
 
-/// What the end looked like.
+/// The POSTs and messages at the end of a trial.
 #[derive(Default)]
 pub struct Found {
     /// All POSTs.
     pub posts: Vec<Arc<Received>>,
-    /// The failed queue.
+    /// Messages on the failed queue.
     pub failed: Vec<Message>,
-    /// The rejected queue.
+    /// Messages on the rejected queue.
     pub rejected: Vec<Message>,
 }
 
-/// What breaks can explain.
+/// The duplicates and copies that breaks explain.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Excuse {
-    /// How often something broke.
+    /// Number of breaks.
     pub breaks: usize,
-    /// How many of these were the broker's.
+    /// Number of breaks that the broker caused.
     pub outages: usize,
-    /// POSTs that may come once more, for all breaks together.
+    /// Bound of duplicate POSTs, for all breaks together.
     pub duplicates: usize,
     /// Jobs that kill the process.
     pub crash_loops: usize,
@@ -86,25 +88,25 @@ pub struct Excuse {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
     pub confirmed: usize,
-    /// (event, target) pairs.
+    /// Pairs of event and target.
     pub delivered: usize,
     pub failed: usize,
     pub both: usize,
     pub rejected: usize,
-    /// Messages on the rejected queue that are usable, or that nobody published.
+    /// Messages on the rejected queue that are usable, or that were never published.
     pub wrongly_rejected: usize,
     pub no_target: usize,
     pub lost: usize,
     pub duplicates: usize,
-    /// POSTs with a higher attempt number than one that was accepted.
+    /// POSTs after an accepted attempt, with a higher attempt number.
     pub needless: usize,
-    /// Most POSTs with one `webhook-id` and attempt number.
+    /// Maximum number of POSTs with the same `webhook-id` and attempt number.
     pub most_posts: usize,
-    /// Most messages on the failed or rejected queue for one job or event.
+    /// Maximum number of messages on the failed or rejected queue for one job or event.
     pub most_copies: usize,
-    /// Jobs that failed because the process died with them again and again.
+    /// Jobs that failed because the process died with them repeatedly.
     pub crash_loops: usize,
-    /// All that must not be, in words.
+    /// All violations, in words.
     pub wrong: Vec<String>,
 }
 
@@ -119,11 +121,11 @@ impl fmt::Display for Account {
     }
 }
 
-/// What is known of one job.
+/// The traces of one job.
 #[derive(Default)]
 struct Traces<'a> {
     body: &'a str,
-    /// By attempt number.
+    /// Number of POSTs by attempt number.
     posts: BTreeMap<u32, usize>,
     /// The lowest attempt number that was accepted.
     accepted: Option<u32>,
@@ -131,7 +133,7 @@ struct Traces<'a> {
 }
 
 impl Account {
-    /// Adds it all up.
+    /// Counts everything.
     pub fn of(events: &[Event], found: &Found) -> Account {
         let mut account = Account { confirmed: events.len(), ..Account::default() };
         let mut jobs: BTreeMap<String, Traces<'_>> = BTreeMap::new();
@@ -163,7 +165,7 @@ impl Account {
         for post in posts {
             let id = post.webhook_id().unwrap_or_default();
             let Some(job) = jobs.get_mut(id) else {
-                self.wrong.push(format!("a POST that nobody asked for: {id} at {}", post.path));
+                self.wrong.push(format!("a POST of an unknown webhook-id: {id} at {}", post.path));
                 continue;
             };
             if post.body != job.body.as_bytes() {
@@ -186,7 +188,8 @@ impl Account {
             match jobs.get_mut(id) {
                 Some(job) if job.body.as_bytes() == message.body => {
                     job.failed += 1;
-                    // What broke here must end no job by itself: no crash loop, no delivery limit of the broker.
+                    // These breaks must not end a job by themselves: neither by a crash loop nor by the broker's
+                    // delivery limit.
                     match message.text("leadhook-reason").as_deref() {
                         Some("exhausted" | "gone") => {}
                         Some("crash_loop") => self.crash_loops += 1,
@@ -194,7 +197,7 @@ impl Account {
                     }
                 }
                 Some(_) => self.wrong.push(format!("{id}: failed with another body")),
-                None => self.wrong.push(format!("a failed job that nobody published: {id}")),
+                None => self.wrong.push(format!("a failed job that was never published: {id}")),
             }
         }
     }
@@ -242,7 +245,7 @@ impl Account {
         self.wrong.push(what);
     }
 
-    /// Everything that must not be, given what broke; empty where the ledger adds up.
+    /// Returns all objections, given these breaks; empty if the ledger adds up.
     pub fn objections(&self, excuse: Excuse) -> Vec<String> {
         let mut all = self.wrong.clone();
         let mut bound = |what: &str, is: usize, most: usize| {
@@ -255,7 +258,7 @@ impl Account {
         bound("copies of one failed job or rejected event", self.most_copies, 1 + 2 * excuse.breaks);
         bound("crash loops", self.crash_loops, excuse.crash_loops);
         bound("POSTs after one that was accepted", self.needless, excuse.duplicates);
-        // Two copies of a job that end differently have made some attempt twice.
+        // Two copies of a job that end differently have made at least one attempt twice.
         if self.both > self.duplicates {
             all.push(format!(
                 "{} jobs are both delivered and failed, and there are {} duplicates",
@@ -284,13 +287,13 @@ impl Account {
     }
 }
 
-/// Whether the receiver took it, in a manner that a worker must take for a delivery: a 2xx, before the timeout.
+/// Returns whether the receiver answered in a way that a worker must count as delivered: a 2xx before the timeout.
 fn accepts(post: &Received) -> bool {
     let whole = matches!(post.reply.action, Action::Answer { .. } | Action::Endless { .. });
     whole && post.reply.delay < TIMEOUT && post.status.is_some_and(|status| (200..300).contains(&status))
 }
 
-/// Attempts that were seen for a job of an event at a target, for tests that look closer.
+/// Returns the attempt numbers that were seen for a `webhook-id`.
 pub fn attempts(posts: &[Arc<Received>], id: &str) -> BTreeSet<u32> {
     posts.iter().filter(|post| post.webhook_id() == Some(id)).filter_map(|post| post.attempt()).collect()
 }

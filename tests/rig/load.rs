@@ -1,5 +1,4 @@
-//! What a trial publishes, and to whom it goes: receivers that fare well and badly, the store that names them, and events
-//! drawn by weight.
+//! The load of a trial: healthy and failing receivers, the store that names them, and events drawn by weight.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +13,11 @@ use super::{
     trial::{RETRIES, Trial},
 };
 
-/// Most targets of an event.
+/// Maximum number of targets of an event.
 pub const MOST_TARGETS: usize = 2;
 
-/// Receivers and how they answer; the campaign is the name in capitals. Those that fail answer 404: that is retried, and says
-/// nothing against the health of a receiver, so nothing is deferred.
+/// Receivers and their answers; the campaign is the name in capitals. Failing ones answer 404, which is retried but
+/// does not count against the receiver's health, so nothing is deferred.
 const RECEIVERS: [(&str, &str, bool); 5] = [
     ("healthy", "200", false),
     ("slow", "200@120ms", false),
@@ -27,18 +26,18 @@ const RECEIVERS: [(&str, &str, bool); 5] = [
     ("gone", "410", false),
 ];
 
-/// How much a trial has in flight, and of what.
+/// How much a trial has in flight, and the mix of its events.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Attempts at the same time in a worker.
+    /// Concurrent attempts in a worker.
     pub slots: usize,
-    /// Events that such a worker takes at once.
+    /// Events that such a worker holds at once.
     pub events_ahead: usize,
-    /// What is drawn for each event, by weight; `bad` is added where a trial has one.
+    /// Weights for drawing an event. `bad` is added if the trial has a bad target.
     mix: [(&'static str, u32); 8],
 }
 
-/// Little in flight, and much that fails.
+/// Little in flight, and many failures.
 pub const SMALL: Scale = Scale {
     slots: 8,
     events_ahead: 16,
@@ -54,7 +53,7 @@ pub const SMALL: Scale = Scale {
     ],
 };
 
-/// For a thousand events in a second: much in flight, and little of what takes more than one POST.
+/// For a thousand events a second: much in flight, and few events that take more than one POST.
 pub const LARGE: Scale = Scale {
     slots: 64,
     events_ahead: 200,
@@ -70,7 +69,7 @@ pub const LARGE: Scale = Scale {
     ],
 };
 
-/// Starts them.
+/// Starts the receivers.
 pub async fn receivers() -> BTreeMap<&'static str, Receiver> {
     let mut receivers = BTreeMap::new();
     for (name, script, per_webhook) in RECEIVERS {
@@ -81,34 +80,35 @@ pub async fn receivers() -> BTreeMap<&'static str, Receiver> {
 }
 
 impl Trial<'_> {
-    /// A further target for a part of the events: an URL that fares badly. Its deliveries must all fail.
+    /// Adds a bad target, by its URL, for a part of the events. All its deliveries must fail.
     ///
-    /// Before the workers: one that runs reads the store a moment later, and until then its events go to the organization's target.
+    /// Call it before workers start: a running worker reads the store a moment later, and until then these events go to
+    /// the organization's target.
     pub fn bad_target(&mut self, url: &str) {
-        assert!(self.workers.is_empty(), "a target for workers that run");
+        assert!(self.workers.is_empty(), "a target must be added before workers start");
         self.bad = Some(url.to_owned());
         self.write_store("");
     }
 
-    /// A further target for a part of the events, that answers by a script for each webhook.
+    /// Adds a target for a part of the events. It follows the script separately for each webhook.
     pub async fn bad_receiver(&mut self, script: &str) {
         let options = Options { script: script.parse().expect("a script"), per_webhook: true, ..Options::default() };
         let receiver = receiver_with(options).await;
         let url = receiver.url();
         if script.starts_with("404") {
-            // Its circuit stays healthy. Of others each attempt may wait for a probe.
+            // Its circuit stays healthy. Each attempt at another bad target may have to wait for a probe.
             self.bad_weight = 10;
         }
         self.receivers.insert("bad", receiver);
         self.bad_target(&url);
     }
 
-    /// A receiver of the trial.
+    /// Returns a receiver of the trial.
     pub fn receiver(&self, name: &str) -> &Receiver {
         &self.receivers[name]
     }
 
-    /// Writes the store; another `note` makes another revision of the same contents.
+    /// Writes the store. A different `note` makes a new revision with the same contents.
     pub fn write_store(&self, note: &str) {
         let mut text = format!("# {note}\ndefault_organization: acme\norganizations:\n  acme:\n    webhook:\n");
         text += &format!(
@@ -122,25 +122,25 @@ impl Trial<'_> {
             text += &format!("      {}: {{ override: true, webhook: {{ url: \"{url}\" }} }}\n", name.to_uppercase());
         }
         let (one, two) = (self.receivers["healthy"].url(), self.receivers["flaky"].url());
-        // A named target inherits from one of the same name only.
+        // A named target inherits only from one of the same name.
         let rest = format!("events: \"*\", retry_attempts: {RETRIES}, timeout: 1");
         text += &format!(
             "      PAIR: {{ override: true, webhooks: [{{ name: one, url: \"{one}\", {rest} }}, {{ name: two, url: \"{two}\", {rest} }}] }}\n"
         );
         text += "      OFF: { override: true, webhook: { enabled: false } }\n";
-        // As a whole, as an editor does it: a worker must never read half of it.
+        // Replaced as a whole, as an editor does, so that a worker never reads half of it.
         let path = self.world.store_path();
         let new = path.with_extension("new");
         std::fs::write(&new, text).expect("the store");
         std::fs::rename(new, path).expect("the store");
     }
 
-    /// Draws events.
+    /// Draws this number of events.
     pub fn draw(&mut self, count: usize) -> Vec<Event> {
         (0..count).map(|_| self.draw_one()).collect()
     }
 
-    /// Events of these campaigns, so many of each, in this order.
+    /// Returns this many events of each of these campaigns, in this order.
     pub fn events_of(&mut self, campaigns: &[(&str, usize)]) -> Vec<Event> {
         let all = campaigns.iter().flat_map(|(campaign, count)| std::iter::repeat_n(*campaign, *count));
         all.collect::<Vec<_>>().into_iter().map(|campaign| self.event_of(campaign)).collect()
@@ -177,13 +177,13 @@ impl Trial<'_> {
         Event { number: n, message_id: format!("event-{n}"), body, due, publishes: 0 }
     }
 
-    /// Begins to publish so many events, `rate` in a second.
+    /// Begins to publish `count` drawn events, `rate` a second.
     pub fn load(&mut self, count: usize, rate: u32) {
         let events = self.draw(count);
         self.load_of(events, rate);
     }
 
-    /// Begins to publish these.
+    /// Begins to publish these events, `rate` a second.
     pub fn load_of(&mut self, events: Vec<Event>, rate: u32) {
         assert!(self.all_published(), "one load at a time");
         let upstream = self.upstream.clone();

@@ -1,7 +1,7 @@
-//! Private RabbitMQ nodes: one shared by the tests that leave it alone, and one each for those that kill it.
+//! Private RabbitMQ nodes: one that most tests share, and one for each test that kills or blocks its node.
 //!
-//! `scripts/rabbitmq.sh` starts them on loopback with names, ports and data of their own, and kills them when this
-//! process ends, however it ends.
+//! `scripts/rabbitmq.sh` starts them on loopback with their own names, ports and data. It kills them when this process
+//! ends, however it ends.
 
 use std::{
     ops::Deref,
@@ -20,28 +20,28 @@ use super::harness::{asked_every, http_client};
 
 static SHARED: LazyLock<Node> = LazyLock::new(|| Node::launch(true));
 
-/// Nodes that tests have had to themselves and that others may have now.
+/// Private nodes whose tests have ended, ready for the next test.
 static IDLE: Mutex<Vec<Node>> = Mutex::new(Vec::new());
 
-/// How often the test nodes try a dead letter again that found no home, in milliseconds. The broker's own pace is 180 s.
+/// How often test nodes retry a dead letter that could not be routed, in milliseconds. The broker's default is 180 s.
 const DEAD_LETTER_RETRY: &str = "2000";
 
 /// One node.
 pub struct Node {
     path: PathBuf,
-    /// Unless it is a member of a cluster, which removes all its members.
+    /// The data directory. `None` for a member of a cluster, which removes all members.
     _directory: Option<tempfile::TempDir>,
     url: String,
     management_url: String,
-    /// Whether other tests use it at the same time or afterwards, so that each has to remove its vhost.
+    /// Whether other tests use it at the same time or afterwards, so that each must remove its vhost.
     is_reused: bool,
 }
 
-/// A vhost with its AMQP URL. On a node that others use it is deleted when dropped: thirty quorum queues cost a node 0.4 % of a
-/// core although nothing happens on them, and some hundred tests would add up.
+/// A vhost with its AMQP URL. On a reused node it is deleted when dropped. Thirty idle quorum queues take 0.4 % of a
+/// core, and the queues of some hundred tests would add up.
 pub struct Vhost {
     pub url: String,
-    /// The management API's address of it, where it is to be deleted.
+    /// Its address in the management API, if it is to be deleted.
     address: Option<String>,
 }
 
@@ -53,20 +53,20 @@ impl Drop for Vhost {
     }
 }
 
-/// Deletes vhosts, one after the other, in a thread of its own: a test does not wait for it.
+/// Deletes vhosts one by one in its own thread, so that a test does not wait for it.
 static DELETED: LazyLock<Sender<String>> = LazyLock::new(|| {
     let (sender, addresses) = channel::<String>();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         for address in addresses {
-            // A node that has been killed meanwhile keeps it.
+            // This fails harmlessly if the node has been killed meanwhile.
             let _ = runtime.block_on(http_client().delete(address).send());
         }
     });
     sender
 });
 
-/// A node that one test has to itself. The next such test takes it over, unless this one has failed.
+/// A node that one test has to itself. The next such test reuses it, unless this test has failed.
 pub struct Private(Option<Node>);
 
 impl Deref for Private {
@@ -86,18 +86,18 @@ impl Drop for Private {
 }
 
 impl Node {
-    /// The node that tests share. Each takes a vhost of its own; none stops it.
+    /// Returns the node that tests share. Each creates its own vhost, and none stops the node.
     pub fn shared() -> &'static Node {
         &SHARED
     }
 
-    /// A node for a test that stops, kills or blocks it, and leaves it running.
+    /// Returns a node for a test that stops, kills or blocks it, and leaves it running.
     pub fn private() -> Private {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Private(Some(idle.unwrap_or_else(|| Node::launch(true))))
     }
 
-    /// A node that ends with its test.
+    /// Starts a node that ends with its test.
     pub fn start() -> Node {
         Node::launch(false)
     }
@@ -110,7 +110,7 @@ impl Node {
         Node { path, _directory: Some(directory), url, management_url, is_reused }
     }
 
-    /// A fresh vhost.
+    /// Creates a fresh vhost.
     pub async fn vhost(&self, name: &str) -> Vhost {
         self.manage(Method::PUT, &format!("vhosts/{name}"), "").await;
         let all = r#"{"configure":".*","write":".*","read":".*"}"#;
@@ -119,19 +119,19 @@ impl Node {
         Vhost { url: self.url(name), address }
     }
 
-    /// A user with these permissions on a vhost; the AMQP URL with it.
+    /// Creates a user with these permissions on a vhost, and returns the AMQP URL with it.
     pub async fn user(&self, name: &str, vhost: &str, permissions: &str) -> String {
         self.manage(Method::PUT, &format!("users/{name}"), r#"{"password":"secret","tags":""}"#).await;
         self.manage(Method::PUT, &format!("permissions/{vhost}/{name}"), permissions).await;
         self.url.replace("guest:guest", &format!("{name}:secret")).replace("%2f", vhost)
     }
 
-    /// The management API.
+    /// Returns the URL of the management API.
     pub fn management_url(&self) -> &str {
         &self.management_url
     }
 
-    /// One call of the management API that must succeed.
+    /// Calls the management API, and panics unless that succeeds.
     pub async fn manage(&self, method: Method, path: &str, body: &str) -> String {
         let url = format!("{}/api/{path}", self.management_url);
         let request =
@@ -143,28 +143,29 @@ impl Node {
         text
     }
 
-    /// Writes the names of young queues to disk. A RabbitMQ 3.10 that is killed within seconds of a queue's declaration has
-    /// forgotten which log belongs to it: the queue comes back empty and never elects a leader. Queues in use are older.
+    /// Writes the names of new queues to disk. A RabbitMQ 3.10 that is killed within seconds of a queue's declaration
+    /// forgets which log belongs to it. Then the queue comes back empty and never elects a leader. Queues in production
+    /// are older.
     pub fn settle(&self) {
         self.eval("[dets:sync(Table) || Table <- dets:all()].");
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&self) {
         script(&["kill", self.path()]);
     }
 
-    /// SIGSTOP: it is there and does not answer.
+    /// Sends SIGSTOP: the node keeps its connections and does not answer.
     pub fn pause(&self) {
         script(&["pause", self.path()]);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         script(&["resume", self.path()]);
     }
 
-    /// An orderly stop.
+    /// Stops it cleanly.
     pub fn stop(&self) {
         script(&["stop", self.path()]);
     }
@@ -174,24 +175,24 @@ impl Node {
         script(&["again", self.path()]);
     }
 
-    /// Begins or ends an alarm for want of memory. (Not by `rabbitmqctl`, which takes seconds beside other tests.)
+    /// Begins or ends a memory alarm. This avoids `rabbitmqctl`, which takes seconds beside other tests.
     pub fn low_on_memory(&self, low: bool) {
         let limit = if low { "{absolute, 1}" } else { "0.4" };
         self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({limit})."));
     }
 
-    /// The same for want of disk.
+    /// Begins or ends a disk alarm.
     pub fn low_on_disk(&self, low: bool) {
         let limit = if low { "100000000000000" } else { "50000000" };
         self.eval(&format!("rabbit_disk_monitor:set_disk_free_limit({limit})."));
     }
 
-    /// Evaluates Erlang on the node: what it prints, then its value.
+    /// Evaluates Erlang on the node. Returns its output, then its value.
     pub fn eval(&self, expression: &str) -> String {
         String::from_utf8_lossy(&script(&["eval", self.path(), expression]).stdout).into_owned()
     }
 
-    /// The broker closes all connections of a vhost.
+    /// Makes the broker close all connections of a vhost.
     pub fn close_connections(&self, vhost: &str) {
         self.eval(&format!(
             r#"[rabbit_networking:close_connection(Pid, "a test") ||
@@ -199,21 +200,21 @@ impl Node {
         ));
     }
 
-    /// What `rabbitmqctl` says.
+    /// Returns the output of `rabbitmqctl`, and panics if that fails.
     pub fn ctl_said(&self, arguments: &[&str]) -> String {
         self.try_ctl(arguments).unwrap_or_else(|error| panic!("rabbitmqctl {arguments:?}: {error}"))
     }
 
-    /// The same, for a node that may be away.
+    /// The same for a node that may be down.
     pub fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = run(&[&["ctl", self.path()], arguments].concat());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// How many messages each queue of a vhost holds, asked of their leaders, which know it exactly. `rabbitmqctl list_queues`
-    /// shows what it was up to five seconds ago. In the order of the names, so that delay queues come before what they
-    /// dead-letter to: nothing moves on unseen while no worker runs.
+    /// Counts the messages of each queue of a vhost. It asks the leaders, which know the exact number, while
+    /// `rabbitmqctl list_queues` is up to five seconds late. The queues are in the order of their names: delay queues
+    /// come before the queues that they dead-letter to. So no message moves unseen while no worker runs.
     pub fn held(&self, vhost: &str) -> Vec<(String, String)> {
         let ask = format!(
             r#"Name = fun (Q) -> element(4, amqqueue:get_name(Q)) end,
@@ -241,13 +242,13 @@ impl Node {
         pairs.map(|(name, count)| (name.to_owned(), count.trim().to_owned())).collect()
     }
 
-    /// The first part of its Erlang name.
+    /// Returns the first part of its Erlang name.
     fn name(&self) -> String {
         let told = std::fs::read_to_string(self.path.join("node")).expect("what the script noted");
         told.lines().find_map(|line| line.strip_prefix("name=")).expect("a name").to_owned()
     }
 
-    /// Its AMQP URL, with another vhost.
+    /// Returns its AMQP URL, with another vhost.
     pub fn url(&self, vhost: &str) -> String {
         self.url.replace("%2f", vhost)
     }
@@ -257,7 +258,7 @@ impl Node {
         script(&["partition", self.path()]);
     }
 
-    /// Undoes that.
+    /// Reconnects the member.
     pub fn heal(&self) {
         script(&["heal", self.path()]);
     }
@@ -282,7 +283,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it.
+    /// Starts the cluster.
     pub fn start() -> Cluster {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let said = launch("cluster", directory.path());
@@ -296,7 +297,7 @@ impl Cluster {
         Cluster { nodes: [node(1), node(2), node(3)], directory }
     }
 
-    /// The member that leads a queue.
+    /// Returns the index of the member that leads a queue.
     pub fn leader(&self, vhost: &str, queue: &str) -> usize {
         for node in &self.nodes {
             let Ok(said) = node.try_ctl(&["list_queues", "-p", vhost, "--no-table-headers", "name", "leader"]) else {
@@ -311,12 +312,12 @@ impl Cluster {
         panic!("no member knows {queue}");
     }
 
-    /// Writes the names of young queues to disk, on each member: see [`Node::settle`].
+    /// Writes the names of new queues to disk, on each member: see [`Node::settle`].
     pub fn settle(&self) {
         self.nodes.iter().for_each(Node::settle);
     }
 
-    /// Waits until a member sees all three, and a replica of each queue on each of them.
+    /// Waits until this member sees all three, and each queue has a replica on each.
     pub async fn rejoined(&self, member: usize, vhost: &str) {
         let node = &self.nodes[member];
         asked_every(Duration::from_secs(1), "a whole cluster", async || {
@@ -336,11 +337,12 @@ impl Drop for Cluster {
     }
 }
 
-/// Starts what ends with this process; a way to ask for what was said of it.
+/// Starts a node or cluster that ends with this process. Returns a function that looks up the keys of the script's
+/// output.
 fn launch(command: &str, directory: &Path) -> impl Fn(&str) -> String + use<> {
     let owner = std::process::id().to_string();
     let path = directory.to_str().expect("UTF-8");
-    // Rates are for people, and cost each declaration and each queue.
+    // Rate statistics are for people, and cost time for each declaration and each queue.
     let tuned = ["--dead-letter-retry", DEAD_LETTER_RETRY, "--conf", "management.rates_mode = none"];
     let output = script(&[&[command, path, "--owner", &owner, "--management"][..], &tuned].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,11 +1,11 @@
-//! Properties and headers that upstream may write and that lapin cannot read, as bytes behind the size of a body.
+//! Properties and headers that upstream may send and that lapin cannot read, as the bytes that follow the body size.
 
 use super::scripted_broker::{long, short};
 
 /// Latin-1.
 pub const NOT_UTF8: &[u8] = b"J\xf6rg";
 
-/// Flags and properties: delivery mode 2, and these short strings by their flag's bit.
+/// Encodes flags and properties: delivery mode 2, and these short strings by the bit of their flag.
 pub fn texts(texts: &[(u16, &[u8])]) -> Vec<u8> {
     let flags = texts.iter().fold(1 << 12, |flags: u16, (bit, _)| flags | 1 << bit);
     let before = texts.iter().filter(|(bit, _)| *bit > 12).flat_map(|(_, text)| short(text));
@@ -13,22 +13,22 @@ pub fn texts(texts: &[(u16, &[u8])]) -> Vec<u8> {
     flags.to_be_bytes().into_iter().chain(before).chain([2]).chain(behind).collect()
 }
 
-/// Flags and properties: delivery mode 2, and a header table with these entries.
+/// Encodes flags and properties: delivery mode 2, and a header table with these entries.
 pub fn headers(entries: &[u8]) -> Vec<u8> {
     [&[0x30, 0x00][..], &long(entries), &[2]].concat()
 }
 
-/// An entry of a header table.
+/// Encodes an entry of a header table.
 pub fn entry(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&short(name)[..], value].concat()
 }
 
-/// A value that has a length: a text, an array or a table.
+/// Encodes a value with a length: a text, an array or a table.
 pub fn value(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[kind][..], &long(content)].concat()
 }
 
-/// Arrays and tables inside each other, in the order that `kinds` repeats.
+/// Encodes arrays and tables inside each other, in the order that `kinds` repeats.
 pub fn nested(depth: usize, kinds: &[u8]) -> Vec<u8> {
     (0..depth).fold(vec![b'V'], |inner, level| match kinds[level % kinds.len()] {
         b'A' => value(b'A', &inner),
@@ -36,8 +36,8 @@ pub fn nested(depth: usize, kinds: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Properties that upstream may write, with the reason for their rejection. None: lapin can read them, and the event is
-/// delivered.
+/// Returns properties that upstream may send, each with the reason for its rejection. `None`: lapin can read them, and
+/// the event is delivered.
 pub fn kinds() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     let unreadable = Some("unreadable_properties");
     let id = |bytes: &[u8]| texts(&[(7, bytes)]);

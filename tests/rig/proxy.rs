@@ -1,8 +1,8 @@
 //! A network between worker and broker that breaks on demand.
 //!
-//! The name that a client gives its connection tells them apart (`leadhook/events/...`, `leadhook/jobs/...`,
-//! `leadhook/publish/...`), so that each can be broken alone. Ready-made proxies (toxiproxy and its ports) were looked
-//! at: none cuts inside a frame or tells connections apart.
+//! It recognizes connections by the name that the client gives them (`leadhook/events/...`, `leadhook/jobs/...`,
+//! `leadhook/publish/...`), so that a test can break each by itself. Existing proxies (toxiproxy and its ports) cannot
+//! cut inside a frame or tell connections apart.
 
 use std::{
     collections::BTreeSet,
@@ -24,11 +24,11 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Which connections.
+/// Selects connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     All,
-    /// Both that consume.
+    /// Both consuming connections.
     Consume,
     Events,
     Jobs,
@@ -36,7 +36,7 @@ pub enum Which {
 }
 
 impl Which {
-    /// Whether a connection of this role is meant.
+    /// Returns whether this selects a connection of that role.
     fn includes(self, role: Which) -> bool {
         match self {
             Which::All => true,
@@ -46,35 +46,35 @@ impl Which {
     }
 }
 
-/// Which way bytes go.
+/// The direction in which bytes flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     ToBroker,
     ToWorker,
 }
 
-/// How a connection fares, in each direction.
+/// Delay and rate of a connection, in each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Weather {
-    /// Each piece is held for so long.
+    /// Delay of each piece.
     pub delay: Duration,
-    /// Bytes in a second; unlimited where 0.
+    /// Bytes a second; 0 is unlimited.
     pub rate: u32,
 }
 
-/// What happens to a connection that stands.
+/// The treatment of an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Flows,
-    /// Bytes vanish in this direction (in both where `None`), also the end of the stream. Nobody is told.
+    /// Bytes vanish in this direction (both if `None`), as does the end of the stream. Neither side notices.
     Vanishes(Option<Direction>),
-    /// Bytes of this direction wait.
+    /// Bytes wait in this direction.
     Waits(Direction),
-    /// The next frame of this direction is cut in its middle, then both sides are reset.
+    /// Cuts the next frame of this direction in its middle, then resets both sides.
     CutInFrame(Direction),
-    /// Deliveries to the worker vanish; everything else goes on.
+    /// Deliveries to the worker vanish; everything else flows.
     Starves,
-    /// Reset at once.
+    /// Resets the connection at once.
     Reset,
 }
 
@@ -99,7 +99,7 @@ struct Shared {
     cut_in_frames: AtomicUsize,
 }
 
-/// A proxy in front of one broker. Ends when dropped.
+/// A proxy in front of one broker. It ends when dropped.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -107,7 +107,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of its own, in front of the broker of an AMQP URL.
+    /// Starts a proxy on its own port, in front of the broker of an AMQP URL.
     pub async fn before(url: &str) -> Proxy {
         let broker = address_of(url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -126,12 +126,12 @@ impl Proxy {
         Proxy { address, shared, _tasks: tasks }
     }
 
-    /// The URL, by way of this proxy.
+    /// Returns an AMQP URL that goes through this proxy.
     pub fn url(&self, url: &str) -> String {
         url.replace(&address_of(url).to_string(), &self.address.to_string())
     }
 
-    /// The weather for these connections, those to come included.
+    /// Sets delay and rate of these connections, including future ones.
     pub fn weather(&self, which: Which, weather: Weather) {
         if which != Which::Publish {
             self.shared.consume.send_replace(weather);
@@ -141,7 +141,7 @@ impl Proxy {
         }
     }
 
-    /// Resets them now.
+    /// Resets these connections now.
     pub fn cut(&self, which: Which) {
         self.decide(which, Fate::Reset);
     }
@@ -151,37 +151,37 @@ impl Proxy {
         self.decide(which, Fate::CutInFrame(direction));
     }
 
-    /// How often that has happened.
+    /// Returns how many frames it has cut.
     pub fn frames_cut(&self) -> usize {
         self.shared.cut_in_frames.load(Ordering::Relaxed)
     }
 
-    /// Half-open: from now on bytes of the connections that stand vanish without a word, for ever.
+    /// Makes the open connections half-open: from now on their bytes vanish silently and indefinitely.
     pub fn vanish(&self, which: Which, direction: Option<Direction>) {
         self.decide(which, Fate::Vanishes(direction));
     }
 
-    /// From now on bytes of the connections that stand wait, in this direction, until they may [go on](Proxy::go_on).
+    /// Makes bytes of the open connections wait in this direction, until they may [go on](Proxy::go_on).
     pub fn wait(&self, which: Which, direction: Direction) {
         self.decide(which, Fate::Waits(direction));
     }
 
-    /// All bytes flow again, those that waited first.
+    /// Lets all bytes flow again, beginning with those that waited.
     pub fn go_on(&self, which: Which) {
         self.decide(which, Fate::Flows);
     }
 
-    /// The connection is well, but its consumers get nothing any more.
+    /// Stops all deliveries to the consumers of a connection that is otherwise healthy.
     pub fn starve(&self, which: Which) {
         self.decide(which, Fate::Starves);
     }
 
-    /// Turns new connections away, or takes them again.
+    /// Turns new connections away, or accepts them again.
     pub fn down(&self, down: bool) {
         self.shared.down.send_replace(down);
     }
 
-    /// Connections taken so far.
+    /// Returns the number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
     }
@@ -202,7 +202,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Host and port of an AMQP URL.
+/// Parses host and port of an AMQP URL.
 fn address_of(url: &str) -> SocketAddr {
     let rest = url.rsplit('@').next().expect("a URL");
     rest.split('/').next().expect("a host").parse().expect("an address with a port")
@@ -228,7 +228,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Closes with a reset instead of an orderly end.
+/// Closes the stream with a reset instead of an orderly end.
 fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
@@ -242,7 +242,7 @@ async fn carry(worker: TcpStream, broker: TcpStream, shared: Arc<Shared>) {
     let one = Pump { shared: &shared, link: &link, told: told.clone(), direction: Direction::ToBroker };
     let other = Pump { shared: &shared, link: &link, told, direction: Direction::ToWorker };
     let (mut one, mut other) = (Box::pin(one.run(from_worker, to_broker)), Box::pin(other.run(from_broker, to_worker)));
-    // What one side ends ends for the other, and in the same manner.
+    // When one side ends, the other ends in the same way.
     let (first, rest) = tokio::select! {
         first = &mut one => (first, other),
         first = &mut other => (first, one),
@@ -291,7 +291,7 @@ impl Pump<'_> {
             let vanishes = matches!(fate, Fate::Vanishes(which) if which.is_none_or(|it| it == self.direction));
             let bytes = match read {
                 Ok(0) | Err(_) if vanishes => {
-                    // Nobody hears of it: the other side is left alone until the fate changes, which it may never do.
+                    // The other side is left alone until the fate changes, which may never happen.
                     let _ = self.told.changed().await;
                     continue;
                 }
@@ -323,7 +323,7 @@ impl Pump<'_> {
         }
     }
 
-    /// Which connection it is stands among the first bytes that the worker sends.
+    /// Finds the connection's name among the first bytes that the worker sends.
     fn listen(&self, heard: &mut Vec<u8>, bytes: &[u8]) {
         if self.direction == Direction::ToWorker || heard.len() > 4096 {
             return;
@@ -367,12 +367,13 @@ fn abort(from: &OwnedReadHalf, to: &OwnedWriteHalf) -> End {
     End { orderly: false }
 }
 
-/// Where frames begin and end (AMQP 0-9-1, 2.3.5: 7 bytes of head with the size in the last 4, payload, 1 byte of end).
+/// Tracks the boundaries of frames (AMQP 0-9-1, 2.3.5: 7 bytes of head with the size in the last 4, payload, 1 byte of
+/// end).
 struct Frames {
     head: Vec<u8>,
-    /// Bytes that are left of the frame whose head has been read, its end included.
+    /// Bytes left of the frame whose head has been read, including its end.
     left: usize,
-    /// Of the protocol header, which is no frame.
+    /// Bytes left of the protocol header, which is not a frame.
     greeting: usize,
 }
 
@@ -387,7 +388,7 @@ impl Frames {
         }
     }
 
-    /// The first place among these bytes that lies inside a frame's payload.
+    /// Returns the first position among these bytes that is inside a frame's payload.
     fn inside(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             self.step(*byte);
@@ -413,23 +414,23 @@ impl Frames {
     }
 }
 
-/// Lets everything pass but deliveries: their method and the content that follows it on the same channel.
+/// Passes everything but deliveries: their method, and the content that follows it on the same channel.
 #[derive(Default)]
 struct Sieve {
     begun: bool,
-    /// A frame that is not there as a whole.
+    /// An incomplete frame.
     rest: Vec<u8>,
-    /// Channels on which content is to be dropped.
+    /// Channels whose content is dropped.
     dropping: BTreeSet<u16>,
 }
 
 impl Sieve {
-    /// `before` tells where in a frame these bytes begin.
+    /// Filters these bytes. `before` says at which point of a frame they begin.
     fn keep(&mut self, before: &Frames, bytes: &[u8]) -> Vec<u8> {
         let mut kept = Vec::new();
         let mut bytes = bytes;
         if !std::mem::replace(&mut self.begun, true) {
-            // What has begun goes on as it is.
+            // A frame that has begun is passed unchanged.
             let (begun, fresh) = bytes.split_at(before.left.min(bytes.len()));
             kept.extend_from_slice(begun);
             bytes = fresh;
@@ -448,7 +449,7 @@ impl Sieve {
         kept
     }
 
-    /// Frames of kind 1 are methods, 2 and 3 content; `basic.deliver` is method 60 of class 60.
+    /// Frames of kind 1 are methods, 2 and 3 are content; `basic.deliver` is method 60 of class 60.
     fn drops(&mut self, kind: u8, channel: u16, payload: &[u8]) -> bool {
         match kind {
             1 if payload.starts_with(&[0, 60, 0, 60]) => {

@@ -1,4 +1,4 @@
-//! A publisher that writes its own frames: clients of AMQP libraries in other languages send bytes that lapin cannot.
+//! A publisher that writes its own frames. AMQP clients in other languages send bytes that lapin cannot.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,7 +14,7 @@ pub struct RawPublisher {
 
 const CHANNEL: u16 = 1;
 
-/// Bytes of a frame around its payload.
+/// Bytes of a frame besides its payload.
 const FRAME_OVERHEAD: usize = 8;
 
 impl RawPublisher {
@@ -60,7 +60,7 @@ impl RawPublisher {
         self.stream.write_all(&frame(METHOD, channel, &payload)).await.expect("a connection");
     }
 
-    /// Reads until this method. Any other one says that the broker refuses.
+    /// Reads until this method arrives. Any other method means that the broker refuses.
     async fn answered(&mut self, class: u16, method: u16) {
         loop {
             let mut head = [0; 7];

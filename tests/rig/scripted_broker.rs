@@ -1,5 +1,5 @@
-//! A broker end that a test scripts, frame by frame: it agrees to whatever a worker asks, confirms what it publishes, and
-//! delivers any bytes. It keeps no promises beyond that: a message that is on its way as a connection ends is gone.
+//! A fake broker that a test scripts frame by frame. It agrees to everything that a worker asks, confirms its
+//! publishes, and delivers any bytes. It guarantees nothing else: a message under way is lost when its connection ends.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,37 +16,37 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Types of frames.
+/// Frame types.
 pub const METHOD: u8 = 1;
 pub const HEADER: u8 = 2;
 pub const BODY: u8 = 3;
 
-/// The size of RabbitMQ's frames.
+/// RabbitMQ's maximum frame size, in bytes.
 pub const FRAME_MAX: u32 = 131_072;
 
-/// One frame.
+/// Encodes one frame.
 pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(payload.len()).expect("a payload");
     [&[kind][..], &channel.to_be_bytes(), &size.to_be_bytes(), payload, &[0xCE]].concat()
 }
 
-/// A short string, cut where it is too long for one.
+/// Encodes a short string, truncated to 255 bytes.
 pub fn short(text: &[u8]) -> Vec<u8> {
     let text = &text[..text.len().min(255)];
     [&[text.len() as u8][..], text].concat()
 }
 
-/// A long string, table or array without its type.
+/// Encodes a long string, table or array without its type.
 pub fn long(content: &[u8]) -> Vec<u8> {
     [&u32::try_from(content.len()).expect("a length").to_be_bytes(), content].concat()
 }
 
-/// A message as it is delivered.
+/// A message in the form in which it is delivered.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     pub exchange: Vec<u8>,
     pub routing_key: Vec<u8>,
-    /// The flags, and the properties behind them.
+    /// The flags, followed by the properties.
     pub properties: Vec<u8>,
     pub body: Vec<u8>,
 }
@@ -54,13 +54,13 @@ pub struct Content {
 /// A fault of a queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
-    /// It counts neither messages nor consumers, as a queue without a leader does.
+    /// Its declaration counts neither messages nor consumers, as for a queue without a leader.
     Leaderless,
     /// The broker ends each connection that declares it.
     HangsUp,
 }
 
-/// The broker end. It stops when it is dropped.
+/// The fake broker. It stops when dropped.
 pub struct ScriptedBroker {
     pub url: String,
     state: Arc<Mutex<State>>,
@@ -92,7 +92,7 @@ impl ScriptedBroker {
         ScriptedBroker::start_as("RabbitMQ", "4.3.6").await
     }
 
-    /// The same, greeting as another product or version. Like LavinMQ it takes a queue of any type.
+    /// The same with another product or version in the greeting. Like LavinMQ, it accepts a queue of any type.
     pub async fn start_as(product: &'static str, version: &'static str) -> ScriptedBroker {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address: SocketAddr = listener.local_addr().expect("an address");
@@ -117,18 +117,18 @@ impl ScriptedBroker {
         ScriptedBroker { url: format!("amqp://guest:guest@{address}/%2f"), state, listening }
     }
 
-    /// Delivers a message to a consumer of `leadhook.<queue>`, or to the next one that comes.
+    /// Delivers a message to a consumer of `leadhook.<queue>`, or to the next one that arrives.
     pub fn deliver(&self, queue: &str, content: Content) {
         lock(&self.state).deliver(&format!("leadhook.{queue}"), content);
     }
 
-    /// From now on messages that wait for a consumer come behind the next answer about their queue, which counts none of
-    /// them: a broker has given them out then.
+    /// From now on, waiting messages follow the next answer about their queue, which does not count them. A real broker
+    /// answers so when it has already handed them out.
     pub fn be_late(&self) {
         lock(&self.state).late = true;
     }
 
-    /// Sends bytes of any kind to a consumer of `leadhook.<queue>`. `bytes` is given the consumer's channel and tag.
+    /// Sends arbitrary bytes to a consumer of `leadhook.<queue>`. `bytes` receives the consumer's channel and tag.
     pub fn send(&self, queue: &str, bytes: impl FnOnce(u16, &str) -> Vec<u8>) -> bool {
         let state = lock(&self.state);
         let Some(consumer) = state.consumers.get(&format!("leadhook.{queue}")).and_then(|them| them.last()) else {
@@ -137,27 +137,27 @@ impl ScriptedBroker {
         consumer.out.send(bytes(consumer.channel, &consumer.tag)).is_ok()
     }
 
-    /// Consumers of `leadhook.<queue>`.
+    /// Counts the consumers of `leadhook.<queue>`.
     pub fn consumers(&self, queue: &str) -> usize {
         lock(&self.state).consumers.get(&format!("leadhook.{queue}")).map_or(0, Vec::len)
     }
 
-    /// From now on something is wrong with `leadhook.<queue>`.
+    /// Sets a fault of `leadhook.<queue>`.
     pub fn spoil(&self, queue: &str, wrong: Wrong) {
         lock(&self.state).wrong.insert(format!("leadhook.{queue}"), wrong);
     }
 
-    /// The number of the connection that consumes `leadhook.<queue>`, if one does.
+    /// Returns the number of the connection that consumes `leadhook.<queue>`, if there is one.
     pub fn connection_of(&self, queue: &str) -> Option<u64> {
         Some(lock(&self.state).consumers.get(&format!("leadhook.{queue}"))?.last()?.connection)
     }
 
-    /// How many messages were published to `leadhook.<queue>`.
+    /// Counts the messages that were published to `leadhook.<queue>`.
     pub fn published(&self, queue: &str) -> u64 {
         lock(&self.state).published.get(&format!("leadhook.{queue}")).copied().unwrap_or_default()
     }
 
-    /// Connections until now.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> u64 {
         lock(&self.state).connections
     }
@@ -211,7 +211,7 @@ impl State {
     }
 }
 
-/// A publish whose content is not complete.
+/// A publish whose content is incomplete.
 struct Publishing {
     routing_key: String,
     properties: Vec<u8>,
@@ -219,7 +219,7 @@ struct Publishing {
     body: Vec<u8>,
 }
 
-/// One connection.
+/// Serves one connection.
 async fn serve(stream: TcpStream, id: u64, state: &Mutex<State>, greeting: [&str; 2]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut read, mut write) = stream.into_split();
@@ -240,7 +240,7 @@ async fn serve(stream: TcpStream, id: u64, state: &Mutex<State>, greeting: [&str
         }
     });
     let served = converse(&mut read, &out, id, state, greeting).await;
-    // All that was said is written before the connection ends.
+    // Everything sent so far is written before the connection ends.
     let _ = out.send(Vec::new());
     let _ = writing.await;
     served
@@ -377,7 +377,7 @@ async fn converse(
                 confirms.insert(channel, 0);
                 answer(channel, 85, 11, &[]);
             }
-            // Acks, nacks, and what needs no answer.
+            // Acks, nacks, and methods that need no answer.
             _ => {}
         }
     }

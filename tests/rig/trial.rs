@@ -1,5 +1,5 @@
-//! A trial: a load of numbered events through workers to healthy, slow and failing receivers while something breaks, and
-//! the ledger that must add up in the end.
+//! A trial: workers deliver a load of numbered events to healthy, slow and failing receivers while something breaks,
+//! and the ledger must add up at the end.
 
 use std::{
     collections::BTreeMap,
@@ -23,19 +23,19 @@ use super::{
 
 /// Retries of each target.
 pub const RETRIES: usize = 2;
-/// Events that last longer than any fault.
+/// More events than any fault lasts for.
 const PLENTY: usize = 60_000;
-/// Dead letters that the broker has under way for each delay queue (`dead_letter_worker_consumer_prefetch`).
+/// Dead letters in flight for each delay queue (`dead_letter_worker_consumer_prefetch`).
 const DEAD_LETTERS: usize = 32;
-/// More messages than a queue ever holds here.
+/// More messages than a queue ever holds in a trial.
 pub const UNLIMITED: u32 = 1_000_000;
-/// Delay queues in use: with these waits, jitter included.
+/// Delay queues in use with these waits, including jitter.
 const RUNGS_IN_USE: usize = 4;
 
-/// The longest time between two probes of a target that fails (`limits::breaker`).
+/// Longest time between two probes of a failing target (`limits::breaker`).
 const PROBE: Duration = Duration::from_secs(5);
 
-/// The settings of a worker in a trial: short waits, and a heartbeat as short as can be.
+/// The settings of a worker in a trial: short waits, and the shortest possible heartbeat.
 pub const SETTINGS: [(&str, &str); 5] = [
     ("LEADHOOK__BACKOFF__INITIAL", "100ms"),
     ("LEADHOOK__BACKOFF__MAXIMUM", "400ms"),
@@ -47,34 +47,34 @@ pub const SETTINGS: [(&str, &str); 5] = [
 /// A trial.
 pub struct Trial<'a> {
     pub node: &'a Node,
-    /// Before the world, which takes their logs along when it goes.
+    /// Declared before the world, so that they are dropped before it removes their logs.
     pub workers: Vec<Worker>,
     pub world: World,
     pub proxy: Proxy,
     pub upstream: Upstream,
     pub rng: fastrand::Rng,
     pub scale: Scale,
-    /// The brokers that workers know, the one to try first at the front.
+    /// The brokers that workers know, beginning with the one to try first.
     pub urls: Vec<String>,
     pub excuse: Excuse,
-    /// What was broken, for people.
+    /// The faults so far, in words.
     pub story: Vec<String>,
-    /// Says nothing at its end.
+    /// Prints nothing at its end.
     pub silent: bool,
-    /// Longest time until all is settled, besides the time that targets which hang take.
+    /// Limit of the time until everything is settled, besides the time that hanging targets take.
     pub patience: Duration,
     pub(super) receivers: BTreeMap<&'static str, Receiver>,
     pub(super) bad: Option<String>,
-    /// How many events are for it, against about 95 for all others.
+    /// Weight of the bad target, against about 95 for all others.
     pub(super) bad_weight: u32,
     pub(super) numbered: u32,
     pub(super) publishing: Option<JoinHandle<()>>,
-    /// Taken from the failed and rejected queues before the end.
+    /// Messages that were taken from the failed and rejected queues before the end.
     found: Found,
 }
 
 impl<'a> Trial<'a> {
-    /// A world on this node, with receivers and a store; no worker yet.
+    /// Creates a world on this node, with receivers and a store, but without workers.
     pub async fn new(node: &'a Node, seed: u64) -> Trial<'a> {
         let world = World::on(node).await;
         let proxy = Proxy::before(&world.url).await;
@@ -83,7 +83,7 @@ impl<'a> Trial<'a> {
         Trial::with(node, world, proxy, urls, upstream, seed).await
     }
 
-    /// The same, with workers that know these URLs, and an upstream of its own.
+    /// The same, with workers that know these URLs, and this upstream.
     pub async fn with(
         node: &'a Node,
         world: World,
@@ -121,12 +121,12 @@ impl<'a> Trial<'a> {
         self.load(PLENTY, rate);
     }
 
-    /// Waits until so many events are confirmed.
+    /// Waits until this many events are confirmed.
     pub async fn confirmed(&self, events: usize) {
         eventually("enough events", async || (self.upstream.count() >= events).then_some(())).await;
     }
 
-    /// No new events from now on; waits until all that has been published is confirmed.
+    /// Publishes no more new events, and waits until all published ones are confirmed.
     pub async fn end_load(&mut self) {
         self.upstream.hold();
         self.published().await;
@@ -140,13 +140,13 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Starts a worker that is ready when this returns.
+    /// Starts a worker, and waits until it is ready.
     pub async fn start(&mut self) {
         self.spawn(&[]);
         self.workers.last().expect("just started").ready().await;
     }
 
-    /// Starts a worker with a fail point armed.
+    /// Starts a worker with armed fail points.
     pub fn start_armed(&mut self, points: &str) {
         self.spawn(&[("LEADHOOK_FAILPOINTS", points)]);
     }
@@ -163,14 +163,14 @@ impl<'a> Trial<'a> {
         self.workers.push(self.world.start_worker(&all));
     }
 
-    /// Waits for the first worker to end, by itself; it is one less then.
+    /// Waits until the first worker ends by itself, and removes it. Returns its status and log.
     pub async fn ended(&mut self) -> (ExitStatus, String) {
         let mut worker = self.workers.remove(0);
         let status = worker.ended().await;
         (status, worker.log())
     }
 
-    /// Waits until `more` POSTs than now have come.
+    /// Waits for `more` further POSTs.
     pub async fn under_load(&self, more: usize) {
         let begun = self.post_count();
         eventually("the load flows", async || {
@@ -179,22 +179,22 @@ impl<'a> Trial<'a> {
         .await;
     }
 
-    /// Whether upstream has nothing left to publish.
+    /// Returns whether upstream has nothing left to publish.
     pub fn all_published(&self) -> bool {
         self.publishing.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// POSTs so far.
+    /// Counts the POSTs so far.
     pub fn post_count(&self) -> usize {
         self.receivers.values().map(Receiver::count).sum()
     }
 
-    /// All POSTs so far.
+    /// Returns all POSTs so far.
     pub fn posts(&self) -> Vec<Arc<Received>> {
         self.receivers.values().flat_map(Receiver::received).collect()
     }
 
-    /// Lets the queues of this pattern refuse publishes while they hold more than `most` messages.
+    /// Makes the queues of this pattern refuse publishes while they hold more than `most` messages.
     pub async fn limit_length(&self, queue: &str, most: u32) {
         let policy = format!("policies/{}/full", self.world.vhost());
         let limit = format!(
@@ -203,48 +203,49 @@ impl<'a> Trial<'a> {
         self.node.manage(Method::PUT, &policy, &limit).await;
     }
 
-    /// Something broke that a worker or its connections had in flight: each attempt and each event in flight may come again,
-    /// and go its whole way once more.
+    /// Notes a fault that hit a worker or its connections. Each attempt and each event in flight may come again, and
+    /// then go through all its attempts once more.
     pub fn worker_broke(&mut self, what: &str) {
         let Scale { slots, events_ahead, .. } = self.scale;
         self.broke(what, (slots + events_ahead * MOST_TARGETS) * (RETRIES + 1) * self.workers.len().max(1));
     }
 
-    /// The broker, or the way to it, broke: besides, dead letters that were under way may come twice, and so may publishes.
+    /// Notes a fault of the broker, or of the path to it. In addition, dead letters under way and publishes may be
+    /// duplicated.
     pub fn broker_broke(&mut self, what: &str) {
         self.worker_broke(what);
         self.excuse.outages += 1;
         self.excuse.duplicates += DEAD_LETTERS * RUNGS_IN_USE * RETRIES;
     }
 
-    /// A member of a cluster broke. The worker may lose what it has in flight twice for that: when its connection to that member
-    /// breaks, or goes to a queue that has no leader for a moment, and once more when the session that follows meets the
-    /// election.
+    /// Notes a fault of a cluster member. The worker may lose its messages in flight twice: first when its connection
+    /// to that member breaks, or reaches a queue without a leader. The second time comes when the next session meets
+    /// the election.
     pub fn member_broke(&mut self, what: &str) {
         self.broker_broke(what);
         self.broker_broke("and its election");
     }
 
-    /// Publishes arrived for a while and their confirms did not. What was published goes its way meanwhile, and each of its
-    /// publishes (as a job, as retries, as failed) is made once more when the silence is noticed.
+    /// Notes that publishes arrived for a while without their confirms. Their messages move on meanwhile. When the
+    /// silence is noticed, each of their publishes (as a job, as retries, as failed) is repeated.
     pub fn confirms_were_lost(&mut self) {
         self.excuse.breaks += 1 + RETRIES / 2;
     }
 
-    /// Something broke that explains so many duplicates.
+    /// Notes a fault that explains this many duplicates.
     pub fn broke(&mut self, what: &str, duplicates: usize) {
         self.story.push(what.to_owned());
         self.excuse.breaks += 1;
         self.excuse.duplicates += duplicates;
     }
 
-    /// Takes what lies on the failed or rejected queue, for the ledger.
+    /// Takes the messages on the failed and rejected queues, for the ledger.
     pub async fn gather(&mut self) {
         self.found.failed.extend(self.world.take_all("failed").await);
         self.found.rejected.extend(self.world.take_all("rejected").await);
     }
 
-    /// Waits until all is published and settled, stops the workers in good order, and adds up.
+    /// Waits until everything is published and settled, stops the workers cleanly, and adds up.
     pub async fn finish(mut self) -> (Account, Excuse) {
         self.published().await;
         self.world.reconnect().await;
@@ -257,7 +258,7 @@ impl<'a> Trial<'a> {
             for worker in std::mem::take(&mut self.workers) {
                 worker.stop().await;
             }
-            // What was under way between two queues while they were looked at is there now.
+            // Messages that moved between two queues during the check have arrived now.
             let left = self.left();
             if left.is_empty() {
                 break;
@@ -266,7 +267,8 @@ impl<'a> Trial<'a> {
         }
         self.gather().await;
         let events = self.upstream.confirmed();
-        // An event that upstream published again, for want of a confirm, may go its whole way again.
+        // An event that upstream published again, because its confirm was missing, may go through all its attempts
+        // again.
         let again = events.iter().map(|event| event.publishes.saturating_sub(1) as usize).sum::<usize>();
         self.excuse.duplicates += again * MOST_TARGETS * (RETRIES + 1);
         self.excuse.breaks += usize::from(again > 0);
@@ -274,14 +276,14 @@ impl<'a> Trial<'a> {
         (Account::of(&events, &self.found), self.excuse)
     }
 
-    /// The end of a trial that must add up; prints the line.
+    /// Ends a trial that must add up, and prints its line.
     pub async fn adds_up(self) -> Account {
         let (account, objections) = self.judged().await;
         assert!(objections.is_empty(), "{}", objections[..objections.len().min(20)].join("\n"));
         account
     }
 
-    /// The end of a trial: the account, and what is wrong with it.
+    /// Ends a trial. Returns the account and its violations.
     pub async fn judged(self) -> (Account, Vec<String>) {
         let story = self.story.join("; ");
         let silent = self.silent;
@@ -293,17 +295,17 @@ impl<'a> Trial<'a> {
         (account, objections)
     }
 
-    /// Waits until all is published, and nothing waits on a queue, and no attempt is in flight.
+    /// Waits until everything is published, no queue holds messages, and no attempt is in flight.
     pub async fn quiet(&self) {
         asked_every(Duration::from_millis(50), "all published", async || self.all_published().then_some(())).await;
         self.idle().await;
     }
 
-    /// Waits until nothing waits on a queue and no attempt is in flight, twice in a row: one look at queue after queue can
-    /// miss what moves from one to another.
+    /// Waits until no queue holds messages and no attempt is in flight, twice in a row. A single check of queue after
+    /// queue can miss a message that moves between them.
     pub async fn idle(&self) {
         let mut looks = 0;
-        // Each look asks for the length of some thirty queues.
+        // Each check asks for the length of some thirty queues.
         asked_within(self.patience(), Duration::from_millis(250), "all is settled", async || {
             looks = if self.is_idle().await? { looks + 1 } else { 0 };
             (looks == 2).then_some(())
@@ -311,16 +313,16 @@ impl<'a> Trial<'a> {
         .await;
     }
 
-    /// Longest time until all is settled. A target that fails is asked by one probe every 5 s. So its deliveries may take that
-    /// long for each attempt, one after the other. A deferred delivery comes back at the latest
-    /// when it has been due for 1.8 times as long as the target took.
+    /// Limit of the time until everything is settled. A failing target gets one probe every 5 s, so each of its
+    /// attempts may take that long, one after the other. A deferred delivery returns at the latest after 1.8 times the
+    /// time that the target took.
     fn patience(&self) -> Duration {
         let hanging = self.upstream.confirmed().iter().filter(|event| event.body.contains("\"BAD\"")).count();
         let attempts = u32::try_from(hanging * (RETRIES + 1)).expect("some thousands at most");
         self.patience + (PROBE * attempts).mul_f64(1.8)
     }
 
-    /// `None` if somebody does not say.
+    /// `None` if a worker or a queue does not answer.
     pub(super) async fn is_idle(&self) -> Option<bool> {
         for worker in &self.workers {
             if worker.metric_if_there("leadhook_attempts_in_flight", "").await? > 0.0 {
@@ -330,8 +332,8 @@ impl<'a> Trial<'a> {
         Some(self.world.waiting().await? == 0)
     }
 
-    /// Queues that still hold something, other than those that keep what they are given, with how much: what is ready, what somebody holds, and
-    /// what is expired and not yet where it goes.
+    /// Lists the queues that still hold messages, besides those that keep them. The counts include ready messages,
+    /// unacked messages, and expired ones that have not yet reached their destination.
     pub fn left(&self) -> Vec<String> {
         let held = self.node.held(self.world.vhost()).into_iter();
         let keeps = |name: &str| [".failed", ".rejected", ".log"].iter().any(|last| name.ends_with(last));
@@ -339,13 +341,13 @@ impl<'a> Trial<'a> {
         working.filter(|(_, messages)| messages != "0").map(|(name, n)| format!("{name} {n}")).collect()
     }
 
-    /// How often the workers that run have lost a session.
+    /// Counts the sessions that the running workers have lost.
     pub fn sessions_lost(&self) -> usize {
         self.workers.iter().map(|worker| worker.log().matches("lost the broker connection, reconnecting").count()).sum()
     }
 }
 
-/// A pause of chance, so that breaks do not march in step with the load.
+/// Pauses for a random time, so that faults do not fall into step with the load.
 pub async fn a_moment(rng: &mut fastrand::Rng, most: Duration) {
     tokio::time::sleep(most.mul_f64(rng.f64())).await;
 }

@@ -1,5 +1,5 @@
-//! Upstream: publishes numbered events until each is confirmed and not returned, whatever breaks meanwhile, as the README
-//! asks of it.
+//! Upstream: publishes numbered events until each is confirmed and not returned, whatever breaks meanwhile, as the
+//! README requires.
 
 use std::{
     sync::{
@@ -20,47 +20,47 @@ use super::ledger::Event;
 /// Confirms in flight.
 const IN_FLIGHT: usize = 50;
 
-/// Longest wait for a confirm. Whoever gets none publishes again.
+/// Limit of the wait for a confirm. After it, upstream publishes again.
 const CONFIRM: Duration = Duration::from_secs(10);
 
-/// One who publishes. What it has done can be asked while it works.
+/// A publisher. Tests can query its progress while it works.
 #[derive(Clone)]
 pub struct Upstream {
     urls: Vec<String>,
     done: Arc<Mutex<Vec<Event>>>,
     /// The highest number of an event that has been published, confirmed or not.
     latest: Arc<AtomicU32>,
-    /// No new events.
+    /// Whether no new events are published.
     held: Arc<AtomicBool>,
 }
 
 impl Upstream {
-    /// Will publish to the first of these brokers that takes it.
+    /// Creates an upstream that publishes to the first of these brokers that accepts a connection.
     pub fn new(urls: Vec<String>) -> Upstream {
         Upstream { urls, done: Arc::default(), latest: Arc::default(), held: Arc::default() }
     }
 
-    /// What has been confirmed so far.
+    /// Returns the events that have been confirmed so far.
     pub fn confirmed(&self) -> Vec<Event> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many of them.
+    /// Counts them.
     pub fn count(&self) -> usize {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The highest number of an event that has been published, confirmed or not. Those above it have not.
+    /// Returns the highest number of an event that has been published, confirmed or not.
     pub fn latest(&self) -> u32 {
         self.latest.load(Ordering::Relaxed)
     }
 
-    /// No new events in the load that runs: only what has been published is seen through to its confirm.
+    /// Publishes no more new events. Those already published continue until their confirms.
     pub fn hold(&self) {
         self.held.store(true, Ordering::Relaxed);
     }
 
-    /// Publishes all of them, `rate` in a second (as fast as they are confirmed where 0).
+    /// Publishes all events, `rate` a second, or as fast as they are confirmed if `rate` is 0.
     pub async fn publish(&self, events: Vec<Event>, rate: u32) {
         let mut todo = events;
         todo.reverse();
@@ -79,7 +79,7 @@ impl Upstream {
         }
     }
 
-    /// Publishes on one channel until all is done or something is not; what is not done goes back to `todo`.
+    /// Publishes on one channel until everything is done or a publish fails. Unfinished events go back to `todo`.
     async fn publish_on(&self, channel: &Channel, todo: &mut Vec<Event>, rate: u32) {
         let mut pace = tokio::time::interval(Duration::from_micros(1_000_000 / u64::from(rate.max(1))));
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
@@ -99,8 +99,8 @@ impl Upstream {
                     while let Some(Some(next)) = under_way.next().now_or_never() {
                         ready.push(next);
                     }
-                    // lapin hangs a returned message on whichever confirm completes next, so one that is not good spoils all
-                    // that are there with it and come after it.
+                    // lapin attaches a returned message to the next confirm that completes. So one bad result makes
+                    // those beside it and after it doubtful.
                     broken |= ready.iter().any(|(_, ok)| !ok);
                     let events = ready.into_iter().map(|(event, _)| event);
                     match broken {

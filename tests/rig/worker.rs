@@ -1,4 +1,4 @@
-//! A worker as a real process: its log, its admin port, its signals.
+//! A worker as a real process, with its log, its admin port and its signals.
 
 use std::{
     fs::File,
@@ -13,23 +13,23 @@ use super::harness::{eventually, http_client};
 pub struct Worker {
     child: Child,
     log: PathBuf,
-    /// Its admin address, once the log has told it.
+    /// Its admin address, once the log contains it.
     admin: OnceLock<String>,
 }
 
 impl Worker {
-    /// Starts it; what it says goes to the file `log`.
+    /// Starts a worker that logs to the file `log`.
     pub fn spawn(mut command: Command, log: PathBuf) -> Worker {
         command.stderr(File::create(&log).expect("a log file"));
         Worker { child: command.spawn().expect("the worker"), log, admin: OnceLock::new() }
     }
 
-    /// What it has logged so far.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its admin address.
+    /// Returns its admin address.
     pub async fn admin(&self) -> String {
         if let Some(address) = self.admin.get() {
             return address.clone();
@@ -44,7 +44,7 @@ impl Worker {
         self.admin.get_or_init(|| address).clone()
     }
 
-    /// GET on the admin port: status and body, if it answers.
+    /// Sends a GET to the admin port. Returns status and body, or `None` without an answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         let answer = http_client().get(format!("http://{}{path}", self.admin().await)).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
@@ -56,8 +56,8 @@ impl Worker {
             .await;
     }
 
-    /// Waits until its first look at its queues has counted them, which begins when it is ready: it declares what is missing
-    /// then, and the next look is ten seconds away.
+    /// Waits until its first check of the queues has counted them, which begins when the worker is ready. That check
+    /// declares missing queues, and the next one follows ten seconds later.
     pub async fn looked(&self) {
         eventually("the first look at the queues", async || {
             let (_, report) = self.get("/readyz").await?;
@@ -67,7 +67,7 @@ impl Worker {
         .await;
     }
 
-    /// Waits until it is not.
+    /// Waits until it is not ready.
     pub async fn not_ready(&self) -> String {
         let (_, body) = eventually("the worker is not ready", async || {
             self.get("/readyz").await.filter(|(status, _)| *status == 503)
@@ -76,12 +76,12 @@ impl Worker {
         body
     }
 
-    /// The sum of a metric over the labels that contain `with`.
+    /// Returns the sum of a metric over the labels that contain `with`.
     pub async fn metric(&self, name: &str, with: &str) -> f64 {
         self.metric_if_there(name, with).await.expect("metrics")
     }
 
-    /// The same, if the worker answers.
+    /// The same, or `None` if the worker does not answer.
     pub async fn metric_if_there(&self, name: &str, with: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
@@ -94,31 +94,31 @@ impl Worker {
         assert!(sent.expect("kill").success());
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status if it has ended.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait")
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the worker has ended", async || child.try_wait().expect("wait")).await
     }
 
-    /// SIGTERM, and the end that must be clean.
+    /// Sends SIGTERM, and checks that it ends cleanly.
     pub async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
-        // Its last lines are shown as it is dropped.
+        // Its last lines are printed when it is dropped.
         assert_eq!(status.code(), Some(0), "a clean stop");
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub async fn kill(mut self) {
         self.signal("KILL");
         self.ended().await;

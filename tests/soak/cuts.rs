@@ -1,6 +1,6 @@
-//! `make reconnects CUTS=1000`: cuts the connections of one worker again and again (both, then only the publishing one
-//! three times, and so on), and looks at what it holds in between. A day has no more reconnects than that; what each of
-//! them leaked would be there a thousand times.
+//! `make reconnects CUTS=1000`: cuts the connections of one worker repeatedly (all of them, then only the publishing
+//! one three times, and so on), and measures what the worker holds in between. No day has more reconnects, so a leak in
+//! each of them would show a thousand times.
 
 use std::{
     process::ExitCode,
@@ -16,26 +16,26 @@ use crate::rig::{
     trial::Trial,
 };
 
-/// Looks taken in all, the first after as many cuts as between two.
+/// Number of measurements, at equal intervals.
 const LOOKS: usize = 20;
 
-/// A session lasts longer than three heartbeats: one that does not is followed by an ever longer pause.
+/// A session lasts longer than three heartbeats. After a shorter one, the worker pauses longer and longer.
 const SESSION: Duration = Duration::from_millis(6_100);
 
-/// One cut in so many is of both connections.
+/// One cut in this many hits all connections.
 const SPAN: usize = 4;
 
-/// Events around each cut.
+/// Events published around each cut.
 const EVENTS: usize = 20;
 
 /// Growth from the third quarter to the last, by medians, that counts as noise: tasks, threads, files, connections and
-/// channels. The first half fills what is bounded: a worker remembers ten thousand outcomes (`worker::settle::memory`).
+/// channels. The first half fills bounded stores: a worker remembers ten thousand outcomes (`worker::settle::memory`).
 const NOISE: u64 = 2;
 
-/// The same of memory, in KiB: an arena of the allocator comes and goes with 8 MiB (measured with that of glibc).
+/// Noise of memory, in KiB: an arena of the allocator comes and goes with 8 MiB (measured with glibc's).
 const MEMORY_NOISE: u64 = 10 * 1024;
 
-/// What is held by and for an idle worker.
+/// Resources that an idle worker holds, here and on the broker.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     rss_kib: u64,
@@ -46,7 +46,7 @@ struct Held {
     channels: u64,
 }
 
-/// Plays it, prints a line for each look, and judges.
+/// Runs all cuts, prints a line for each measurement, and judges growth and ledger.
 pub fn run(cuts: usize) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -72,7 +72,7 @@ async fn play(cuts: usize) -> ExitCode {
         let before = trial.proxy.accepted();
         trial.worker_broke("cut");
         trial.proxy.cut(which);
-        eventually("connections anew", async || (trial.proxy.accepted() >= before + connections).then_some(())).await;
+        eventually("new connections", async || (trial.proxy.accepted() >= before + connections).then_some(())).await;
         trial.workers[0].ready().await;
         if cut % every == 0 {
             trial.quiet().await;
@@ -102,7 +102,7 @@ async fn play(cuts: usize) -> ExitCode {
     ExitCode::from(u8::from(!objections.is_empty()))
 }
 
-/// What has grown beyond noise.
+/// Describes each resource that grew beyond noise.
 fn grown(looks: &[Held]) -> Vec<String> {
     let (third, last) = looks[looks.len() / 2..].split_at(looks.len() / 4);
     let all: [(&str, fn(&Held) -> u64, u64); 6] = [
@@ -126,8 +126,8 @@ fn median(looks: &[Held], of: fn(&Held) -> u64) -> u64 {
     all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
-/// Counts, when nothing is in flight. The tasks of an admin request that just ended go a moment later: the least of several
-/// looks counts.
+/// Measures while nothing is in flight. The tasks of an admin request end a moment after it, so the lowest of several
+/// counts is taken.
 async fn look(node: &Node, trial: &Trial<'_>) -> Held {
     let worker = &trial.workers[0];
     let mut tasks = f64::MAX;

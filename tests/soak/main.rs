@@ -1,8 +1,9 @@
-//! `make soak`: rounds of at least a thousand events with faults that a seed draws, for as long as asked. Each round has a
-//! seed of its own, which draws everything in it: how many workers, which receivers misbehave, which faults, when. A round that
-//! does not add up says its seed, and `make soak SEED=<that> ROUNDS=1` plays it again.
+//! `make soak`: runs rounds of at least a thousand events with random faults, for as long as asked. Each round has its
+//! own seed, which draws everything in it: how many workers, which receivers misbehave, which faults, when. A round
+//! that does not add up prints its seed, and `make soak SEED=<that> ROUNDS=1` plays it again.
 //!
-//! The last line, on stdout, is the ledger of all rounds. Exit status 1 if anything was lost or cannot be explained.
+//! The last line, on stdout, is the ledger of all rounds. The exit status is 1 if a delivery was lost or a duplicate
+//! cannot be explained.
 
 use std::{
     process::ExitCode,
@@ -16,12 +17,12 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Worlds, nodes, workers, ledger, faults: what the tests stand on.
+/// The rig: worlds, nodes, workers, the ledger and the faults.
 #[path = "../rig/mod.rs"]
 mod rig;
 
 mod cuts; // a thousand reconnects, and what they leave behind
-mod poison; // messages that have done harm, and the good events behind them
+mod poison; // messages that once did harm, and the good events behind them
 mod storm; // workers that are killed again and again
 
 use rig::{
@@ -35,34 +36,34 @@ use rig::{
 #[derive(Parser)]
 #[command(name = "soak")]
 struct Asked {
-    /// No round begins after so many minutes
+    /// No round begins after this many minutes
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Seed of the first round; the others follow it [default: drawn, and printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// At most so many rounds
+    /// Maximum number of rounds
     #[arg(long)]
     rounds: Option<u64>,
-    /// Rounds side by side, each on a RabbitMQ of its own
+    /// Concurrent rounds, each on its own RabbitMQ
     #[arg(long, default_value_t = 2)]
     lanes: usize,
-    /// Events of a round, at the least
+    /// Minimum number of events in a round
     #[arg(long, default_value_t = 1000)]
     events: usize,
-    /// Instead: so many cuts of all connections of one worker, with figures of what it holds in between
+    /// Instead: cuts connections of one worker this many times, and measures what it holds in between
     #[arg(long)]
     cuts: Option<usize>,
     /// Instead: kills both of two workers in every round of 1.5 s, for 80 rounds or as many as asked
     #[arg(long, conflicts_with_all = ["cuts", "poison"])]
     storm: bool,
-    /// With --storm: in its middle the jobs queue refuses publishes for so many seconds
+    /// With --storm: in its middle the jobs queue refuses publishes for this many seconds
     #[arg(long, default_value_t = 0, requires = "storm")]
     refuse: u64,
-    /// Instead: one message of each kind that has done harm, with 200 good events behind it
+    /// Instead: one message of each kind that once did harm, with 200 good events behind it
     #[arg(long, conflicts_with = "cuts")]
     poison: bool,
-    /// With --poison: so many workers
+    /// With --poison: number of workers
     #[arg(long, default_value_t = 1, requires = "poison")]
     workers: usize,
 }
@@ -90,7 +91,7 @@ fn main() -> ExitCode {
     if asked.poison {
         return poison::run(asked.workers);
     }
-    // Whatever panics in a round is told with the round.
+    // A panic in a round is reported with that round.
     std::panic::set_hook(Box::new(|_| {}));
     let first = asked.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     eprintln!("soak: seed {first}, {} lanes, {} events in a round", asked.lanes, asked.events);
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!failed.is_empty() || account.lost > 0 || *rounds == 0))
 }
 
-/// One round after the other on one node, and on another one after a round that was broken off: it may have left the node
+/// Plays rounds one by one on one node. After a round that panicked it starts another node, because the old one may be
 /// blocked, silent or dead.
 fn lane(course: &Course, progress: &ProgressBar, end: Instant, first: u64, rounds: u64, events: usize) {
     let mut node = Node::start();
@@ -154,7 +155,7 @@ fn lane(course: &Course, progress: &ProgressBar, end: Instant, first: u64, round
     }
 }
 
-/// Says what was planned, where a round is broken off.
+/// Prints the plan of a round that panics.
 struct Told(String);
 
 impl Drop for Told {
@@ -165,7 +166,7 @@ impl Drop for Told {
     }
 }
 
-/// Everything in it is drawn from the seed.
+/// Plays one round. Everything in it is drawn from the seed.
 async fn round(node: &Node, seed: u64, events: usize) -> (Account, Vec<String>, String) {
     const BAD: [&str; 10] =
         ["hang", "close", "drip", "500", "reset", "garbage", "endless", "301", "200@1500ms", "429:1"];

@@ -1,5 +1,5 @@
-//! `make poison`: one message of each kind that has done harm, with good events right behind it. None may delay, repeat or
-//! fail a good one, and the tools must find each where it belongs.
+//! `make poison`: publishes one message of each kind that once did harm, with good events right behind it. None may
+//! delay, repeat or fail a good event, and the tools must find each on the right queue.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,62 +18,62 @@ use crate::rig::{
     raw_publisher::RawPublisher,
 };
 
-/// Good events behind each poison, for a receiver that accepts at once.
+/// Good events behind each poison message, for a receiver that accepts at once.
 const GOOD: u32 = 200;
 
-/// Events before each poison whose jobs wait for a retry meanwhile.
+/// Events before each poison message, whose jobs wait for a retry meanwhile.
 const RETRIED: u32 = 5;
 
-/// Numbers that a kind has for its events.
+/// Event numbers reserved for each kind.
 const SPAN: u32 = 1_000;
 
-/// In these: the poison itself, and the first of those that are retried.
+/// Within this range: the poison message itself, and the first of the retried events.
 const POISON: u32 = 900;
 const FIRST_RETRIED: u32 = 500;
 
 /// Longest delay of a good event.
 const DELAY: Duration = Duration::from_secs(5);
 
-/// Longest wait for anything, after which it counts as never.
+/// Limit of the wait for anything, after which it counts as never.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether a worker has ended, and where a poison is.
+/// Pause between two checks whether a worker has ended, or where a poison message is.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What poison may end on.
+/// The queues on which a poison message may end.
 const ENDS: [&str; 3] = ["rejected", "unreadable", "failed"];
 
-/// The first two are events like any other. They show what the good events behind them take without poison, while the worker
-/// learns how much their receiver takes, and afterwards.
+/// The first two kinds are ordinary events. They show the delay of the good events behind them without poison: at the
+/// start, while the worker learns how much their receiver takes, and afterwards.
 const NO_POISON: [&str; 2] = ["none, at the start", "none"];
 
-/// Where it ends if it is an event like any other.
+/// The end of a kind that is an ordinary event.
 const POSTED: &str = "POSTed";
 
-/// The commands that must not stumble over what rests there.
+/// The commands that must cope with these messages.
 const TOOLS: [&str; 3] = ["rejected list", "unreadable list", "failed list"];
 
-/// One kind.
+/// One kind of poison message.
 struct Poison {
     name: &'static str,
     exchange: &'static str,
     routing_key: &'static [u8],
     properties: Vec<u8>,
-    /// Makes its body of that of a good event.
+    /// Makes its body from that of a good event.
     body: fn(String) -> Vec<u8>,
-    /// The reason for which it is rejected; none where it is an event like any other.
+    /// The reason for its rejection. `None` if it is an ordinary event.
     reason: Option<&'static str>,
 }
 
-/// What was seen of one kind.
+/// The results of one kind.
 struct Row {
     name: &'static str,
-    /// Of all its good events; none if one never came.
+    /// Longest delay of its good events. `None` if one never came.
     longest: Option<Duration>,
     ended: String,
-    /// The reason for which it is due to be rejected.
+    /// The expected reason for its rejection.
     reason: Option<&'static str>,
-    /// Exit codes.
+    /// Exit codes of the tools.
     tools: Vec<Option<i32>>,
 }
 
@@ -85,11 +85,11 @@ struct Course {
     workers: Vec<Worker>,
     /// Workers that ended by themselves.
     deaths: usize,
-    /// When the POSTs for each event were received.
+    /// Arrival times of the POSTs for each event.
     posts: BTreeMap<u32, Vec<SystemTime>>,
 }
 
-/// Plays it with so many workers, and prints the table. Success if all of it holds.
+/// Runs all kinds with this many workers, and prints the table. Succeeds if all rules hold.
 pub fn run(workers: usize) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -122,7 +122,7 @@ async fn play(workers: usize) -> ExitCode {
 }
 
 impl Course {
-    /// One poison among good events, whose numbers begin behind `base`.
+    /// Publishes one poison message among good events, whose numbers begin after `base`.
     async fn play(&mut self, base: u32, poison: Poison) -> Row {
         let Poison { name, exchange, routing_key, properties, body, reason } = poison;
         eprintln!("{name}");
@@ -151,8 +151,8 @@ impl Course {
         Row { name, longest, ended, reason, tools }
     }
 
-    /// Waits at most so long until each of these events has so many POSTs; says whether they have. A worker that has ended is
-    /// replaced meanwhile.
+    /// Waits for at most `most` until each of these events has `count` POSTs, and returns whether they have. Meanwhile
+    /// it replaces workers that have ended.
     async fn posted(&mut self, events: Range<u32>, count: usize, most: Duration) -> bool {
         let begun = Instant::now();
         while !events.clone().all(|n| self.posts.get(&n).is_some_and(|posts| posts.len() >= count)) {
@@ -172,7 +172,7 @@ impl Course {
         true
     }
 
-    /// How many messages rest on each queue that poison may end on.
+    /// Counts the messages on each queue where poison may end.
     fn rest(&self) -> BTreeMap<&'static str, u32> {
         let held = self.node.held(self.world.vhost());
         let count = |queue: &str| {
@@ -182,7 +182,7 @@ impl Course {
         ENDS.into_iter().map(|queue| (queue, count(queue))).collect()
     }
 
-    /// Where a poison has ended: on a queue that holds more than `before`, or at the receiver.
+    /// Returns where a poison message ended: a queue that holds more than `before`, or the receiver.
     async fn end_of(&mut self, poison: u32, before: &BTreeMap<&'static str, u32>) -> String {
         let begun = Instant::now();
         while begun.elapsed() < NEVER {
@@ -197,7 +197,7 @@ impl Course {
         "nowhere".to_owned()
     }
 
-    /// Starts a worker for each that has ended.
+    /// Starts a new worker for each that has ended.
     fn replace_the_dead(&mut self) {
         for worker in &mut self.workers {
             if worker.has_ended().is_some() {
@@ -207,7 +207,7 @@ impl Course {
         }
     }
 
-    /// Stops the workers, takes what rests on the queues, prints the table and says whether it holds.
+    /// Stops the workers, takes the messages from the queues, prints the table, and judges it.
     async fn judge(mut self, rows: Vec<Row>) -> ExitCode {
         let lost_connections: usize =
             self.workers.iter().map(|worker| worker.log().matches("lost the broker connection").count()).sum();
@@ -215,7 +215,7 @@ impl Course {
             worker.ready().await;
             worker.stop().await;
         }
-        // Those that came late.
+        // Includes POSTs that arrived late.
         record(&mut self.posts, &self.accepting.received());
         let failed: BTreeSet<u32> =
             self.world.take_all("failed").await.iter().filter_map(|message| number(&message.body)).collect();
@@ -261,21 +261,21 @@ impl Course {
     }
 }
 
-/// Notes when POSTs were received.
+/// Records when POSTs were received.
 fn record(posts: &mut BTreeMap<u32, Vec<SystemTime>>, received: &[Arc<Received>]) {
     for post in received {
         posts.entry(number(&post.body).unwrap_or_default()).or_default().push(post.at);
     }
 }
 
-/// The number of an event, read from the bytes of its body.
+/// Reads the number of an event from the bytes of its body.
 fn number(body: &[u8]) -> Option<u32> {
     let text = String::from_utf8_lossy(body);
     let digits = text.split_once("\"lead_")?.1.split_once('"')?.0;
     digits.parse().ok()
 }
 
-/// All kinds: odd properties, odd places, odd bodies.
+/// Returns all kinds: odd properties, odd places, odd bodies.
 fn poisons() -> Vec<Poison> {
     let plain = texts(&[]);
     let organization = |name: &[u8]| headers(&entry(b"organization-id", &value(b'S', name)));

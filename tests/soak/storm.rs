@@ -1,6 +1,6 @@
-//! `make storm`: both of two workers are killed (SIGKILL) in every round of 1.5 s, each at a moment of chance, and started
-//! again at once. Meanwhile the jobs queue may refuse publishes. Afterwards every confirmed event must be where it belongs,
-//! and the workers must be as fast as before.
+//! `make storm`: kills both of two workers (SIGKILL) in every round of 1.5 s, each at a random moment, and starts them
+//! again at once. Meanwhile the jobs queue may refuse publishes. Afterwards the ledger must account for every confirmed
+//! event, and the workers must be as fast as before.
 
 use std::{
     collections::BTreeMap,
@@ -14,29 +14,29 @@ use crate::rig::{
     trial::{Trial, UNLIMITED},
 };
 
-/// How long a round takes.
+/// Duration of a round.
 const ROUND: Duration = Duration::from_millis(1500);
 
-/// Events in a second.
+/// Events published each second.
 const RATE: u32 = 90;
 
-/// Load before the first figure is taken.
+/// Duration of the load before the first measurement.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// How long deliveries are counted, before the storm and after it.
+/// Time for which deliveries are counted, before the storm and after it.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Longest time from the end of the load until all is settled. RabbitMQ tries a refused dead letter again after 180 s by
-/// default, and each of the two retries may be refused once.
+/// Limit of the time from the end of the load until everything is settled. By default, RabbitMQ retries a refused dead
+/// letter after 180 s, and each of the two retries may be refused once.
 const DRAIN: Duration = Duration::from_secs(420);
 
-/// Least share of the deliveries per second before the storm that there must be right after it.
+/// Minimum rate of deliveries right after the storm, as a share of the rate before it.
 const RECOVERED: f64 = 0.8;
 
-/// What was asked for.
+/// The parameters of a storm.
 pub struct Storm {
     pub rounds: u32,
-    /// For how long the jobs queue refuses publishes, in the middle of the storm.
+    /// Time for which the jobs queue refuses publishes, in the middle of the storm.
     pub refuse: Duration,
     pub seed: u64,
 }
@@ -49,7 +49,7 @@ struct Rates {
 }
 
 impl Storm {
-    /// Plays it, and prints the table. Success if all of it holds.
+    /// Runs the storm, and prints the table. Succeeds if all rules hold.
     pub fn run(&self) -> ExitCode {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -91,7 +91,7 @@ impl Storm {
         ExitCode::from(u8::from(!objections.is_empty()))
     }
 
-    /// The storm itself.
+    /// Kills and restarts the workers for all rounds.
     async fn kill(&self, trial: &mut Trial<'_>) {
         let (begun, storm) = (Instant::now(), ROUND * self.rounds);
         let refusing = storm.saturating_sub(self.refuse) / 2;
@@ -109,7 +109,7 @@ impl Storm {
             let start = ROUND * round;
             let mut moments = [ROUND.mul_f64(trial.rng.f64()), ROUND.mul_f64(trial.rng.f64())];
             moments.sort_unstable();
-            // What is started goes to the end, so the other one is the first then.
+            // A restarted worker is pushed to the end, so the other one is now the first.
             for (victim, moment) in [trial.rng.usize(..2), 0].into_iter().zip(moments) {
                 tokio::time::sleep((start + moment).saturating_sub(begun.elapsed())).await;
                 trial.worker_broke("killed");
@@ -155,14 +155,14 @@ impl Storm {
     }
 }
 
-/// Deliveries by what must become of them.
+/// Deliveries by their expected fate.
 #[derive(Default)]
 struct Dues {
     delivered: usize,
     failed: usize,
 }
 
-/// Two receivers never accept: `broken` and `gone`.
+/// Counts the expected fates. Two receivers never accept: `broken` and `gone`.
 fn due(events: &[Event]) -> Dues {
     let mut due = Dues::default();
     let keys = events.iter().filter_map(|event| match &event.due {
@@ -178,7 +178,7 @@ fn due(events: &[Event]) -> Dues {
     due
 }
 
-/// A delivery counts once, when it is first accepted.
+/// Computes the rates. A delivery counts once, when it is first accepted.
 fn rates(trial: &Trial<'_>, begun: SystemTime, ended: SystemTime) -> Rates {
     let mut first = BTreeMap::new();
     for post in trial.posts() {
@@ -194,7 +194,7 @@ fn rates(trial: &Trial<'_>, begun: SystemTime, ended: SystemTime) -> Rates {
     Rates { before: rate(begun - WINDOW, begun), during: rate(begun, ended), after: rate(ended, ended + WINDOW) }
 }
 
-/// Outcomes that could not be recorded at first, as far as workers told of them.
+/// Counts the outcomes that could not be recorded at first, as reported in the workers' logs.
 fn refusals(trial: &Trial<'_>) -> usize {
     let logs = std::fs::read_dir(trial.world.directory.path()).expect("the logs").flatten();
     let told = |log: std::fs::DirEntry| {

@@ -1,4 +1,4 @@
-//! Actions: asked for on one page, agreed to on the next, and in the delivery log with who did it.
+//! Actions: requested on one page, confirmed on the next, and recorded in the delivery log with the user who did it.
 
 use super::{ACT, Console, console};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     harness::{World, eventually},
 };
 
-/// A record in the story of a job, when it has been written.
+/// Waits until the deliveries page of a job contains these words.
 async fn told(console: &Console, id: &str, words: &[&str]) {
     eventually("it is in the delivery log", async || {
         let page = console.page(ACT, &format!("/deliveries/{id}")).await;
@@ -29,7 +29,7 @@ async fn ticked_jobs_are_previewed_then_replayed() {
     let asked = format!("/failed/preview?action=replay&which=chosen&id={}&id={}", ids[0], ids[1]);
     let preview = console.page(ACT, &asked).await;
     assert!(preview.contains("2 jobs") && preview.contains("would be replayed"), "{preview}");
-    assert_eq!((world.ready("failed").await, world.ready("jobs").await), (4, 0), "a preview does nothing");
+    assert_eq!((world.ready("failed").await, world.ready("jobs").await), (4, 0), "the preview changed something");
     let token = console.token(&ids[0]).await;
     let form = [("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("id", &ids[1]), ("agreed", "2")];
     let page = console.done("/failed/replay", &form).await;
@@ -71,7 +71,8 @@ async fn what_failed_since_the_preview_is_left() {
     let at =
         preview.split("name=\"previewed\" value=\"").nth(1).expect("a moment").split('"').next().unwrap().to_owned();
     let token = console.token(&ids[0]).await;
-    // One is gone since, and another one has come: as many as were agreed to, but not the same.
+    // One job is gone since the preview, and another has arrived: the confirmed number is right, but the jobs are not
+    // the same.
     let gone = [("token", token.as_str()), ("which", "chosen"), ("id", &ids[0]), ("agreed", "1")];
     console.done("/failed/replay", &gone).await;
     let later = fail(&world, [job(3)]).await;
@@ -101,8 +102,8 @@ async fn a_console_that_is_stopped_while_it_replays_ends_in_order() {
     let mut process = console.process;
     assert!(process.ended().await.success());
     let (jobs, left) = (drain(&world, "jobs").await, drain(&world, "failed").await);
-    assert_eq!(jobs.len() + left.len(), ids.len(), "each is in one place");
-    assert_eq!(left, ids[ids.len() - left.len()..], "what is left is in its order");
+    assert_eq!(jobs.len() + left.len(), ids.len(), "a job was lost or duplicated");
+    assert_eq!(left, ids[ids.len() - left.len()..], "the remaining jobs are out of order");
 }
 
 #[tokio::test]
@@ -155,7 +156,7 @@ async fn a_replay_keeps_to_the_rate_that_was_asked_for() {
     let page = console.done("/failed/replay", &form("1")).await;
     assert!(page.contains("7 jobs replayed"), "{page}");
     assert!(begun.elapsed().as_secs() >= 5, "{:?}", begun.elapsed());
-    // In two visits: others have their turn after five seconds.
+    // The console needs two visits, because it gives the queue up after five seconds.
     let (mut there, mut all) = (drain(&world, "jobs").await, ids);
     there.sort();
     all.sort();

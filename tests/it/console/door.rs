@@ -1,4 +1,4 @@
-//! Who may come in.
+//! Access to the console.
 
 use reqwest::{Method, StatusCode};
 
@@ -8,7 +8,7 @@ use crate::{
     harness::World,
 };
 
-/// Every page that reads.
+/// All pages that read.
 pub const PAGES: [&str; 7] =
     ["/", "/search", "/search?q=lead_1", "/failed", "/settings", "/settings?campaign=ABC", "/deliveries/wh_x"];
 
@@ -28,7 +28,7 @@ async fn nobody_comes_in_without_credentials_and_every_answer_is_closed() {
             let headers = answer.headers();
             assert_eq!(headers["x-frame-options"], "DENY");
             assert_eq!(headers["x-content-type-options"], "nosniff");
-            // With "no-referrer" a browser names no origin in our own forms, and they would be refused.
+            // With "no-referrer" a browser sends no origin with our own forms, and they would be refused.
             assert_eq!(headers["referrer-policy"], "same-origin");
             let policy = headers["content-security-policy"].to_str().unwrap();
             assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -71,7 +71,7 @@ async fn a_page_elsewhere_cannot_make_it_look() {
         asked.header("sec-fetch-mode", mode).send().await.unwrap().status()
     };
     assert_eq!(ask("no-cors").await, StatusCode::FORBIDDEN);
-    assert_eq!(ask("navigate").await, StatusCode::OK, "a link may lead here");
+    assert_eq!(ask("navigate").await, StatusCode::OK, "a link from another page is refused");
 }
 
 #[tokio::test]
@@ -145,11 +145,11 @@ async fn nobody_takes_all_connections_before_saying_who_they_are() {
     for _ in 0..250 {
         silent.push(tokio::net::TcpStream::connect(&console.address).await.expect("a connection"));
     }
-    // From another address of this machine.
+    // Uses another address of this machine.
     let other = reqwest::Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2])).build().unwrap();
     let asked = other.get(format!("http://{}/settings", console.address)).basic_auth("ben", Some("a-read-secret-0002"));
     assert_eq!(asked.send().await.expect("an answer").status(), StatusCode::OK);
-    // And who says nothing is put out, and makes room.
+    // Silent connections are closed, which makes room.
     crate::harness::eventually("there is room again", async || {
         console.ask(READ, Method::GET, "/settings").send().await.ok().filter(|answer| answer.status() == StatusCode::OK)
     })

@@ -35,7 +35,7 @@ async fn the_story_of_a_lead_is_found_and_told() {
     let (retry, failed) = (story.find("retrying").unwrap(), story.rfind(">failed<").unwrap());
     assert!(retry < failed && story.contains("1/2") && story.contains("2/2") && story.contains("lead_1"), "{story}");
 
-    // From a time on, where one is said; and not understood where it is none.
+    // Shows records from the given time on, and refuses an invalid time.
     let later = console.page(READ, &format!("/deliveries/{id}?since=2099-01-01")).await;
     assert!(later.contains("no record of this delivery") && later.contains("?since=all"), "{later}");
     assert!(console.page(READ, &format!("/deliveries/{id}?since=all")).await.contains("1/2"));
@@ -59,7 +59,7 @@ async fn a_page_that_nobody_waits_for_leaves_the_order_as_it_was() {
     let ids = fail(&world, (0..5_000).map(job)).await;
     let console = console(&world, &[]).await;
     console.page(READ, "/failed").await;
-    // Several times, for it is gone at a moment of chance.
+    // Several times, because the client leaves at a random moment.
     for _ in 0..3 {
         let asked = console.ask(READ, Method::GET, "/failed?fresh=1&campaign=ABC").send();
         let held = eventually("it holds some", async || (world.ready("failed").await < 5_000).then_some(()));
@@ -117,8 +117,8 @@ async fn the_data_of_a_lead_is_masked_and_who_asks_for_it_is_logged() {
     let line = log.lines().find(|line| line.contains("the data of a lead was shown")).expect("a line");
     assert!(line.contains("\"by\":\"anna\"") && line.contains(&ids[0]), "{line}");
     assert!(!log.contains("john@example.com"));
-    // And in the delivery log, whatever the level of the process's own.
-    eventually("it is in the story", async || {
+    // The delivery log has it as well, whatever the log level of the process is.
+    eventually("it is on the page of the delivery", async || {
         let story = console.page(READ, &format!("/deliveries/{}", ids[0])).await;
         (story.contains("data shown") && story.contains("by anna")).then_some(())
     })
@@ -160,7 +160,7 @@ async fn a_campaign_is_explained_and_no_secret_is_shown() {
     let page = console.page(READ, "/settings?campaign=ABC").await;
     assert!(page.contains("lead.delivered") && page.contains("https://crm.example/hook") && page.contains("(hidden)"));
     assert!(!page.contains("hunter2"), "{page}");
-    // The store is read again when it changes.
+    // The store is reloaded when it changes.
     world.simple_store("https://other.example/hook", "");
     eventually("the change is seen", async || {
         console.page(READ, "/settings?campaign=ABC").await.contains("https://other.example").then_some(())
@@ -168,7 +168,7 @@ async fn a_campaign_is_explained_and_no_secret_is_shown() {
     .await;
 }
 
-/// While `leadhook failed` reads the queue, pages say so in time, and they work again afterwards.
+/// While `leadhook failed` reads the queue, pages report that in time. They work again afterwards.
 #[tokio::test]
 async fn a_busy_queue_is_told_and_never_hangs_a_page() {
     let world = quiet_world().await;
@@ -201,7 +201,7 @@ async fn what_was_delivered_all_the_same_is_told_in_the_list() {
     let forked = leadhook::job::Job { webhook_id: first.webhook_id().unwrap().to_owned(), ..forked };
     fail(&world, [forked, job(2)]).await;
     let console = console(&world, &[]).await;
-    let page = eventually("the log has been asked", async || {
+    let page = eventually("the log has been searched", async || {
         let page = console.page(READ, "/failed").await;
         (!page.contains("cannot tell whether these were delivered too")).then_some(page)
     })

@@ -1,4 +1,4 @@
-//! Rejected messages: by cause, one of them, and its repair.
+//! Rejected messages: listed by cause, shown, and repaired.
 
 use lapin::{
     BasicProperties,
@@ -10,7 +10,7 @@ use crate::harness::{World, event, eventually, receiver};
 
 const LOG: (&str, &str) = ("LEADHOOK__DELIVERY_LOG__ENABLED", "true");
 
-/// Messages without a leadId, rejected by a worker that is gone.
+/// Creates a world with messages without a leadId, which a worker rejected before it stopped.
 async fn world_with(ids: &[&str]) -> World {
     let world = World::new().await;
     let receiver = receiver("200").await;
@@ -59,7 +59,7 @@ async fn a_rejected_message_is_found_by_its_cause_repaired_and_put_back() {
     let asked = console.post(ACT, "/rejected/sub_1%2Ffirst/preview", &form("leadId", "lead 9")).await;
     let asked = asked.text().await.unwrap();
     assert!(asked.contains("leadId added") && asked.contains("/rejected/sub_1%2Ffirst/act"), "{asked}");
-    assert_eq!((world.ready("rejected").await, world.ready("events").await), (2, 0), "a preview does nothing");
+    assert_eq!((world.ready("rejected").await, world.ready("events").await), (2, 0), "the preview changed something");
 
     let page = console.done("/rejected/sub_1%2Ffirst/act", &form("leadId", "lead 9")).await;
     assert!(page.contains("1 message put back onto the events queue") && page.contains("anna"), "{page}");

@@ -1,4 +1,4 @@
-//! Listing and showing: nothing is lost, worn out or reordered.
+//! Listing and showing: they lose, wear out and reorder nothing.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::{
     node::Node,
 };
 
-/// Three batches of a visit, the last one not full.
+/// Three batches of a visit, of which the last is not full.
 const JOBS: u32 = 700;
 
 #[tokio::test]
 async fn looking_again_and_again_changes_nothing() {
     let world = quiet_world().await;
     let ids = fail(&world, (0..JOBS).map(job)).await;
-    // LEADHOOK_LOOKS=1000: as often as support looks in a year.
+    // LEADHOOK_LOOKS=1000 is as often as support looks in a year.
     let looks = std::env::var("LEADHOOK_LOOKS").map_or(3, |looks| looks.parse().expect("a number"));
     for _ in 0..looks {
         let list = failed(&world, &["list", "--json"]).await;
@@ -41,7 +41,7 @@ async fn looking_again_and_again_changes_nothing() {
         assert_eq!(
             message.text("x-delivery-count").as_deref(),
             Some(&*format!("{}", looks + 1)),
-            "each look counted once"
+            "a look did not count exactly once"
         );
     }
 }
@@ -70,8 +70,8 @@ async fn what_another_program_holds_is_said_to_be_missing() {
     let list = failed(&world, &["list", "--json"]).await.json();
     assert_eq!((&list["complete"], list["jobs"].as_array().unwrap().len()), (&false.into(), 9));
     channel.close(200, "done".into()).await.unwrap();
-    eventually("it lies on the queue again", async || (world.ready("failed").await == 10).then_some(())).await;
-    // Not in its old place on every version: the other program has moved it.
+    eventually("it is on the queue again", async || (world.ready("failed").await == 10).then_some(())).await;
+    // On some versions it is not in its old place, because the other program has moved it.
     assert_eq!(set(&failed(&world, &["list", "--json"]).await.ids()), set(&ids));
 }
 
@@ -85,7 +85,7 @@ async fn jobs_that_fail_meanwhile_come_to_the_end() {
     let mut seen: Vec<String> = Vec::new();
     while seen.len() < 300 {
         let now = failed(&world, &["list", "--json"]).await.ids();
-        assert_eq!(now[..seen.len()], seen, "what was there stays, in its order");
+        assert_eq!(now[..seen.len()], seen, "earlier jobs moved or vanished");
         seen = now;
     }
     worker.stop().await;
@@ -113,7 +113,7 @@ async fn a_failed_job_is_told_from_beginning_to_end() {
     {
         assert!(show.out.contains(said), "{said}: {}", show.out);
     }
-    assert!(!show.out.contains("john@example.com"), "lead data only when asked for: {}", show.out);
+    assert!(!show.out.contains("john@example.com"), "lead data was shown without a request: {}", show.out);
     assert!(failed(&world, &["show", &id, "--body"]).await.out.contains("john@example.com"));
 
     let shown = failed(&world, &["show", &id, "--json", "--body"]).await.json();
@@ -155,7 +155,7 @@ async fn filters_limits_copies_and_what_is_no_job() {
     assert_eq!(failed(&world, &["list", "--json", "--campaign", "XYZ"]).await.ids(), ids[1..2]);
     assert_eq!(failed(&world, &["list", "--json", "--since", "1h", "--reason", "exhausted"]).await.ids(), ids[..3]);
     assert!(failed(&world, &["list", "--json", "--before", "1h"]).await.ids().is_empty());
-    // Without a zone a time is UTC, and the command says which time it has read.
+    // A time without a zone is UTC, and the command prints the time that it has read.
     let hour = jiff::SignedDuration::from_hours(1);
     let written = |at: jiff::Timestamp| at.strftime("%Y-%m-%dT%H:%M").to_string();
     let (early, late) = (written(jiff::Timestamp::now() - hour), written(jiff::Timestamp::now() + hour));
@@ -194,7 +194,7 @@ async fn what_the_broker_gave_up_has_a_derived_reason() {
     eventually("the broker gave it up", async || (world.ready("failed").await == 1).then_some(())).await;
     let list = failed(&world, &["list", "--json"]).await.json();
     assert_eq!((&list["jobs"][0]["reason"], &list["jobs"][0]["owner"]), (&"delivery_limit".into(), &"us".into()));
-    assert!(list["jobs"][0]["failed_at"].is_string(), "the broker noted when");
+    assert!(list["jobs"][0]["failed_at"].is_string(), "the broker's time is missing");
     let id = &job(1).webhook_id;
     assert!(failed(&world, &["show", id]).await.out.contains("dead-lettered by the broker from leadhook.jobs"));
 
@@ -210,10 +210,10 @@ async fn a_worn_message_is_published_anew_before_the_limit() {
     let world = quiet_world().await;
     let ids = fail(&world, [job(1), job(2)]).await;
     let (connection, channel) = raw(&world).await;
-    // The real count of the real broker: given back 10,001 times.
+    // Reaches the broker's real count: the message is given back 10,001 times.
     let worn = get(&channel, "leadhook.failed").await;
     let _second = get(&channel, "leadhook.failed").await;
-    // By reject: from 4.3 on a nack is not counted.
+    // Uses reject, because from 4.3 on a nack does not count.
     let requeue = BasicRejectOptions { requeue: true };
     worn.delivery.acker.reject(requeue).await.unwrap();
     for _ in 0..10_000 {
@@ -243,9 +243,9 @@ async fn a_worn_message_is_published_anew_before_the_limit() {
             (message.properties.message_id().as_ref().unwrap().to_string(), (count, message.body.clone()))
         })
         .collect();
-    assert_eq!(found[&ids[0]], (0, event("ABC", 1).into_bytes()), "published anew");
-    assert!(found[&ids[1]].0 > 0, "the other one only wears a little");
-    assert_eq!(kept[0].properties.message_id().as_ref().unwrap().as_str(), ids[1], "it went to the end");
+    assert_eq!(found[&ids[0]], (0, event("ABC", 1).into_bytes()), "it was not published again");
+    assert!(found[&ids[1]].0 > 0, "the other one was published again");
+    assert_eq!(kept[0].properties.message_id().as_ref().unwrap().as_str(), ids[1], "it did not go to the end");
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn support_needs_few_rights_and_hears_when_the_lock_is_not_among_them() {
         let rights = format!(r#"{{"configure":"{configure}","write":"^amq\\.default$","read":"{read}"}}"#);
         Node::shared().user(&format!("{name}-{vhost}"), vhost, &rights).await
     };
-    // As docs/how-to/rabbitmq.md says.
+    // The permissions of docs/how-to/rabbitmq.md.
     let support = user("support", r"^leadhook\\.desk$").await;
     let list = failed_as(&world, &support, &["list", "--json"]).await;
     assert_eq!((list.ids(), list.err.as_str()), (ids.clone(), ""));

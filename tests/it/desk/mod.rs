@@ -1,4 +1,4 @@
-//! The failed desk on a real broker: looking changes nothing, putting back loses nothing.
+//! The commands for failed and rejected messages on a real broker: looking changes nothing, replaying loses nothing.
 
 mod looking;
 mod refusing;
@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::harness::{World, event};
 
-/// What a command said and how it ended.
+/// The output and exit code of a command.
 struct Said {
     code: Option<i32>,
     out: String,
@@ -39,7 +39,7 @@ impl Said {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
     }
 
-    /// The ids of a list.
+    /// Returns the ids of a list.
     fn ids(&self) -> Vec<String> {
         assert_eq!(self.code, Some(0), "{} {}", self.out, self.err);
         let list = self.json();
@@ -52,7 +52,7 @@ async fn failed(world: &World, arguments: &[&str]) -> Said {
     failed_as(world, &world.url, arguments).await
 }
 
-/// The same with another AMQP URL.
+/// Runs it with another AMQP URL.
 async fn failed_as(world: &World, url: &str, arguments: &[&str]) -> Said {
     let mut command = world.command();
     command
@@ -67,7 +67,7 @@ async fn failed_as(world: &World, url: &str, arguments: &[&str]) -> Said {
     Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// A world with our queues and no worker.
+/// Creates a world with our queues and no worker.
 pub async fn quiet_world() -> World {
     let world = World::new().await;
     world.simple_store("http://127.0.0.1:9", "");
@@ -85,7 +85,7 @@ async fn connect(world: &World) -> Connection {
     Connection::connect(&world.url, ConnectionProperties::default()).await.expect("a connection")
 }
 
-/// The job of event `n`.
+/// Returns the job of event `n`.
 pub fn job(n: u32) -> Job {
     let body = event("ABC", n);
     let read = Event {
@@ -101,7 +101,7 @@ pub fn job(n: u32) -> Job {
     Job::new(&read, "acme", &target, &Envelope::default(), Bytes::from(body), Timestamp::now())
 }
 
-/// Lays jobs to rest on the failed queue, in this order, confirmed; their ids.
+/// Publishes jobs to the failed queue in this order, waits for the confirms, and returns their ids.
 pub async fn fail(world: &World, jobs: impl IntoIterator<Item = Job>) -> Vec<String> {
     let jobs: Vec<_> = jobs.into_iter().collect();
     let queue = "leadhook.failed".into();
@@ -125,25 +125,25 @@ async fn publish(world: &World, messages: impl IntoIterator<Item = Outgoing>) {
     }
 }
 
-/// Puts a message that is no job on the failed queue.
+/// Puts a message that is not a job on the failed queue.
 pub async fn litter(world: &World, message_id: &str) {
     let properties = BasicProperties::default().with_message_id(message_id.into()).with_type("theirs".into());
     world.publish_to("", "leadhook.failed", b"\x00\xffgarbage", properties).await;
 }
 
-/// A channel of its own, for raw clients.
+/// Opens a connection and a channel for raw AMQP.
 pub async fn raw(world: &World) -> (Connection, Channel) {
     let connection = connect(world).await;
     let channel = connection.create_channel().await.unwrap();
     (connection, channel)
 }
 
-/// Takes one message and keeps it.
+/// Takes one message without acking it.
 async fn get(channel: &Channel, queue: &str) -> lapin::message::BasicGetMessage {
     channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap().expect("a message")
 }
 
-/// Empties a queue; the message ids in its order.
+/// Empties a queue; returns the message ids in its order.
 pub async fn drain(world: &World, queue: &str) -> Vec<String> {
     let count = world.ready(queue).await as usize;
     let taken = world.take(queue, count).await;

@@ -1,4 +1,4 @@
-//! What is said, and with which exit code, when it cannot be done.
+//! Refusals: their messages and exit codes.
 
 use super::{Said, drain, fail, failed, failed_as, job, litter, quiet_world};
 use crate::harness::World;
@@ -33,7 +33,7 @@ async fn unknown_ambiguous_and_short_ids() {
     check(&failed(&world, &["show", "wh_aaaaaa"]).await, 2, &["several", "wh_aaaaaa1, wh_aaaaaa2"]);
     check(&failed(&world, &["show", "wh_aa"]).await, 2, &["fewer than 6 characters"]);
     check(&failed(&world, &["replay", "wh_bbbbbb", "wh_aaaaaa"]).await, 2, &["wh_aaaaaa1, wh_aaaaaa2"]);
-    assert_eq!(world.ready("jobs").await, 0, "nothing is replayed where something is ambiguous");
+    assert_eq!(world.ready("jobs").await, 0, "a job was replayed despite an ambiguous id");
     check(&failed(&world, &["replay", "wh_bbbbbb", "wh_cccccc"]).await, 1, &["1 job replayed", "\"wh_cccccc\""]);
     check(&failed(&world, &["replay"]).await, 2, &["--all"]);
     check(&failed(&world, &["replay", "--all", "wh_aaaaaa1"]).await, 2, &["cannot be used together with"]);

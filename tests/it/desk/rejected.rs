@@ -1,4 +1,4 @@
-//! Rejected messages: looked at without a change, and put back once the cause is mended.
+//! Rejected messages: looking changes nothing, and they are put back once the cause is fixed.
 
 use lapin::{
     BasicProperties,
@@ -12,7 +12,7 @@ use crate::{
     rig::scripted_broker::{Content, ScriptedBroker},
 };
 
-/// Runs `leadhook rejected ...`: exit code, answer as JSON, stderr.
+/// Runs `leadhook rejected ...`; returns exit code, answer as JSON, and stderr.
 async fn rejected(world: &World, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let mut command = world.command();
     command.arg("rejected").args(arguments).arg("--json").env("LEADHOOK__AMQP__URLS", &world.url);
@@ -33,7 +33,7 @@ async fn what_was_rejected_is_delivered_once_the_store_is_mended() {
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[]).await;
-    // The organization is named in a header only; it must come back with the event.
+    // Only a header names the organization, which must return with the event.
     let mut headers = FieldTable::default();
     headers.insert("organization-id".into(), AMQPValue::LongString("newcomer".into()));
     let properties = BasicProperties::default().with_message_id("first-event".into()).with_headers(headers);
@@ -77,7 +77,7 @@ async fn what_is_rejected_again_while_it_is_requeued_is_not_lost() {
     let receiver = receiver("200").await;
     world.simple_store(&receiver.url(), "");
     let store = std::fs::read_to_string(world.store_path()).unwrap();
-    // Nobody is there for a campaign that nobody knows.
+    // The campaign is unknown, and the default organization is gone too.
     world.store(&store.replacen("default_organization: acme\n", "", 1));
     let _worker = world.worker(&[]).await;
     for n in 0..60_u32 {
@@ -114,7 +114,7 @@ async fn looking_at_rejected_messages_changes_nothing() {
     assert_eq!(drain(&world, "rejected").await, before);
 }
 
-/// A body with blanks, odd forms and a number that a writer of JSON would write in another way.
+/// Builds a body with spaces, odd forms and a number that JSON writers spell differently.
 fn odd(campaign: &str) -> String {
     format!(
         "{{ \"event\": \"lead.delivered\",\n  \"leadId\" : \"lead_1\", \"submissionId\":\"sub_1\",\t\"campaignId\":\"{campaign}\", \
@@ -131,7 +131,7 @@ fn named(id: &str, organization: Option<&str>) -> BasicProperties {
     BasicProperties::default().with_message_id(id.into()).with_headers(headers)
 }
 
-/// Rejects these messages, and stops the worker that did it.
+/// Makes a worker reject these messages, and stops it.
 async fn reject(world: &World, messages: &[(&str, &str, Option<&str>)]) {
     let worker = world.worker(&[]).await;
     for (id, body, organization) in messages {
@@ -268,7 +268,7 @@ async fn a_signal_during_an_edit_leaves_no_data_behind() {
     for signal in ["INT", "TERM", "HUP"] {
         let mut command = world.command();
         command.args(["rejected", "edit", "broken-one", "--yes"]);
-        // An editor that a signal does not end; only Leadhook is sent one.
+        // A signal does not end this editor; only Leadhook gets one.
         let editor = "sh -c 'mkfifo \"$1.fifo\" && read line < \"$1.fifo\"' sh";
         command.env_remove("VISUAL").env("EDITOR", editor).env("TMPDIR", directory.path());
         let mut child = command.spawn().expect("leadhook");
@@ -279,7 +279,7 @@ async fn a_signal_during_an_edit_leaves_no_data_behind() {
             fifo.as_ref().is_some_and(|fifo| fifo.exists()).then_some(())
         })
         .await;
-        // It keeps the editor's end open until the test ends it.
+        // This keeps the editor's end open until the test ends it.
         let held = std::fs::OpenOptions::new().read(true).write(true).open(fifo.unwrap()).unwrap();
         let pid = child.id().to_string();
         assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
@@ -291,7 +291,7 @@ async fn a_signal_during_an_edit_leaves_no_data_behind() {
     assert_eq!(world.ready("rejected").await, 1);
 }
 
-/// A busy broker counts no messages on a queue whose messages it has given out, and they come behind that answer.
+/// A busy broker does not count messages that it has already handed out, and they arrive after that answer.
 #[tokio::test]
 async fn messages_that_come_late_are_seen_all_the_same() {
     let broker = ScriptedBroker::start().await;
@@ -341,7 +341,7 @@ async fn rejected_messages_are_counted_by_cause() {
     assert_eq!(causes.len(), 3);
 }
 
-/// They were lost where they came near 32 KiB, and sooner where they hold characters that JSON escapes.
+/// They were lost near 32 KiB, and sooner if they held characters that JSON escapes.
 #[tokio::test]
 async fn long_headers_are_in_the_files_of_export_and_discard() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Replaying: published and confirmed before it is removed, whatever happens in between.
+//! Replaying: a job is published and confirmed before it is removed, whatever happens in between.
 
 use std::{collections::BTreeMap, process::Stdio};
 
@@ -40,7 +40,7 @@ async fn a_replayed_job_is_delivered_under_the_same_id_with_all_attempts_anew() 
 #[tokio::test]
 async fn all_are_replayed_copies_as_one_and_what_is_no_job_stays() {
     let world = quiet_world().await;
-    // Copies in one batch and in batches far apart.
+    // Copies in one batch, and in batches far apart.
     let order = [5, 5].into_iter().chain(0..600).chain([7]);
     let ids = fail(&world, order.map(job)).await;
     litter(&world, "not-ours").await;
@@ -50,7 +50,7 @@ async fn all_are_replayed_copies_as_one_and_what_is_no_job_stays() {
     assert_eq!(world.ready("jobs").await, 0);
 
     let replay = failed(&world, &["replay", "--all", "--yes", "--json"]).await;
-    assert_eq!(replay.code, Some(1), "something was left: {}", replay.err);
+    assert_eq!(replay.code, Some(1), "some messages stay: {}", replay.err);
     let tally = replay.json();
     assert_eq!(
         (&tally["replayed"], &tally["copies_removed"], &tally["unreadable"]),
@@ -68,7 +68,7 @@ async fn all_are_replayed_copies_as_one_and_what_is_no_job_stays() {
     assert_eq!(drain(&world, "failed").await, ["not-ours"]);
 }
 
-/// What lies on a queue: each job's number of replays, by its id.
+/// Maps each job on a queue to its numbers of replays, by id.
 async fn replays(world: &World, queue: &str) -> BTreeMap<String, Vec<u32>> {
     let count = world.ready(queue).await as usize;
     let mut replays: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -80,19 +80,19 @@ async fn replays(world: &World, queue: &str) -> BTreeMap<String, Vec<u32>> {
     replays
 }
 
-/// The job of event `n`, put back so many times before.
+/// Returns the job of event `n`, replayed this many times before.
 fn replayed(n: u32, times: u32) -> Job {
     Job { replays: times, ..job(n) }
 }
 
-/// Copies of four jobs, equal ones and others, in one batch and in batches far apart.
+/// Copies of four jobs, with equal and different numbers of replays, in one batch and in batches far apart.
 fn forked() -> impl Iterator<Item = Job> {
     let first = [replayed(1, 0), replayed(2, 2), replayed(3, 1), replayed(3, 2)];
     let last = [replayed(1, 2), replayed(2, 0), replayed(4, 1), replayed(4, 0), replayed(1, 1)];
     first.into_iter().chain((4..600).map(job)).chain(last)
 }
 
-/// So often each of the jobs 1 to 599 was put back when `forked` was.
+/// Returns the expected number of replays of each of the jobs 1 to 599, after a replay of `forked`.
 fn each_once(ids: &[String]) -> BTreeMap<String, Vec<u32>> {
     let more = |n: u32| {
         if n < 4 {
@@ -120,7 +120,7 @@ async fn copies_that_were_replayed_more_or_less_often_are_one_job() {
         (&tally["replayed"], &tally["copies_removed"], &tally["failed_again"]),
         (&599.into(), &6.into(), &0.into())
     );
-    assert_eq!(replays(&world, "jobs").await, each_once(&ids), "one more than any copy");
+    assert_eq!(replays(&world, "jobs").await, each_once(&ids), "not one more than its highest copy");
     assert_eq!(world.ready("failed").await, 0);
 }
 
@@ -150,13 +150,14 @@ async fn what_fails_again_while_a_replay_runs_is_not_taken_for_a_copy() {
     let receiver = receiver("410").await;
     world.simple_store(&receiver.url(), "");
     let worker = world.worker(&[]).await;
-    // Two seconds: the first ones have failed again before the last ones are put back, and before the last look.
+    // The replay takes two seconds. The first jobs fail again before the last ones are replayed, and before the last
+    // look.
     let replay = failed(&world, &["replay", "--all", "--yes", "--json", "--rate", "300"]).await;
     assert_eq!(replay.code, Some(0), "{} {}", replay.out, replay.err);
     assert_eq!(replay.json()["replayed"], 599);
     eventually("all have failed again", async || (world.ready("failed").await >= 599).then_some(())).await;
     worker.stop().await;
-    assert_eq!(replays(&world, "failed").await, each_once(&ids), "nothing is lost, and nothing is there twice");
+    assert_eq!(replays(&world, "failed").await, each_once(&ids), "a job was lost or duplicated");
 }
 
 #[tokio::test]
@@ -191,7 +192,7 @@ async fn what_the_jobs_queue_refuses_stays_failed() {
     let vhost = world.url.rsplit('/').next().unwrap();
     let policy = r#"{"pattern":"^leadhook\\.jobs$","definition":{"max-length":10},"apply-to":"queues"}"#;
     Node::shared().manage(Method::PUT, &format!("policies/{vhost}/small"), policy).await;
-    // A policy takes a moment to reach the queue; replay until it bites.
+    // A policy takes a moment to reach the queue; the replay is repeated until it has an effect.
     let replay = eventually("a refusal", async || {
         let replay = failed(&world, &["replay", "--all", "--yes"]).await;
         (replay.code != Some(0)).then_some(replay)
@@ -202,7 +203,7 @@ async fn what_the_jobs_queue_refuses_stays_failed() {
     let (jobs, rest) = (drain(&world, "jobs").await, drain(&world, "failed").await);
     assert!(!rest.is_empty());
     let everywhere: Vec<_> = jobs.into_iter().chain(rest).collect();
-    assert_eq!(set(&everywhere), set(&ids), "nothing is lost");
+    assert_eq!(set(&everywhere), set(&ids), "a job was lost");
 }
 
 #[tokio::test]
@@ -216,19 +217,19 @@ async fn killed_in_the_middle_a_replay_loses_nothing() {
     eventually("some are back", async || (world.ready("jobs").await >= 1_000).then_some(())).await;
     replay.kill().unwrap();
     replay.wait().unwrap();
-    let rest = eventually("what was held is on the queue again", async || {
+    let rest = eventually("the held messages are on the queue again", async || {
         let rest = failed(&world, &["list", "--json", "--limit", "10000"]).await.ids();
         let (jobs, failed) = (world.ready("jobs").await as usize, world.ready("failed").await as usize);
         (failed == rest.len() && jobs + failed >= ids.len()).then_some(rest)
     })
     .await;
-    assert!(!rest.is_empty() && rest.len() < ids.len(), "killed in the middle: {}", rest.len());
-    // Not its order: the broker puts what a dead visitor held behind what had been looked at before.
+    assert!(!rest.is_empty() && rest.len() < ids.len(), "not killed in the middle: {}", rest.len());
+    // Does not check the order: the broker puts the messages of a dead visitor behind those that were visited before.
     assert_eq!(failed(&world, &["replay", "--all", "--yes"]).await.code, Some(0));
     assert_eq!(world.ready("failed").await, 0);
     let jobs = drain(&world, "jobs").await;
-    assert_eq!(set(&jobs), set(&ids), "nothing is lost");
-    // Acks that the broker had not worked off yet.
+    assert_eq!(set(&jobs), set(&ids), "a job was lost");
+    // These acks had not been processed by the broker.
     assert!(jobs.len() - ids.len() <= 1_000, "{} duplicates", jobs.len() - ids.len());
 }
 
@@ -238,11 +239,11 @@ async fn two_replays_at_once_share_nothing() {
     let ids = fail(&world, (0..1_000).map(job)).await;
     let arguments = ["replay", "--all", "--yes"];
     let (first, second) = tokio::join!(failed(&world, &arguments), failed(&world, &arguments));
-    // The one that ends first says so where the other one still holds messages: code 1.
+    // The first one to end reports that the other still holds messages, with code 1.
     for one in [&first, &second] {
         let told = one.out.contains("held by another reader");
         assert_eq!(one.code, Some(i32::from(told)), "{} {}", first.out, second.out);
     }
     let jobs = drain(&world, "jobs").await;
-    assert_eq!((jobs.len(), set(&jobs)), (ids.len(), set(&ids)), "each once");
+    assert_eq!((jobs.len(), set(&jobs)), (ids.len(), set(&ids)), "a job was lost or duplicated");
 }

@@ -1,4 +1,4 @@
-//! What is put back otherwise than it was: to the target that the store names now, or as the event that it is.
+//! Replays that change the delivery: to the target that the store names now, or as the original event.
 
 use std::collections::BTreeSet;
 
@@ -46,10 +46,10 @@ async fn resolved_again_a_job_goes_where_the_store_sends_its_campaign_now() {
 
     let received = new.wait_for(1, PATIENCE).await.unwrap();
     let there = received[0].webhook_id().unwrap().to_owned();
-    assert_ne!(there, id, "another target, another id");
+    assert_ne!(there, id, "another target needs another id");
     assert_eq!(received[0].body, event("ABC", 1).into_bytes());
-    assert_eq!(old.received().len(), 2, "nothing more went there");
-    // Each story tells of the other.
+    assert_eq!(old.received().len(), 2, "the old target got another POST");
+    // Each delivery's history names the other.
     for (id, word) in [(&id, format!("now for acme/ABC as {there}")), (&there, format!("was for acme as {id}"))] {
         eventually("it is on record", async || {
             let mut command = world.command();
@@ -95,7 +95,7 @@ async fn an_event_that_the_broker_gave_up_goes_back_onto_the_events_queue() {
     world.publish_to("", "leadhook.failed", b"nonsense", BasicProperties::default()).await;
 
     let named = failed(&world, &["requeue", &ids[0], "--yes", "--json"]).await;
-    assert_eq!((named.code, &named.json()["unusable"]), (Some(1), &1.into()), "a job is no event: {}", named.out);
+    assert_eq!((named.code, &named.json()["unusable"]), (Some(1), &1.into()), "a job is not an event: {}", named.out);
     for (reason, chosen) in [("unknown", 2), ("dead_lettered", 0)] {
         let some = failed(&world, &["requeue", "--reason", reason, "--dry-run", "--json"]).await;
         assert_eq!(some.json()["chosen"], chosen, "{reason}: {}", some.out);
@@ -120,19 +120,19 @@ async fn no_event_is_sent_twice_to_the_target_that_two_of_its_jobs_would_get() {
     assert_eq!((replay.code, &replay.json()["redirected"]), (Some(1), &1.into()), "{}", replay.out);
     let there = drain(&world, "jobs").await;
     let both = [job(1).webhook_id, job(2).webhook_id];
-    assert_eq!(there.iter().collect::<BTreeSet<_>>(), both.iter().collect(), "each once");
+    assert_eq!(there.iter().collect::<BTreeSet<_>>(), both.iter().collect(), "a job was lost or duplicated");
     let left = drain(&world, "failed").await;
     assert!(left.len() == 1 && ids.contains(&left[0]), "{left:?}");
 }
 
-/// Puts on record that a job was delivered.
+/// Records that a job was delivered.
 async fn delivered_all_the_same(world: &World, job: &Job) {
     let mut lines = Vec::new();
     batch::add(&mut lines, &Entry::of_job(What::Delivered, Timestamp::now(), job));
     world.publish_to("", "leadhook.log", &batch::message("test", 1, &lines), BasicProperties::default()).await;
 }
 
-/// Of event 1, for a target of this name.
+/// Returns the job of event 1, for a target of this name.
 fn named(name: &str) -> Job {
     job(1).redirected(&TargetKey::new("acme", None, Some(name)))
 }
@@ -140,7 +140,7 @@ fn named(name: &str) -> Job {
 #[tokio::test]
 async fn what_the_log_says_was_delivered_there_is_left_and_takes_nothing_there() {
     let (first, second) = (named("crm"), named("mail"));
-    // One of the two was delivered all the same, or the event was under the id that both would get.
+    // Either one of the two was delivered, or the event was delivered under the id that both would get.
     for (delivered, replayed) in [(&first, 1_u32), (&second, 1), (&job(1), 0)] {
         let world = quiet_world().await;
         delivered_all_the_same(&world, delivered).await;

@@ -1,4 +1,5 @@
-//! Choosing, counting, exporting and taking away: what is chosen and nothing else, and what goes is in a file first.
+//! Choosing, counting, exporting and removing: only the chosen messages are affected, and they are in a file before
+//! they are removed.
 
 use std::{os::unix::fs::PermissionsExt, process::Stdio};
 
@@ -11,7 +12,7 @@ use crate::{
     node::Node,
 };
 
-/// The job of event `n`, last attempted with this result.
+/// Returns the job of event `n`, last attempted with this result.
 fn attempted(n: u32, reason: &str) -> Job {
     let at = jiff::Timestamp::now();
     let entry = HistoryEntry {
@@ -27,7 +28,7 @@ fn attempted(n: u32, reason: &str) -> Job {
     job(n).attempted(entry)
 }
 
-/// The records that the log holds about discards and replays.
+/// Returns the records of the log about discards and replays.
 async fn told(world: &World, what: &str) -> Vec<Value> {
     let mut command = world.command();
     command.args(["deliveries", "--json", "--state", what]).env("LEADHOOK__AMQP__URLS", &world.url);
@@ -48,7 +49,7 @@ async fn a_replay_by_filter_takes_what_matches_and_its_copies_and_nothing_else()
     let ids = fail(&world, jobs).await;
     let dry = failed(&world, &["replay", "--error", "timeout", "--dry-run", "--json"]).await;
     assert_eq!((dry.code, &dry.json()["would_replay"]), (Some(0), &2.into()), "{}", dry.err);
-    assert_eq!(world.ready("jobs").await, 0, "a dry run does nothing");
+    assert_eq!(world.ready("jobs").await, 0, "the dry run changed something");
     let unasked = failed(&world, &["replay", "--error", "timeout"]).await;
     assert_eq!(unasked.code, Some(2));
     assert!(unasked.err.contains("Replay 2 jobs?") && unasked.err.contains("--yes"), "{}", unasked.err);
@@ -99,7 +100,8 @@ async fn a_rate_is_kept() {
     let told = told(&world, "replayed").await;
     let at = told.iter().map(|record| record["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
     let (first, last) = (at.clone().min().unwrap(), at.max().unwrap());
-    // The twelfth goes 1.1 s after the first; a slow machine only makes it later, the first one too by some milliseconds.
+    // The twelfth job goes 1.1 s after the first. A slow machine delays it, and the first one too, by some
+    // milliseconds.
     assert_eq!(told.len(), 12);
     assert!(last.duration_since(first) >= jiff::SignedDuration::from_millis(1_000), "{first} to {last}");
 }
@@ -115,9 +117,9 @@ async fn a_replay_that_lost_what_it_held_publishes_nothing_more() {
     assert_eq!(status.code(), Some(1));
     world.reconnect().await;
     let (jobs, failed) = (drain(&world, "jobs").await, drain(&world, "failed").await);
-    assert!(failed.len() >= 10, "it went on: {} jobs, {} failed", jobs.len(), failed.len());
+    assert!(failed.len() >= 10, "it continued: {} jobs, {} failed", jobs.len(), failed.len());
     assert_eq!(set(&[jobs.clone(), failed.clone()].concat()), set(&ids));
-    // What was under way at that moment may be both.
+    // Jobs under way at that moment may be on both queues.
     assert!(jobs.len() + failed.len() <= ids.len() + 3, "{} jobs, {} failed", jobs.len(), failed.len());
 }
 
@@ -127,7 +129,7 @@ async fn who_is_interrupted_gives_everything_back_in_its_order() {
     let ids = fail(&world, (0..5_000).map(job)).await;
     assert_eq!(failed(&world, &["list", "--no-log", "--json"]).await.code, Some(0));
     let mut interrupted = 0;
-    // It may be faster than the signal, and then it is asked again.
+    // The command may be faster than the signal; then the loop repeats it.
     for signal in ["INT", "TERM"].into_iter().cycle().take(20) {
         let mut list = spawned(&world, &["list", "--no-log", "--json"]);
         eventually("it holds some", async || {
@@ -147,7 +149,7 @@ async fn who_is_interrupted_gives_everything_back_in_its_order() {
     assert_eq!(drain(&world, "failed").await, ids);
 }
 
-/// A command of the desk that runs while the test goes on.
+/// Starts a `leadhook failed` command that runs beside the test.
 fn spawned(world: &World, arguments: &[&str]) -> std::process::Child {
     let mut command = world.command();
     command.arg("failed").args(arguments).env("LEADHOOK__AMQP__URLS", &world.url);
@@ -189,7 +191,7 @@ async fn an_export_is_whole_private_and_leaves_everything_where_it_is() {
     let again = failed(&world, &["export", "--to", to, "--all"]).await;
     assert_eq!(again.code, Some(2), "{}", again.out);
     assert!(again.err.contains("it exists already"), "{}", again.err);
-    // By its name it can be taken away; a filter leaves it, and says so.
+    // By its id it can be removed. A filter leaves it, and says so.
     let other = world.directory.path().join("raw.jsonl").display().to_string();
     let remove = failed(&world, &["export", "--to", &other, &found[400], "--remove", "--yes"]).await;
     assert_eq!(remove.code, Some(0), "{} {}", remove.out, remove.err);
@@ -225,7 +227,7 @@ async fn a_filter_leaves_what_is_no_job_and_says_so() {
     assert_eq!(discard.code, Some(1), "{} {}", discard.out, discard.err);
     assert!(discard.out.contains("1 message left: not jobs"), "{}", discard.out);
     assert_eq!(drain(&world, "failed").await, ["not-ours"]);
-    // Nothing matches any more: no file is left that would be in the way of the next try.
+    // Nothing matches any more, so no file remains that would be in the way of the next try.
     let other = world.directory.path().join("none.jsonl").display().to_string();
     let none = failed(&world, &["discard", "--target", "acme", "--because", "a test", "--to", &other, "--yes"]).await;
     assert_eq!((none.code, none.out.trim()), (Some(0), "nothing matches, and no file was made"), "{}", none.err);
@@ -240,7 +242,7 @@ async fn what_is_discarded_is_in_the_file_and_in_the_log() {
     let path = world.directory.path().join("gone.jsonl");
     let to = path.to_str().unwrap();
     let unsaid = failed(&world, &["discard", &ids[1], "--to", to]).await;
-    assert_eq!(unsaid.code, Some(2), "a reason is needed: {}", unsaid.out);
+    assert_eq!(unsaid.code, Some(2), "accepted without a reason: {}", unsaid.out);
     let dry = failed(&world, &["discard", &ids[1], "not-ours", "--dry-run"]).await;
     assert_eq!((dry.code, dry.out.trim()), (Some(0), "2 messages would be removed; nothing was done"), "{}", dry.err);
     assert!(!path.exists());

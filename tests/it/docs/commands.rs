@@ -1,4 +1,4 @@
-//! Each command line that a document shows can be typed: clap takes it whole, values included. Nothing is run.
+//! Each command line in a document is valid: clap accepts it whole, including values. Nothing is run.
 
 use clap::{Command, error::ErrorKind};
 use leadhook::cli;
@@ -9,7 +9,7 @@ use super::{
     read,
 };
 
-/// Kinds of fenced blocks that hold lines for a shell.
+/// Kinds of fenced blocks with lines for a shell.
 const SHELLS: [&str; 4] = ["sh", "bash", "shell", "console"];
 
 #[test]
@@ -30,7 +30,7 @@ fn command_lines_in_documents_can_be_typed() {
     assert!(checked >= 20, "only {checked} were found");
 }
 
-/// In prose, values are often left out or stand in capitals: only the names are looked at.
+/// Checks only names, because prose often leaves values out or writes them in capitals.
 #[test]
 fn commands_and_options_in_prose_exist() {
     let mut wrong = Vec::new();
@@ -66,13 +66,13 @@ fn targets_of_make_in_documents_exist() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The lines of a block, continued ones joined, without a prompt.
+/// Returns the lines of a block, with continued ones joined and without prompts.
 fn lines(block: &str) -> Vec<String> {
     let joined = block.replace("\\\n", " ");
     joined.lines().map(|line| line.trim().trim_start_matches("$ ").to_owned()).collect()
 }
 
-/// The arguments of each `leadhook` on a line, without redirections.
+/// Returns the arguments of each `leadhook` on a line, without redirections.
 fn invocations(line: &str) -> Vec<Vec<String>> {
     let words = shell_words(line);
     let commands = words.split(|word| matches!(word.as_str(), "|" | "&" | ";"));
@@ -97,7 +97,8 @@ fn invocations(line: &str) -> Vec<Vec<String>> {
     .collect()
 }
 
-/// Whether what stands before `leadhook` runs it, and does not merely name it (`--name leadhook`, `cd leadhook`).
+/// Returns whether the words before `leadhook` let it run, and do not merely name it (`--name leadhook`,
+/// `cd leadhook`).
 fn is_run(before: &[String]) -> bool {
     const KEYWORDS: [&str; 8] = ["if", "until", "while", "then", "do", "!", "sudo", "exec"];
     before.iter().all(|word| word.contains('=') || KEYWORDS.contains(&word.as_str()))
@@ -107,7 +108,7 @@ fn parse(arguments: &[String]) -> Result<(), String> {
     if arguments.iter().any(|argument| argument.contains("$(")) {
         return names_exist(&cli::command(), arguments);
     }
-    // A shown line may rely on the environment, as a reader's does.
+    // A line in a document may rely on the environment, as a reader's does.
     let root = without_required_variables(cli::command());
     let line = std::iter::once("leadhook").chain(arguments.iter().map(String::as_str));
     match root.try_get_matches_from(line) {
@@ -121,13 +122,13 @@ fn parse(arguments: &[String]) -> Result<(), String> {
     }
 }
 
-/// Options that a variable can give are not asked for.
+/// Makes options optional that a variable can supply.
 fn without_required_variables(command: Command) -> Command {
     let command = command.mut_args(|arg| if arg.get_env().is_some() { arg.required(false) } else { arg });
     command.mut_subcommands(without_required_variables)
 }
 
-/// Subcommands and options, as far as they can be told from values.
+/// Checks subcommands and options, as far as they differ from values.
 fn names_exist(root: &Command, words: &[String]) -> Result<(), String> {
     let mut command = root;
     for (place, word) in words.iter().take_while(|word| !matches!(word.as_str(), "|" | "&" | ";")).enumerate() {

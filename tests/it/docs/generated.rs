@@ -1,5 +1,5 @@
-//! The parts between the marks `<!-- begin generated NAME: make docs -->` and `<!-- end generated NAME -->` are those that
-//! [`leadhook::reference`] makes. With `LEADHOOK_WRITE_DOCS` set (`make docs`) this writes them instead of comparing.
+//! Compares the parts between `<!-- begin generated NAME: make docs -->` and `<!-- end generated NAME -->` with the
+//! output of [`leadhook::reference`]. With `LEADHOOK_WRITE_DOCS` set (`make docs`) it writes them instead.
 
 use leadhook::reference;
 
@@ -28,7 +28,7 @@ fn the_generated_parts_are_what_the_code_generates() {
     assert!(missing.is_empty(), "no document has a place for {missing:?}");
 }
 
-/// The text up to the part, the part, and the rest. The part is what stands between the two lines of marks.
+/// Splits a text into the text before a generated part, the part between its marks, and the rest.
 fn marked<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let begin = format!("<!-- begin generated {name}: make docs -->\n");
     let end = format!("\n<!-- end generated {name} -->");

@@ -1,4 +1,4 @@
-//! The page about limits: short, and each number in it is one of the code.
+//! The page about limits is short, and each of its numbers is one in the code.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::read;
 #[test]
 fn each_number_about_limits_is_one_of_the_code() {
     let page = read("docs/explanation/limits.md");
-    assert!(page.split_whitespace().count() <= 250, "an operator reads no more");
+    assert!(page.split_whitespace().count() <= 250, "the page is too long for an operator");
     let most =
         settings::reference().iter().find(|key| key.name == "delivery.max_in_flight").expect("a setting").default;
     let phrases = [
@@ -41,5 +41,5 @@ fn each_number_about_limits_is_one_of_the_code() {
             text.split(|letter: char| !letter.is_ascii_digit() && letter != '.').map(|word| word.trim_matches('.'));
         numbers.filter(|word| !word.is_empty()).map(str::to_owned).collect()
     };
-    assert_eq!(numbers(&page), numbers(&phrases.join(" ")), "no other numbers");
+    assert_eq!(numbers(&page), numbers(&phrases.join(" ")), "the page has other numbers");
 }

@@ -1,4 +1,4 @@
-//! Links lead somewhere, and a reader reaches each page from the README in two clicks.
+//! Links are valid, and a reader reaches each page from the README in two clicks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use super::{
     read, root,
 };
 
-/// Bytes of the README at most: a stranger reads it whole.
+/// Maximum size of the README in bytes, so that a newcomer reads all of it.
 const LONGEST_README: usize = 6_000;
 
 #[test]
@@ -52,7 +52,7 @@ fn the_readme_is_short() {
     assert!(bytes <= LONGEST_README, "README.md has {bytes} bytes, allowed are {LONGEST_README}");
 }
 
-/// The file of a link, from the root of the repository, and the heading.
+/// Returns the file of a link, from the root of the repository, and its heading.
 fn target(document: &str, link: &str) -> (String, Option<String>) {
     let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor.to_owned())));
     if file.is_empty() {

@@ -1,8 +1,8 @@
-//! Just enough Markdown to find what a document claims.
+//! Just enough Markdown to find the claims of a document.
 
 use std::collections::BTreeMap;
 
-/// The text without fenced blocks: prose, tables and headings.
+/// Returns the text without fenced blocks: prose, tables and headings.
 pub fn prose(text: &str) -> String {
     let mut is_fenced = false;
     let mut prose = String::new();
@@ -16,7 +16,7 @@ pub fn prose(text: &str) -> String {
     prose
 }
 
-/// The contents of fenced blocks of one kind, also of those in lists, without their indentation.
+/// Returns the contents of all fenced blocks of one kind, including those in lists, without their indentation.
 pub fn blocks(text: &str, kind: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut block: Option<(bool, String)> = None;
@@ -40,7 +40,7 @@ fn dedent(block: &str) -> String {
     block.lines().map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
 }
 
-/// The texts between single backticks in prose.
+/// Returns the texts between single backticks in prose.
 pub fn codes(text: &str) -> Vec<String> {
     prose(text)
         .split('`')
@@ -50,12 +50,13 @@ pub fn codes(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The targets of links and images in prose.
+/// Returns the targets of links and images in prose.
 pub fn links(text: &str) -> Vec<String> {
     prose(text).split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
 }
 
-/// The anchors of the headings: lower case, blanks to dashes, only letters and digits; numbered where a heading comes again.
+/// Returns the anchors of the headings: lower case, spaces to dashes, only letters and digits, numbered if a heading
+/// repeats.
 pub fn anchors(text: &str) -> Vec<String> {
     let mut seen = BTreeMap::<String, usize>::new();
     let headings = prose(text);
@@ -72,7 +73,7 @@ pub fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Runs of letters, digits, `_` and `-`.
+/// Returns runs of letters, digits, `_` and `-`.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).filter(|word| !word.is_empty())
 }
@@ -81,8 +82,8 @@ pub fn is_name(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
 }
 
-/// The rows of all tables whose first cell is a code, without its backticks. A table is read from the heading `## section` to the next
-/// heading of that depth.
+/// Returns the rows of all tables in a section whose first cell is a code, without its backticks. A section runs from
+/// its `##` heading to the next one.
 pub fn rows(text: &str, section: &str) -> Vec<Vec<String>> {
     let (_, rest) = text.split_once(&format!("\n{section}\n")).unwrap_or_else(|| panic!("there is no {section:?}"));
     let depth = section.split(' ').next().unwrap_or_default();
@@ -90,7 +91,7 @@ pub fn rows(text: &str, section: &str) -> Vec<Vec<String>> {
     table(&rest[..end])
 }
 
-/// The rows of all tables whose first cell is a code, without its backticks.
+/// Returns the rows of all tables whose first cell is a code, without its backticks.
 pub fn table(text: &str) -> Vec<Vec<String>> {
     let prose = prose(text);
     let lines = prose.lines().filter(|line| line.starts_with("| `"));
@@ -102,7 +103,7 @@ pub fn table(text: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The words of a line as a shell splits it, quotes removed. Comments end it, and operators are words of their own.
+/// Splits a line as a shell does, and removes quotes. Comments end it, and operators are separate words.
 pub fn shell_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,4 +1,4 @@
-//! The things that documents name exist: settings, metrics, tests, paths, parts of the code, pages.
+//! The things that documents name exist: settings, metrics, tests, paths, parts of the code and pages.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -22,7 +22,7 @@ fn settings_that_documents_mention_exist() {
             let Some((section, rest)) = key.split_once('.') else { continue };
             let is_key = sections.contains(section) && !rest.is_empty() && rest.bytes().all(is_name);
             let is_wrong = is_key && !ENDINGS.contains(&rest) && !names.contains(key);
-            assert!(!is_wrong, "{} mentions `{key}`, which is no setting", document.path);
+            assert!(!is_wrong, "{} mentions `{key}`, which is not a setting", document.path);
         }
         for variable in words(&document.text).filter(|word| word.starts_with("LEADHOOK__") && *word != "LEADHOOK__") {
             let is_known = settings::reference().iter().any(|key| key.variable() == variable);
@@ -37,7 +37,7 @@ fn metrics_that_documents_mention_exist() {
         for word in words(&document.text).filter(|word| word.starts_with("leadhook_")) {
             let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
             let is_known = metrics::catalogue().iter().any(|entry| entry.name == base || entry.name == word);
-            assert!(is_known, "{}: {word} is no metric", document.path);
+            assert!(is_known, "{}: {word} is not a metric", document.path);
         }
     }
 }
@@ -49,7 +49,7 @@ fn the_tests_that_documents_name_exist() {
         for reference in codes(&document.text).iter().filter(|code| code.contains(".rs::")) {
             let (file, name) = reference.split_once("::").expect("checked above");
             let source = std::fs::read_to_string(root().join(file));
-            let source = source.unwrap_or_else(|_| panic!("{} names {file}, which is not there", document.path));
+            let source = source.unwrap_or_else(|_| panic!("{} names {file}, which does not exist", document.path));
             // Rows of a table of tests count as well.
             let is_defined = [format!("fn {name}("), format!("    {name} => ")].iter().any(|it| source.contains(it));
             assert!(is_defined, "{}: there is no {name} in {file}", document.path);
@@ -69,12 +69,12 @@ fn paths_that_documents_name_exist() {
             let is_plain =
                 code.bytes().all(|byte| is_name(byte) || byte.is_ascii_uppercase() || b"/.-".contains(&byte));
             let is_ours = is_path && is_plain && code != "config/webhooks";
-            assert!(!is_ours || root().join(&code).exists(), "{} names `{code}`, which is not there", document.path);
+            assert!(!is_ours || root().join(&code).exists(), "{} names `{code}`, which does not exist", document.path);
         }
     }
 }
 
-/// Comments and messages in the code point to pages that exist; old names of pages are gone.
+/// Comments and messages in the code name existing pages, and no page by an old name.
 #[test]
 fn pages_that_the_code_names_exist() {
     const TOPS: [&str; 7] = ["src", "tests", "benches", "scripts", "config", "examples", "fuzz/fuzz_targets"];
@@ -83,7 +83,7 @@ fn pages_that_the_code_names_exist() {
     let mut wrong = Vec::new();
     let mut named = 0;
     for file in files {
-        // Screenshots and corpora are no text.
+        // Screenshots and corpora are not text.
         let Ok(text) = std::fs::read_to_string(root().join(&file)) else { continue };
         let ends = text.match_indices(".md").filter(|(at, end)| {
             text[at + end.len()..].chars().next().is_none_or(|next| !next.is_ascii_alphanumeric() && next != '_')
@@ -103,13 +103,13 @@ fn pages_that_the_code_names_exist() {
             }
         }
     }
-    // The samples of this test's own neighbour.
+    // These are the samples in the tests of the Markdown reader.
     wrong.retain(|it| !it.starts_with("tests/it/docs/markdown.rs: "));
     assert!(wrong.is_empty(), "pages that do not exist:\n{}", wrong.join("\n"));
     assert!(named >= 20, "only {named} were found");
 }
 
-/// The page in the directory of the file that names it.
+/// Returns the path of a page beside the file that names it.
 fn beside(file: &str, page: &str) -> String {
     Path::new(file).with_file_name(page).to_string_lossy().into_owned()
 }

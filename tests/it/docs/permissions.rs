@@ -1,4 +1,4 @@
-//! The permissions that docs/how-to/rabbitmq.md tells operators to give are enough, each for what it is meant for.
+//! The permissions in docs/how-to/rabbitmq.md are enough, each for its purpose.
 
 use lapin::BasicProperties;
 use serde_json::json;
@@ -26,7 +26,7 @@ async fn the_permissions_shown_are_enough() {
     let (platform, support) = (user("platform", &platform).await, user("support", &support).await);
     let engineers = user("engineers", &engineers).await;
 
-    // The world lends its URL to the worker first, then to the platform.
+    // The worker uses the world's URL first, then the platform.
     let mut run = async |worker: String, declare: &str, total: usize| {
         world.url = worker;
         let worker = world.worker(&[("LEADHOOK__TOPOLOGY__DECLARE", declare)]).await;
@@ -43,10 +43,10 @@ async fn the_permissions_shown_are_enough() {
         receiver.wait_for(total, PATIENCE).await.expect("deliveries");
         worker.stop().await;
     };
-    // One that fails and is tried again, and one that is delivered.
+    // The first delivery fails and is retried, and the second succeeds.
     run(declaring, "true", 2).await;
     run(verifying.clone(), "false", 3).await;
-    // One that fails for good, which support looks at and replays.
+    // This one fails finally; support looks at it and replays it.
     receiver.set_script("410".parse().unwrap());
     run(verifying.clone(), "false", 4).await;
     world.url = support;
@@ -74,7 +74,7 @@ async fn the_permissions_shown_are_enough() {
     worker.stop().await;
 }
 
-/// `configure`, `write` and `read` of a line, as the management API takes them.
+/// Converts `configure`, `write` and `read` of a line to the form of the management API.
 fn permissions(line: &str) -> String {
     let quoted: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
     let [configure, write, read] = quoted[..] else { panic!("{line}") };

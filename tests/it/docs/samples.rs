@@ -1,4 +1,4 @@
-//! Stores, settings and events that documents show are valid, and what `explain` is said to print is what it prints.
+//! The stores, settings and events in documents are valid, and `explain` prints the output that they show.
 
 use std::process::Output;
 
@@ -44,7 +44,7 @@ fn the_explanation_shown_is_the_one_given() {
     assert!(blocks(&text, "text").contains(&said), "{STORE} does not show what explain says:\n{said}");
 }
 
-/// A command with a sample as its store, and with everything that the sample refers to.
+/// Runs a command with a sample as its store, and with everything that the sample refers to.
 fn with_store(sample: &str, kind: &str, arguments: &[&str]) -> Output {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -54,7 +54,7 @@ fn with_store(sample: &str, kind: &str, arguments: &[&str]) -> Output {
     std::fs::write(&path, sample).expect("the sample");
     let mut command = leadhook("amqp://127.0.0.1");
     command.args(arguments).arg("--store").arg(&path).env("LEADHOOK__SECRETS__DIRECTORY", &secrets);
-    // The schedule that documents show is that of the defaults.
+    // The documents show the default schedule.
     command.env_remove("LEADHOOK__BACKOFF__INITIAL").env_remove("LEADHOOK__BACKOFF__MAXIMUM");
     for reference in sample.split("${").skip(1).filter_map(|rest| rest.split('}').next()) {
         command.env(reference, SECRET);
@@ -90,7 +90,7 @@ fn settings_in_the_documents_are_good() {
     assert!(checked >= 1, "no sample was found");
 }
 
-/// All JSON is JSON, and an object with the fields of an event is one.
+/// All JSON is valid, and each object with the fields of an event is an event.
 #[test]
 fn events_in_the_documents_are_events() {
     let mut events = 0;

@@ -1,4 +1,4 @@
-//! Each table of the reference is complete: a row for each word that the code has, and no row for another.
+//! Each table of the reference is complete: it has a row for each word of the code, and no others.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -22,7 +22,7 @@ use super::{
 
 const REASONS: &str = "docs/reference/reasons.md";
 
-/// The words of a section's table are these, each once.
+/// Checks that a section's table has exactly these words, each once.
 fn is_complete(document: &str, section: &str, words: &[&str]) -> Vec<Vec<String>> {
     let listed = rows(&read(document), section);
     let found: Vec<_> = listed.iter().map(|row| row[0].as_str()).collect();
@@ -60,10 +60,10 @@ fn every_reason_is_explained() {
     }
 }
 
-/// Four tables of the same reasons differed from each other once.
+/// There were once four tables of the same reasons, which differed.
 #[test]
 fn reasons_are_explained_in_one_place() {
-    // The first is a state of a delivery as well, the second a key of the webhook store.
+    // The first is also a state of a delivery, and the second a key of the webhook store.
     let other_things = [FailReason::Refused, FailReason::NeverRetry];
     let failed = FailReason::ALL.into_iter().filter(|reason| !other_things.contains(reason)).map(FailReason::label);
     let words: BTreeSet<_> = failed.into_iter().chain(RejectReason::ALL.map(RejectReason::label)).collect();
@@ -75,12 +75,12 @@ fn reasons_are_explained_in_one_place() {
 
 #[test]
 fn every_exit_code_is_listed() {
-    // A new exit code fails to compile here, until it is in the list.
+    // A new exit code fails to compile here until it is in the list.
     let code = |exit: Exit| match exit {
         Exit::Ok | Exit::Findings | Exit::Usage | Exit::CannotStart | Exit::UncleanDrain => exit.code().to_string(),
     };
     let all = [Exit::Ok, Exit::Findings, Exit::Usage, Exit::CannotStart, Exit::UncleanDrain].map(code);
-    // A second Ctrl-C ends a command as the shell's own convention has it.
+    // A second Ctrl-C ends a command with the shell's own code.
     let all: Vec<_> = all.iter().map(String::as_str).chain(["130"]).collect();
     is_complete("docs/reference/exit-codes.md", "## Codes", &all);
 }
@@ -104,7 +104,7 @@ fn the_glossary_explains_what_the_product_prints() {
     }
 }
 
-/// The loader names the keys that it knows when it meets another one.
+/// For an unknown key, the loader names all keys that it knows.
 #[test]
 fn every_key_of_the_webhook_store_is_listed() {
     let wrong = "zzzzzz: 1\norganizations:\n  a:\n    zzzzzz: 1\n    webhooks:\n      - { name: n, zzzzzz: 1 }\n    campaigns:\n      \
@@ -123,7 +123,7 @@ fn every_key_of_the_webhook_store_is_listed() {
     );
 }
 
-/// The keys in "known keys here are `a`, `b` and `c`", of all levels.
+/// Returns the keys in "known keys here are `a`, `b` and `c`", of all levels.
 fn keys_of(store: &Path) -> BTreeSet<String> {
     let secrets = Secrets { environment_prefix: "WEBHOOK_".to_owned(), directory: None };
     let problems = store::load(store, &secrets).expect_err("unknown keys").to_string();

@@ -1,5 +1,5 @@
-//! The receivers of examples/receive/, in three languages, against a worker and `leadhook publish`: each takes a signed delivery,
-//! stores it once however often it comes, and refuses all else.
+//! The receivers of examples/receive/, in three languages, with a worker and `leadhook publish`. Each accepts a signed
+//! delivery, stores it once however often it arrives, and refuses everything else.
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +23,8 @@ const OLD: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
 const NEW: &str = "whsec_//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eDf3t3c29rZ2NfW1dTT0tHQz87NzMvKycjHxsXEw8LBwA==";
 const STRANGE: &str = "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4";
 
-/// Blanks, an escape, bytes beyond ASCII and a number that parsers write differently: a receiver that verifies anything but
-/// the bytes as they came refuses this one.
+/// Spaces, an escape, bytes beyond ASCII and a number that parsers write differently. A receiver refuses this event if
+/// it verifies anything but the bytes as they arrived.
 const ODD: &str = "{ \"event\" :\"lead.delivered\",  \"leadId\":\"lead_1\", \"submissionId\":\"sub_1\",\"campaignId\":\"ABC\",\n\
     \"status\":\"delivered\",\"timestamp\":\"2024-06-15T10:30:00Z\", \"data\":{\"name\":\"J\\u00f6hn \u{1f600}\",\"n\":1.0e2}  }";
 
@@ -43,7 +43,7 @@ async fn the_receiver_in_php_takes_each_signed_delivery_once() {
     check("php", |port| vec!["-S".to_owned(), format!("127.0.0.1:{port}"), "receive.php".to_owned()]).await;
 }
 
-/// A developer who follows the page checks their code with its example.
+/// A developer checks their own code with the example on the page.
 #[test]
 fn the_example_on_the_page_is_signed_as_a_worker_signs() {
     let page = fs::read_to_string(path("docs/how-to/receive.md")).expect("the page");
@@ -62,7 +62,7 @@ fn the_example_on_the_page_is_signed_as_a_worker_signs() {
 
 async fn check(program: &str, arguments: fn(u16) -> Vec<String>) {
     let sample = Sample::start(program, arguments).await;
-    // Gets the same event under another id: its requests are signed by a worker, and are played to the sample below.
+    // Gets the same event under another id. A worker signs its requests, which are replayed to the sample below.
     let twin = receiver("200").await;
     let world = World::new().await;
     let target = |name: &str, url: &str| {
@@ -76,7 +76,7 @@ async fn check(program: &str, arguments: fn(u16) -> Vec<String>) {
     let file = world.directory.path().join("event.json");
     fs::write(&file, ODD).expect("the event");
 
-    // Without a message id the same bytes are the same event: the second one is a duplicate of the first.
+    // Without a message id, equal bytes are the same event: the second one is a duplicate of the first.
     for times in [1, 2] {
         let published = world.command().args(["publish", "--no-message-id"]).arg(&file).output().expect("leadhook");
         assert!(published.status.success(), "{published:?}");
@@ -89,7 +89,7 @@ async fn check(program: &str, arguments: fn(u16) -> Vec<String>) {
     assert_eq!(worker.metric("leadhook_jobs_total", "delivered").await, 4.0, "{}", worker.log());
     worker.stop().await;
     let stored = sample.stored();
-    assert_eq!(stored.values().collect::<Vec<_>>(), [ODD], "one event, stored byte for byte");
+    assert_eq!(stored.values().collect::<Vec<_>>(), [ODD], "not one event, stored byte for byte");
     let id = stored.keys().next().expect("checked above");
     assert_eq!((sample.said("new", id), sample.said("again", id)), (1, 1), "{}", sample.log());
 
@@ -111,10 +111,10 @@ async fn check(program: &str, arguments: fn(u16) -> Vec<String>) {
     for (what, signed, body) in hostile {
         assert_eq!(sample.post(&signed, &body).await, 401, "{what}");
     }
-    assert_eq!(sample.stored().len(), 1, "nothing of that was stored: {}", sample.log());
+    assert_eq!(sample.stored().len(), 1, "a refused request was stored: {}", sample.log());
 
-    assert_eq!(sample.post(&real, &body).await, 204, "what the worker has signed");
-    assert_eq!(sample.post(&real, &body).await, 204, "the same again");
+    assert_eq!(sample.post(&real, &body).await, 204, "a request that the worker signed");
+    assert_eq!(sample.post(&real, &body).await, 204, "the same request again");
     assert_eq!(sample.stored().get(&real.id).map(String::as_str), Some(ODD));
     assert_eq!((sample.said("new", &real.id), sample.said("again", &real.id)), (1, 1), "{}", sample.log());
 }
@@ -128,7 +128,7 @@ struct Sample {
 
 impl Sample {
     async fn start(program: &str, arguments: fn(u16) -> Vec<String>) -> Sample {
-        // A port that is free now may be taken in the next moment: then the sample ends, and another port is tried.
+        // Another process may take the free port in the next moment. Then the sample ends, and another port is tried.
         for _ in 0..10 {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
             let port = free.expect("a free port").port();
@@ -154,7 +154,7 @@ impl Sample {
         panic!("{program} does not listen on any port");
     }
 
-    /// The status that it answers.
+    /// Sends a request, and returns the status of the answer.
     async fn post(&self, signed: &Signed, body: &str) -> u16 {
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let request = client
@@ -167,12 +167,12 @@ impl Sample {
         request.send().await.expect("an answer").status().as_u16()
     }
 
-    /// What lies in its inbox: ids and bodies. Nothing else may lie beside the inbox.
+    /// Returns the ids and bodies in its inbox, and checks that only the log is beside the inbox.
     fn stored(&self) -> BTreeMap<String, String> {
         let entries = |path: PathBuf| -> Vec<PathBuf> {
             fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry").path()).collect()
         };
-        assert_eq!(entries(self.directory.path().to_owned()).len(), 2, "the inbox and the log");
+        assert_eq!(entries(self.directory.path().to_owned()).len(), 2, "other files than the inbox and the log");
         let name = |path: &PathBuf| path.file_stem().expect("a name").to_str().expect("text").to_owned();
         let files = entries(self.directory.path().join("inbox")).into_iter();
         files.map(|file| (name(&file), fs::read_to_string(&file).expect("a body"))).collect()
@@ -182,7 +182,7 @@ impl Sample {
         fs::read_to_string(self.directory.path().join("log")).expect("the log")
     }
 
-    /// How often it has said this word of an id.
+    /// Counts how often it has logged this word for an id.
     fn said(&self, word: &str, id: &str) -> usize {
         self.log().lines().filter(|line| line.ends_with(&format!("{word} {id}"))).count()
     }
@@ -195,7 +195,7 @@ impl Drop for Sample {
     }
 }
 
-/// The headers that a signature is about.
+/// The headers of a signature.
 #[derive(Clone)]
 struct Signed {
     id: String,

@@ -1,5 +1,5 @@
-//! Events: a second reader (`super::json`, and a small one of times) finds the same in the same bytes, and each rejection
-//! has a reason that is true.
+//! Events: an independent reader (`super::json`, and a small one for times) must find the same in the same bytes, and
+//! the reason of each rejection must be true.
 
 use leadhook::{
     event::{Event, EventKind, FIELDS},
@@ -8,10 +8,10 @@ use leadhook::{
 
 use super::json::{Member, all, get, object, text};
 
-/// Larger than any generated body, so that size is checked on its own.
+/// Larger than any generated body, because the size limit is checked separately.
 const LARGEST: usize = 1 << 20;
 
-/// A body; its first line may be `organization-id: ID`, which stands for the AMQP header.
+/// Checks a body. Its first line may be `organization-id: ID`, which represents the AMQP header.
 pub fn input(input: &[u8]) -> &'static str {
     let (organization, body) = match input.strip_prefix(b"organization-id: ") {
         None => (None, input),
@@ -26,13 +26,13 @@ pub fn input(input: &[u8]) -> &'static str {
     }
 }
 
-/// Every rule of decoding. Gives back what was decoded.
+/// Checks every rule of decoding, and returns the decoded event.
 pub fn check(body: &[u8], organization: Option<&str>) -> Result<Event, Rejection> {
     let decoded = Event::decode(body, organization, LARGEST);
     let members = object(body);
     match &decoded {
         Ok(event) => {
-            let members = members.expect("accepted, but no object");
+            let members = members.expect("accepted, but not an object");
             is_what_it_says(event, &members, organization);
             same_meaning_in_other_bytes(event, body, &members, organization);
         }
@@ -43,7 +43,7 @@ pub fn check(body: &[u8], organization: Option<&str>) -> Result<Event, Rejection
     }
     assert_eq!(Event::decode(body, organization, body.len()), decoded, "the size limit is inclusive");
     if let Some(smaller) = body.len().checked_sub(1) {
-        let rejection = Event::decode(body, organization, smaller).expect_err("a byte too many");
+        let rejection = Event::decode(body, organization, smaller).expect_err("accepted with one byte too many");
         assert_eq!(rejection.reason, RejectReason::TooLarge);
     }
     decoded
@@ -71,13 +71,13 @@ fn is_what_it_says(event: &Event, members: &[Member<'_>], organization: Option<&
     if let (Some(body), Some(header)) = (said, organization) {
         assert_eq!(body, header, "accepted for two organizations");
     }
-    // Other forms are read as well, so that this holds in one direction only.
+    // The decoder reads other forms as well, so this holds in one direction only.
     if let Some(time) = rfc3339(&event.timestamp).filter(|time| fits_a_timestamp(*time)) {
         assert_eq!(event.time.map(jiff::Timestamp::as_nanosecond), Some(time), "timestamp {:?}", event.timestamp);
     }
 }
 
-/// Blanks around it and another order of its members change nothing.
+/// Checks that surrounding spaces and another order of the members change nothing.
 fn same_meaning_in_other_bytes(event: &Event, body: &[u8], members: &[Member<'_>], organization: Option<&str>) {
     let blanks = [b" \r\n\t".as_slice(), body, b"\n "].concat();
     assert_eq!(Event::decode(&blanks, organization, LARGEST + 6).as_ref(), Ok(event));
@@ -86,7 +86,7 @@ fn same_meaning_in_other_bytes(event: &Event, body: &[u8], members: &[Member<'_>
     assert_eq!(Event::decode(backwards.as_bytes(), organization, usize::MAX).as_ref(), Ok(event));
 }
 
-/// Reason and detail go to headers and logs.
+/// Checks the rejection's text, because reason and detail go to headers and logs.
 fn is_said_safely(rejection: &Rejection) {
     let text = rejection.to_string();
     assert!(text.is_ascii() && super::is_one_plain_line(&text) && text.len() < 300, "{text:?}");
@@ -114,7 +114,7 @@ fn is_true(rejection: &Rejection, body: &[u8], members: Option<&[Member<'_>]>, o
         | RejectReason::UnreadableProperties
         | RejectReason::CrashLoop => false,
     };
-    assert!(right, "rejected for a reason that is not true: {rejection}");
+    assert!(right, "rejected for a false reason: {rejection}");
 }
 
 fn is_wrong(field: &str, found: &str) -> bool {
@@ -123,7 +123,7 @@ fn is_wrong(field: &str, found: &str) -> bool {
         "data" => !found.starts_with('{'),
         "campaignId" | "organizationId" => !is_text_or_integer(found) || !is_id(&text(found)),
         "leadId" | "submissionId" => !is_text_or_integer(found),
-        // They only have to be there.
+        // These fields only have to be present.
         _ => false,
     }
 }
@@ -132,13 +132,13 @@ fn is_text_or_integer(value: &str) -> bool {
     value.starts_with('"') || value.trim_start_matches('-').chars().all(|c| c.is_ascii_digit())
 }
 
-/// docs/reference/webhook-store.md: the same ids everywhere.
+/// Returns whether a text is an id, which has the same form everywhere (docs/reference/webhook-store.md).
 pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c))
 }
 
-/// Nanoseconds since 1970 of a time by the grammar of RFC 3339, section 5.6, read digit by digit. A leap second counts
-/// as the second before it; what is finer than nanoseconds is cut.
+/// Parses a time by the grammar of RFC 3339, section 5.6, digit by digit, into nanoseconds since 1970. A leap second
+/// counts as the second before it, and digits below a nanosecond are cut off.
 pub fn rfc3339(text: &str) -> Option<i128> {
     let mut rest = text.as_bytes();
     let mut take = |wanted: &[u8]| -> Option<u8> {
@@ -193,14 +193,14 @@ pub fn rfc3339(text: &str) -> Option<i128> {
     }
     let before: i128 = lengths.iter().take(usize::try_from(month - 1).ok()?).sum();
     let past = year - 1;
-    // 719,162 days lie between 0001-01-01 and 1970-01-01.
+    // There are 719,162 days from 0001-01-01 to 1970-01-01.
     let days =
         past * 365 + past.div_euclid(4) - past.div_euclid(100) + past.div_euclid(400) + before + day - 1 - 719_162;
     let seconds = days * 86_400 + hour * 3600 + minute * 60 + second.min(59) - offset;
     Some(seconds * 1_000_000_000 + nanos)
 }
 
-/// A few hours at the end of the year 9999 are beyond what the library's times can hold.
+/// Returns whether the library can represent a time: its range ends some hours before the year 9999 does.
 fn fits_a_timestamp(nanos: i128) -> bool {
     jiff::Timestamp::from_nanosecond(nanos).is_ok()
 }

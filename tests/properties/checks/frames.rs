@@ -1,5 +1,5 @@
-//! Frames as the broker sends them: whatever they hold, lapin's parser takes all that the filter lets through, and a message
-//! that lapin would have taken anyway is not touched.
+//! Frames as the broker sends them. Whatever they contain, lapin's parser accepts the output of the filter, and a
+//! message that lapin would accept anyway stays unchanged.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use leadhook::broker::wire::{DEPTH, Filter, Marks, Repairs};
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 
-/// Values that a message may have in its headers.
+/// Limit of the number of values in a message's headers.
 const VALUES: usize = 4_096 + 2;
 
-/// Type, channel and size before a payload; the end mark behind it.
+/// Bytes around a payload: type, channel and size before it, the end mark after it.
 const AROUND: usize = 8;
 
-/// The first byte says how many bytes come at once, the second what the rest is: frames (0), flags and properties (1), the
-/// headers (2), a method with its class (3).
+/// Checks any bytes. The first byte says how many bytes arrive at once. The second gives the form of the rest: frames
+/// (0), flags and properties (1), headers (2), or a method with its class (3).
 pub fn input(input: &[u8]) -> &'static str {
     let [at_once, form, rest @ ..] = input else { return "clean" };
     let at_once = 1 + usize::from(*at_once) * 16;
@@ -36,7 +36,7 @@ pub fn input(input: &[u8]) -> &'static str {
     }
 }
 
-/// A delivery with these flags and properties.
+/// Builds a delivery with these flags and properties.
 fn message(properties: &[u8]) -> Vec<u8> {
     let deliver = [&b"\0\x3c\0\x3c\x01t"[..], &TAG.to_be_bytes(), b"\0\0\0"].concat();
     let header = [&b"\0\x3c\0\0\0\0\0\0\0\0\0\x03"[..], properties].concat();
@@ -51,17 +51,17 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind][..], &CHANNEL.to_be_bytes(), &size.to_be_bytes(), payload, &[0xCE]].concat()
 }
 
-/// Checks every rule on a stream of frames, and says what it came to.
+/// Checks every rule on a stream of frames, and names the result.
 pub fn check(stream: &[u8], at_once: usize) -> &'static str {
     let (out, violation, marks) = pass(stream, at_once);
-    assert_eq!(pass(stream, usize::MAX).0, out, "the same however the bytes come");
-    assert!(out.len() <= stream.len(), "nothing grows");
+    assert_eq!(pass(stream, usize::MAX).0, out, "the result depends on how the bytes arrive");
+    assert!(out.len() <= stream.len(), "the output is longer than the input");
     let mut ours = &out[..];
     while let Some((kind, payload, rest)) = next(ours) {
         ours = rest;
         if kind == HEADER {
             let (rest, properties) = parse_properties(&payload[12..]).expect("properties that lapin takes");
-            assert!(rest.is_empty(), "nothing behind the properties");
+            assert!(rest.is_empty(), "bytes after the properties");
             if let Some(headers) = properties.headers() {
                 let mut values = 0;
                 assert!(depth(headers, &mut values) <= DEPTH && values <= VALUES, "{values} values");
@@ -73,7 +73,7 @@ pub fn check(stream: &[u8], at_once: usize) -> &'static str {
     }
     let marked = marks.take(CHANNEL, TAG);
     match () {
-        () if out == stream => assert_eq!(marked, Repairs::NONE, "a message that is as it was"),
+        () if out == stream => assert_eq!(marked, Repairs::NONE, "an unchanged message is marked as repaired"),
         () if stream.starts_with(&out) => return "incomplete",
         () => return "repaired",
     }
@@ -101,7 +101,7 @@ fn pass(mut stream: &[u8], at_once: usize) -> (Vec<u8>, bool, Arc<Marks>) {
     (out, violation, marks)
 }
 
-/// The first frame, if it is complete: its type, its payload and all behind it.
+/// Returns the first frame, if it is complete: its type, its payload, and the bytes after it.
 fn next(stream: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let size = u32::from_be_bytes(stream.get(3..7)?.try_into().ok()?) as usize;
     if stream[0] == b'A' {
@@ -111,7 +111,7 @@ fn next(stream: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((stream[0], &stream[7..7 + size], rest))
 }
 
-/// Levels below this table. Counts the values.
+/// Returns the depth of the levels below this table, and counts the values.
 fn depth(table: &FieldTable, values: &mut usize) -> u32 {
     fn below(value: &AMQPValue, values: &mut usize) -> u32 {
         *values += 1;

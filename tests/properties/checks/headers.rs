@@ -1,5 +1,5 @@
-//! The headers of an attempt: what is ours cannot be overwritten, what is the target's arrives as it is, and nothing can
-//! begin a header line of its own.
+//! The headers of an attempt: a target cannot overwrite ours, its own arrive unchanged, and no value can start another
+//! header line.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use leadhook::{
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// What the delivery itself sets, and no target.
+/// Headers that only the delivery sets, and no target.
 const OURS: [&str; 7] = [
     "content-type",
     "user-agent",
@@ -33,15 +33,15 @@ const SECRETS: [&str; 3] = [
 
 /// One attempt with its target.
 pub struct Attempt<'a> {
-    /// The job's id; ours have another form, but a message may say anything.
+    /// The job's id. Ours have another form, but a message may contain any text.
     pub id: &'a str,
-    /// From 1.
+    /// The attempt number, from 1.
     pub number: u32,
     /// Unix seconds.
     pub timestamp: u64,
-    /// As the event carried it.
+    /// The event's `traceparent`.
     pub traceparent: Option<&'a str>,
-    /// The first so many of three secrets.
+    /// Number of signing secrets in use, of three.
     pub secrets: usize,
     /// The target's headers, as far as HTTP can carry them.
     pub headers: &'a [(&'a [u8], &'a [u8])],
@@ -49,8 +49,8 @@ pub struct Attempt<'a> {
     pub body: &'a [u8],
 }
 
-/// Lines: id, `attempt timestamp secrets`, traceparent (`-` for none), then the target's headers as `name: value`; an
-/// empty line, the body.
+/// Checks lines of text: the id, `attempt timestamp secrets`, the traceparent (`-` for none), then the target's headers
+/// as `name: value`. An empty line and the body follow.
 pub fn input(input: &[u8]) -> &'static str {
     let (lines, body) = super::head_and_body(input);
     let text = |at: usize| lines.get(at).and_then(|line| std::str::from_utf8(line).ok());
@@ -75,7 +75,7 @@ pub fn input(input: &[u8]) -> &'static str {
     })
 }
 
-/// Every rule of one attempt.
+/// Checks every rule of one attempt.
 pub fn check(attempt: &Attempt<'_>) -> &'static str {
     ids_are_plain(attempt);
     let target = target(attempt);
@@ -107,7 +107,7 @@ pub fn check(attempt: &Attempt<'_>) -> &'static str {
     if attempt.secrets > 0 { "signed" } else { "unsigned" }
 }
 
-/// The id that a job of this body gets: a fixed form, whatever the body and the upstream id are.
+/// Checks the id that a job of this body gets: it has a fixed form, whatever the body and the upstream id are.
 fn ids_are_plain(attempt: &Attempt<'_>) {
     let key = TargetKey::new("acme", Some("ABC"), None);
     let event = |lead: &str| Event {
@@ -147,11 +147,11 @@ fn target(attempt: &Attempt<'_>) -> Target {
 
 fn only(headers: &HeaderMap, name: &str) -> String {
     let all: Vec<_> = headers.get_all(name).iter().collect();
-    assert_eq!(all.len(), 1, "{name} stands there {} times", all.len());
+    assert_eq!(all.len(), 1, "{name} is present {} times", all.len());
     String::from_utf8_lossy(all[0].as_bytes()).into_owned()
 }
 
-/// Signed exactly if there are secrets, and by each of them.
+/// Checks that the request is signed if and only if there are secrets, and by each of them.
 fn is_signed(attempt: &Attempt<'_>, made: &HeaderMap) {
     let signatures = made.get("webhook-signature").map(|_| only(made, "webhook-signature"));
     assert_eq!(signatures.is_some(), attempt.secrets > 0, "signed without secrets, or not signed with them");
@@ -166,13 +166,13 @@ fn is_signed(attempt: &Attempt<'_>, made: &HeaderMap) {
     }
 }
 
-/// `application/json`, and beside it at most the charset that JSON has.
+/// Checks for `application/json`, with at most JSON's own charset beside it.
 fn says_json(content_type: &str) {
     let plain: String = content_type.to_ascii_lowercase().split([' ', '\t', '"']).collect();
     assert!(["application/json", "application/json;charset=utf-8"].contains(&plain.as_str()), "{content_type:?}");
 }
 
-/// Every header of the target that is not ours, with every value, in order, still hidden.
+/// Checks that every other header is the target's, with every value, in order, and still marked as sensitive.
 fn the_rest_is_the_targets(target: &Target, made: &HeaderMap) {
     for name in made.keys().chain(target.headers.keys()).filter(|name| !OURS.contains(&name.as_str())) {
         let wanted: Vec<_> = target.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
@@ -182,15 +182,15 @@ fn the_rest_is_the_targets(target: &Target, made: &HeaderMap) {
     }
 }
 
-/// The event's own trace, if it is valid; never the target's.
+/// Checks that the trace is the event's own, if it is valid, and never the target's.
 fn the_trace_is_the_events(attempt: &Attempt<'_>, made: &HeaderMap) {
     let sent: Vec<_> = made.get_all("traceparent").iter().map(HeaderValue::as_bytes).collect();
     let trace = attempt.traceparent.filter(|text| is_trace(text)).map(str::as_bytes);
     assert_eq!(sent, Vec::from_iter(trace));
 }
 
-/// W3C Trace Context, section 3.2, by position: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more only after a later version.
-/// Neither id is all zeros.
+/// Returns whether a text has the form of W3C Trace Context, section 3.2: `vv-` 32 hex `-` 16 hex `-` 2 hex, and more
+/// only after a later version. Neither id is all zeros.
 fn is_trace(text: &str) -> bool {
     let is_hex = |c: &char| matches!(c, '0'..='9' | 'a'..='f');
     let chars: Vec<char> = text.chars().collect();

@@ -1,5 +1,5 @@
-//! Jobs: a message that is read as a job becomes the same message again, whatever else upstream, the broker or a forger
-//! put beside it; and one that is not read is refused by a header's name, without its value.
+//! Jobs: a message that is decoded as a job encodes to the same message again, whatever upstream, the broker or a
+//! forger added. A message that is refused is refused with a header's name, and without its value.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,8 +18,8 @@ use serde_json::Value;
 /// Headers by name.
 pub type Headers = BTreeMap<ShortString, AMQPValue>;
 
-/// Lines: `message_id ID`, `type EVENT`, `correlation_id ID`, or a header as `T NAME VALUE`, where T is the letter of its
-/// AMQP type; an empty line, the body.
+/// Checks lines of text: `message_id ID`, `type EVENT`, `correlation_id ID`, or a header as `T NAME VALUE`, where T is
+/// the letter of its AMQP type. An empty line and the body follow.
 pub fn input(input: &[u8]) -> &'static str {
     let (lines, body) = super::head_and_body(input);
     let mut properties = BasicProperties::default();
@@ -64,7 +64,7 @@ fn value(letter: u8, text: &[u8]) -> AMQPValue {
     }
 }
 
-/// Every rule of one message.
+/// Checks every rule of one message.
 pub fn check(properties: &BasicProperties, headers: &Headers, body: Bytes) -> &'static str {
     let with = |headers: &Headers| properties.clone().with_headers(FieldTable::from(headers.clone()));
     let decoded = Job::decode(&with(headers), body.clone());
@@ -72,7 +72,7 @@ pub fn check(properties: &BasicProperties, headers: &Headers, body: Bytes) -> &'
     let mut crowded = headers.clone();
     crowded.extend(foreign());
     let forged = with(&crowded).with_expiration("1".into()).with_user_id("guest".into()).with_priority(255);
-    assert_eq!(Job::decode(&forged, body.clone()), decoded, "what is not ours plays no part");
+    assert_eq!(Job::decode(&forged, body.clone()), decoded, "foreign headers changed the job");
     match decoded {
         Ok(job) => {
             is_what_it_says(&job, properties, &body);
@@ -100,7 +100,7 @@ fn foreign() -> Headers {
 }
 
 fn is_what_it_says(job: &Job, properties: &BasicProperties, body: &Bytes) {
-    assert_eq!(&job.body, body, "the body is untouched");
+    assert_eq!(&job.body, body, "the body has changed");
     assert_eq!(properties.message_id().as_ref().map(ShortString::as_str), Some(job.webhook_id.as_str()));
     assert_eq!(properties.kind().as_ref().map(ShortString::as_str), Some(job.kind.name()));
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -109,18 +109,18 @@ fn is_what_it_says(job: &Job, properties: &BasicProperties, body: &Bytes) {
     assert!(job.remaining.is_none_or(|wait| !wait.is_zero()));
 }
 
-/// A job and the message it makes say the same, for as often as it is put back; only the copy has a name of its own.
+/// Checks that a job and its message say the same, however often it is deferred. Only the copy id differs.
 pub fn there_and_back(job: &Job) {
     let message = job.to_message(&"leadhook.jobs".into());
     assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("", "leadhook.jobs"));
     assert_eq!(message.body, job.body);
     only_ours_travels(&message.properties);
-    let back = Job::decode(&message.properties, message.body).expect("what we write, we read");
+    let back = Job::decode(&message.properties, message.body).expect("a job that we wrote is not readable");
     assert_ne!(back.copy, job.copy);
     assert_eq!(Job { copy: job.copy.clone(), ..back }, *job);
 }
 
-/// The allow-list, by name (ARCHITECTURE.md, "Invariants").
+/// Checks that only the allow-list travels, by name (ARCHITECTURE.md, "Invariants").
 fn only_ours_travels(properties: &BasicProperties) {
     let p = properties;
     let others = [p.user_id(), p.expiration(), p.reply_to(), p.cluster_id(), p.content_encoding()];
@@ -130,12 +130,12 @@ fn only_ours_travels(properties: &BasicProperties) {
     for (name, value) in headers.inner() {
         let ours = name.as_str().starts_with("leadhook-") || name.as_str() == header::TRACEPARENT;
         assert!(ours, "{name} travels on");
-        // One type for each meaning, so that no broker and no reader has to guess.
+        // Each meaning has one AMQP type, so that neither broker nor reader has to guess.
         assert!(matches!(value, AMQPValue::LongString(_) | AMQPValue::LongLongInt(_)), "{name}: {value:?}");
     }
 }
 
-/// Retried, deferred, replayed, failed: still a job, and still the same event for the same target.
+/// Checks that every successor (retried, deferred, replayed, failed) is still a job for the same event and target.
 fn every_successor_is_a_job(job: &Job) {
     let now = Timestamp::from_millisecond(1_718_447_400_123).expect("a time");
     let entry = HistoryEntry {
@@ -157,11 +157,11 @@ fn every_successor_is_a_job(job: &Job) {
     assert_eq!((job.replayed(now).attempt, job.replayed(now).history.clone()), (0, job.history.clone()));
     let failed = job.to_failed(&"leadhook.failed".into(), FailReason::Gone, "410 Gone", now);
     only_ours_travels(&failed.properties);
-    let read = Job::decode(&failed.properties, failed.body).expect("a failed record is a job: replay reads it");
+    let read = Job::decode(&failed.properties, failed.body).expect("replay cannot read a failed job");
     assert_eq!(Job { copy: job.copy.clone(), ..read }, *job);
 }
 
-/// The rest of an upstream message, inside one header: JSON, bounded, nothing of the broker's.
+/// Checks the rest of an upstream message, which is one header: JSON, bounded, and without headers of the broker.
 pub fn what_upstream_said_is_bounded(properties: &BasicProperties) {
     let rejected = upstream::encode_rejected(properties).unwrap_or_default();
     assert!(rejected.len() <= 96 * 1024, "{} bytes", rejected.len());

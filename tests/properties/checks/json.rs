@@ -1,16 +1,16 @@
-//! A second reader of JSON, by the grammar of RFC 8259: it says whether bytes are one object, and which members it has at
-//! the top. It has nothing in common with the reader of the worker.
+//! An independent JSON reader by the grammar of RFC 8259. It says whether bytes are one object, and which members that
+//! has at the top level. It shares no code with the worker's reader.
 
-/// A member at the top: both as they are spelled.
+/// A member at the top level, with key and value as they are spelled.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
-    /// With its quotes.
+    /// The key, with its quotes.
     pub key: &'a str,
-    /// Without the blanks around it.
+    /// The value, without surrounding whitespace.
     pub value: &'a str,
 }
 
-/// The members of the only object in these bytes.
+/// Returns the members, if these bytes are exactly one object.
 pub fn object(bytes: &[u8]) -> Option<Vec<Member<'_>>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut reader = Reader { bytes, at: 0 };
@@ -41,7 +41,7 @@ pub fn object(bytes: &[u8]) -> Option<Vec<Member<'_>>> {
     (reader.at == bytes.len()).then_some(members)
 }
 
-/// What a spelled string stands for, in UTF-16, where every escape has a place.
+/// Decodes a spelled string to UTF-16, which can represent every escape.
 pub fn units(spelled: &str) -> Vec<u16> {
     let mut units = Vec::new();
     let mut rest = spelled[1..spelled.len() - 1].chars();
@@ -67,7 +67,7 @@ pub fn units(spelled: &str) -> Vec<u16> {
     units
 }
 
-/// The text of a value: of a string what it stands for, if that is Unicode, and else its spelling.
+/// Returns the text of a value: a string decoded, if it is valid Unicode, and otherwise the spelling.
 pub fn text(value: &str) -> String {
     match value.starts_with('"') {
         true => String::from_utf16(&units(value)).unwrap_or_else(|_| value[1..value.len() - 1].to_owned()),
@@ -75,12 +75,12 @@ pub fn text(value: &str) -> String {
     }
 }
 
-/// The value of a member of that name, if there is one.
+/// Returns the value of the first member of that name.
 pub fn get<'a>(members: &[Member<'a>], name: &str) -> Option<&'a str> {
     all(members, name).next()
 }
 
-/// The values of all members of that name.
+/// Returns the values of all members of that name.
 pub fn all<'a>(members: &[Member<'a>], name: &str) -> impl Iterator<Item = &'a str> {
     let name: Vec<u16> = name.encode_utf16().collect();
     members.iter().filter(move |member| units(member.key) == name).map(|member| member.value)
@@ -106,7 +106,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Any value. What stands inside what is kept in a list, so that depth costs no stack.
+    /// Parses any value. Open brackets are kept in a list, so that depth takes no stack.
     fn value(&mut self) -> Option<()> {
         let mut closing = Vec::new();
         loop {
@@ -140,7 +140,7 @@ impl Reader<'_> {
         }
     }
 
-    /// In an object a key and its colon, in an array nothing.
+    /// Parses a key and its colon in an object, and nothing in an array.
     fn member_key(&mut self, close: u8) -> Option<()> {
         if close == b'}' {
             self.string()?;

@@ -1,9 +1,9 @@
-//! What must hold of everything that reads bytes from strangers: one module for each reader, and in it functions that
-//! take any input and panic when a rule is broken.
+//! The rules for everything that reads bytes from outside. Each reader has a module, with functions that take any input
+//! and panic when a rule is broken.
 //!
-//! The same functions run on generated inputs (`tests/properties`, in every test run) and under libFuzzer (`fuzz/`), so that
-//! a rule is written once. Each module's `input` takes bytes as a fuzzer makes them, and says in a word what they came
-//! to: the files of the committed corpus are named after that word.
+//! The same functions run on generated inputs (`tests/properties`, in every test run) and under libFuzzer (`fuzz/`), so
+//! that each rule is written once. Each module's `input` takes a fuzzer's bytes and returns a word for the result. The
+//! files of the committed corpus begin with that word.
 
 pub mod event;
 pub mod frames;
@@ -14,7 +14,7 @@ pub mod retry_after;
 pub mod signature;
 pub mod store;
 
-/// Takes any bytes, checks every rule, and says what the bytes came to.
+/// Takes any bytes, checks every rule, and names the result.
 pub type Input = fn(&[u8]) -> &'static str;
 
 /// Every reader, by the name of its fuzz target and corpus.
@@ -28,7 +28,7 @@ pub const SUBJECTS: [(&str, Input); 7] = [
     ("store", store::input),
 ];
 
-/// The lines before the first empty line, and the bytes after it.
+/// Splits an input into the lines before the first empty line, and the bytes after it.
 fn head_and_body(input: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut lines = Vec::new();
     let mut rest = input;
@@ -44,7 +44,7 @@ fn head_and_body(input: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     (lines, rest)
 }
 
-/// Whether a text may stand in a log line, a header and a terminal: one line, nothing that moves the cursor.
+/// Returns whether a text is safe in a log line, a header and a terminal: one line, without control characters.
 fn is_one_plain_line(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
 }

@@ -1,4 +1,5 @@
-//! `Retry-After`: a receiver may lengthen a wait, up to a bound; it can neither shorten the schedule nor stop the worker.
+//! `Retry-After`: a receiver may lengthen a wait, up to a bound. It can neither shorten the schedule nor stop the
+//! worker.
 
 use std::{
     sync::LazyLock,
@@ -18,11 +19,11 @@ use leadhook::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The header's value, at several moments and with several maxima.
+/// Checks a header value at several times and with several maxima.
 pub fn input(input: &[u8]) -> &'static str {
     let Ok(value) = std::str::from_utf8(input) else { return "ignored" };
     let mut usable = false;
-    // 1970, 2024, and the last second of what HTTP dates can say.
+    // 1970, 2024, and the last second that HTTP dates can express.
     for now in [0, 1_718_447_400, 253_402_300_799] {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         for maximum in [0, 7, 86_400] {
@@ -32,19 +33,19 @@ pub fn input(input: &[u8]) -> &'static str {
     if usable { "wait" } else { "ignored" }
 }
 
-/// Every rule of one header at one moment. `draw` is the jitter's draw, from 0 to 1.
+/// Checks every rule of one header at one moment. `draw` is the jitter's draw, from 0 to 1.
 pub fn check(value: &str, now: SystemTime, maximum: Duration, draw: f64) -> Option<Duration> {
     let asked = parse(value, now, maximum);
     let uncapped = parse(value, now, Duration::MAX);
-    assert_eq!(asked, uncapped.map(|wait| wait.min(maximum)), "capped, and nothing else");
-    assert_eq!(parse(&format!(" {value}\t"), now, maximum), asked, "blanks around it");
+    assert_eq!(asked, uncapped.map(|wait| wait.min(maximum)), "the wait is not the capped one");
+    assert_eq!(parse(&format!(" {value}\t"), now, maximum), asked, "surrounding spaces changed the wait");
     match (plain_seconds(value.trim_matches([' ', '\t'])), uncapped) {
         (Some(seconds), _) => assert_eq!(uncapped, Some(seconds), "seconds"),
         (None, Some(wait)) => {
-            // A date, then: a second later it is a second nearer.
+            // Otherwise it is a date, which is a second nearer after a second.
             let later = parse(value, now + SECOND, Duration::MAX);
             assert_eq!(later, Some(wait.saturating_sub(SECOND)), "neither seconds nor a date");
-            assert!(value.is_ascii() && value.contains(':'), "no date");
+            assert!(value.is_ascii() && value.contains(':'), "not a date");
         }
         (None, None) => {}
     }
@@ -55,7 +56,7 @@ pub fn check(value: &str, now: SystemTime, maximum: Duration, draw: f64) -> Opti
     asked
 }
 
-/// The defaults, but for the maximum of `Retry-After`, which plays no part in the ladder.
+/// The default backoff, except for the maximum of `Retry-After`, which does not affect the ladder.
 static LADDER: LazyLock<Ladder> = LazyLock::new(|| Ladder::for_backoff(&POLICY));
 
 const POLICY: Backoff = Backoff {
@@ -66,7 +67,7 @@ const POLICY: Backoff = Backoff {
     retry_after_maximum: Duration::ZERO,
 };
 
-/// `12` or `1.5`, rounded up; written anew so that it is a second opinion.
+/// Parses `12` or `1.5`, rounded up. It is independent of the worker's parser, as a second opinion.
 fn plain_seconds(value: &str) -> Option<Duration> {
     let (whole, fraction) = match value.find('.') {
         None => (value, None),
@@ -82,7 +83,7 @@ fn plain_seconds(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(whole.saturating_add(more.into())))
 }
 
-/// What becomes of it on the way to a rung.
+/// Checks the wait that follows, from the answer to a delay queue.
 fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked: Option<Duration>, draw: f64) {
     let answer = Answer { status, retry_after: Some(value.to_owned()), ..Answer::default() };
     let exchange = Exchange::new(Ok(answer), Duration::ZERO);
@@ -104,12 +105,12 @@ fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked:
     }
 }
 
-/// All hops of a wait together: never early, at most a quarter (or the shortest rung) late.
+/// Checks all hops of a wait together: never early, and late by at most a quarter (or the shortest delay queue).
 fn waited_out(wait: Duration, ladder: &Ladder) {
     let (mut left, mut waited) = (wait, Duration::ZERO);
     for _ in 0..10_000 {
         let step = ladder.step(left);
-        assert!(ladder.rungs().contains(&step.rung), "no rung lasts {:?}", step.rung);
+        assert!(ladder.rungs().contains(&step.rung), "no delay queue waits {:?}", step.rung);
         waited += step.rung;
         left = step.remaining;
         if left.is_zero() {

@@ -1,4 +1,4 @@
-//! Signatures: what is made is accepted, and nothing else is, by a second way of computing them.
+//! Signatures: ours are accepted, and nothing else is, by an independent implementation.
 
 use std::{
     fmt::Write,
@@ -8,12 +8,12 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use leadhook::delivery::signature::{SecretError, SigningSecret, VerifyError, sign, verify};
 
-/// Taken where an input holds no usable secret, so that the rest of it is checked all the same.
+/// Used if an input holds no usable secret, so that the rest of it is checked anyway.
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
 
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Four lines (secret, id, timestamp, signatures), an empty line, the body.
+/// Checks four lines (secret, id, timestamp, signatures), an empty line, and the body.
 pub fn input(input: &[u8]) -> &'static str {
     let mut parts = input.splitn(6, |byte| *byte == b'\n');
     let mut line = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
@@ -32,7 +32,7 @@ pub fn input(input: &[u8]) -> &'static str {
     }
 }
 
-/// A text is a secret in exactly one writing, and is never shown.
+/// Checks that a text is a secret in exactly one spelling, and is never shown.
 pub fn check_secret(text: &str) -> Result<SigningSecret, SecretError> {
     let parsed = SigningSecret::parse(text);
     match &parsed {
@@ -51,13 +51,13 @@ pub fn check_secret(text: &str) -> Result<SigningSecret, SecretError> {
     parsed
 }
 
-/// Every rule of one message with one secret: signed by us, and with the signatures that arrived.
+/// Checks every rule of one message with one secret: signed by us, and with the signatures that arrived.
 pub fn check(secret: &str, id: &str, timestamp: &str, signatures: &str, body: &[u8]) -> Result<(), VerifyError> {
     let secret = SigningSecret::parse(secret).expect("a secret");
     let other = SigningSecret::parse(&format!("whsec_{}", base64(&[0x5a; 33]))).expect("a secret");
     let seconds = timestamp.parse().unwrap_or(1_700_000_000);
     ours_is_accepted(&secret, &other, id, seconds, body);
-    // What is signed is the time as it is written: `+5` and `05` are not `5`.
+    // The signature covers the time as it is written: `+5` and `05` are not `5`.
     for written in [timestamp, &seconds.to_string()] {
         let _ = theirs(&secret, id, timestamp, &tag(secret.bytes(), id, written, body), body);
     }
@@ -89,7 +89,7 @@ fn ours_is_accepted(secret: &SigningSecret, other: &SigningSecret, id: &str, tim
     assert_eq!(check(secret, id, timestamp ^ 1, &expected, body), mismatch, "another time");
 }
 
-/// Accepted are only a time near `now` and a signature that stands in the header letter for letter.
+/// Checks that only a time near `now` is accepted, with a signature that is in the header letter for letter.
 fn theirs(secret: &SigningSecret, id: &str, timestamp: &str, signatures: &str, body: &[u8]) -> Result<(), VerifyError> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_614_265_330);
     let verdict = verify(std::slice::from_ref(secret), id, timestamp, signatures, body, now, TOLERANCE);
@@ -106,7 +106,7 @@ fn theirs(secret: &SigningSecret, id: &str, timestamp: &str, signatures: &str, b
     verdict
 }
 
-/// HMAC by its definition (RFC 2104): the library's own is not asked twice.
+/// Computes an HMAC by its definition (RFC 2104), without the library under test.
 fn tag(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
     let pad = |byte: u8| -> Vec<u8> {
         let keys = key.iter().copied().chain(std::iter::repeat(0)).take(64);
@@ -117,7 +117,7 @@ fn tag(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
     format!("v1,{}", base64(digest(&SHA256, &[&pad(0x5c), inner.as_ref()].concat()).as_ref()))
 }
 
-/// Standard base64 with padding (RFC 4648, section 4), bit by bit.
+/// Encodes standard base64 with padding (RFC 4648, section 4), bit by bit.
 pub fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bits: String = bytes.iter().fold(String::new(), |mut bits, byte| {

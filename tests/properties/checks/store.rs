@@ -1,5 +1,5 @@
-//! The webhook store: any text comes to a store in which everything holds together, or to problems that each name their
-//! place, in bounded time; and what was read from a secret file is shown nowhere.
+//! The webhook store: any text becomes a consistent store, or problems that each name their place, in bounded time. The
+//! content of a secret file is shown nowhere.
 
 use std::{
     collections::BTreeSet,
@@ -19,16 +19,16 @@ use tempfile::TempDir;
 
 use super::event::is_id;
 
-/// What the secret file `token` holds.
+/// The content of the secret file `token`.
 pub const CANARY: &str = "c4n4ry-0f-a-s3cret-f1le!";
 
-/// What the secret file `signing` holds: the canary again, so that it is as easily seen.
+/// The content of the secret file `signing`: the canary again, so that it is as easy to find.
 pub const SIGNING: &str = "whsec_YzRuNHJ5LTBmLWEtczNjcmV0LWYxbGUh";
 
-/// Processor time: far beyond what a store of some MiB needs, even in a debug build, and far below what is called hanging.
+/// Limit of processor time. It is far above the time for a store of some MiB in a debug build, and far below a hang.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The text of a store, read as YAML and as TOML.
+/// Checks the text of a store, read as YAML and as TOML.
 pub fn input(input: &[u8]) -> &'static str {
     match (check(input, "yaml"), check(input, "toml")) {
         (Ok(_), Ok(_)) => "both",
@@ -39,11 +39,11 @@ pub fn input(input: &[u8]) -> &'static str {
 }
 
 thread_local! {
-    /// A directory for the thread's lifetime: to make a new one for each input took longer than to read the input.
+    /// One directory for each thread, because creating one for each input takes longer than reading the input.
     static WORLD: World = World::new();
 }
 
-/// Where a store and its secret files lie.
+/// The directory of a store and its secret files.
 struct World {
     directory: TempDir,
     settings: settings::Secrets,
@@ -56,13 +56,13 @@ impl World {
         fs::create_dir(&secrets).expect("a directory");
         fs::write(secrets.join("token"), CANARY).expect("a file");
         fs::write(secrets.join("signing"), SIGNING).expect("a file");
-        // No variable begins with this: what the tests' own environment holds plays no part.
+        // No variable begins with this prefix, so the environment of the tests has no effect.
         let environment_prefix = "NONE_SUCH_".to_owned();
         World { directory, settings: settings::Secrets { environment_prefix, directory: Some(secrets) } }
     }
 }
 
-/// Every rule of one file of that format.
+/// Checks every rule of one file of that format.
 pub fn check(text: &[u8], format: &str) -> Result<Store, Problems> {
     WORLD.with(|world| check_in(world, text, format))
 }
@@ -92,8 +92,8 @@ fn check_in(world: &World, text: &[u8], format: &str) -> Result<Store, Problems>
     loaded
 }
 
-/// Measures the processor time of this thread where the system tells it (Linux), so that a busy machine does not count;
-/// elsewhere the time of day.
+/// Measures the processor time of this thread on Linux, so that a busy machine does not count. Elsewhere it measures
+/// elapsed time.
 struct Stopwatch(Instant, Option<Duration>);
 
 impl Stopwatch {
@@ -114,8 +114,8 @@ impl Stopwatch {
     }
 }
 
-/// How many lines a text has, and how many characters its longest line. For YAML a lone carriage return ends a line, for
-/// TOML it does not.
+/// The number of lines of a text, and the number of characters of its longest line. A lone carriage return ends a line
+/// in YAML, but not in TOML.
 struct Extent {
     lines: usize,
     longest: usize,
@@ -129,7 +129,7 @@ impl Extent {
     }
 }
 
-/// File, line and column exist; the message is one line; a warning refuses nothing.
+/// Checks that file, line and column exist, that the message is one line, and that a warning refuses nothing.
 fn is_well_said(problem: &Problem, file: &str, extent: &Extent) {
     let said = problem.to_string();
     assert!(super::is_one_plain_line(&said), "{said:?}");
@@ -151,7 +151,7 @@ fn shows_no_secret(shown: &str, text: &[u8]) {
     assert!(!shown.contains(CANARY) && !shown.contains(&SIGNING[6..]), "shows what a secret file holds");
 }
 
-/// Whatever of a store can be printed.
+/// Returns everything of a store that can be printed.
 pub fn shown(store: &Store) -> String {
     let mut shown = format!("{store:?} {} {:?}", store.warnings(), store.warnings());
     for organization in store.organizations() {
@@ -217,7 +217,7 @@ fn is_usable(
     assert!(matches!(store.target("(nobody)", &webhook.key), TargetState::Moved));
     assert!(!webhook.enabled || (webhook.target.is_some() && !webhook.events.is_empty()), "{}", webhook.key);
     if campaign.is_some() && webhook.origins.url == Origin::Campaign {
-        // URL, headers and secrets go together: nothing of the organization's goes to another host.
+        // URL, headers and secrets go together: no header or secret of the organization goes to another host.
         let of_headers = webhook.origins.headers.iter().map(|(_, origin)| *origin);
         let own = &webhook.origins;
         let mut origins =
@@ -229,7 +229,7 @@ fn is_usable(
     is_safe(target);
 }
 
-/// What a store may say of a target (docs/reference/webhook-store.md).
+/// Checks the values that a store may set for a target (docs/reference/webhook-store.md).
 fn is_safe(target: &Target) {
     assert!((1..=10).contains(&target.retry_attempts) && (1..=120).contains(&target.timeout.as_secs()));
     assert!(matches!(target.url.scheme(), "http" | "https") && target.url.has_host() && target.url.port() != Some(0));
@@ -242,11 +242,11 @@ fn is_safe(target: &Target) {
         let hop = ["connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
         assert!(!family && !hop.contains(&name) && name != "traceparent", "{name} is reserved");
         assert!(value.is_sensitive(), "{name} may be logged");
-        assert!(value.to_str().is_ok_and(|text| text.trim() == text), "{name} is no plain text");
+        assert!(value.to_str().is_ok_and(|text| text.trim() == text), "{name} is not plain text");
     }
 }
 
-/// Events of a campaign (or of one that is not listed) find targets of its own organization, or a reason.
+/// Checks that events of a campaign, listed or not, resolve to targets of its own organization, or to a reason.
 fn resolves(store: &Store, organization: &Organization, campaign: Option<&Campaign>) {
     let id = campaign.map_or("(unlisted)", |campaign| &*campaign.id);
     let placed = store.place(id, Some(&organization.id)).expect("it is in the store");
