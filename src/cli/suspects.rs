@@ -1,5 +1,5 @@
-//! `leadhook suspects`: the child process of a worker ([`crate::worker::poison::child`]). The help does not list it, because
-//! only a worker starts it.
+//! `leadhook suspects`: the child process of a worker ([`crate::worker::poison::child`]). The help does not list it,
+//! because only a worker starts it.
 
 use std::path::PathBuf;
 
