@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{broker::Intake, limits::deferral, poster::ProxyOutage};
+use crate::{broker::Intake, limits::deferral, sender::ProxyOutage};
 
 /// The numbers from which a problem is reported.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -13,11 +13,11 @@
 //! - [`job`] is one event on its way to one target.
 //! - [`delivery`] makes the decisions (schedule, ladder, outcome, signature), without I/O.
 //! - [`egress`] decides where a webhook may go.
-//! - [`poster`] makes exactly one POST.
+//! - [`sender`] makes exactly one POST.
 //! - [`broker`] talks AMQP.
 //! - [`delivery_log`] keeps the history of deliveries for support.
 //! - [`worker`] joins them under the settling rules.
-//! - [`desk`] handles failed jobs and rejected messages.
+//! - [`dead_letters`] handles failed jobs and rejected messages.
 //! - [`console`] shows all this in a browser.
 //! - [`receiver`] is the local test receiver.
 //! - [`failpoint`] lets tests interrupt all this.
@@ -37,7 +37,7 @@ pub mod limits;
 
 pub mod egress;
 
-pub mod poster;
+pub mod sender;
 
 pub mod broker;
 
@@ -45,7 +45,7 @@ pub mod delivery_log;
 
 pub mod worker;
 
-pub mod desk;
+pub mod dead_letters;
 
 pub mod receiver;
 

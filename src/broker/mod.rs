@@ -2,6 +2,7 @@
 //! by itself.
 
 pub mod acks;
+mod channel;
 pub mod connection;
 pub mod distrust;
 

@@ -14,7 +14,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{connection, reply};
+use super::{channel, reply};
 
 /// Product and version, as the broker states them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ pub(super) async fn check(
             Ok(true) => Err(told(IGNORES)),
             Ok(false) => Ok(Some(told(FOREIGN))),
             Err(error) => {
-                let why = connection::words(&error);
+                let why = channel::words(&error);
                 Ok(Some(told(&format!("{FOREIGN}; Leadhook cannot check whether it ignores x-queue-type: {why}"))))
             }
         },
@@ -134,7 +134,7 @@ pub(super) async fn check(
 /// # Errors
 /// As [`judged`].
 async fn ignores_queue_type(connection: &lapin::Connection, prefix: &str) -> lapin::Result<bool> {
-    let channel = connection::channel(connection).await?;
+    let channel = channel::channel(connection).await?;
     let name = format!("{prefix}.{NO_TYPE}-{}", std::process::id());
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();

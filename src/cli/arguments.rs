@@ -10,7 +10,7 @@ use super::{
     readable::clock,
 };
 use crate::{
-    desk::filter,
+    dead_letters::filter,
     event::EventKind,
     settings::{self, Settings},
     store::{self, Severity, Store, nearest},

@@ -17,7 +17,7 @@ use super::{
     readable::counted,
 };
 use crate::{
-    egress::{self, Objection},
+    egress::{self, Guard, Objection},
     event::EventKind,
     settings::{self, Settings},
     store::{self, CampaignRule, Placed, Problem, Problems, Severity, Store, TargetKey},
@@ -214,7 +214,9 @@ pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator
     let in_use = store.webhooks().filter(|webhook| webhook.enabled);
     in_use.filter_map(|webhook| {
         let target = webhook.target.as_deref()?;
-        let object = |url| egress::objection(&settings.egress, &target.organization, url);
+        let rules = &settings.egress;
+        let guard = Guard::new(&rules.allow, &rules.deny, Some(&target.organization));
+        let object = |url| egress::objection(rules.plain_http, &guard, url);
         let of_url = object(&target.url).map(|objection| format!("the URL {objection}"));
         let of_token = || {
             let objection = object(&target.oauth2.as_ref()?.token_url)?;
@@ -233,8 +235,8 @@ fn expiring(store: &Store, now: Timestamp) -> Vec<String> {
     let (mut seen, mut warnings) = (HashSet::new(), Vec::new());
     for webhook in store.webhooks().filter(|webhook| webhook.enabled) {
         let Some(target) = webhook.target.as_deref() else { continue };
-        let client = target.client_certificate.as_ref().map(|it| ("client_certificate", it.print(), it.expiry()));
-        let authority = target.ca_certificate.as_ref().map(|it| ("ca_certificate", it.print(), it.expiry()));
+        let client = target.client_certificate.as_ref().map(|it| ("client_certificate", it.fingerprint(), it.expiry()));
+        let authority = target.ca_certificate.as_ref().map(|it| ("ca_certificate", it.fingerprint(), it.expiry()));
         for (name, print, expiry) in client.into_iter().chain(authority) {
             let Some(at) = expiry.filter(|_| seen.insert(print)) else { continue };
             let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{
-    cli::output::{self, Exit, Refusal, after_help},
-    os_error,
-    settings::Settings,
-};
+use super::output::{self, Exit, Refusal, after_help};
+use crate::{os_error, settings::Settings};
 
 /// Largest answer in bytes, enough for about 100,000 targets.
 const LONGEST_ANSWER: u64 = 32 << 20;

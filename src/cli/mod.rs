@@ -4,6 +4,7 @@
 mod arguments;
 pub mod check;
 pub mod console;
+pub(crate) mod dead_letters;
 pub mod deliveries;
 pub mod demo_queues;
 pub mod explain;

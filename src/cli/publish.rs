@@ -128,7 +128,8 @@ impl Batch {
         }
         match args.sample {
             Some(total) => {
-                let warnings = Judge::new(settings).warnings_of_samples(args, total);
+                let warnings =
+                    Judge::new(settings).warnings_of_samples(&args.campaigns, args.organization.as_deref(), total);
                 Ok(Batch { warnings, ..Batch::made_up(args, total) })
             }
             None => {

@@ -5,23 +5,20 @@ pub(super) mod list;
 mod preview;
 pub(super) mod requeue;
 mod stats;
+mod which;
 
-use clap::builder::PossibleValuesParser;
-
+use self::which::Which;
 use super::{
-    arguments::{FILTERS, Output, Window},
+    arguments::Output,
+    dead_letters::DeadLetters,
     failed::{
-        Desk,
-        discard::{self, NOT_REMOVED},
-        export, show, which,
+        discard,
+        export::{self, NOT_REMOVED},
+        show,
     },
     output::{Exit, Refusal, after_help},
 };
-use crate::{
-    desk::{filter::Filter, survey::Choice},
-    rejection::RejectReason,
-    settings::Settings,
-};
+use crate::settings::Settings;
 
 /// Look at rejected messages, repair them, and put them back
 ///
@@ -47,50 +44,6 @@ enum Command {
     Requeue(requeue::Args),
     Export(ExportArgs),
     Discard(DiscardArgs),
-}
-
-// The rejected messages that a command works on.
-#[derive(clap::Args)]
-struct Which {
-    /// Message ids (`raw_...` for a message without one), or their beginnings (at least 6 characters)
-    #[arg(value_name = "ID")]
-    ids: Vec<String>,
-    /// All messages that are on the rejected queue now
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
-    #[command(flatten)]
-    filter: FilterArgs,
-}
-
-// Filters by reason and time. All given filters must match.
-#[derive(clap::Args)]
-struct FilterArgs {
-    /// Only messages that were rejected for this reason
-    #[arg(
-        short,
-        long,
-        value_name = "REASON",
-        value_parser = PossibleValuesParser::new(RejectReason::ALL.map(RejectReason::label)),
-        help_heading = FILTERS
-    )]
-    reason: Option<String>,
-    #[command(flatten)]
-    window: Window,
-}
-
-impl FilterArgs {
-    /// Returns the filter, and prints the time range that it covers.
-    fn filter(&self) -> Filter {
-        self.window.tell();
-        let Window { since, before } = self.window;
-        Filter { reason: self.reason.clone(), since, before, ..Filter::default() }
-    }
-}
-
-impl Which {
-    fn choice(&self) -> Result<Choice, Refusal> {
-        which::chosen(&self.ids, self.all, self.filter.filter(), false, "--reason")
-    }
 }
 
 /// Show one rejected message: the reason, and what to do
@@ -141,14 +94,14 @@ struct DiscardArgs {
 /// # Errors
 /// The command line is wrong, or the broker or the queue cannot be reached.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
-    let desk = Desk::of_rejected(settings)?;
+    let letters = DeadLetters::of_rejected(settings)?;
     match &args.command {
-        Command::List(args) => list::run(args, &desk).await,
-        Command::Show(args) => show::show(&args.id, args.body, args.output, &desk).await,
-        Command::Stats(args) => stats::run(args, &desk).await,
-        Command::Edit(args) => edit::run(args, &desk).await,
-        Command::Requeue(args) => requeue::run(args, &desk).await,
-        Command::Export(args) => export::go(args.which.choice()?, &args.how, &desk).await,
-        Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &desk).await,
+        Command::List(args) => list::run(args, &letters).await,
+        Command::Show(args) => show::show(&args.id, args.body, args.output, &letters).await,
+        Command::Stats(args) => stats::run(args, &letters).await,
+        Command::Edit(args) => edit::run(args, &letters).await,
+        Command::Requeue(args) => requeue::run(args, &letters).await,
+        Command::Export(args) => export::go(args.which.choice()?, &args.how, &letters).await,
+        Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &letters).await,
     }
 }

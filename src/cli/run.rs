@@ -28,7 +28,7 @@ use crate::{
     health::{Health, Thresholds},
     limits::Circuits,
     metrics::Metrics,
-    poster::Poster,
+    sender::Sender,
     settings::{self, Egress, Settings},
     store::{LiveStore, ReloadReport},
     worker::{self, Children, Context, End, Recipe, Slots},
@@ -75,8 +75,8 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
     let workers = watch::Sender::new(1);
     let circuits = Circuits::new(settings.delivery.concurrency, settings.delivery.max_in_flight, workers.subscribe());
     let admin = tokio::spawn(admin.serve(health.clone(), metrics.clone(), circuits.clone(), ended.clone()));
-    let poster = match Poster::new(&settings.egress, &settings.tls) {
-        Ok(poster) => poster,
+    let sender = match Sender::new(&settings.egress, &settings.tls) {
+        Ok(sender) => sender,
         Err(error) => {
             error!(error = format!("{error:#}"), "cannot set up the HTTP client");
             return Exit::CannotStart;
@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, suspects: Vec<OsString>) -> Exit {
         circuits,
         store,
         ladder,
-        poster,
+        sender,
         metrics,
         health: health.clone(),
         waiting: Default::default(),

@@ -11,7 +11,7 @@ use super::{
     output::{Exit, Refusal, after_help},
 };
 use crate::{
-    poster::Poster,
+    sender::Sender,
     store,
     worker::poison::child::{self, Child},
 };
@@ -48,8 +48,8 @@ pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
             return Ok(Exit::Usage);
         }
     };
-    let poster = match Poster::new(&settings.egress, &settings.tls) {
-        Ok(poster) => poster,
+    let sender = match Sender::new(&settings.egress, &settings.tls) {
+        Ok(sender) => sender,
         Err(error) => {
             error!(error = format!("{error:#}"), "a child process cannot set up the HTTP client");
             return Ok(Exit::CannotStart);
@@ -57,7 +57,7 @@ pub(super) async fn run(from: &StoreArgs) -> Result<Exit, Refusal> {
     };
     super::run::raise_open_files();
     limit_memory();
-    child::serve(Child { settings, store, poster }).await;
+    child::serve(Child { settings, store, sender }).await;
     drop(signals);
     Ok(Exit::Ok)
 }

@@ -4,16 +4,13 @@ use clap::builder::PossibleValuesParser;
 
 use super::{
     arguments::{FILTERS, OUTPUT, Output, Window, number},
-    failed::{
-        Desk,
-        discard::{self, NOT_REMOVED},
-        show, which,
-    },
+    dead_letters::DeadLetters,
+    failed::{discard, export::NOT_REMOVED, show, which},
     output::{Exit, Refusal, after_help},
     rejected::{list, requeue},
 };
 use crate::{
-    desk::{filter::Filter, record, repair::Repair, survey::Choice},
+    dead_letters::{filter::Filter, record, repair::Repair, selection::Choice},
     settings::Settings,
 };
 
@@ -157,17 +154,17 @@ struct DiscardArgs {
 /// # Errors
 /// The command line is wrong, or the broker or the queue cannot be reached.
 pub async fn run(args: &Args, settings: &Settings) -> Result<Exit, Refusal> {
-    let desk = Desk::of_unreadable(settings)?;
+    let letters = DeadLetters::of_unreadable(settings)?;
     match &args.command {
-        Command::List(args) => list::go(args.filter.filter(), args.limit, args.output, &desk).await,
-        Command::Show(args) => show::show(&args.id, args.body, args.output, &desk).await,
+        Command::List(args) => list::go(args.filter.filter(), args.limit, args.output, &letters).await,
+        Command::Show(args) => show::show(&args.id, args.body, args.output, &letters).await,
         Command::Requeue(RequeueArgs { which, organization: None, how }) => {
-            requeue::go(which.choice()?, how, &desk).await
+            requeue::go(which.choice()?, how, &letters).await
         }
         Command::Requeue(RequeueArgs { which, organization, how }) => {
             let repair = Repair::Fields { set: Vec::new(), remove: Vec::new(), organization: organization.clone() };
-            requeue::repaired(which.choice()?, how, &repair, false, &desk).await
+            requeue::repaired(which.choice()?, how, &repair, false, &letters).await
         }
-        Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &desk).await,
+        Command::Discard(args) => discard::go(args.which.choice()?, false, &args.how, &letters).await,
     }
 }

@@ -13,18 +13,18 @@ use maud::Markup;
 use tracing::{info, warn};
 
 use super::{
-    Shared, Unrecorded,
+    answers::{Shown, refuse, sentence},
     door::Visitor,
     pages::{self, Frame, preview::Preview},
     query::Query,
     queue::{self, Found, Trouble},
-    routes::{Shown, refuse, sentence},
+    shared::{Shared, Unrecorded},
     work::{Kind, leave_delivered},
 };
 use crate::{
     cli::readable::jobs,
+    dead_letters::{given_ids::GivenIds, selection::Choice},
     delivery_log::{Entry, What},
-    desk::{selection::Selection, survey::Choice},
 };
 
 /// The range of a replay's rate in jobs per second, as for `leadhook failed replay --rate`.
@@ -44,7 +44,7 @@ pub async fn list(
         Err(wrong) => return Err((StatusCode::BAD_REQUEST, pages::failed::page(&frame, &query, None, &wrong))),
     };
     let (filters, fresh) = (query.filters().text(), query.get("fresh").is_some());
-    match shared.desk.list(&shared, &filters, filter, fresh).await {
+    match shared.letters.list(&shared.access, &filters, filter, fresh).await {
         Ok(looked) => Ok(pages::failed::page(&Frame::of(&shared, frame.visitor), &query, Some(&looked), &[])),
         Err(trouble) => Err((trouble.status(), pages::failed::page(&frame, &query, None, &[trouble.words()]))),
     }
@@ -78,7 +78,7 @@ pub async fn reveal(
         };
         shown_on_record(&shared, &frame, &shown).await?;
     }
-    if shared.settings.delivery_log.enabled {
+    if shared.access.settings.delivery_log.enabled {
         info!(by = frame.visitor.name, webhook_id = key, "console: the data of a lead was shown");
     } else {
         warn!(by = frame.visitor.name, webhook_id = key, "console: the data of a lead was shown");
@@ -98,14 +98,14 @@ pub(super) async fn shown_on_record(
 }
 
 async fn find(shared: &Shared, frame: &Frame, id: &str) -> Result<Found, (StatusCode, Markup)> {
-    let found = shared.desk.find(shared, id).await;
+    let found = shared.letters.find(&shared.access, id).await;
     let found = found.map_err(|trouble| refuse(frame, trouble.status(), "The failed queue", &trouble.words()))?;
     let Some(mut found) = found else {
         let text = "It is not on the failed queue: it was replayed, discarded, or never failed.";
         return Err(refuse(frame, StatusCode::NOT_FOUND, "Job not found", text));
     };
     if let Ok(job) = &found.record.content {
-        let (known, _) = queue::known(shared, &BTreeSet::from([id]), Some(job.first_seen)).await;
+        let (known, _) = queue::known(&shared.access, &BTreeSet::from([id]), Some(job.first_seen)).await;
         found.delivered = Some(known.of(id, job.first_seen));
     }
     Ok(found)
@@ -129,11 +129,11 @@ pub async fn preview(
         Some("discard") => "discard",
         _ => "replay",
     };
-    let surveyed = shared.desk.survey(&shared, choice).await;
-    let (mut survey, mut notes) =
+    let surveyed = shared.letters.selection(&shared.access, choice).await;
+    let (mut selection, mut notes) =
         surveyed.map_err(|trouble| refuse(&frame, trouble.status(), "The failed queue", &trouble.words()))?;
     if action == "replay" && !by_id {
-        let (left, problem) = leave_delivered(&shared, &mut survey).await;
+        let (left, problem) = leave_delivered(&shared.access, &mut selection).await;
         if left.delivered > 0 {
             notes.push(format!("{} were delivered too, by the delivery log, and would be left.", jobs(left.delivered)));
         }
@@ -142,11 +142,11 @@ pub async fn preview(
             notes.push(format!("{} may have been delivered already: {why}.", jobs(left.unknown)));
         }
     }
-    for gone in &survey.resolved.unknown {
+    for gone in &selection.resolved.unknown {
         notes.push(format!("{gone} is no longer on the failed queue."));
     }
-    let directory = shared.settings.console.discard_directory.as_deref();
-    let (count, unreadable) = (survey.chosen.len() as u64, survey.unreadable);
+    let directory = shared.access.settings.console.discard_directory.as_deref();
+    let (count, unreadable) = (selection.chosen.len() as u64, selection.unreadable);
     Ok(pages::preview::page(
         &frame,
         &Preview { action, query: &query, times, by_id, count, notes, unreadable, directory },
@@ -173,7 +173,7 @@ pub async fn discard(
     Extension(visitor): Extension<Visitor>,
     RawForm(form): RawForm,
 ) -> Result<Response, (StatusCode, Markup)> {
-    let directory = shared.settings.console.discard_directory.clone();
+    let directory = shared.access.settings.console.discard_directory.clone();
     begin(&shared, visitor, &form, |frame, query| {
         let wrong = |text: &str| refuse(frame, StatusCode::BAD_REQUEST, "Nothing was done", text);
         let directory =
@@ -194,7 +194,14 @@ fn begin(
     ours(shared, &frame, &query)?;
     let kind = kind(&frame, &query)?;
     let (choice, _) = choice(&frame, &query)?;
-    let number = shared.works.begin(shared, kind, &frame.visitor.name, choice, query.number("agreed", 0));
+    let number = shared.works.begin(
+        &shared.access,
+        &shared.letters,
+        kind,
+        &frame.visitor.name,
+        choice,
+        query.number("agreed", 0),
+    );
     Ok(Redirect::to(&format!("/work/{number}")).into_response())
 }
 
@@ -237,7 +244,7 @@ fn choice(frame: &Frame, query: &Query) -> Result<(Choice, bool), (StatusCode, M
             if ids.is_empty() {
                 return Err(wrong("No job is ticked. Go back and tick some, or choose all that match."));
             }
-            Ok((Choice::Named(Selection::whole(ids)), true))
+            Ok((Choice::Named(GivenIds::whole(ids)), true))
         }
     }
 }
@@ -254,7 +261,7 @@ impl Trouble {
             Trouble::Slow => {
                 "Reading the queue took too long, and nothing was changed. Use the command line.".to_owned()
             }
-            Trouble::Visit(error) => sentence(&error.to_string(), error.help()),
+            Trouble::Browse(error) => sentence(&error.to_string(), error.help()),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use super::Shared;
+use super::access::Access;
 use crate::delivery_log::{Deliveries, Delivery, Entry, Filter, LogError, LogReader, Start, batch::Batch};
 
 /// Longest time to read for a page.
@@ -80,10 +80,10 @@ pub struct Reach {
 }
 
 /// Searches for the deliveries that match a filter.
-pub async fn search(shared: &Shared, filter: &Filter) -> Result<Answer, Trouble> {
+pub async fn search(access: &Access, filter: &Filter) -> Result<Answer, Trouble> {
     let mut deliveries = Deliveries::new(SHOWN, Vec::new(), None);
     let mut records = 0;
-    let reach = read(shared, filter, |_, entry| {
+    let reach = read(access, filter, |_, entry| {
         records += 1;
         deliveries.add(entry);
     })
@@ -125,18 +125,23 @@ impl Stories {
 }
 
 /// Returns the records of one delivery, by its whole id, from `since` on. The default is the last day.
-pub async fn story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Arc<Story>, Trouble> {
-    let shelf = shared.stories.shelf(id, since, Instant::now());
-    let reading = async || Ok(Arc::new(read_story(shared, id, since).await?));
+pub async fn story(
+    access: &Access,
+    stories: &Stories,
+    id: &str,
+    since: Option<Timestamp>,
+) -> Result<Arc<Story>, Trouble> {
+    let shelf = stories.shelf(id, since, Instant::now());
+    let reading = async || Ok(Arc::new(read_story(access, id, since).await?));
     shelf.get_or_try_init(reading).await.cloned()
 }
 
-async fn read_story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Result<Story, Trouble> {
+async fn read_story(access: &Access, id: &str, since: Option<Timestamp>) -> Result<Story, Trouble> {
     let from = since.unwrap_or_else(|| Timestamp::now().checked_sub(STORY).unwrap_or_default());
     let since = (from > Timestamp::UNIX_EPOCH).then_some(from);
     let filter = Filter { id: Some(id.to_owned()), since, ..Filter::default() };
     let mut story = Story { since, ..Story::default() };
-    let reach = read(shared, &filter, |writer, entry| {
+    let reach = read(access, &filter, |writer, entry| {
         if entry.id.as_deref() != Some(id) {
             return;
         }
@@ -153,11 +158,11 @@ async fn read_story(shared: &Shared, id: &str, since: Option<Timestamp>) -> Resu
 
 /// Passes each matching record to `each`, with its writer. Reads from the filter's start to the end that the log had
 /// when the reading began, or until the time is up.
-async fn read(shared: &Shared, filter: &Filter, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<Reach, Trouble> {
-    let turn = tokio::time::timeout(OPENING, shared.readings.acquire()).await;
+async fn read(access: &Access, filter: &Filter, mut each: impl FnMut(&str, &Entry<'_>)) -> Result<Reach, Trouble> {
+    let turn = tokio::time::timeout(OPENING, access.readings.acquire()).await;
     let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;
     let start = filter.since.map_or(Start::Oldest, Start::At);
-    let opening = LogReader::open(&shared.settings.amqp, &shared.plan.names().log, start);
+    let opening = LogReader::open(&access.settings.amqp, &access.plan.names().log, start);
     let opened = tokio::time::timeout(OPENING, opening).await.map_err(|_| Trouble::Slow)?;
     let mut reader = opened.map_err(Trouble::Log)?;
     let search = filter.search();

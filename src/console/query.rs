@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use url::form_urlencoded;
 
 use crate::{
-    desk::filter::{self, Filter},
+    dead_letters::filter::{self, Filter},
     event::EventKind,
 };
 

@@ -1,4 +1,4 @@
-//! Reads the failed and the rejected queue for pages: one visit at a time, in bounded time, without holding messages
+//! Reads the failed and the rejected queue for pages: one browse at a time, in bounded time, without holding messages
 //! afterwards.
 
 use std::{
@@ -12,19 +12,20 @@ use jiff::Timestamp;
 use lapin::types::ShortString;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::{Shared, pages};
+use super::{access::Access, pages};
 use crate::{
-    cli::failed::notes_about_unseen,
-    delivery_log::{Delivered, Known},
-    desk::{
+    cli::dead_letters::notes_about_unseen,
+    dead_letters::{
+        browse::{Browse, Held},
+        browse_error::BrowseError,
         filter::Filter,
         listing::{Line, Listing, UnreadableLine},
         record::Record,
+        renew::{Renewer, look},
+        selection::{Choice, Selection, Selector},
         stats::{Cause, Causes, Row, Stats, common},
-        survey::{Choice, Survey, Surveyor},
-        visit::{Held, Visit, VisitError},
-        wear::{Renewer, look},
     },
+    delivery_log::{Delivered, Known},
 };
 
 /// Longest wait until another page of this console leaves the queue.
@@ -47,14 +48,14 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 pub const KEPT: usize = 20_000;
 
 /// The turn to read a queue, and the result of the last look.
-pub struct Desk {
+pub struct DeadLetters {
     turn: Semaphore,
     last: Mutex<Option<Arc<Looked>>>,
 }
 
-impl Default for Desk {
-    fn default() -> Desk {
-        Desk { turn: Semaphore::new(1), last: Mutex::default() }
+impl Default for DeadLetters {
+    fn default() -> DeadLetters {
+        DeadLetters { turn: Semaphore::new(1), last: Mutex::default() }
     }
 }
 
@@ -66,7 +67,7 @@ pub enum Trouble {
     /// The look took too long.
     Slow,
     /// The broker refused.
-    Visit(VisitError),
+    Browse(BrowseError),
 }
 
 /// The answer of the delivery log, or the reason why it cannot answer. `None` until one of them is known.
@@ -133,11 +134,11 @@ pub struct Rejected {
     pub notes: Vec<String>,
 }
 
-impl Desk {
+impl DeadLetters {
     /// Returns the jobs that match, from the last look if it is recent, or from a new one. `fresh` asks for a new one.
     pub async fn list(
         &self,
-        shared: &Arc<Shared>,
+        access: &Arc<Access>,
         filters: &str,
         filter: Filter,
         fresh: bool,
@@ -150,7 +151,7 @@ impl Desk {
         }
         let (mut listing, mut stats) = (Listing::new(filter.clone(), KEPT), Stats::default());
         let (present, notes) = self
-            .look(shared, &shared.plan.names().failed, |held| {
+            .look(access, &access.plan.names().failed, |held| {
                 listing.add(&held.record);
                 if filter.matches(&held.record) {
                     stats.add(&held.record);
@@ -158,7 +159,7 @@ impl Desk {
             })
             .await?;
         let (at, when, filters) = (Timestamp::now(), Instant::now(), filters.to_owned());
-        let log = ask_the_log(shared.clone(), &listing);
+        let log = ask_the_log(access.clone(), &listing);
         let looked = Arc::new(Looked { at, when, filters, listing, rows: stats.rows(), present, notes, log });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked.clone());
         looked.log_was_asked().await;
@@ -177,25 +178,25 @@ impl Desk {
     }
 
     /// Finds one failed job by its whole id.
-    pub async fn find(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
-        self.find_on(shared, &shared.plan.names().failed, id).await
+    pub async fn find(&self, access: &Access, id: &str) -> Result<Option<Found>, Trouble> {
+        self.find_on(access, &access.plan.names().failed, id).await
     }
 
     /// Finds one rejected message by its whole id.
-    pub async fn find_rejected(&self, shared: &Shared, id: &str) -> Result<Option<Found>, Trouble> {
-        self.find_on(shared, &shared.plan.names().rejected, id).await
+    pub async fn find_rejected(&self, access: &Access, id: &str) -> Result<Option<Found>, Trouble> {
+        self.find_on(access, &access.plan.names().rejected, id).await
     }
 
     /// Returns the result of `of` for the rejected message with that id. If several messages have it, the last one
     /// counts.
     pub async fn see_rejected<T>(
         &self,
-        shared: &Shared,
+        access: &Access,
         id: &str,
         of: impl Fn(&Held) -> T,
     ) -> Result<Option<T>, Trouble> {
         let mut said = None;
-        self.look(shared, &shared.plan.names().rejected, |held| {
+        self.look(access, &access.plan.names().rejected, |held| {
             if held.record.key() == id {
                 said = Some(of(held));
             }
@@ -207,14 +208,14 @@ impl Desk {
     /// Returns the rejected messages counted by cause, and the messages of one cause.
     pub async fn rejected(
         &self,
-        shared: &Shared,
+        access: &Access,
         reason: Option<&str>,
         detail: Option<&str>,
     ) -> Result<Rejected, Trouble> {
         let mut causes = Causes::default();
         let mut listing = Listing::new(Filter::default(), pages::rejected::LISTED);
         let (present, notes) = self
-            .look(shared, &shared.plan.names().rejected, |held| {
+            .look(access, &access.plan.names().rejected, |held| {
                 let record = &held.record;
                 causes.add(record);
                 let common = record.detail.as_deref().map(common);
@@ -226,9 +227,9 @@ impl Desk {
         Ok(Rejected { causes: causes.list(), lines: listing.unreadable().to_vec(), present, notes })
     }
 
-    async fn find_on(&self, shared: &Shared, queue: &ShortString, id: &str) -> Result<Option<Found>, Trouble> {
+    async fn find_on(&self, access: &Access, queue: &ShortString, id: &str) -> Result<Option<Found>, Trouble> {
         let mut found: Option<Found> = None;
-        self.look(shared, queue, |held| {
+        self.look(access, queue, |held| {
             if held.record.key() != id {
                 return;
             }
@@ -246,20 +247,20 @@ impl Desk {
     }
 
     /// Returns the failed jobs that a choice means now.
-    pub async fn survey(&self, shared: &Shared, choice: Choice) -> Result<(Survey, Vec<String>), Trouble> {
-        self.survey_on(shared, &shared.plan.names().failed, choice).await
+    pub async fn selection(&self, access: &Access, choice: Choice) -> Result<(Selection, Vec<String>), Trouble> {
+        self.survey_on(access, &access.plan.names().failed, choice).await
     }
 
     /// Returns the messages of a queue that a choice means now.
     pub async fn survey_on(
         &self,
-        shared: &Shared,
+        access: &Access,
         queue: &ShortString,
         choice: Choice,
-    ) -> Result<(Survey, Vec<String>), Trouble> {
-        let mut surveyor = Surveyor::new(choice);
-        let (_, notes) = self.look(shared, queue, |held| surveyor.add(&held.record)).await?;
-        Ok((surveyor.finish(), notes))
+    ) -> Result<(Selection, Vec<String>), Trouble> {
+        let mut selector = Selector::new(choice);
+        let (_, notes) = self.look(access, queue, |held| selector.add(&held.record)).await?;
+        Ok((selector.finish(), notes))
     }
 
     /// Waits for the turn, for work that takes longer than a page.
@@ -270,7 +271,7 @@ impl Desk {
     /// Shows every message to `see`, and gives all back in their order, even if the look is cut short.
     async fn look(
         &self,
-        shared: &Shared,
+        access: &Access,
         queue: &ShortString,
         see: impl FnMut(&Held),
     ) -> Result<(u64, Vec<String>), Trouble> {
@@ -278,24 +279,24 @@ impl Desk {
         let _turn = turn.map_err(|_| Trouble::Busy)?.map_err(|_| Trouble::Busy)?;
         let waits = Mutex::new(false);
         let set = |value| *waits.lock().unwrap_or_else(PoisonError::into_inner) = value;
-        let amqp = &shared.settings.amqp;
+        let amqp = &access.settings.amqp;
         let looking = async {
-            let visit = Visit::open(amqp, queue, None, || set(true)).await?;
-            let mut visit = visit.ending_when_asked(shared.interrupt.hold());
+            let browse = Browse::open(amqp, queue, None, || set(true)).await?;
+            let mut browse = browse.ending_when_asked(access.interrupt.hold());
             set(false);
             let mut renewer = Renewer::new(amqp, queue);
-            look(&mut visit, &mut renewer, see, |_| {}).await?;
+            look(&mut browse, &mut renewer, see, |_| {}).await?;
             renewer.close().await;
-            let seen = (visit.present(), notes_about_unseen(&visit));
-            visit.leave().await;
+            let seen = (browse.present(), notes_about_unseen(&browse));
+            browse.leave().await;
             Ok(seen)
         };
         let looked = tokio::time::timeout(LOOK, looking).await;
         let waited = *waits.lock().unwrap_or_else(PoisonError::into_inner);
         match looked {
             Ok(Ok(seen)) => Ok(seen),
-            Ok(Err(VisitError::Busy)) => Err(Trouble::Busy),
-            Ok(Err(error)) => Err(Trouble::Visit(error)),
+            Ok(Err(BrowseError::Busy)) => Err(Trouble::Busy),
+            Ok(Err(error)) => Err(Trouble::Browse(error)),
             Err(_) if waited => Err(Trouble::Busy),
             Err(_) => Err(Trouble::Slow),
         }
@@ -307,14 +308,14 @@ const READERS: Duration = Duration::from_secs(17);
 
 /// Asks the delivery log about these jobs, the oldest of which was first seen at `since`. If the log cannot be read,
 /// the second value says why.
-pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
+pub async fn known(access: &Access, ids: &BTreeSet<&str>, since: Option<Timestamp>) -> (Known, Option<String>) {
     let Some(since) = since.filter(|_| !ids.is_empty()) else { return (Known::default(), None) };
     // Each reading takes megabytes per second, so this shares a limit on readers with searches and stories. Every
     // reading ends.
-    let Ok(_turn) = tokio::time::timeout(READERS, shared.readings.acquire()).await else {
+    let Ok(_turn) = tokio::time::timeout(READERS, access.readings.acquire()).await else {
         return (Known::default(), Some("others are reading the delivery log".to_owned()));
     };
-    let reading = Known::read(&shared.settings.amqp, &shared.plan.names().log, ids, since, |_| {});
+    let reading = Known::read(&access.settings.amqp, &access.plan.names().log, ids, since, |_| {});
     match tokio::time::timeout(LOG, reading).await {
         Ok(Ok(known)) => (known, None),
         Ok(Err(error)) => (Known::default(), Some(error.to_string())),
@@ -323,14 +324,14 @@ pub async fn known(shared: &Shared, ids: &BTreeSet<&str>, since: Option<Timestam
 }
 
 /// Asks the delivery log about the jobs of a list, in the background.
-fn ask_the_log(shared: Arc<Shared>, listing: &Listing) -> Asked {
+fn ask_the_log(access: Arc<Access>, listing: &Listing) -> Asked {
     let (tell, log) = watch::channel(None);
     let ids: BTreeSet<String> = listing.lines().iter().map(|line| line.id.clone()).collect();
     let oldest = listing.lines().iter().map(|line| line.first_seen).min();
-    let shutdown = shared.shutdown.clone();
+    let shutdown = access.shutdown.clone();
     tokio::spawn(shutdown.run_until_cancelled_owned(async move {
         let ids = ids.iter().map(String::as_str).collect();
-        tell.send_replace(Some(Arc::new(known(&shared, &ids, oldest).await)));
+        tell.send_replace(Some(Arc::new(known(&access, &ids, oldest).await)));
     }));
     log
 }

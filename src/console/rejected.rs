@@ -14,26 +14,26 @@ use tracing::warn;
 use url::form_urlencoded;
 
 use super::{
-    Shared,
+    answers::{Shown, refuse},
     door::Visitor,
     failed::{REASON, ours, shown_on_record},
     pages::{
         self, Frame,
         rejected::{Difference, Form, Preview},
     },
-    query::{Query, segment},
+    query::Query,
     queue::Found,
-    routes::{Shown, refuse},
+    shared::Shared,
     work::Kind,
 };
 use crate::{
-    delivery_log::{Entry, What},
-    desk::{
+    dead_letters::{
+        given_ids::GivenIds,
         repair::{Repair, quoted},
         requeue,
-        selection::Selection,
-        survey::Choice,
+        selection::Choice,
     },
+    delivery_log::{Entry, What},
 };
 
 pub async fn list(
@@ -42,7 +42,7 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Shown {
     let (frame, query) = (Frame::of(&shared, visitor), Query::read(query.as_deref().unwrap_or_default()));
-    match shared.desk.rejected(&shared, query.get("reason"), query.get("detail")).await {
+    match shared.letters.rejected(&shared.access, query.get("reason"), query.get("detail")).await {
         Ok(rejected) => Ok(pages::rejected::list(&frame, &query, &rejected)),
         Err(trouble) => Err(refuse(&frame, trouble.status(), "The rejected queue", &trouble.words())),
     }
@@ -55,7 +55,7 @@ pub async fn message(
 ) -> Shown {
     let frame = Frame::of(&shared, visitor);
     let found = find(&shared, &frame, &id).await?;
-    Ok(pages::rejected::message(&frame, &id, &found, shared.settings.delivery.max_event_bytes, false))
+    Ok(pages::rejected::message(&frame, &id, &found, shared.access.settings.delivery.max_event_bytes, false))
 }
 
 /// Shows the data of the lead, and records who asked.
@@ -72,11 +72,11 @@ pub async fn reveal(
     let shown = Entry { id: Some(id.as_str().into()), by, ..Entry::new(What::Revealed, Timestamp::now()) };
     shown_on_record(&shared, &frame, &shown).await?;
     warn!(by = frame.visitor.name, "console: the data of a rejected message was shown");
-    Ok(pages::rejected::message(&frame, &id, &found, shared.settings.delivery.max_event_bytes, true))
+    Ok(pages::rejected::message(&frame, &id, &found, shared.access.settings.delivery.max_event_bytes, true))
 }
 
 async fn find(shared: &Shared, frame: &Frame, id: &str) -> Result<Found, (StatusCode, Markup)> {
-    let found = shared.desk.find_rejected(shared, id).await;
+    let found = shared.letters.find_rejected(&shared.access, id).await;
     let found = found.map_err(|trouble| refuse(frame, trouble.status(), "The rejected queue", &trouble.words()))?;
     found.ok_or_else(|| gone(frame))
 }
@@ -102,7 +102,7 @@ pub async fn preview(
         "discard" => None,
         _ => Some(difference(&shared, &frame, &id, repair.as_ref()).await?),
     };
-    let directory = shared.settings.console.discard_directory.as_deref();
+    let directory = shared.access.settings.console.discard_directory.as_deref();
     Ok(pages::rejected::preview(&frame, &Preview { id: &id, form: &form, difference, directory }))
 }
 
@@ -112,8 +112,9 @@ async fn difference(
     id: &str,
     repair: Option<&Repair>,
 ) -> Result<Difference, (StatusCode, Markup)> {
-    let (events, largest) = (&shared.plan.names().events, shared.settings.delivery.max_event_bytes);
-    let seen = shared.desk.see_rejected(shared, id, |held| requeue::prepare(held, events, largest, repair)).await;
+    let (events, largest) = (&shared.access.plan.names().events, shared.access.settings.delivery.max_event_bytes);
+    let seen =
+        shared.letters.see_rejected(&shared.access, id, |held| requeue::prepare(held, events, largest, repair)).await;
     let seen = seen.map_err(|trouble| refuse(frame, trouble.status(), "The rejected queue", &trouble.words()))?;
     Ok(match seen.ok_or_else(|| gone(frame))? {
         Err(why) => Difference::Unusable(why),
@@ -140,7 +141,7 @@ pub async fn act(
     let kind = match form.action.as_str() {
         "requeue" => Kind::Requeue { repair: repair(&form).map_err(|why| wrong(&why))? },
         "discard" => {
-            let directory = shared.settings.console.discard_directory.clone();
+            let directory = shared.access.settings.console.discard_directory.clone();
             let directory =
                 directory.ok_or_else(|| wrong("The console cannot discard: console.discard_directory is not set."))?;
             let because = query.get("because").filter(|text| text.chars().count() <= REASON);
@@ -149,8 +150,8 @@ pub async fn act(
         }
         _ => return Err(wrong("Invalid action.")),
     };
-    let choice = Choice::Named(Selection::whole(vec![id]));
-    let number = shared.works.begin(&shared, kind, &frame.visitor.name, choice, 1);
+    let choice = Choice::Named(GivenIds::whole(vec![id]));
+    let number = shared.works.begin(&shared.access, &shared.letters, kind, &frame.visitor.name, choice, 1);
     Ok(Redirect::to(&format!("/work/{number}")).into_response())
 }
 
@@ -190,9 +191,4 @@ fn repair(form: &Form) -> Result<Option<Repair>, String> {
     let organization = Some(form.organization.clone()).filter(|id| !id.is_empty());
     let some = !set.is_empty() || !remove.is_empty() || organization.is_some();
     Ok(some.then_some(Repair::Fields { set, remove, organization }))
-}
-
-/// Returns the address of a message.
-pub fn address(id: &str) -> String {
-    format!("/rejected/{}", segment(id))
 }

@@ -15,17 +15,18 @@ use maud::Markup;
 use tracing::warn;
 
 use super::{
-    Peer, Shared,
+    answers::{Shown, refuse, sentence},
     door::{self, Refused, Visitor},
     failed, log,
     pages::{self, Frame},
     query::Query,
     rejected,
+    shared::{Peer, Shared},
 };
 use crate::{
     cli::explain::{Question, Service, answer},
+    dead_letters::filter,
     delivery_log::Filter,
-    desk::filter,
     event::EventKind,
     settings::Role,
 };
@@ -35,9 +36,6 @@ const LARGEST_FORM: usize = 256 * 1024;
 
 /// How far back a search looks by default.
 const SEARCH: &str = "24h";
-
-/// A page, or a page with an error and its status.
-pub type Shown = Result<Markup, (StatusCode, Markup)>;
 
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -122,17 +120,6 @@ async fn enter(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
     response
 }
 
-impl Frame {
-    /// Creates the frame for this person, now.
-    pub(super) fn of(shared: &Shared, visitor: Visitor) -> Frame {
-        Frame { token: shared.door.token(&visitor), visitor, now: Timestamp::now() }
-    }
-}
-
-pub(super) fn refuse(frame: &Frame, status: StatusCode, title: &str, text: &str) -> (StatusCode, Markup) {
-    (status, frame.trouble(title, text))
-}
-
 async fn missing(State(shared): State<Arc<Shared>>, Extension(visitor): Extension<Visitor>) -> (StatusCode, Markup) {
     let frame = Frame::of(&shared, visitor);
     refuse(&frame, StatusCode::NOT_FOUND, "Page not found", "This address does not belong to a page.")
@@ -140,7 +127,7 @@ async fn missing(State(shared): State<Arc<Shared>>, Extension(visitor): Extensio
 
 async fn overview(State(shared): State<Arc<Shared>>, Extension(visitor): Extension<Visitor>) -> Markup {
     let frame = Frame::of(&shared, visitor);
-    pages::overview::page(&frame, &shared.watch.sight(), shared.desk.last_seen().as_deref())
+    pages::overview::page(&frame, &shared.watch.sight(), shared.letters.last_seen().as_deref())
 }
 
 async fn search(
@@ -166,7 +153,7 @@ async fn search(
         "campaign" => wanted.campaign = Some(id),
         _ => return wrong(StatusCode::BAD_REQUEST, "by: expected lead, submission or campaign".to_owned()),
     }
-    match log::search(&shared, &wanted).await {
+    match log::search(&shared.access, &wanted).await {
         Ok(answer) => Ok(pages::search::page(&frame, &query, Found::Found(&answer, since))),
         Err(trouble) => wrong(StatusCode::SERVICE_UNAVAILABLE, trouble.words()),
     }
@@ -189,7 +176,7 @@ async fn delivery(
             }
         },
     };
-    match log::story(&shared, &id, since).await {
+    match log::story(&shared.access, &shared.stories, &id, since).await {
         Ok(story) => Ok(pages::delivery::page(&frame, &id, &story)),
         Err(trouble) => {
             Err(refuse(&frame, StatusCode::SERVICE_UNAVAILABLE, "No answer from the delivery log", &trouble.words()))
@@ -209,7 +196,7 @@ async fn settings(
     match shared.store().await {
         Ok(store) => {
             let question = Question { campaign, organization: query.get("organization"), event: None };
-            let answer = answer(&store.current(), &Service::of(&shared.settings), question);
+            let answer = answer(&store.current(), &Service::of(&shared.access.settings), question);
             Ok(pages::settings::page(&frame, &query, Some(&answer), &[]))
         }
         Err(problems) => {
@@ -229,13 +216,4 @@ impl log::Trouble {
             log::Trouble::Log(error) => sentence(&error.to_string(), error.help()),
         }
     }
-}
-
-/// Formats a problem and its help as sentences for a page.
-pub(super) fn sentence(what: &str, help: &str) -> String {
-    let capital = |text: &str| {
-        let mut letters = text.chars();
-        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
-    };
-    format!("{}. {}.", capital(what), capital(help))
 }

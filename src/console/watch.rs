@@ -58,7 +58,7 @@ pub struct Queues {
     /// Messages that the broker gave up on.
     pub unreadable: Option<u64>,
     /// Jobs that wait, by the length of the wait. Delay queues without jobs are left out.
-    pub rungs: Vec<(Duration, u64)>,
+    pub delays: Vec<(Duration, u64)>,
 }
 
 /// The figures of a worker.
@@ -148,14 +148,14 @@ async fn queues(
     let counts = topology::counts(connection, plan).await.map_err(|error| error.to_string())?;
     let names = plan.names();
     let of = |name: &str| counts.get(name).map(|count| count.ready);
-    let rungs = counts.iter().filter(|(_, count)| count.ready > 0);
-    let mut rungs: Vec<_> = rungs.filter_map(|(name, count)| Some((names.rung(name)?, count.ready))).collect();
-    rungs.sort_unstable();
+    let delays = counts.iter().filter(|(_, count)| count.ready > 0);
+    let mut delays: Vec<_> = delays.filter_map(|(name, count)| Some((names.delay_of(name)?, count.ready))).collect();
+    delays.sort_unstable();
     let (events, jobs) = (of(names.events.as_str()), of(names.jobs.as_str()));
     let failed = at_rest(counts.get(names.failed.as_str()), before.failed);
     let rejected = at_rest(counts.get(names.rejected.as_str()), before.rejected);
     let unreadable = at_rest(counts.get(names.unreadable.as_str()), before.unreadable);
-    Ok(Queues { events, jobs, failed, rejected, unreadable, rungs })
+    Ok(Queues { events, jobs, failed, rejected, unreadable, delays })
 }
 
 /// Returns the messages on a queue that people look at. A reader holds messages, which the broker does not count as

@@ -16,25 +16,28 @@ use lapin::types::ShortString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
-use super::{Shared, queue};
+use super::{
+    access::Access,
+    queue::{self, DeadLetters},
+};
 use crate::{
     broker::publisher::{Link, Publisher},
     cli::{
-        failed::notes_about_unseen,
+        dead_letters::notes_about_unseen,
         readable::{jobs, messages},
     },
-    delivery_log::{self, DeliveryLog},
-    desk::{
+    dead_letters::{
+        browse::Browse,
         export::Export,
         remove::{Doing, Removal},
+        renew::Renewer,
         repair::Repair,
         replay::{Ended, Replay, To},
         requeue::{self, Requeued},
         reroute::Routes,
-        survey::{Choice, Left, Survey},
-        visit::Visit,
-        wear::Renewer,
+        selection::{Choice, Left, Selection},
     },
+    delivery_log::{self, DeliveryLog},
     os_error,
 };
 
@@ -47,7 +50,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Longest wait until the delivery log has recorded the actions.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Pause between two visits of a paced replay, so that pages can read the queue.
+/// Pause between two browses of a paced replay, so that pages can read the queue.
 const TURN: Duration = Duration::from_millis(500);
 
 const STOPPING: &str = "the console is stopping";
@@ -165,7 +168,15 @@ impl Works {
     }
 
     /// Starts an action, and returns its number.
-    pub fn begin(&self, shared: &Arc<Shared>, kind: Kind, by: &str, choice: Choice, agreed: u64) -> u64 {
+    pub fn begin(
+        &self,
+        access: &Arc<Access>,
+        letters: &Arc<DeadLetters>,
+        kind: Kind,
+        by: &str,
+        choice: Choice,
+        agreed: u64,
+    ) -> u64 {
         let work = {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
             all.0 += 1;
@@ -180,12 +191,12 @@ impl Works {
         };
         let number = work.number;
         info!(by = work.by, what = work.kind.name(), jobs = agreed, "console: begun");
-        let shared = shared.clone();
+        let (access, letters) = (access.clone(), letters.clone());
         let handle = tokio::runtime::Handle::current();
-        // Runs on its own thread, because the code of the desk cannot move between threads.
+        // Runs on its own thread, because the code of `dead_letters` cannot move between threads.
         self.tasks.spawn_blocking(move || {
-            let state = handle.block_on(run(&shared, &work, choice)).unwrap_or_else(State::Refused);
-            shared.desk.forget();
+            let state = handle.block_on(run(&access, &letters, &work, choice)).unwrap_or_else(State::Refused);
+            letters.forget();
             let outcome = match &state {
                 State::Done(lines) | State::Partly(lines) => lines.join("; "),
                 State::Refused(why) => why.clone(),
@@ -198,41 +209,41 @@ impl Works {
     }
 }
 
-async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, String> {
+async fn run(access: &Arc<Access>, letters: &DeadLetters, work: &Work, choice: Choice) -> Result<State, String> {
     let by_filter = matches!(choice, Choice::Matching(_));
-    let names = shared.plan.names();
+    let names = access.plan.names();
     let queue = if work.kind.is_of_rejected() { &names.rejected } else { &names.failed };
-    let (mut survey, mut notes) =
-        shared.desk.survey_on(shared, queue, choice).await.map_err(|trouble| trouble.words())?;
+    let (mut selection, mut notes) =
+        letters.survey_on(access, queue, choice).await.map_err(|trouble| trouble.words())?;
     let mut left = Left::default();
     if by_filter && matches!(work.kind, Kind::Replay { .. }) {
-        let (taken_out, problem) = leave_delivered(shared, &mut survey).await;
+        let (taken_out, problem) = leave_delivered(access, &mut selection).await;
         left = taken_out;
         if left.unknown > 0 {
             let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
             notes.push(format!("{} may have been delivered already: {why}", jobs(left.unknown)));
         }
     }
-    let count = survey.chosen.len() as u64;
+    let count = selection.chosen.len() as u64;
     // The person agreed to a number of jobs, and more may have failed since.
     if count > work.agreed {
         return Err(format!("you agreed to {}, and now {} match: look again", jobs(work.agreed), jobs(count)));
     }
-    let publisher = Publisher::start(&shared.settings.amqp, work.kind.name(), None, CancellationToken::new());
-    let log = delivery_log::start(&shared.settings, &shared.plan, &publisher, None);
+    let publisher = Publisher::start(&access.settings.amqp, work.kind.name(), None, CancellationToken::new());
+    let log = delivery_log::start(&access.settings, &access.plan, &publisher, None);
     let done = async {
         let mut link = publisher.link();
         let ready = tokio::time::timeout(CONNECT, link.wait_for(|link| *link == Link::Ready)).await;
         ready.map_err(|_| "the broker takes no messages now".to_owned())?.map_err(|error| error.to_string())?;
         match &work.kind {
-            Kind::Replay { rate } => replay(shared, work, &survey, &publisher, &log, *rate).await,
+            Kind::Replay { rate } => replay(access, letters, work, &selection, &publisher, &log, *rate).await,
             Kind::Discard { because, directory } | Kind::DiscardRejected { because, directory } => {
-                let Some(_turn) = shared.desk.turn().await else { return Err(STOPPING.to_owned()) };
-                discard(shared, work, queue, &survey, &log, (because, directory)).await
+                let Some(_turn) = letters.turn().await else { return Err(STOPPING.to_owned()) };
+                discard(access, work, queue, &selection, &log, (because, directory)).await
             }
             Kind::Requeue { repair } => {
-                let Some(_turn) = shared.desk.turn().await else { return Err(STOPPING.to_owned()) };
-                requeue(shared, work, &survey, &publisher, &log, repair.as_ref()).await
+                let Some(_turn) = letters.turn().await else { return Err(STOPPING.to_owned()) };
+                requeue(access, work, &selection, &publisher, &log, repair.as_ref()).await
             }
         }
     }
@@ -247,8 +258,8 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
     if left.delivered > 0 {
         notes.push(format!("{} left: delivered already, by the delivery log", jobs(left.delivered)));
     }
-    if survey.unreadable > 0 {
-        notes.push(format!("{} left: not jobs", messages(survey.unreadable)));
+    if selection.unreadable > 0 {
+        notes.push(format!("{} left: not jobs", messages(selection.unreadable)));
     }
     let state = if notes.is_empty() { State::Done } else { State::Partly };
     Ok(state([lines, notes].concat()))
@@ -258,36 +269,37 @@ async fn run(shared: &Shared, work: &Work, choice: Choice) -> Result<State, Stri
 const HOLDING: Duration = Duration::from_secs(5);
 
 async fn replay(
-    shared: &Shared,
+    access: &Access,
+    letters: &DeadLetters,
     work: &Work,
-    survey: &Survey,
+    selection: &Selection,
     publisher: &Publisher,
     log: &DeliveryLog,
     rate: Option<u32>,
 ) -> Result<(Vec<String>, Vec<String>), String> {
-    let names = shared.plan.names();
-    let amqp = &shared.settings.amqp;
+    let names = access.plan.names();
+    let amqp = &access.settings.amqp;
     let mut renewer = Renewer::new(amqp, &names.failed);
     let routes = Routes::default();
     let mut replay =
         Replay::new(To { publisher, jobs: &names.jobs, log, by: &work.by, rate, holding: HOLDING, routes: &routes });
     let mut notes = loop {
-        let Some(turn) = shared.desk.turn().await else { break vec![STOPPING.to_owned()] };
-        let mut visit = match Visit::open(amqp, &names.failed, None, || {}).await {
-            Ok(visit) => visit.ending_when_asked(shared.interrupt.hold()),
+        let Some(turn) = letters.turn().await else { break vec![STOPPING.to_owned()] };
+        let mut browse = match Browse::open(amqp, &names.failed, None, || {}).await {
+            Ok(browse) => browse.ending_when_asked(access.interrupt.hold()),
             Err(error) if replay.tally.replayed == 0 => return Err(error.to_string()),
             Err(error) => break vec![error.to_string()],
         };
         let seen = |count| work.seen.store(count, Ordering::Relaxed);
-        let done = replay.chosen(survey, &mut visit, &mut renewer, seen).await;
+        let done = replay.chosen(selection, &mut browse, &mut renewer, seen).await;
         let stopped = replay.tally.problem.is_some();
         // A replay that stops at a problem leaves the rest of the queue unread on purpose, so no message counts as
         // missed.
         let missed = match done {
-            Ok(Ended::Over) if !stopped => notes_about_unseen(&visit),
+            Ok(Ended::Over) if !stopped => notes_about_unseen(&browse),
             _ => Vec::new(),
         };
-        let sure = replay.make_sure(visit).await;
+        let sure = replay.make_sure(browse).await;
         drop(turn);
         match (done, sure) {
             (Err(error), _) | (_, Err(error)) => break vec![error.to_string()],
@@ -315,27 +327,27 @@ async fn replay(
 }
 
 async fn discard(
-    shared: &Shared,
+    access: &Access,
     work: &Work,
     queue: &ShortString,
-    survey: &Survey,
+    selection: &Selection,
     log: &DeliveryLog,
     (because, directory): (&str, &std::path::Path),
 ) -> Result<(Vec<String>, Vec<String>), String> {
-    let amqp = &shared.settings.amqp;
+    let amqp = &access.settings.amqp;
     let path = directory.join(format!("discarded-{}-{}.jsonl", work.begun.as_millisecond(), work.number));
     let mut renewer = Renewer::new(amqp, queue);
-    let visit = Visit::open(amqp, queue, None, || {}).await.map_err(|error| error.to_string())?;
-    let mut visit = visit.ending_when_asked(shared.interrupt.hold());
+    let browse = Browse::open(amqp, queue, None, || {}).await.map_err(|error| error.to_string())?;
+    let mut browse = browse.ending_when_asked(access.interrupt.hold());
     let file = Export::create(&path)
         .map_err(|error| format!("cannot create {}: {}", path.display(), os_error::words(&error)))?;
     let mut removal = Removal::new(file, Doing { log, by: &work.by, because });
     let seen = |count| {
         work.seen.fetch_add(count, Ordering::Relaxed);
     };
-    let done = removal.chosen(survey, &mut visit, &mut renewer, seen).await;
-    let mut notes = notes_about_unseen(&visit);
-    let sure = removal.make_sure(visit).await;
+    let done = removal.chosen(selection, &mut browse, &mut renewer, seen).await;
+    let mut notes = notes_about_unseen(&browse);
+    let sure = removal.make_sure(browse).await;
     renewer.close().await;
     notes.extend(done.err().map(|error| error.to_string()).or(sure.err().map(|error| error.to_string())));
     if removal.failed_again > 0 {
@@ -346,23 +358,23 @@ async fn discard(
 }
 
 async fn requeue(
-    shared: &Shared,
+    access: &Access,
     work: &Work,
-    survey: &Survey,
+    selection: &Selection,
     publisher: &Publisher,
     log: &DeliveryLog,
     repair: Option<&Repair>,
 ) -> Result<(Vec<String>, Vec<String>), String> {
-    let names = shared.plan.names();
-    let (amqp, max_event_bytes) = (&shared.settings.amqp, shared.settings.delivery.max_event_bytes);
+    let names = access.plan.names();
+    let (amqp, max_event_bytes) = (&access.settings.amqp, access.settings.delivery.max_event_bytes);
     let mut renewer = Renewer::new(amqp, &names.rejected);
-    let visit = Visit::open(amqp, &names.rejected, None, || {}).await.map_err(|error| error.to_string())?;
-    let mut visit = visit.ending_when_asked(shared.interrupt.hold());
+    let browse = Browse::open(amqp, &names.rejected, None, || {}).await.map_err(|error| error.to_string())?;
+    let mut browse = browse.ending_when_asked(access.interrupt.hold());
     let to = requeue::To { publisher, events: &names.events, max_event_bytes, repair, log, by: &work.by };
     let mut tally = Requeued::default();
-    let done = tally.chosen(to, survey, &mut visit, &mut renewer).await;
-    let mut notes = if done.is_ok() { notes_about_unseen(&visit) } else { Vec::new() };
-    let sure = tally.make_sure(visit).await;
+    let done = tally.chosen(to, selection, &mut browse, &mut renewer).await;
+    let mut notes = if done.is_ok() { notes_about_unseen(&browse) } else { Vec::new() };
+    let sure = tally.make_sure(browse).await;
     renewer.close().await;
     notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
     notes.extend(tally.problem.as_ref().map(|problem| format!("not published: {problem}")));
@@ -370,14 +382,14 @@ async fn requeue(
         let because = tally.unusable_because.as_deref().unwrap_or_default();
         notes.push(format!("{} left: not a usable event: {because}", messages(tally.unusable)));
     }
-    if survey.chosen.is_empty() {
+    if selection.chosen.is_empty() {
         notes.push("the message is no longer on the rejected queue".to_owned());
     }
     Ok((vec![format!("{} put back onto the events queue", messages(tally.requeued))], notes))
 }
 
-/// Removes from the survey the jobs that were also delivered. If the log cannot be read, the second value says why.
-pub async fn leave_delivered(shared: &Shared, survey: &mut Survey) -> (Left, Option<String>) {
-    let (known, problem) = queue::known(shared, &survey.ids(), survey.oldest).await;
-    (survey.leave_delivered(&known, |_| None), problem)
+/// Removes from the selection the jobs that were also delivered. If the log cannot be read, the second value says why.
+pub async fn leave_delivered(access: &Access, selection: &mut Selection) -> (Left, Option<String>) {
+    let (known, problem) = queue::known(access, &selection.ids(), selection.oldest).await;
+    (selection.leave_delivered(&known, |_| None), problem)
 }

@@ -26,7 +26,7 @@ const SHORT_WAIT: [Duration; 2] = [Duration::from_millis(250), Duration::from_se
 /// Index of the last doubling delay, 2^11 s or 34 minutes. A wait of an hour takes two or three hops.
 const SPARSE_TO: i32 = 11 * 4;
 
-/// From this delay on the gaps are so wide that [`Ladder::step_evenly`] splits a wait into two delays.
+/// From this delay on the gaps are so wide that [`Ladder::hop_evenly`] splits a wait into two delays.
 const FINE: Duration = Duration::from_secs(32);
 
 /// Index of the formula's first delay, 2^-6 s or 16 ms. Settings cannot ask for less than 50 ms (100 ms less half).
@@ -39,16 +39,16 @@ const LAST: i32 = 22 * 4;
 /// The delays that one policy uses, in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
-    rungs: Vec<Duration>,
+    delays: Vec<Duration>,
     /// How many delays follow each other without a gap, counted from the lowest.
     close: usize,
 }
 
 /// One hop on the ladder: the delay that a message waits now, and the rest of its wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Hop {
     /// A delay of the ladder, in whole milliseconds.
-    pub rung: Duration,
+    pub delay: Duration,
     /// The rest of the wait, for further steps. Zero if this delay covers the whole wait.
     pub remaining: Duration,
 }
@@ -62,17 +62,17 @@ impl Ladder {
         let highest = index_for(backoff::longest(policy).max(SHORT_WAIT[1]));
         let sparse = (highest + 1..=SPARSE_TO).filter(|index| index % 4 == 0);
         let close = (lowest..=highest).count();
-        Ladder { rungs: (lowest..=highest).chain(sparse).map(rung).collect(), close }
+        Ladder { delays: (lowest..=highest).chain(sparse).map(delay).collect(), close }
     }
 
     /// Returns every delay to declare, ascending, in whole milliseconds. Never empty.
-    pub fn rungs(&self) -> &[Duration] {
-        &self.rungs
+    pub fn delays(&self) -> &[Duration] {
+        &self.delays
     }
 
     /// Returns the longest delay.
     pub fn longest(&self) -> Duration {
-        self.rungs.last().copied().unwrap_or(SHORT_WAIT[1])
+        self.delays.last().copied().unwrap_or(SHORT_WAIT[1])
     }
 
     /// Returns the first hop of a wait that may end a little late: the last delay that is not longer, with the rest
@@ -82,59 +82,59 @@ impl Ladder {
     ///
     /// Among the doubling delays, each binary digit of the rest is a hop. So the wait is rounded up to as many digits
     /// as spreading needs.
-    pub fn step_evenly(&self, wait: Duration) -> Step {
-        let Some(at) = self.not_longer(wait) else { return self.step(wait) };
-        let below = self.rungs[at];
+    pub fn hop_evenly(&self, wait: Duration) -> Hop {
+        let Some(at) = self.not_longer(wait) else { return self.hop(wait) };
+        let below = self.delays[at];
         if at < self.close {
             return match below >= FINE {
-                true => Step { rung: below, remaining: wait - below },
-                false => self.step(wait),
+                true => Hop { delay: below, remaining: wait - below },
+                false => self.hop(wait),
             };
         }
         let grain = below / if below >= FINE { 8 } else { 2 };
         let rounded = grain * u32::try_from(wait.as_nanos().div_ceil(grain.as_nanos())).unwrap_or(u32::MAX);
-        let rung = self.not_longer(rounded).map_or(below, |at| self.rungs[at]);
-        Step { rung, remaining: rounded - rung }
+        let delay = self.not_longer(rounded).map_or(below, |at| self.delays[at]);
+        Hop { delay, remaining: rounded - delay }
     }
 
     /// Returns the first hop of a wait that should end on time, at the price of a second hop: the last delay that is
     /// not longer. Jobs that take turns would return in lumps otherwise.
-    pub fn step_finely(&self, wait: Duration) -> Step {
+    pub fn hop_finely(&self, wait: Duration) -> Hop {
         match self.not_longer(wait) {
-            Some(at) if at < self.close => Step { rung: self.rungs[at], remaining: wait - self.rungs[at] },
-            Some(_) | None => self.step_evenly(wait),
+            Some(at) if at < self.close => Hop { delay: self.delays[at], remaining: wait - self.delays[at] },
+            Some(_) | None => self.hop_evenly(wait),
         }
     }
 
     /// Returns the first hop of a wait: the first delay that is not shorter. A wait beyond the schedule takes the
     /// longest delay that is not longer, and leaves the rest for later hops.
-    pub fn step(&self, wait: Duration) -> Step {
-        let above = self.rungs[..self.close].partition_point(|rung| *rung < wait);
+    pub fn hop(&self, wait: Duration) -> Hop {
+        let above = self.delays[..self.close].partition_point(|delay| *delay < wait);
         if above < self.close {
-            return Step { rung: self.rungs[above], remaining: Duration::ZERO };
+            return Hop { delay: self.delays[above], remaining: Duration::ZERO };
         }
-        let rung = self.not_longer(wait).map_or(SHORT_WAIT[1], |at| self.rungs[at]);
-        Step { rung, remaining: wait - rung }
+        let delay = self.not_longer(wait).map_or(SHORT_WAIT[1], |at| self.delays[at]);
+        Hop { delay, remaining: wait - delay }
     }
 
     /// Returns the index of the longest delay that is not longer than `wait`.
     fn not_longer(&self, wait: Duration) -> Option<usize> {
-        self.rungs.partition_point(|rung| *rung <= wait).checked_sub(1)
+        self.delays.partition_point(|delay| *delay <= wait).checked_sub(1)
     }
 }
 
 /// Returns the first delay of the formula that is not shorter than `wait`, declared or not, and at most the last one
 /// (48 days).
-pub fn rung_for(wait: Duration) -> Duration {
-    rung(index_for(wait))
+pub fn delay_for(wait: Duration) -> Duration {
+    delay(index_for(wait))
 }
 
 fn index_for(wait: Duration) -> i32 {
-    (FIRST..LAST).find(|index| rung(*index) >= wait).unwrap_or(LAST)
+    (FIRST..LAST).find(|index| delay(*index) >= wait).unwrap_or(LAST)
 }
 
 /// Returns delay `index`: quarter `index mod 4` above the power of two `index div 4`, in seconds.
-fn rung(index: i32) -> Duration {
+fn delay(index: i32) -> Duration {
     let quarters = 4 + u64::from(index.rem_euclid(4).unsigned_abs());
     let power = index.div_euclid(4);
     let millis_at_one_second = 250 * quarters;

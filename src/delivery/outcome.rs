@@ -15,14 +15,14 @@ use super::{
 };
 use crate::egress::Refusal;
 
-/// The result of one POST, as seen on the wire. [`crate::poster`] makes it, and [`judge`] judges it.
+/// The result of one POST, as seen on the wire. [`crate::sender`] makes it, and [`judge`] judges it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
     /// The answer or the fault.
     pub result: Result<Answer, Fault>,
     /// From the start of the attempt to its end.
     pub elapsed: Duration,
-    /// Whether the poster replaced a connection that the receiver had closed as idle.
+    /// Whether the sender replaced a connection that the receiver had closed as idle.
     pub replaced: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct Answer {
     pub challenge: bool,
     /// The origin of the header `Location`: scheme, host and port only, because paths and queries may hold lead data.
     pub location: Option<String>,
-    /// The body as far as it was read, if [`crate::poster::Post::whole_body`] asked for it. May echo lead data, so it
+    /// The body as far as it was read, if [`crate::sender::Post::whole_body`] asked for it. May echo lead data, so it
     /// is never logged.
     pub body: Option<Bytes>,
     /// Whether the body broke, did not end in time, or is longer than 64 KiB. The status counts anyway.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::entry::Entry;
 
 /// The version of the format that this code writes.
 const VERSION: u32 = 1;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 
-use super::{Entry, batch::Batch};
+use super::{batch::Batch, entry::Entry};
 use crate::{event::EventKind, job::is_beginning};
 
 /// All conditions that are set must hold. A record without the field does not match.

@@ -13,9 +13,9 @@ use lapin::types::ShortString;
 use memchr::memmem::Finder;
 
 use super::{
-    Entry, LogError, LogReader, Start, What,
     batch::Batch,
-    reader::{self, Progress},
+    entry::{Entry, What},
+    reader::{self, LogError, LogReader, Progress, Start},
 };
 use crate::settings::Amqp;
 

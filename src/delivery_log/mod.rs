@@ -6,7 +6,7 @@
 //!  writer   collects and publishes records              never waits, never fails a delivery
 //!  reader   reads records back, from any time           changes nothing
 //!  filter   selects records                             pure
-//!  story    turns records into deliveries               pure
+//!  deliveries  turns records into deliveries               pure
 //!  known    tells whether a failed job was also delivered
 //! ```
 //!
@@ -15,18 +15,18 @@
 //! alone.
 
 pub mod batch;
+pub mod deliveries;
 pub mod entry;
 pub mod filter;
 pub mod known;
 pub mod reader;
-pub mod story;
 pub mod writer;
 
 pub use self::{
+    deliveries::{Deliveries, Delivery},
     entry::{Entry, What},
     filter::Filter,
     known::{Delivered, Known},
     reader::{LogError, LogReader, Start},
-    story::{Deliveries, Delivery},
     writer::{DeliveryLog, start},
 };

@@ -112,7 +112,7 @@ impl LogReader {
     /// # Errors
     /// See [`LogError`].
     pub async fn open(amqp: &Amqp, stream: &ShortString, start: Start) -> Result<LogReader, LogError> {
-        let connection = connection::connect(amqp, "desk", 0).await?;
+        let connection = connection::connect(amqp, "browse", 0).await?;
         let patience = patience(&connection, stream).await?;
         let (end, over) = match start {
             Start::Now => (None, false),
@@ -195,7 +195,7 @@ fn earlier(moment: Timestamp) -> Timestamp {
 /// # Errors
 /// See [`LogError`].
 pub async fn oldest(amqp: &Amqp, stream: &ShortString) -> Result<Option<Timestamp>, LogError> {
-    let connection = connection::connect(amqp, "desk", 0).await?;
+    let connection = connection::connect(amqp, "browse", 0).await?;
     let patience = patience(&connection, stream).await?;
     let first = AMQPValue::LongString("first".into());
     let (_channel, mut consumer) = consume(&connection, stream, first, 1).await?;

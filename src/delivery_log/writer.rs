@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Entry, batch};
+use super::{batch, entry::Entry};
 use crate::{
     broker::{
         connection,

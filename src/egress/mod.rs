@@ -1,7 +1,7 @@
 //! Which addresses webhooks may reach. Tenants write the URLs, and the worker runs inside the operator's network. So it
 //! calls only public unicast addresses, unless the operator allows others.
 //!
-//! Each address is judged right before [`crate::poster`] dials it. The text of a URL alone never allows a call.
+//! Each address is judged right before [`crate::sender`] dials it. The text of a URL alone never allows a call.
 
 mod rule;
 mod special;
@@ -14,7 +14,6 @@ pub use self::{
     rule::Rule,
     special::{Special, special},
 };
-use crate::settings::Egress;
 
 /// Why an address may not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -86,10 +85,10 @@ impl Guard {
     }
 }
 
-/// Checks a URL of an organization before any name is resolved. Objects to `http://`, and to an address that may not be
-/// called. The words are for the store's author, and show nothing of the URL.
-pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Objection> {
-    if url.scheme() == "http" && !settings.plain_http {
+/// Checks a URL of an organization, which `guard` is for, before any name is resolved. Objects to `http://` without
+/// `plain_http`, and to an address that may not be called. The words are for the store's author, and show nothing of the URL.
+pub fn objection(plain_http: bool, guard: &Guard, url: &Url) -> Option<Objection> {
+    if url.scheme() == "http" && !plain_http {
         let what = "begins with http://, and egress.plain_http is off".to_owned();
         return Some(Objection { what, reason: "plain_http", remedy: "" });
     }
@@ -98,7 +97,6 @@ pub fn objection(settings: &Egress, organization: &str, url: &Url) -> Option<Obj
         Host::Ipv6(address) => IpAddr::V6(address),
         Host::Domain(_) => return None,
     };
-    let guard = Guard::new(&settings.allow, &settings.deny, Some(organization));
     let refusal = guard.judge(url.host_str()?, address).err()?;
     let remedy = match refusal {
         Refusal::Denied => "",
@@ -193,14 +191,15 @@ mod tests {
 
     #[test]
     fn what_can_be_seen_of_a_url_is_said_beforehand() {
-        let settings = |plain_http, allow: &[&str]| Egress { plain_http, allow: rules(allow), ..Egress::default() };
-        let said =
-            |settings: &Egress, url: &str| objection(settings, "acme", &url.parse().unwrap()).map(|it| it.to_string());
-        assert!(said(&settings(false, &[]), "http://a.example").unwrap().contains("plain_http"));
-        assert_eq!(said(&settings(true, &[]), "http://a.example"), None);
-        assert!(said(&settings(false, &[]), "https://0x7f.1/").unwrap().contains("a loopback address"));
-        assert_eq!(said(&settings(false, &["127.0.0.1 for acme"]), "https://127.1/"), None);
-        assert!(said(&settings(false, &["127.0.0.1 for globex"]), "https://[::ffff:127.0.0.1]/").is_some());
+        let said = |plain_http, allow: &[&str], url: &str| {
+            let guard = Guard::new(&rules(allow), &[], Some("acme"));
+            objection(plain_http, &guard, &url.parse().unwrap()).map(|it| it.to_string())
+        };
+        assert!(said(false, &[], "http://a.example").unwrap().contains("plain_http"));
+        assert_eq!(said(true, &[], "http://a.example"), None);
+        assert!(said(false, &[], "https://0x7f.1/").unwrap().contains("a loopback address"));
+        assert_eq!(said(false, &["127.0.0.1 for acme"], "https://127.1/"), None);
+        assert!(said(false, &["127.0.0.1 for globex"], "https://[::ffff:127.0.0.1]/").is_some());
     }
 
     #[test]

@@ -9,7 +9,11 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{History, Job, VERSION, fresh_copy};
+use super::{
+    history::History,
+    id::fresh_copy,
+    state::{Job, VERSION},
+};
 use crate::{
     broker::publisher::Outgoing, delivery::outcome::FailReason, event::EventKind, limits::Turn, store::TargetKey,
 };

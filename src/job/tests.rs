@@ -1,12 +1,19 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::*;
-use crate::delivery::outcome::{Answer, Exchange, FailReason};
+use super::{id::derived_id, *};
+use crate::{
+    delivery::outcome::{Answer, Exchange, FailReason},
+    event::{Event, EventKind},
+    limits::Turn,
+    store::TargetKey,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()

@@ -1,11 +1,11 @@
-//! When requests stop because nothing answers, and how recovery is noticed: a circuit breaker (Nygard 2007) with probes that
-//! back off, as in linkerd's failure accrual.
+//! A circuit breaker (Nygard 2007): stops requests when nothing answers, and notices recovery by probes that back off,
+//! as in linkerd's failure accrual.
 //!
-//! It opens when a whole window of requests failed without an answer between, or when nothing has been answered for
-//! [`SILENCE`] or four times the 95th percentile although requests are in flight. While open it lets one probe through,
-//! after [`FIRST_PROBE`] and then less often up to every [`LAST_PROBE`], whether or not an earlier probe still hangs; an answer
-//! closes it. An error (5xx) is an answer: what it means is for the concurrency limit. A receiver that asks for a pause gets it,
-//! with a probe every [`PAUSE_PROBE`].
+//! It opens when a whole window of requests has failed without an answer between them. It also opens when requests are
+//! in flight and nothing is answered for [`SILENCE`], or for four times the 95th percentile if that is longer.
+//! While open it lets one probe through after [`FIRST_PROBE`], and then at growing intervals up to [`LAST_PROBE`], even
+//! if an earlier probe still hangs. An answer closes it. An error (5xx) is an answer too, and the concurrency limit
+//! judges it. A receiver that asks for a pause gets it, with a probe every [`PAUSE_PROBE`].
 
 use std::{
     collections::VecDeque,
@@ -14,34 +14,34 @@ use std::{
 
 use super::signal::Signal;
 
-/// Least time without an answer, with requests in flight, that opens the breaker.
+/// Shortest time without an answer, with requests in flight, that opens the breaker.
 pub const SILENCE: Duration = Duration::from_secs(2);
 
-/// And so many times the 95th percentile, for receivers whose answers take longer.
+/// The silence must also last this many times the 95th percentile, for receivers whose answers take longer.
 pub const SILENCE_BY_P95: u32 = 4;
 
-/// From opening to the first probe; the next ones follow after twice the time, up to [`LAST_PROBE`].
+/// Time from opening to the first probe. Each further interval is twice as long, up to [`LAST_PROBE`].
 pub const FIRST_PROBE: Duration = Duration::from_secs(1);
 
-/// The longest time between two probes: a recovery is noticed within it, whatever the timeout of the requests.
+/// Longest time between two probes. A recovery is noticed within it, whatever the timeout of the requests.
 pub const LAST_PROBE: Duration = Duration::from_secs(5);
 
-/// The time between two probes while the receiver wants a pause: hours that were meant as minutes end early.
+/// Time between two probes while the receiver wants a pause. So a pause of hours that was meant as minutes ends early.
 pub const PAUSE_PROBE: Duration = Duration::from_secs(300);
 
-/// How many of the last answers count for the percentile and the mean.
+/// How many of the latest answers count for the percentile and the mean.
 const ANSWERS: usize = 20;
 
-/// A breaker for requests to one receiver, or through one proxy. Holds no clock: each call takes `now`.
+/// A breaker for requests to one receiver, or through one proxy. Has no clock: each call takes `now`.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
-    /// When the first request began since one ended last.
+    /// Start of the first request since a request last ended.
     unanswered: Option<Instant>,
-    /// When the latest request began that was answered. One that began before and fails is old news.
+    /// Start of the latest request that was answered. The failure of an earlier request is old news.
     alive: Option<Instant>,
     /// Failures since the last answer.
     failures: usize,
-    /// When the last answers came, and how long they took.
+    /// When the latest answers came, and how long they took.
     answers: VecDeque<(Instant, Duration)>,
     open: Option<Open>,
 }
@@ -52,12 +52,12 @@ struct Open {
     /// When the next probe may start.
     probe: Instant,
     interval: Duration,
-    /// The end of the pause that the receiver asked for last, perhaps past.
+    /// End of the latest pause that the receiver asked for. It may have passed.
     paused_until: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether a request may start. Notices silence, hence `&mut`.
+    /// Returns whether a request may start. Takes `&mut` because it notices silence.
     pub fn may_start(&mut self, now: Instant) -> bool {
         if self.is_closed() && self.is_silent(SILENCE, now) {
             self.open(now);
@@ -65,30 +65,31 @@ impl Breaker {
         self.open.is_none_or(|open| now >= open.probe)
     }
 
-    /// Whether it is closed: requests start freely.
+    /// Returns whether it is closed, so that requests start freely.
     pub fn is_closed(&self) -> bool {
         self.open.is_none()
     }
 
-    /// Whether it is open or about to be, unless for a pause after which no request has failed.
+    /// Returns whether it is open or about to open. A pause after which no request has failed does not count.
     pub fn is_failing(&self, now: Instant) -> bool {
         let has_failed = self.open.is_some_and(|open| open.paused_until.is_none());
         has_failed || (self.is_silent(SILENCE, now) && self.pause(now).is_zero())
     }
 
-    /// What is left of the pause that the receiver asked for.
+    /// Returns the rest of the pause that the receiver asked for.
     pub fn pause(&self, now: Instant) -> Duration {
         let until = self.open.and_then(|open| open.paused_until);
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// Whether nothing was answered for `least`, or four times the 95th percentile, with requests in flight.
+    /// Returns whether requests are in flight and nothing was answered for `least` and for four times the 95th
+    /// percentile.
     pub fn is_silent(&self, least: Duration, now: Instant) -> bool {
         let silence = self.unanswered.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         silence >= least && silence >= SILENCE_BY_P95 * self.p95()
     }
 
-    /// The 95th percentile of the last answers: of 20 the second largest, of fewer the largest.
+    /// Returns the 95th percentile of the latest answers: of 20 the second largest, of fewer the largest.
     fn p95(&self) -> Duration {
         let largest = self.answers.iter().fold([Duration::ZERO; 2], |[first, second], (_, took)| match *took {
             took if took >= first => [took, first],
@@ -97,19 +98,19 @@ impl Breaker {
         largest[usize::from(self.answers.len() == ANSWERS)]
     }
 
-    /// Mean seconds of the last answers; none before the first.
+    /// Returns the mean seconds of the latest answers, or `None` before the first.
     pub fn mean(&self) -> Option<f64> {
         let total: Duration = self.answers.iter().map(|(_, took)| *took).sum();
         (!self.answers.is_empty()).then(|| total.as_secs_f64() / self.answers.len() as f64)
     }
 
-    /// Recent answers per second.
+    /// Returns the recent answers per second.
     pub fn rate(&self, now: Instant) -> f64 {
         let first = self.answers.back().map(|(at, _)| now.saturating_duration_since(*at).as_secs_f64());
         first.map_or(0.0, |seconds| self.answers.len() as f64 / seconds.max(1.0))
     }
 
-    /// A request begins, allowed by [`Breaker::may_start`].
+    /// Notes that a request begins, which [`Breaker::may_start`] has allowed.
     pub fn begin(&mut self, now: Instant) {
         self.unanswered.get_or_insert(now);
         let pause = self.pause(now);
@@ -119,7 +120,8 @@ impl Breaker {
         }
     }
 
-    /// A request that began at `begun` has ended; `window` failures in a row open the breaker. Returns whether it just opened.
+    /// Notes that a request that began at `begun` has ended. `window` failures in a row open the breaker. Returns
+    /// whether it just opened.
     pub fn end(&mut self, begun: Instant, signal: Signal, window: usize, now: Instant) -> bool {
         let was_closed = self.is_closed();
         self.unanswered = None;
@@ -144,7 +146,7 @@ impl Breaker {
         self.failures = 0;
         self.answers.truncate(ANSWERS - 1);
         self.answers.push_front((now, now.saturating_duration_since(begun)));
-        // A receiver that asks for a pause may still answer requests that it had taken before.
+        // A receiver that asks for a pause may still answer requests that it had accepted before.
         if self.open.is_none_or(|open| open.paused_until.is_none() || begun >= open.since) {
             self.open = None;
         }
@@ -154,7 +156,7 @@ impl Breaker {
         self.open = Some(Open { since: now, probe: now + FIRST_PROBE, interval: FIRST_PROBE, paused_until: None });
     }
 
-    /// `Retry-After: 0`, and a 429 without the header, ask for the pause before the next probe.
+    /// Pauses requests. `Retry-After: 0`, and a 429 without the header, ask for a pause until the next probe.
     fn pause_for(&mut self, wish: Option<Duration>, now: Instant) {
         let begins = Open { since: now, probe: now, interval: FIRST_PROBE, paused_until: None };
         let mut open = self.open.unwrap_or(begins);
@@ -196,7 +198,7 @@ mod tests {
             self.0.end(begun, signal, 4, now)
         }
 
-        /// Asks every tenth of a second, begins when allowed, and says when.
+        /// Asks every tenth of a second, begins a request when allowed, and returns the times.
         fn probes(&mut self, from: f64, to: f64) -> Vec<f64> {
             let mut began = Vec::new();
             for tenth in (from * 10.0) as u64..(to * 10.0) as u64 {

@@ -17,19 +17,19 @@ use super::{
 pub enum State {
     /// Its requests are answered.
     Healthy,
-    /// Some of its requests failed recently, or it has not been asked since a pause.
+    /// Some of its requests failed recently, or a pause is over and no request has followed.
     Limited,
-    /// Its breaker is open and only probes are sent, or it answers nothing but errors and gets one request at a time.
+    /// Its breaker is open and only probes are sent. Or all its answers are errors, and one request is sent at a time.
     Failing,
     /// The receiver asked for a pause.
     Paused,
 }
 
 impl State {
-    /// Every state, the best first.
+    /// Every state, from the best to the worst.
     pub const ALL: [State; 4] = [State::Healthy, State::Limited, State::Failing, State::Paused];
 
-    /// The word in tables and metrics.
+    /// Returns the word in tables and metrics.
     pub fn label(self) -> &'static str {
         ["healthy", "limited", "failing", "paused"][self as usize]
     }
@@ -38,31 +38,32 @@ impl State {
 /// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The label of a reason.
+    /// The label of the reason.
     pub reason: &'static str,
-    /// Of the answer, if there was one.
+    /// The status of the answer, if there was one.
     pub status: Option<u16>,
 }
 
-/// See the module documentation.
+/// The limits and the state of one circuit.
 #[derive(Debug)]
 pub(super) struct Circuit {
     pub(super) limit: Limit,
     pub(super) breaker: Breaker,
     pub(super) in_flight: usize,
-    /// When its breaker closed last, and how many requests from before that are still in flight: they hang, and a receiver
-    /// that answers again must not wait for them.
+    /// When its breaker last closed, and how many earlier requests are still in flight. They hang, and a receiver that
+    /// answers again must not wait for them.
     recovered: Option<Instant>,
     hanging: usize,
-    /// Errors since the last other answer.
+    /// Errors since the last answer of another kind.
     errors: usize,
-    /// Has not answered since its start, since its breaker opened, since its origin was silent, or but with errors.
+    /// Whether it has not answered since its start, since its breaker opened or since its origin was silent, or has
+    /// answered only errors.
     pub(super) on_probation: bool,
-    /// Jobs that wait in the process, and how they are woken.
+    /// Jobs that wait in the process, and the bell that wakes them.
     pub(super) waiting: usize,
     pub(super) bell: Arc<Notify>,
     pub(super) away: Away,
-    /// Whether it is counted among those that have deferred jobs.
+    /// Whether it is counted among the circuits with deferred jobs.
     pub(super) is_sharing: bool,
     /// Whether the last request was a direct attempt.
     pub(super) last_was_direct: bool,
@@ -72,8 +73,8 @@ pub(super) struct Circuit {
 }
 
 impl Circuit {
-    /// A new circuit, whose limit may grow to 15/16 of `most`. The rest is kept for probes: a receiver that hangs while all of it
-    /// is in flight could not be asked again before the first timeout.
+    /// Returns a new circuit, whose limit may grow to 15/16 of `most`. The rest is kept for probes. Without it, a
+    /// receiver that hangs with `most` in flight could not be asked again before the first timeout.
     pub(super) fn new(most: usize, now: Instant) -> Circuit {
         Circuit {
             limit: Limit::new(most - most / 16),
@@ -105,13 +106,13 @@ impl Circuit {
         }
     }
 
-    /// How many more requests its limit allows, of at most `most` in flight. A probe may exceed the limit.
+    /// Returns how many more requests its limit allows, of at most `most` in flight. A probe may exceed the limit.
     pub(super) fn room(&self, most: usize) -> usize {
         let limit = if self.breaker.is_closed() { self.limit.get() + self.hanging } else { most };
         limit.min(most).saturating_sub(self.in_flight)
     }
 
-    /// Whether the breaker lets a request start.
+    /// Returns whether the breaker lets a request start.
     pub(super) fn may_start(&mut self, now: Instant) -> bool {
         let was_closed = self.breaker.is_closed();
         let may_start = self.breaker.may_start(now);
@@ -121,12 +122,12 @@ impl Circuit {
         may_start
     }
 
-    /// Its share of the slots of those on probation.
+    /// Returns how many of the slots for circuits on probation it holds.
     pub(super) fn slots_on_probation(&self) -> usize {
         if self.on_probation { self.in_flight } else { 0 }
     }
 
-    /// A request begins.
+    /// Notes that a request begins.
     pub(super) fn begin(&mut self, start: Instant, direct: bool) {
         self.breaker.begin(start);
         self.in_flight += 1;
@@ -134,7 +135,7 @@ impl Circuit {
         self.used = start;
     }
 
-    /// A request that began at `begun` has ended.
+    /// Notes that a request that began at `begun` has ended.
     pub(super) fn end(&mut self, begun: Instant, signal: Signal, now: Instant) {
         let is_used = 2 * self.in_flight >= self.limit.get() || self.waiting > 0;
         let was_closed = self.breaker.is_closed();

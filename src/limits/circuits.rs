@@ -1,4 +1,4 @@
-//! The circuits of this worker behind a lock, with clock and chance: what the tasks that make attempts ask for room.
+//! The circuits of this worker behind a lock, with clock and random draws. Tasks that make attempts ask here for room.
 
 use std::{
     pin::Pin,
@@ -25,32 +25,33 @@ pub struct Circuits {
     workers: watch::Receiver<usize>,
 }
 
-/// Whether an attempt may start.
+/// The answer to a job that asks for room.
 pub enum Entry {
-    /// It may; the pass is to be given back with what became of it.
+    /// The attempt may start. The pass must be given back with its result.
     Go(Pass),
-    /// The job is to be deferred.
+    /// The job must be deferred.
     Defer {
-        /// Why.
+        /// The reason.
         reason: DeferReason,
-        /// For how long, not yet rounded to a delay queue.
+        /// How long, not yet rounded to a delay queue.
         wait: Duration,
-        /// To be kept with the job until it comes back.
+        /// Must be kept with the job until it returns.
         turn: Turn,
     },
 }
 
 impl Circuits {
-    /// At most `slots` attempts in flight altogether and `most` for each circuit, in this one of so many `workers`.
+    /// Returns the circuits of a worker, one of `workers`. It may have `slots` attempts in flight in total, and `most`
+    /// for each circuit.
     pub fn new(slots: usize, most: usize, workers: watch::Receiver<usize>) -> Circuits {
         Circuits { table: Arc::new(Mutex::new(Table::new(slots, most, Instant::now()))), workers }
     }
 
-    /// Asks for room for an attempt at this target, and waits for it up to [`PATIENCE`] where the circuit is healthy.
+    /// Asks for room for an attempt at this target. Waits for room up to [`PATIENCE`] if the circuit is healthy.
     pub async fn enter(&self, target: &Target, due: Due) -> Entry {
         let entry = match self.ask(target, due, Stage::Comes) {
             Ok(entry) => entry,
-            // Boxed to keep the futures of those that do not wait small.
+            // Boxed to keep the futures of jobs that do not wait small.
             Err(bell) => Box::pin(self.wait(target, due, bell)).await,
         };
         let Entry::Go(mut pass) = entry else { return entry };
@@ -61,13 +62,13 @@ impl Circuits {
         Entry::Go(pass)
     }
 
-    /// Whether the breaker of this target's circuit is open: a direct attempt need not be tried.
+    /// Returns whether the breaker of this target's circuit is open, so that a direct attempt is pointless.
     pub fn is_open(&self, target: &Target) -> bool {
         self.lock().is_open(&target.circuit)
     }
 
-    /// Asks for room for a direct attempt: at once or not at all. While a circuit has deferred jobs, at most half of its
-    /// requests are direct attempts.
+    /// Asks for room for a direct attempt, and does not wait for it. While a circuit has deferred jobs, at most half of
+    /// its requests are direct attempts.
     pub fn try_enter(&self, target: &Target) -> Option<Pass> {
         let (ask, now) = (self.to_ask(target, Due::default()), Instant::now());
         let may_start = self.lock().try_enter(&ask, now);
@@ -88,14 +89,15 @@ impl Circuits {
     fn ask(&self, target: &Target, due: Due, stage: Stage) -> Result<Entry, Bell> {
         let ask = self.to_ask(target, due);
         let mut table = self.lock();
-        // Under the lock, so that times come in their order.
+        // Under the lock, so that times stay in order.
         match table.enter(&ask, stage, Instant::now(), fastrand::f64()) {
             Answer::Go(begun) => {
                 let has_waited = stage != Stage::Comes;
                 Ok(Entry::Go(Pass { circuits: self.clone(), ask, begun, has_waited, given_back: false }))
             }
             Answer::Defer(reason, wait, turn) => Ok(Entry::Defer { reason, wait, turn }),
-            // Enabled before the lock is released: `Notify` keeps only one permit for all waiters that are not yet registered.
+            // Enabled before the lock is released: `Notify` keeps only one permit for all waiters that are not yet
+            // registered.
             Answer::Wait => {
                 let mut bell = Box::pin(table.bell(&ask).notified_owned());
                 bell.as_mut().enable();
@@ -122,10 +124,10 @@ impl Circuits {
 
 type Bell = Pin<Box<OwnedNotified>>;
 
-/// The right to make one attempt. Dropping it says nothing of the receiver.
+/// The right to make one attempt. Dropping it reports nothing about the receiver.
 pub struct Pass {
     circuits: Circuits,
-    /// As it was when the attempt was admitted: the store may change meanwhile.
+    /// As it was when the attempt was admitted, because the store may change meanwhile.
     ask: Ask,
     begun: Instant,
     has_waited: bool,
@@ -133,12 +135,12 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Whether it was waited for: what was checked before may have changed.
+    /// Returns whether it was waited for, so that earlier checks may no longer hold.
     pub fn was_waited_for(&self) -> bool {
         self.has_waited
     }
 
-    /// The attempt has ended with this sign of the receiver's health; `cause` says why it did not deliver.
+    /// Ends the attempt with this sign of the receiver's health. `cause` says why it did not deliver.
     pub fn give_back(mut self, signal: Signal, cause: Option<Cause>) {
         self.end(signal, cause);
     }
@@ -161,10 +163,10 @@ impl Drop for Pass {
     }
 }
 
-/// One circuit, for people. Holds nothing of a URL but scheme, host and port.
+/// One circuit, for people. Contains nothing of a URL but scheme, host and port.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct View {
-    /// Whose.
+    /// Its organization.
     pub organization: String,
     /// Scheme, host and port.
     pub origin: String,
@@ -172,15 +174,15 @@ pub struct View {
     pub state: State,
     /// Requests in flight in this worker.
     pub in_flight: usize,
-    /// How many there may be now.
+    /// How many requests there may be now.
     pub limit: usize,
     /// Recent answers per second.
     pub answers_per_second: f64,
     /// Jobs that this worker has deferred and that are still away.
     pub deferred: u64,
-    /// What is left of the pause that the receiver asked for.
+    /// The rest of the pause that the receiver asked for.
     pub paused_for_seconds: u64,
-    /// It has answered since its start, or since its breaker last opened. For the log.
+    /// Whether it has answered since its start or since its breaker last opened. For the log.
     #[serde(skip)]
     pub answers: bool,
     /// Why its latest attempt failed, if it did. For the log.
@@ -189,7 +191,7 @@ pub struct View {
 }
 
 impl Circuits {
-    /// Each circuit, for people.
+    /// Returns each circuit, for people.
     pub fn view(&self) -> Vec<View> {
         let (mut table, now) = (self.lock(), Instant::now());
         let views = table.circuits.iter_mut().map(|(name, circuit)| {
@@ -210,7 +212,7 @@ impl Circuits {
         views.collect()
     }
 
-    /// How many circuits are in each state, in the order of [`State::ALL`].
+    /// Returns how many circuits are in each state, in the order of [`State::ALL`].
     pub fn states(&self) -> [usize; 4] {
         let (table, now) = (self.lock(), Instant::now());
         State::ALL.map(|state| table.circuits.values().filter(|circuit| circuit.state(now) == state).count())

@@ -1,53 +1,56 @@
-//! How many requests a circuit may have in flight: additive increase, multiplicative decrease (Chiu and Jain 1989).
+//! Limits how many requests a circuit may have in flight: additive increase, multiplicative decrease (Chiu and Jain
+//! 1989).
 //!
-//! The limit starts at [`START`] and grows by one for each success (slow start, RFC 5681), above half of where trouble last
-//! began by one for each round; a limit that is not used does not grow (RFC 7661). Once for each round with failures it
-//! shrinks in proportion to their recent share (DCTCP, RFC 8257): a receiver that fails one lead in twenty keeps most of
-//! its limit. Limits by latency (Vegas, gradients) were rejected: a slow receiver is not a sick one.
+//! The limit starts at [`START`] and grows by one for each success (slow start, RFC 5681). Above a threshold, which
+//! follows from where trouble last began, it grows by one for each round. A limit that is not used does not grow (RFC
+//! 7661). In each round with failures it shrinks once, in proportion to their recent share (DCTCP, RFC 8257). So a
+//! receiver that fails one lead in twenty keeps most of its limit. Limits by latency (Vegas, gradients) were rejected:
+//! a slow receiver is not a sick one.
 
 use std::time::Instant;
 
-/// The limit of a new circuit, and of one whose breaker has opened. More would lose more slots to a receiver that hangs.
+/// The limit of a new circuit, and of one whose breaker has opened. A higher one would lose more slots to a receiver
+/// that hangs.
 pub const START: usize = 4;
 
 /// Weight of one attempt in the recent share of failures.
 const GAIN: f64 = 1.0 / 8.0;
 
-/// The recent share of failures from which a circuit counts as limited: one failure is forgotten after 19 successes.
+/// Recent share of failures from which a circuit counts as limited: one failure is forgotten after 19 successes.
 const LIMITED: f64 = 0.01;
 
 /// The concurrency limit of one circuit.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    /// 1 to `most`.
+    /// From 1 to `most`.
     value: f64,
     most: f64,
     /// Below it the limit grows by one for each success, above it by one for each round.
     threshold: f64,
     /// Recent share of failures, 0 to 1.
     failing: f64,
-    /// When it last shrank. Failures of attempts begun before belong to the same round.
+    /// When it last shrank. Failures of attempts that began earlier belong to the same round.
     shrunk: Option<Instant>,
 }
 
 impl Limit {
-    /// The limit of a new circuit, which may grow to `most` (at least 1).
+    /// Returns the limit of a new circuit, which may grow to `most` (at least 1).
     pub fn new(most: usize) -> Limit {
         let most = most.max(1) as f64;
         Limit { value: most.min(START as f64), most, threshold: most, failing: 0.0, shrunk: None }
     }
 
-    /// How many requests may be in flight now.
+    /// Returns how many requests may be in flight now.
     pub fn get(&self) -> usize {
         self.value as usize
     }
 
-    /// Whether attempts have failed recently.
+    /// Returns whether attempts have failed recently.
     pub fn has_failures(&self) -> bool {
         self.failing >= LIMITED
     }
 
-    /// An attempt succeeded. `is_used`: at least half of the limit was in flight, or work waited for it.
+    /// Notes that an attempt succeeded. `is_used`: at least half of the limit was in flight, or work waited for it.
     pub fn succeeded(&mut self, is_used: bool) {
         self.failing -= self.failing * GAIN;
         if is_used {
@@ -56,7 +59,7 @@ impl Limit {
         }
     }
 
-    /// An attempt that began at `begun` failed.
+    /// Notes that an attempt that began at `begun` failed.
     pub fn failed(&mut self, begun: Instant, now: Instant) {
         self.failing += (1.0 - self.failing) * GAIN;
         if self.shrunk.is_none_or(|shrunk| begun >= shrunk) {
@@ -66,7 +69,7 @@ impl Limit {
         }
     }
 
-    /// The breaker has opened: the circuit starts again, with slow start up to half of its limit.
+    /// Starts again after the breaker has opened, with slow start up to half of the limit.
     pub fn restart(&mut self) {
         self.threshold = (self.value / 2.0).max(2.0);
         self.value = self.most.min(START as f64);
@@ -79,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// One round: a whole window in flight, of which every n-th fails.
+    /// Plays one round: a whole window is in flight, and every n-th attempt of it fails.
     fn round(limit: &mut Limit, now: &mut Instant, every: usize) {
         let begun = *now;
         *now += Duration::from_millis(10);

@@ -1,9 +1,10 @@
-//! How long a job waits when its circuit has no room: in the process for a moment, or else deferred on the delay ladder.
+//! How long a job waits when its circuit has no room: in the process for a moment, or else deferred on the delay
+//! ladder.
 //!
-//! In the process it waits for at most [`PATIENCE`], and only for a circuit that is healthy. A deferral lasts 0.4 to 0.8 of the
-//! time that the job has been due, so a backlog returns within the length of the outage and each job is deferred a
-//! logarithmic number of times (exponential backoff with jitter, by age). It lasts no longer than a circuit that answers needs
-//! for the jobs deferred before (Little 1961), and after a pause that much longer.
+//! In the process it waits at most [`PATIENCE`], and only for a healthy circuit. A deferral lasts 0.4 to 0.8 of the
+//! time that the job has been due (exponential backoff with jitter, by age). So a backlog returns within the length of
+//! the outage, and each job is deferred a logarithmic number of times. If the circuit answers, a deferral lasts no
+//! longer than the circuit needs for the jobs deferred before (Little 1961). A pause is added to it.
 
 use std::{
     collections::BTreeMap,
@@ -13,48 +14,48 @@ use std::{
 /// Longest wait in the process.
 pub const PATIENCE: Duration = Duration::from_millis(250);
 
-/// The part of the slots that waiting jobs may hold altogether: 1/4. One circuit's may be at most as many as its limit.
+/// Waiting jobs may hold 1/4 of the slots altogether. Those of one circuit are at most as many as its limit.
 pub const WAITING: usize = 4;
 
-/// Bounds of a deferral.
+/// Shortest deferral.
 pub const SHORTEST: Duration = Duration::from_millis(250);
-/// See [`SHORTEST`].
+/// Longest deferral.
 pub const LONGEST: Duration = Duration::from_secs(300);
 
-/// The share of the time that a job has been due for which it is deferred, at least and at most.
+/// Shortest and longest deferral, as a share of the time that the job has been due.
 pub const SHARE: [f64; 2] = [0.4, 0.8];
 
-/// When a job was due.
+/// How long a job has been due.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Due {
-    /// For how long it has been due.
+    /// Time since it was due.
     pub late: Duration,
-    /// Whether it was deferred until its turn ([`super::rate`]) and nothing else has happened to it since.
+    /// Whether it was deferred until its turn ([`super::rate`]), and nothing else has happened to it since.
     pub turn: Turn,
 }
 
-/// Whether a job was deferred by the rate of its target.
+/// Whether the rate of its target deferred a job, and until when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Turn {
-    /// It was not, or something else has happened to it since.
+    /// It was not deferred by the rate, or something else has happened to it since.
     #[default]
     None,
-    /// Until it is among the oldest.
+    /// Deferred until it is among the oldest.
     Come,
-    /// Until its token is there.
+    /// Deferred until its token is due.
     Paid,
 }
 
-/// About how many jobs return to one worker each second at most, so that backlogs leave the broker to
-/// others. Each circuit with deferred jobs has the same part of it: a small backlog does not wait for a large one.
+/// About how many jobs return to one worker each second at most, so that backlogs leave the broker to others. Circuits
+/// with deferred jobs share it equally, so a small backlog does not wait for a large one.
 pub const RETURNS: f64 = 1_000.0;
 
-/// How long to defer a job that has been due for `late`, while `away` jobs of its circuit are, times the number of
-/// circuits that share [`RETURNS`]. `queue`: how many seconds the circuit
-/// needs for those, if it answers. `pause`: how long it must be left alone. `draw` is in `[0, 1)`.
+/// Returns how long to defer a job that has been due for `late`. `away` is the number of its circuit's deferred jobs,
+/// times the number of circuits that share [`RETURNS`]. `queue` is how many seconds the circuit needs for those jobs,
+/// if it answers. `pause` is how long it must be left alone. `draw` is in `[0, 1)`.
 pub fn wait(late: Duration, away: u64, queue: Option<f64>, pause: Duration, draw: f64) -> Duration {
     let [least, most] = SHARE;
-    // A job that has just become due is spread as well.
+    // A job that has only just become due is spread as well.
     let by_age = late.max(SHORTEST.div_f64(least)).as_secs_f64() * (least + (most - least) * draw);
     let by_number = (0.5 + draw) * away as f64 / RETURNS;
     let by_queue = queue.map_or(f64::INFINITY, |queue| (0.5 + draw / 2.0) * queue);
@@ -62,19 +63,19 @@ pub fn wait(late: Duration, away: u64, queue: Option<f64>, pause: Duration, draw
     Duration::from_secs_f64(seconds).max(SHORTEST).saturating_add(pause).min(LONGEST)
 }
 
-/// The jobs that this worker has deferred and that are still away, by when they return. Not by which return: a job returns to
-/// any worker.
+/// The jobs that this worker has deferred and that are still away, counted by their times of return. Arrivals are not
+/// counted, because a job returns to any worker.
 #[derive(Clone, Debug, Default)]
 pub struct Away {
-    /// From the time of return to the number of jobs.
+    /// Number of jobs by time of return.
     returns: BTreeMap<Instant, u64>,
     jobs: u64,
 }
 
 impl Away {
-    /// One more is away for `wait`.
+    /// Counts one more job that is away for `wait`.
     pub fn add(&mut self, wait: Duration, now: Instant) {
-        // In steps of 1/16 of the wait, so that any backlog needs few entries.
+        // In steps of 1/16 of the wait, so that a backlog of any size needs few entries.
         let step = (wait.as_millis() as u64 / 16).next_power_of_two().max(16);
         let last = self.returns.range(now + wait..).next().map(|(at, _)| *at);
         let at = last.filter(|at| *at <= now + wait + Duration::from_millis(step));
@@ -82,7 +83,7 @@ impl Away {
         self.jobs += 1;
     }
 
-    /// How many are still away.
+    /// Returns how many jobs are still away.
     pub fn jobs(&mut self, now: Instant) -> u64 {
         while let Some(first) = self.returns.first_entry().filter(|first| *first.key() <= now) {
             self.jobs -= first.remove();

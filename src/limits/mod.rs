@@ -1,13 +1,14 @@
-//! Limits: how many requests each receiver gets, and when a job without room comes back (docs/explanation/limits.md).
+//! Limits: how many requests each receiver gets, and when a job without room returns (docs/explanation/limits.md).
 //!
-//! Limits apply to a *circuit*: the requests of one organization to one origin, in one worker. A receiver that hangs usually
-//! hangs for every path of its host, and one tenant's failures must not slow down another's webhooks at the same host.
+//! Limits apply to a *circuit*: the requests of one organization to one origin, in one worker. A receiver that hangs
+//! usually hangs for every path of its host. One tenant's failures must not slow down another's webhooks at the same
+//! host.
 //!
 //! ```text
 //!  job --> breaker --> concurrency, rate, share --> request --> its sign of health
 //!             | open        | no room
-//!             |             '-- waits in the process for a moment, where the circuit is healthy
-//!             '-- deferred: back onto the delay ladder, no attempt spent
+//!             |             '-- waits in the process for a moment, if the circuit is healthy
+//!             '-- deferred: on a delay queue, no attempt spent
 //! ```
 //!
 //! | module | question |
@@ -16,10 +17,10 @@
 //! | [`concurrency`] | How many requests can it take at once? |
 //! | [`rate`] | How many requests does its owner want, over all workers? |
 //! | [`share`] | How many of the worker's slots may it have? |
-//! | [`deferral`] | When does a job without room come back? |
+//! | [`deferral`] | When does a job without room return? |
 //!
-//! `circuit` and `table` join them and are pure: time and the draw are arguments, and a simulation judges them. `circuits` adds
-//! clock, lock and waiting. The worker gives back each pass with a [`Signal`].
+//! `circuit` and `table` combine them and are pure: time and the draw are arguments, and a simulation judges them.
+//! `circuits` adds clock, lock and waiting. The worker gives each pass back with a [`Signal`].
 
 pub mod breaker;
 mod circuit;

@@ -1,43 +1,43 @@
-//! A target's own limits, `max_in_flight` and `max_per_second`: each worker takes its share of both.
+//! A target's own limits, `max_in_flight` and `max_per_second`. Each worker takes its share of both.
 //!
-//! The rate is a token bucket in the form of the generic cell rate algorithm (ITU-T I.371): one time says when the next token
-//! is there. Tokens go to the jobs that have been due for longest, nearly as in a queue: a younger job gets one only if no older
-//! one has come for it. A job without a token is deferred until its turn and spends no attempt.
+//! The rate is a token bucket in the form of the generic cell rate algorithm (ITU-T I.371): one time says when the next
+//! token is due. Tokens go to the jobs that have been due for longest, nearly as in a queue. A younger job gets one
+//! only if no older job has come for it. A job without a token is deferred until its turn and spends no attempt.
 
 use std::time::{Duration, Instant};
 
 use super::deferral::{Away, Due, LONGEST, SHORTEST, Turn};
 
-/// How many seconds of tokens are saved up; always one token.
+/// Time for which unused tokens are saved up; at least one token always is.
 const SAVED: Duration = Duration::from_millis(250);
 
-/// This worker's share of `max_in_flight`, at least one.
+/// Returns this worker's share of `max_in_flight`, at least one.
 pub fn share_of_concurrency(most: u32, workers: usize) -> usize {
     (most as usize / workers.max(1)).max(1)
 }
 
-/// What a worker keeps of a target with limits of its own.
+/// A worker's state of one target with limits of its own.
 #[derive(Clone, Debug)]
 pub struct Quota {
     /// Requests in flight.
     pub in_flight: usize,
-    /// The target's jobs that are deferred and still away.
+    /// The target's deferred jobs that are still away.
     pub away: Away,
-    /// When the next token is there.
+    /// When the next token is due.
     next: Instant,
-    /// The earliest start of the next request, for jobs with and without a token: jobs with a token may come back late and together, after a pause of the
-    /// consumers or from a worker that has ended.
+    /// Earliest start of the next request, with or without a token. Jobs with a token may return late and together,
+    /// after a pause of the consumers or from a worker that has ended.
     start: Instant,
 }
 
 impl Quota {
-    /// Nothing in flight yet.
+    /// Returns a quota with nothing in flight.
     pub fn new(now: Instant) -> Quota {
         Quota { in_flight: 0, away: Away::default(), next: now, start: now }
     }
 
-    /// Takes a token, where the worker's share is `rate` a second. Returns when the request may start, at most `ahead` from now, or
-    /// until when to defer the job.
+    /// Takes a token. `rate` is the worker's share in requests per second. Returns when the request may start, at most
+    /// `ahead` from now. Otherwise returns how long to defer the job.
     pub fn take(&mut self, due: Due, rate: f64, ahead: Duration, now: Instant) -> Result<Instant, (Duration, Turn)> {
         let interval = Duration::from_secs_f64(rate.recip());
         if due.turn == Turn::Paid {
@@ -62,13 +62,13 @@ impl Quota {
                 return begins;
             }
         };
-        // A turn that is too far away is looked for again.
+        // A turn that is too far away is decided again later.
         let turn = if wait > LONGEST { Turn::None } else { turn };
         Err((wait.clamp(SHORTEST, LONGEST), turn))
     }
 
-    /// When a request that has its token may start, not before `from`. Where that is more than `ahead` from now, the job comes
-    /// back with its token.
+    /// Returns when a request that has its token may start, not before `from`. If that is more than `ahead` from now,
+    /// the job returns later with its token.
     fn begin(
         &mut self,
         from: Instant,
@@ -76,7 +76,7 @@ impl Quota {
         ahead: Duration,
         now: Instant,
     ) -> Result<Instant, (Duration, Turn)> {
-        // Jobs come back a little early or late, so one more may start after a pause.
+        // Jobs return a little early or late, so one more may start after a pause.
         let saved = now.checked_sub(SAVED.max(interval)).unwrap_or(now);
         let start = self.start.max(saved).max(from.min(now + ahead));
         if start > now + ahead {
@@ -91,7 +91,7 @@ impl Quota {
         self.next += Duration::from_secs_f64(rate.recip());
     }
 
-    /// Whether forgetting it loses nothing.
+    /// Returns whether forgetting it loses nothing.
     pub fn is_idle(&mut self, now: Instant) -> bool {
         self.in_flight == 0 && self.next <= now && self.away.jobs(now) == 0
     }

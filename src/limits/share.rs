@@ -1,43 +1,44 @@
-//! How much of a worker's slots one circuit may take: dynamic thresholds (Choudhury and Hahne 1998).
+//! Limits how many of a worker's slots one circuit may take: dynamic thresholds (Choudhury and Hahne 1998).
 //!
-//! A circuit may start a request while its requests in flight are below [`AHEAD`] times the free slots, so something is left
-//! however many circuits are slow. Circuits *on probation* have not answered since their start or since their breaker last
-//! opened, or their origin is silent for [`DOUBT`]; together they hold at most half of the slots, so half of the worker is
-//! left for those that answer. Within that half the same rule holds with [`AHEAD_ON_PROBATION`], which leaves room for new ones.
+//! A circuit may start a request while its requests in flight are below [`AHEAD`] times the free slots. So some slots
+//! stay free, however many circuits are slow. Circuits *on probation* have not answered since their start or since
+//! their breaker last opened, or their origin has been silent for [`DOUBT`]. Together they hold at most half of the
+//! slots, so the other half is left for circuits that answer. Within their half a similar rule holds
+//! ([`AHEAD_ON_PROBATION`]), which leaves room for new circuits.
 
 use std::time::Duration;
 
-/// A circuit may have so many times the free slots in flight.
+/// A circuit may have this many times the free slots in flight.
 pub const AHEAD: usize = 2;
 
-/// A circuit on probation may have 1/8 of the free slots of that half in flight.
+/// A circuit on probation may have 1/8 of the free slots of its half in flight.
 pub const AHEAD_ON_PROBATION: usize = 8;
 
-/// Least time without any answer from an origin before its circuits are on probation (or four times the 95th percentile): a
-/// host that serves many organizations hangs for all of them at once.
+/// Shortest silence of an origin that puts its circuits on probation, or four times the 95th percentile if that is
+/// longer. A host that serves many organizations hangs for all of them at once.
 pub const DOUBT: Duration = Duration::from_millis(250);
 
 /// The slots of a worker, and how many of them are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Slots {
-    /// Requests and waiting jobs that there may be at once.
+    /// Most requests and waiting jobs at once.
     pub all: usize,
     /// Requests in flight.
     pub in_flight: usize,
-    /// Those of circuits on probation.
+    /// Requests in flight of circuits on probation.
     pub on_probation: usize,
     /// Jobs that wait in the process for a circuit.
     pub waiting: usize,
 }
 
 impl Slots {
-    /// Whether a circuit with so many requests in flight may start one more. `on_probation`: it is, and its origin has so many
-    /// in flight without an answer.
+    /// Returns whether a circuit with this many requests in flight may start one more. `on_probation` is set if the
+    /// circuit is on probation. It is the number of requests in flight to its origin if that is silent, else 0.
     pub fn admits(&self, in_flight: usize, on_probation: Option<usize>) -> bool {
         let free = self.all.saturating_sub(self.in_flight + self.waiting);
         let is_admitted = on_probation.is_none_or(|in_doubt| {
             let free = self.all.div_ceil(2).saturating_sub(self.on_probation.max(in_doubt));
-            // A small worker has room for a second one as well.
+            // A small worker has room for a second request as well.
             in_flight < free.div_ceil(AHEAD_ON_PROBATION).max(free.div_ceil(2).min(2))
         });
         in_flight < AHEAD * free && is_admitted
@@ -48,7 +49,7 @@ impl Slots {
 mod tests {
     use super::*;
 
-    /// How many requests each of so many circuits has when all take what they can, and how many slots are left.
+    /// Returns how many requests each circuit has when all take as many as they can, and how many slots are left.
     fn taken(circuits: usize, on_probation: bool) -> (usize, usize) {
         let mut slots = Slots { all: 512, in_flight: 0, on_probation: 0, waiting: 0 };
         let mut each = vec![0; circuits];
@@ -75,6 +76,6 @@ mod tests {
             let left = taken(circuits, true).1;
             assert!(left >= 256, "{circuits}: {left}");
         }
-        assert!(taken(50, true).1 > 256 + 16, "a new one finds room");
+        assert!(taken(50, true).1 > 256 + 16, "a new circuit finds room");
     }
 }

@@ -1,40 +1,42 @@
-//! Which sign of health an attempt gives: an answer, an error, a failure, or the wish for a pause.
+//! The sign of health that an attempt gives: an answer, an error, a failure, or the wish for a pause.
 
 use std::time::Duration;
 
 use crate::delivery::outcome::{Exchange, Fault, Outcome};
 
-/// The sign that an attempt gives of its receiver's health.
+/// A sign of the receiver's health, given by an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// It answered, whatever it thinks of the lead.
+    /// It answered, whatever it makes of the lead.
     Answered,
     /// It answered that it is in trouble: 5xx or 408.
     Error,
     /// A transport fault or a timeout.
     Failing,
-    /// It asks for a pause, of this length if it says so.
+    /// It asks for a pause, of this length if it names one.
     Paused(Option<Duration>),
-    /// None: no request was made, or the fault was ours.
+    /// No sign: no request was made, or the fault was ours.
     Nothing,
 }
 
-/// A receiver that answers 404 has capacity, and one that answers 500 has trouble. A name that does not resolve says
-/// nothing of capacity, but another request right now would not help either.
+/// Returns the sign that an attempt gives. A receiver that answers 404 has capacity, and one that answers 500 has
+/// trouble. A name that does not resolve says nothing about capacity, but another request right now would not help
+/// either.
 pub fn signal(exchange: &Exchange, outcome: &Outcome) -> Signal {
     match &exchange.result {
         Ok(answer) => match (answer.status, outcome) {
-            // Whatever the status: the target's rules say what it means.
+            // Whatever the status, the target's rules give its meaning.
             (_, Outcome::Delivered | Outcome::Refused) => Signal::Answered,
             (429, Outcome::Retry { not_before, .. }) => Signal::Paused(*not_before),
-            // On other statuses `Retry-After` delays its own delivery only.
+            // On other statuses, `Retry-After` delays only its own delivery.
             (503, Outcome::Retry { not_before: Some(wish), .. }) => Signal::Paused(Some(*wish)),
             (408 | 500..=599, _) => Signal::Error,
             _ => Signal::Answered,
         },
-        // A retried fault is the receiver's trouble, but for a bug of our own. All others never came to a request.
+        // A retried fault is the receiver's trouble, unless it is our own bug. After any other fault, no request was
+        // made.
         Err(Fault::Panic) => Signal::Nothing,
-        // Perhaps because of this receiver, and another request would not help either.
+        // The receiver may be the cause, and another request would not help either.
         Err(Fault::ProxyRefused) => Signal::Failing,
         Err(_) if matches!(outcome, Outcome::Retry { .. }) => Signal::Failing,
         Err(_) => Signal::Nothing,
@@ -109,7 +111,7 @@ mod tests {
         for status in [200, 429, 500, 404] {
             assert_eq!(ruled(Ok((status, Some("7"))), &rules), Signal::Answered, "{status}");
         }
-        // While it fails for good, fewer leads should be lost.
+        // The limit shrinks, so that fewer leads are lost while it fails for good.
         assert_eq!(ruled(Ok((502, None)), &rules), Signal::Error);
     }
 }

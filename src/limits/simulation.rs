@@ -1,5 +1,5 @@
-//! The limits in a simulated world: receivers, a jobs queue, the delay ladder, some workers, and a clock that jumps from event
-//! to event. No sleeps and no chance: draws are a fixed sequence, so each run is the same.
+//! The limits in a simulated world: receivers, a jobs queue, the delay ladder, some workers, and a clock that jumps
+//! from event to event. Nothing sleeps and nothing is random: draws are a fixed sequence, so each run is the same.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,22 +13,22 @@ use super::{
     table::{Answer, Ask, DeferReason, Stage, Table},
 };
 use crate::{
-    delivery::ladder::{Ladder, Step},
+    delivery::ladder::{Hop, Ladder},
     settings::Backoff,
     store::TargetKey,
 };
 
 mod scenarios;
 
-/// How long a worker takes for a job that it defers or begins.
+/// Seconds that a worker needs to defer or begin a job.
 const HANDLING: f64 = 0.000_1;
-/// From a failure to the next attempt.
+/// Seconds from a failure to the next attempt.
 const RETRY: f64 = 15.0;
 const TIMEOUT: f64 = 30.0;
-/// What a circuit may have in flight, by default.
+/// Most requests in flight of a circuit, by default.
 const MOST: usize = 64;
 
-/// What a receiver does at a time.
+/// The behaviour of a receiver at a time.
 type Receiver = fn(f64) -> Does;
 
 #[derive(Clone, Copy)]
@@ -39,12 +39,12 @@ enum Does {
 }
 
 enum Event {
-    /// An event, for which a direct attempt is tried, or a job comes to the jobs queue.
+    /// An event that tries a direct attempt, or a job that reaches the jobs queue.
     Comes {
         job: Job,
         direct: bool,
     },
-    /// A worker has time for the next one.
+    /// A worker has time for the next job.
     Handle(usize),
     Ended {
         worker: usize,
@@ -72,14 +72,14 @@ struct Job {
 
 #[derive(Default, Clone)]
 struct Counts {
-    /// When, and how long after the event.
+    /// Time of each delivery, and how long after the event its request began.
     delivered: Vec<(f64, f64)>,
     /// When its requests began.
     began: Vec<f64>,
-    /// The longest time from being due to being delivered.
+    /// The longest time that a delivered job had been due.
     longest_due: f64,
     deferrals: usize,
-    /// Jobs that went directly.
+    /// Direct attempts.
     direct: usize,
     most_in_flight: usize,
 }
@@ -159,12 +159,12 @@ impl World {
         self.next += 1;
     }
 
-    /// `count` jobs, evenly at `rate` a second, from `from` on.
+    /// Publishes `count` jobs, evenly at `rate` a second, from `from` on.
     fn publish(&mut self, target: usize, from: f64, rate: f64, count: usize) {
         self.publish_as(false, target, from, rate, count);
     }
 
-    /// The same as events that are attempted directly where that is allowed.
+    /// Publishes the same, as events that may be attempted directly if `direct`.
     fn publish_as(&mut self, direct: bool, target: usize, from: f64, rate: f64, count: usize) {
         for n in 0..count {
             let came = from + n as f64 / rate;
@@ -187,7 +187,7 @@ impl World {
         self.now = end;
     }
 
-    /// As in the worker: no job is taken from the queue before there is a slot for it.
+    /// Lets workers take jobs. As in the worker, no job is taken from the queue before there is a slot for it.
     fn wake(&mut self) {
         for worker in 0..self.workers.len() {
             let worker = (worker + self.next as usize) % self.workers.len();
@@ -204,7 +204,7 @@ impl World {
         self.start + Duration::from_secs_f64(seconds)
     }
 
-    /// A fixed sequence that fills 0 to 1 evenly (multiples of the golden ratio).
+    /// Returns the next value of a fixed sequence that fills 0 to 1 evenly (multiples of the golden ratio).
     fn draw(&self) -> f64 {
         (self.next as f64 * 0.618_033_988_749_895).fract()
     }
@@ -239,7 +239,7 @@ impl World {
         }
         let Some(job) = self.jobs.pop_front() else { return };
         if !job.remaining.is_zero() {
-            return self.hop(job, self.ladder.step(job.remaining));
+            return self.hop(job, self.ladder.hop(job.remaining));
         }
         let answer = self.enter(worker, job, Stage::Comes);
         if answer == Answer::Wait {
@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    /// As the bell does: so many of those that wait ask again.
+    /// Lets jobs that wait ask again, as many as the bell wakes.
     fn ring(&mut self, worker: usize, circuit: &Arc<str>) {
         let known = &self.workers[worker].table.circuits[circuit];
         for _ in 0..known.waiting.min(known.room(MOST)) {
@@ -293,9 +293,9 @@ impl World {
             Answer::Defer(reason, wait, turn) => {
                 self.targets[job.target].counts.deferrals += 1;
                 let step = if reason == DeferReason::Rate {
-                    self.ladder.step_finely(wait)
+                    self.ladder.hop_finely(wait)
                 } else {
-                    self.ladder.step_evenly(wait)
+                    self.ladder.hop_evenly(wait)
                 };
                 self.hop(Job { turn, ..job }, step);
             }
@@ -303,9 +303,9 @@ impl World {
         }
     }
 
-    fn hop(&mut self, job: Job, step: Step) {
+    fn hop(&mut self, job: Job, step: Hop) {
         let job = Job { remaining: step.remaining, ..job };
-        self.at(self.now + step.rung.as_secs_f64(), Event::Comes { job, direct: false });
+        self.at(self.now + step.delay.as_secs_f64(), Event::Comes { job, direct: false });
     }
 
     fn begin(&mut self, worker: usize, job: Job, start: f64) {
@@ -345,12 +345,12 @@ impl World {
         self.counts(target).delivered.iter().filter(|(at, _)| (from..to).contains(at)).count()
     }
 
-    /// Requests that began within `seconds` from then.
+    /// Returns how many requests began in the `seconds` after `from`.
     fn began(&self, target: usize, from: f64, seconds: f64) -> usize {
         self.counts(target).began.iter().filter(|at| (from..from + seconds).contains(*at)).count()
     }
 
-    /// The wait that 99 % of these targets' deliveries did not exceed.
+    /// Returns the wait that 99 % of these targets' deliveries did not exceed.
     fn p99(&self, targets: impl IntoIterator<Item = usize>) -> f64 {
         let delivered = targets.into_iter().flat_map(|target| self.counts(target).delivered.iter());
         let mut waits: Vec<_> = delivered.map(|(_, wait)| *wait).collect();
@@ -358,7 +358,7 @@ impl World {
         waits[waits.len() * 99 / 100]
     }
 
-    /// The longest wait of a target's deliveries.
+    /// Returns the longest wait of a target's deliveries.
     fn longest(&self, target: usize) -> f64 {
         self.counts(target).delivered.iter().map(|(_, wait)| *wait).fold(0.0, f64::max)
     }

@@ -18,16 +18,16 @@ use super::{
 };
 use crate::store::TargetKey;
 
-/// Circuits that were not used for so long are forgotten, and how often that is checked.
+/// How long an unused circuit is remembered, and how often that is checked.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a job is deferred by the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferReason {
-    /// The circuit, or the target, has as many requests in flight as it may.
+    /// The circuit or the target has as many requests in flight as it may.
     Saturated,
-    /// Other circuits have the slots.
+    /// Other circuits hold the slots.
     Crowded,
     /// The breaker is open.
     Failing,
@@ -42,7 +42,7 @@ impl DeferReason {
     pub const ALL: [DeferReason; 5] =
         [DeferReason::Saturated, DeferReason::Crowded, DeferReason::Failing, DeferReason::Paused, DeferReason::Rate];
 
-    /// The metric label.
+    /// Returns the metric label.
     pub fn label(self) -> &'static str {
         ["saturated", "crowded", "failing", "paused", "rate"][self as usize]
     }
@@ -67,48 +67,48 @@ impl Ask {
     }
 }
 
-/// Whether a job waits in the process.
+/// How far the wait of a job in the process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It has just come.
+    /// It has just arrived.
     Comes,
-    /// It waits, and may go on to.
+    /// It waits, and may go on waiting.
     Waits,
-    /// It has waited for [`PATIENCE`].
+    /// It has waited for [`PATIENCE`], and must not go on.
     Leaves,
 }
 
-/// The answer.
+/// The answer to a request that wants to start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Answer {
     /// It counts as in flight and may start at this time, at most [`PATIENCE`] from now.
     Go(Instant),
-    /// It waits for its circuit's bell, and asks again.
+    /// It waits for its circuit's bell, and then asks again.
     Wait,
-    /// The job is to be deferred.
+    /// The job must be deferred.
     Defer(DeferReason, Duration, Turn),
 }
 
-/// One host, of whichever organizations.
+/// One origin, for all organizations.
 #[derive(Debug, Default)]
 struct Origin {
-    /// Opens by silence only.
+    /// Opens only by silence.
     breaker: Breaker,
     in_flight: usize,
 }
 
-/// See the module documentation.
+/// All circuits of a worker, and the slots that they share.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) circuits: HashMap<Arc<str>, Circuit>,
-    /// Stops each organization in turn from asking a host that answers none of them.
+    /// Stops one organization after the other from asking a host that answers none of them.
     origins: HashMap<Box<str>, Origin>,
-    /// Of targets with limits of their own.
+    /// State of targets with limits of their own.
     quotas: HashMap<TargetKey, Quota>,
     slots: Slots,
-    /// Circuits that have deferred jobs, or had some since the last sweep.
+    /// Number of circuits that have deferred jobs, or had some since the last sweep.
     sharing: u64,
-    /// What a circuit may have in flight.
+    /// Most requests that a circuit may have in flight.
     most: usize,
     swept: Instant,
 }
@@ -120,12 +120,12 @@ impl Table {
         Table { circuits: HashMap::new(), origins, quotas, slots, sharing: 0, most, swept: now }
     }
 
-    /// Whether the request may start. A job waits only for a healthy circuit of which a request will end, and there at most as
-    /// many as its limit.
+    /// Answers a job that asks for room, and starts its request if it may. A job waits only for a healthy circuit with
+    /// requests in flight, which will end. At most as many jobs wait there as its limit.
     pub(super) fn enter(&mut self, ask: &Ask, stage: Stage, now: Instant, draw: f64) -> Answer {
         self.sweep(now);
         let admitted = self.admit(ask, false, now);
-        let Some(circuit) = self.circuits.get_mut(&ask.circuit) else { unreachable!("admit knows it") };
+        let Some(circuit) = self.circuits.get_mut(&ask.circuit) else { unreachable!("admit adds it") };
         let is_short = stage == Stage::Waits
             || (circuit.waiting < circuit.limit.get() && self.slots.waiting < self.slots.all / WAITING);
         let may_wait = stage != Stage::Leaves && is_short && circuit.breaker.is_closed() && circuit.in_flight > 0;
@@ -142,7 +142,8 @@ impl Table {
         answer
     }
 
-    /// Whether a direct attempt may start at once. While jobs are away it gets at most every other turn.
+    /// Starts a direct attempt if it may start at once, and returns whether it does. While jobs are away, it gets at
+    /// most every other turn.
     pub(super) fn try_enter(&mut self, ask: &Ask, now: Instant) -> bool {
         self.sweep(now);
         let is_next = self.circuits.get_mut(&ask.circuit).is_none_or(|circuit| {
@@ -152,14 +153,14 @@ impl Table {
         is_next && self.admit(ask, true, now).is_ok()
     }
 
-    /// A request that began at `begun` has ended. Wakes as many jobs as there is room for.
+    /// Notes that a request that began at `begun` has ended. Wakes as many jobs as there is room for.
     pub(super) fn end(&mut self, ask: &Ask, begun: Instant, signal: Signal, now: Instant) {
         self.slots.in_flight = self.slots.in_flight.saturating_sub(1);
         if let Some(quota) = self.quotas.get_mut(&ask.target).filter(|_| ask.has_quota()) {
             quota.in_flight = quota.in_flight.saturating_sub(1);
         }
         if let Some(origin) = self.origins.get_mut(origin(&ask.circuit)) {
-            // A pause is meant for one organization, and so may be an error.
+            // A pause is meant for one organization, and an error may be as well.
             let signal = if let Signal::Error | Signal::Paused(_) = signal { Signal::Answered } else { signal };
             origin.breaker.end(begun, signal, usize::MAX, now);
             origin.in_flight = origin.in_flight.saturating_sub(1);
@@ -172,17 +173,17 @@ impl Table {
         }
     }
 
-    /// Whether the circuit's breaker is open.
+    /// Returns whether the circuit's breaker is open.
     pub(super) fn is_open(&self, circuit: &str) -> bool {
         self.circuits.get(circuit).is_some_and(|circuit| !circuit.breaker.is_closed())
     }
 
-    /// What wakes the jobs that wait for a circuit.
+    /// Returns the bell that wakes the jobs that wait for a circuit.
     pub(super) fn bell(&mut self, ask: &Ask) -> Arc<Notify> {
         self.circuits.get(&ask.circuit).map(|circuit| circuit.bell.clone()).unwrap_or_default()
     }
 
-    /// Starts a request, where all limits allow it.
+    /// Starts a request if all limits allow it.
     fn admit(
         &mut self,
         ask: &Ask,
@@ -240,7 +241,7 @@ impl Table {
         now: Instant,
         draw: f64,
     ) -> Answer {
-        let Some(circuit) = self.circuits.get_mut(&ask.circuit) else { unreachable!("admit knows it") };
+        let Some(circuit) = self.circuits.get_mut(&ask.circuit) else { unreachable!("admit adds it") };
         let mut quota = self.quotas.get_mut(&ask.target).filter(|_| ask.has_quota());
         let (wait, turn) = turn.unwrap_or_else(|| {
             let away = quota.as_mut().map_or(&mut circuit.away, |quota| &mut quota.away).jobs(now);
@@ -251,7 +252,7 @@ impl Table {
             self.sharing += u64::from(!std::mem::replace(&mut circuit.is_sharing, true));
             let pause = circuit.breaker.pause(now);
             let wait = deferral::wait(ask.due.late, away * self.sharing, queue, pause, draw);
-            // Where jobs take turns, they come back earlier: they still have to wait for those.
+            // Jobs that take turns return earlier, because they still have to wait for their turn.
             (if ask.rate.is_some() { wait.min(2 * LONGEST / 3) } else { wait }, Turn::None)
         });
         circuit.used = now;

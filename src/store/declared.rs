@@ -6,8 +6,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    answers::DeclaredAnswers, authority::Authority, document::KeyPath, event_set::EventSet, fields::Said,
-    identity::Identity, oauth2::Oauth2, problem::Place, secrets::SecretText,
+    answers::DeclaredAnswers, ca_certificate::CaCertificate, client_certificate::ClientCertificate, document::KeyPath,
+    event_set::EventSet, fields::Said, oauth2::Oauth2, problem::Place, secrets::SecretText,
 };
 
 /// The values of all files together.
@@ -90,8 +90,8 @@ pub(super) struct DeclaredWebhook {
     pub events: Said<EventSet>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub signing_secrets: Said<Vec<SecretText>>,
-    pub client_certificate: Said<Arc<Identity>>,
-    pub ca_certificate: Said<Arc<Authority>>,
+    pub client_certificate: Said<Arc<ClientCertificate>>,
+    pub ca_certificate: Said<Arc<CaCertificate>>,
     pub oauth2: Said<Arc<Oauth2>>,
     pub retry_attempts: Said<u32>,
     pub timeout: Said<Duration>,

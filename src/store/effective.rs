@@ -10,11 +10,11 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    authority::Authority,
+    ca_certificate::CaCertificate,
+    client_certificate::ClientCertificate,
     declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
     event_set::EventSet,
     fields::Said,
-    identity::Identity,
     oauth2::Oauth2,
     problem::Problems,
     secrets::SecretText,
@@ -307,8 +307,8 @@ impl Scope<'_> {
                 url,
                 headers: endpoint.headers,
                 signing_secrets: endpoint.secrets.iter().filter_map(parse).collect(),
-                client_certificate: endpoint.identity,
-                ca_certificate: endpoint.authority,
+                client_certificate: endpoint.client_certificate,
+                ca_certificate: endpoint.ca_certificate,
                 oauth2: endpoint.oauth2,
                 retry_attempts,
                 timeout,
@@ -401,9 +401,9 @@ struct Endpoint {
     header_origins: Vec<(HeaderName, Origin)>,
     secrets: Vec<SecretText>,
     secrets_origin: Origin,
-    identity: Option<Arc<Identity>>,
+    client_certificate: Option<Arc<ClientCertificate>>,
     identity_origin: Origin,
-    authority: Option<Arc<Authority>>,
+    ca_certificate: Option<Arc<CaCertificate>>,
     authority_origin: Origin,
     oauth2: Option<Arc<Oauth2>>,
     oauth2_origin: Origin,
@@ -418,9 +418,9 @@ impl Default for Endpoint {
             header_origins: Vec::new(),
             secrets: Vec::new(),
             secrets_origin: Origin::Default,
-            identity: None,
+            client_certificate: None,
             identity_origin: Origin::Default,
-            authority: None,
+            ca_certificate: None,
             authority_origin: Origin::Default,
             oauth2: None,
             oauth2_origin: Origin::Default,
@@ -438,11 +438,11 @@ impl Endpoint {
         if let Said::Value(secrets) = &block.signing_secrets {
             (self.secrets, self.secrets_origin) = (secrets.clone(), origin);
         }
-        if let Said::Value(identity) = &block.client_certificate {
-            (self.identity, self.identity_origin) = (Some(identity.clone()), origin);
+        if let Said::Value(client_certificate) = &block.client_certificate {
+            (self.client_certificate, self.identity_origin) = (Some(client_certificate.clone()), origin);
         }
-        if let Said::Value(authority) = &block.ca_certificate {
-            (self.authority, self.authority_origin) = (Some(authority.clone()), origin);
+        if let Said::Value(ca_certificate) = &block.ca_certificate {
+            (self.ca_certificate, self.authority_origin) = (Some(ca_certificate.clone()), origin);
         }
         if let Said::Value(oauth2) = &block.oauth2 {
             (self.oauth2, self.oauth2_origin) = (Some(oauth2.clone()), origin);

@@ -11,8 +11,9 @@
 //! needs it.
 
 mod answers;
-mod authority;
+mod ca_certificate;
 mod certificate;
+mod client_certificate;
 mod declared;
 mod document;
 mod effective;
@@ -20,7 +21,6 @@ mod event_set;
 mod fields;
 mod files;
 mod headers;
-mod identity;
 mod live;
 mod load;
 mod oauth2;
@@ -30,6 +30,7 @@ mod schema;
 mod secrets;
 pub(crate) mod target;
 mod toml_text;
+mod url;
 mod watch;
 mod webhook;
 mod yaml;
@@ -37,12 +38,12 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use authority::Authority;
+pub use ca_certificate::CaCertificate;
+pub use client_certificate::ClientCertificate;
 pub use declared::UnselectedEvents;
 pub use effective::{Campaign, CampaignRule, Organization, Origin, Origins, Webhook};
 pub use event_set::EventSet;
 pub use fields::{is_id, nearest};
-pub use identity::Identity;
 pub use live::{LiveStore, ReloadReport, StoreStatus};
 pub use load::load;
 pub use oauth2::Oauth2;

@@ -12,7 +12,7 @@ use super::{
     headers,
     problem::Problems,
     secrets::{SecretText, Vault},
-    webhook,
+    url as urls,
 };
 
 /// The server that issues tokens, and the client that requests them. `Debug` shows no secret.
@@ -40,7 +40,7 @@ impl Oauth2 {
     }
 
     /// Returns a SHA-256 digest of all values. A token serves only credentials with an equal digest.
-    pub fn print(&self) -> [u8; 32] {
+    pub fn fingerprint(&self) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         let scope = self.scope.as_deref().unwrap_or_default();
         for part in [self.token_url.as_str(), &self.client_id, self.client_secret(), scope] {
@@ -73,7 +73,7 @@ pub(super) fn read(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems:
         }
     }
     let instead = "write them as `client_id` and `client_secret` instead";
-    let token_url = webhook::url(&fields, "token_url", instead, problems);
+    let token_url = urls::read(&fields, "token_url", instead, problems);
     let client_id = text(&fields, "client_id", is_client, "printable ASCII, and no variable", problems);
     let scope = text(&fields, "scope", is_scope, "printable ASCII without quotes and backslashes", problems);
     let client_secret = fields.get("client_secret").and_then(|entry| {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use reqwest::header::HeaderMap;
 use url::Url;
 
-use super::{authority::Authority, identity::Identity, oauth2::Oauth2};
+use super::{ca_certificate::CaCertificate, client_certificate::ClientCertificate, oauth2::Oauth2};
 use crate::delivery::{rules::Rules, signature::SigningSecret};
 
 /// `<organization>` or `<organization>/<campaign>`, plus `#<name>` if a scope has several targets. Cheap to clone.
@@ -77,9 +77,9 @@ pub struct Target {
     /// Standard Webhooks secrets. Each request is signed with all of them.
     pub signing_secrets: Vec<SigningSecret>,
     /// The certificate to show if the receiver asks for one.
-    pub client_certificate: Option<Arc<Identity>>,
+    pub client_certificate: Option<Arc<ClientCertificate>>,
     /// The authorities to trust for the receiver; `None` for those that the worker trusts.
-    pub ca_certificate: Option<Arc<Authority>>,
+    pub ca_certificate: Option<Arc<CaCertificate>>,
     /// How the worker gets the token for the `Authorization` header.
     pub oauth2: Option<Arc<Oauth2>>,
     /// Retries after the first attempt, 1 to 10.

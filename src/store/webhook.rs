@@ -2,17 +2,16 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
-use url::Url;
-
 use super::{
-    answers, authority,
+    answers, ca_certificate, client_certificate,
     declared::{DeclaredWebhook, DeclaredWebhooks},
     document::{Entry, KeyPath, Node, Value},
     event_set::EventSet,
     fields::{Fields, ID_RULE, Said, is_id, listed, nearest},
-    headers, identity, oauth2,
+    headers, oauth2,
     problem::{Place, Problems},
     secrets::{SecretText, Vault},
+    url,
 };
 use crate::{delivery::signature::SigningSecret, event::EventKind};
 
@@ -155,15 +154,15 @@ fn block(
         place,
         path: fields.path.clone(),
         enabled: fields.truth("enabled", problems),
-        url: url(fields, "url", "put them into an `Authorization` header instead", problems),
+        url: url::read(fields, "url", "put them into an `Authorization` header instead", problems),
         events: events(fields, problems),
         headers: match fields.get("headers") {
             None => Vec::new(),
             Some(entry) => headers::read(&entry.node, &fields.path.key("headers"), vault, problems),
         },
         signing_secrets: signing_secrets(fields, vault, problems),
-        client_certificate: shared(fields, "client_certificate", identity::read, vault, problems),
-        ca_certificate: shared(fields, "ca_certificate", authority::read, vault, problems),
+        client_certificate: shared(fields, "client_certificate", client_certificate::read, vault, problems),
+        ca_certificate: shared(fields, "ca_certificate", ca_certificate::read, vault, problems),
         oauth2: shared(fields, "oauth2", oauth2::read, vault, problems),
         retry_attempts: fields.whole("retry_attempts", RETRY_ATTEMPTS, "a whole number of retries", problems),
         timeout: fields.seconds("timeout", TIMEOUT, problems),
@@ -184,52 +183,6 @@ fn shared<T>(
     let Some(entry) = fields.get(key) else { return Said::Nothing };
     let value = read(&entry.node, &fields.path.key(key), vault, problems);
     value.map_or(Said::Unusable, |value| Said::Value(Arc::new(value)))
-}
-
-/// Reads a URL. `instead` says in messages where credentials belong.
-pub(super) fn url(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems) -> Said<Url> {
-    match fields.text(key, "an http or https URL", problems) {
-        Said::Nothing => Said::Nothing,
-        Said::Unusable => Said::Unusable,
-        Said::Value((text, place)) => match parse_url(text, instead) {
-            Ok(url) => Said::Value(url),
-            Err(text) => {
-                problems.error(place, fields.path.key(key), text);
-                Said::Unusable
-            }
-        },
-    }
-}
-
-/// Parses and checks a URL. No error contains the URL, because it may hold credentials.
-fn parse_url(text: &str, instead: &str) -> Result<Url, String> {
-    if text.contains("${") {
-        return Err("contains `${`; variables are allowed in header values and secrets only, never in URLs".into());
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("contains blanks or control characters; write them percent-encoded".into());
-    }
-    let url = Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => "is no full URL; begin with `https://` or `http://`".to_owned(),
-        error => format!("is no URL: {error}; write `https://host/path`"),
-    })?;
-    if !matches!(url.scheme(), "http" | "https") {
-        // The scheme is not shown, because it may be the user name of a URL without a scheme.
-        return Err("has another scheme, but must begin with `https://` or `http://`".into());
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("names no host; write `https://host/path`".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("holds a user name or password; {instead}"));
-    }
-    if url.fragment().is_some() {
-        return Err("has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`".into());
-    }
-    if url.port() == Some(0) {
-        return Err("has the port 0, on which nobody can listen".into());
-    }
-    Ok(url)
 }
 
 fn events(fields: &Fields<'_>, problems: &mut Problems) -> Said<EventSet> {

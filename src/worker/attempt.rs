@@ -1,48 +1,40 @@
-//! One attempt: from a job and its target to exactly one POST. A panic in here is a failed attempt and nothing more.
+//! One attempt: exactly one POST of a job to its target. A panic in it is a failed attempt and nothing more.
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::PoisonError,
     time::{Duration, Instant, SystemTime},
 };
 
-use futures::FutureExt;
 use jiff::Timestamp;
-use tracing::error;
 
 use super::{
     context::Context,
-    poison::{Suspect, child_process::Died},
-    report::{
-        self,
-        delivery_log::{self, Attempt},
-    },
+    poison::{child_process::Died, suspect::Suspect},
+    post::{self, post},
+    report::{self, Attempt, delivery_log},
     settle::transition::{Deferral, Refusal, Successor, Transition},
 };
 use crate::{
     delivery::{
         backoff,
         outcome::{self, Exchange, FailReason, Fault, Outcome, RetryReason},
-        request,
     },
-    failpoint,
     job::{HistoryEntry, Job},
     limits::{self, Cause, Pass, deferral},
-    poster::{Post, Poster},
     store::Target,
 };
 
-/// How an attempt came about.
+/// The origin of an attempt.
 #[derive(Clone, Copy)]
 pub(super) enum Way<'a> {
     /// Straight from the event.
     Direct,
-    /// From a job; of a suspect, with the child process that makes the POST.
+    /// From a job. For a suspect, its child process makes the POST.
     Job(Option<&'a Suspect>),
 }
 
-/// Makes the attempt and judges it. `pass` is the right to; it is given back as soon as the wire is silent. The POST of
-/// a suspect is made by its child process; an error: that has died.
+/// Makes the attempt and judges it. `pass` permits it, and is given back as soon as the exchange is over. The child
+/// process of a suspect makes the POST; an error means that the child has died.
 pub(super) async fn attempt(
     context: &Context,
     job: &Job,
@@ -57,9 +49,9 @@ pub(super) async fn attempt(
     let exchange = match way {
         Way::Direct => {
             context.metrics.direct_attempt();
-            post(&context.poster, job, target, target.timeout, &DIRECT).await
+            post(&context.sender, job, target, target.timeout, &post::DIRECT).await
         }
-        Way::Job(None) => post(&context.poster, job, target, target.timeout, &FROM_JOB).await,
+        Way::Job(None) => post(&context.sender, job, target, target.timeout, &post::FROM_JOB).await,
         Way::Job(Some(suspect)) => match Box::pin(suspect.attempt(target.timeout)).await? {
             Some(exchange) => exchange,
             None => {
@@ -79,7 +71,7 @@ pub(super) async fn attempt(
     Ok(transition)
 }
 
-/// Returns what becomes of a delivery whose attempt never left our own network.
+/// Returns the transition of a delivery whose attempt never left our own network.
 fn not_made(context: &Context, job: &Job, exchange: &Exchange) -> Transition {
     let (reason, wait) = match exchange.result {
         Err(Fault::Local) => {
@@ -92,7 +84,7 @@ fn not_made(context: &Context, job: &Job, exchange: &Exchange) -> Transition {
     Successor::Defer { reason, wait }.into()
 }
 
-/// Returns what becomes of a delivery after an attempt.
+/// Returns the transition of a delivery after an attempt.
 fn after(context: &Context, job: &Job, target: &Target, attempt: &Attempt<'_>, outcome: &Outcome) -> Transition {
     let &Attempt { at, number, exchange, .. } = attempt;
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, exchange);
@@ -126,7 +118,7 @@ fn after(context: &Context, job: &Job, target: &Target, attempt: &Attempt<'_>, o
     successor.into()
 }
 
-/// Why the attempt did not deliver, if that is the target's doing.
+/// Returns why the attempt did not deliver, if the target caused it.
 fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     let reason = match outcome {
         Outcome::Delivered | Outcome::Refused | Outcome::NotMade => return None,
@@ -136,11 +128,12 @@ fn cause(exchange: &Exchange, outcome: &Outcome) -> Option<Cause> {
     Some(Cause { reason, status: exchange.status() })
 }
 
-/// Jobs that come back to a proxy that is away are of no use to any receiver, so a fifth as many come back each second as of
-/// circuits: 200.
+/// Jobs that return while the proxy is down help no receiver. So only 1/5 as many return each second as for circuits:
+/// 200.
 const FEWER_RETURNS: u64 = 5;
 
-/// How long a job waits for the egress proxy to work again: as for a receiver that fails.
+/// Returns how long a job waits for the egress proxy, by the rule for a failing receiver. Counts it among the deferred
+/// jobs.
 pub(super) fn until_the_proxy_works(context: &Context, job: &Job) -> Duration {
     let late = job.late(Timestamp::now());
     let (mut away, now) = (context.at_proxy.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
@@ -149,10 +142,10 @@ pub(super) fn until_the_proxy_works(context: &Context, job: &Job) -> Duration {
     wait
 }
 
-/// How long a job waits at least for files, memory or ports of this machine.
+/// Shortest wait for files, memory or ports of this machine.
 const AFTER_LOCAL: Duration = Duration::from_secs(1);
 
-/// `least` to three times as long, so that not all come back in one moment. `draw` is in `[0, 1)`.
+/// Returns `least` to three times as much, so that jobs do not all return at once. `draw` is in `[0, 1)`.
 fn spread(least: Duration, draw: f64) -> Duration {
     least.mul_f64(1.0 + 2.0 * draw)
 }
@@ -174,57 +167,11 @@ fn exhausted_detail(number: u32, last: RetryReason, exchange: &Exchange) -> Stri
     format!("all {number} attempts were made; the last one: {last}")
 }
 
-/// Names the condition, which is from the store, and nothing of the answer.
+/// Names the condition, which comes from the store, and nothing of the answer.
 fn refusal_detail(number: u32, target: &Target) -> String {
     match &target.rules.accept_if {
         Some(condition) => format!("refused at attempt {number}: the answer does not say {condition}"),
         None => format!("refused at attempt {number}"),
-    }
-}
-
-/// The fail points of a POST: before it and after it.
-pub(super) type Points = [&'static str; 2];
-const DIRECT: Points = ["event.posting", "event.posted"];
-pub(super) const FROM_JOB: Points = ["job.posting", "job.posted"];
-
-/// Makes the POST of the next attempt. A panic in it becomes [`Fault::Panic`]. `timeout` is the target's, of the worker's store.
-pub(super) async fn post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, points: &Points) -> Exchange {
-    let started = Instant::now();
-    let posting = AssertUnwindSafe(try_to_post(poster, job, target, timeout, points));
-    posting.catch_unwind().await.unwrap_or_else(|_| {
-        error!(webhook_id = job.webhook_id, target = %job.target, "an attempt panicked: this is a bug in leadhook");
-        Exchange::new(Err(Fault::Panic), started.elapsed())
-    })
-}
-
-async fn try_to_post(poster: &Poster, job: &Job, target: &Target, timeout: Duration, points: &Points) -> Exchange {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let request = request::DeliveryRequest {
-        webhook_id: &job.webhook_id,
-        attempt: job.attempt.saturating_add(1),
-        timestamp: seconds,
-        traceparent: job.traceparent.as_deref(),
-        body: &job.body,
-        target,
-    };
-    match request::headers(&request) {
-        Ok(headers) => {
-            failpoint::hit(points[0], target.key.as_str());
-            let post = Post {
-                organization: &target.organization,
-                url: &target.url,
-                circuit: &target.circuit,
-                identity: target.client_certificate.as_deref(),
-                authority: target.ca_certificate.as_deref(),
-                oauth2: target.oauth2.as_ref(),
-                timeout,
-                whole_body: target.rules.accept_if.is_some(),
-            };
-            let exchange = poster.post(post, headers, job.body.clone()).await;
-            failpoint::hit(points[1], target.key.as_str());
-            exchange
-        }
-        Err(_) => Exchange::new(Err(Fault::UnusableTarget), Duration::ZERO),
     }
 }
 

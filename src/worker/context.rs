@@ -1,4 +1,4 @@
-//! Everything that the worker's parts share.
+//! State that all parts of the worker share.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,57 +21,58 @@ use crate::{
     health::Health,
     limits::{Circuits, deferral::Away},
     metrics::Metrics,
-    poster::Poster,
+    sender::Sender,
     settings::Settings,
     store::LiveStore,
 };
 
-/// Everything the worker's parts share. Made by the composition root.
+/// State that all parts of the worker share. The composition root makes it.
 pub struct Context {
     /// Checked settings.
     pub settings: Settings,
-    /// The webhook store, reloaded while running.
+    /// The webhook store, reloaded while the worker runs.
     pub store: Arc<LiveStore>,
-    /// Which queues there are.
+    /// Names and arguments of the queues.
     pub plan: Plan,
-    /// The delay rungs.
+    /// The delay ladder.
     pub ladder: Ladder,
-    /// Confirmed publishing.
+    /// Publishes with confirms.
     pub publisher: Publisher,
-    /// The number of the broker of `amqp.urls` to try first, so that workers spread over them.
+    /// Number in `amqp.urls` of the broker to try first. It differs between workers, so that they spread over the
+    /// brokers.
     pub first_broker: usize,
     /// Makes POSTs.
-    pub poster: Poster,
-    /// Work on suspects.
+    pub sender: Sender,
+    /// Child processes for suspects.
     pub children: Children,
-    /// What happened, for support.
+    /// The delivery log, for support.
     pub log: DeliveryLog,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
-    /// What readiness says.
+    /// State of readiness.
     pub health: Arc<Health>,
     /// Outcomes that wait to be recorded.
     pub waiting: Waiting,
-    /// Outcomes whose ack may have been lost.
+    /// Results of jobs whose ack may have been lost.
     pub memory: Memory,
-    /// What became of events whose ack may have been lost.
+    /// Results of events whose ack may have been lost.
     pub dispatched: Memory,
-    /// What the log says about deliveries.
+    /// Log lines and counts about deliveries.
     pub reports: Reports,
     /// Limits the requests of each circuit.
     pub circuits: Circuits,
     /// Slots for attempts, as many as `delivery.concurrency`.
     pub slots: Slots,
-    /// Everything in flight.
+    /// Tasks of all messages in flight.
     pub tasks: TaskTracker,
-    /// Jobs that this worker has deferred because of the egress proxy.
+    /// Tracks the jobs that this worker has deferred because of the egress proxy.
     pub at_proxy: Mutex<Away>,
-    /// How many workers there are with this one, 1 or more: they share the limits that hold over all workers.
+    /// Number of workers, 1 or more, including this one. They share the limits that hold over all workers.
     pub workers: watch::Sender<usize>,
 }
 
 impl Context {
-    /// When new work may start.
+    /// Returns a gate that opens while new work may start.
     pub(crate) fn gate(&self) -> Gate {
         Gate::new(self.publisher.link(), &self.waiting, self.settings.delivery.concurrency)
     }

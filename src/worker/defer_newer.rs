@@ -1,4 +1,5 @@
-//! Jobs of a newer Leadhook wait on a long rung for a newer worker: rolling upgrades mix versions.
+//! Defers jobs of a newer Leadhook on a long delay queue until a newer worker takes them: rolling upgrades mix
+//! versions.
 
 use std::time::Duration;
 
@@ -14,19 +15,19 @@ use crate::{
 /// How long a newer worker may take to appear.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a held message waits before it is looked at again.
+/// How long a deferred message waits before a worker looks at it again.
 pub const WAIT: Duration = Duration::from_secs(600);
 
 /// What to do with a message of a newer version.
 pub enum Hold {
-    /// Put it back, unchanged but for the time since when it is held.
+    /// Put it back unchanged, except for the header that says since when it waits.
     Wait(Box<Outgoing>),
-    /// Nobody came.
+    /// No newer worker came.
     GiveUp,
 }
 
-/// Decides, and makes the message. `rung` is the delay queue it waits on.
-pub fn defer(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
+/// Decides, and makes the message. `delay` is its delay queue.
+pub fn defer(input: &Input, delay: &ShortString, now: Timestamp) -> Hold {
     let since = match input.header(header::HELD_SINCE) {
         Some(AMQPValue::LongLongInt(ms)) => Timestamp::from_millisecond(*ms).unwrap_or(now),
         _ => now,
@@ -38,7 +39,7 @@ pub fn defer(input: &Input, rung: &ShortString, now: Timestamp) -> Hold {
     headers.insert(header::HELD_SINCE.into(), AMQPValue::LongLongInt(since.as_millisecond()));
     Hold::Wait(Box::new(Outgoing {
         exchange: ShortString::default(),
-        routing_key: rung.clone(),
+        routing_key: delay.clone(),
         properties: upstream::inert(&input.properties).with_headers(FieldTable::from(headers)),
         body: input.body.clone(),
     }))

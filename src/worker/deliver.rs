@@ -1,4 +1,4 @@
-//! Deliver: a job becomes one attempt and its outcome. Acked when that outcome is on the broker (rule 2).
+//! Delivers jobs: each becomes one attempt and its outcome. A job is acked when that outcome is on the broker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     context::Context,
     defer_newer::{self, Hold},
     message::{Input, Receipt},
-    poison::{Suspect, child_process::Died},
+    poison::{child_process::Died, suspect::Suspect},
     reject,
     report::delivery_log,
     settle::{
@@ -31,9 +31,10 @@ use crate::{
     store::{Target, TargetState},
 };
 
-/// Settles one job; a suspect with its child process. An error: that has died, and nothing is settled.
+/// Settles one job, with the help of its child process if it is a suspect. An error means that the child has died, and
+/// nothing is settled.
 ///
-/// Message and job are boxed: a task has room for all that its functions hand on, once for each.
+/// Message and job are boxed to keep the task's future small.
 pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Option<&Suspect>) -> Result<(), Died> {
     failpoint::hit("job.taken", "");
     if !input.repairs.is_empty() {
@@ -53,7 +54,7 @@ pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Optio
             return Ok(());
         }
     };
-    // All that is needed of the message from here on: its headers are dropped before the wait for the receiver.
+    // Keeps only what the rest needs: the message's headers are dropped before the wait for the receiver.
     let (receipt, redelivered) = {
         let input = *input;
         (input.receipt, input.redelivered)
@@ -63,7 +64,7 @@ pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Optio
         job: &job,
         memory: &context.memory,
         key: Key { id: job.copy.as_str().into(), part: job.attempt.into() },
-        // A suspect that was put back as it is has the id of the copy that came again.
+        // A suspect that was put back unchanged has the id of the copy that came again.
         again: redelivered || suspect.is_some(),
     };
     let settled = delivery.settle(context, async || decide(context, &receipt, &job, suspect).await).await?;
@@ -76,7 +77,8 @@ pub(super) async fn deliver(context: &Context, input: Box<Input>, suspect: Optio
     Ok(())
 }
 
-/// The next step of a job, with an attempt where one is due. None: its channel is gone, and nothing was done.
+/// Decides the transition of a job, by an attempt if one is due. Returns `None` if its channel was gone and nothing was
+/// done.
 async fn decide(
     context: &Context,
     receipt: &Receipt,
@@ -90,17 +92,17 @@ async fn decide(
         Ok(target) => target,
         Err(successor) => return Ok(Some((*successor).into())),
     };
-    if context.poster.is_held() {
+    if context.sender.is_held() {
         return Ok(Some(
             Successor::Defer { reason: Deferral::Proxy, wait: until_the_proxy_works(context, job) }.into(),
         ));
     }
     let due = Due { late: job.late(Timestamp::now()), turn: job.turn };
-    // The gate and the channel were asked before the wait for room, or before a child was started (rule 6).
+    // The gate and the channel were checked before the wait for room, or before a child was started.
     let (mut gate, mut has_waited) = (context.gate(), suspect.is_some());
     let entry = loop {
         match context.circuits.enter(&target, due).await {
-            // Given back: the time at a closed gate is not the receiver's.
+            // Given back: the time at a closed gate must not count as the receiver's.
             Entry::Go(pass) if !gate.is_open() => drop(pass),
             entry => break entry,
         }
@@ -119,9 +121,9 @@ async fn decide(
     }
 }
 
-/// Looks the target up anew (docs/reference/webhook-store.md): replicas may hold different revisions of the store for a
-/// while, so what is unknown or disabled here is judged again until `store.settle` has passed. The age is looked at
-/// here and so only when a job is due: one that waits on the ladder expires by so much later.
+/// Looks the target up again (docs/reference/webhook-store.md). Replicas may hold different revisions of the store for
+/// a while, so an unknown or disabled target is judged again until `store.settle` has passed. The age is checked only
+/// here, when a job is due: a job on a delay queue expires when it returns.
 fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, Box<Successor>> {
     let settle = context.settings.store.settle;
     let since = job.unknown_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
@@ -145,7 +147,8 @@ fn choose(context: &Context, job: &Job, now: Timestamp) -> Result<Arc<Target>, B
     }
 }
 
-/// How soon an unknown target is looked for again: several times within the settling time, never in a tight loop.
+/// Returns the wait before an unknown target is looked up again: several times within the settling time, never in a
+/// tight loop.
 fn recheck(settle: Duration) -> Duration {
     (settle / 8).clamp(Duration::from_millis(250), Duration::from_secs(15))
 }
@@ -161,8 +164,8 @@ async fn reject_job(context: &Context, input: Box<Input>, rejection: Rejection) 
 }
 
 async fn put_aside(context: &Context, input: Box<Input>, version: i64) {
-    let rung = context.plan.names().delay(context.ladder.step(defer_newer::WAIT).rung);
-    match defer_newer::defer(&input, &rung, Timestamp::now()) {
+    let delay = context.plan.names().delay(context.ladder.hop(defer_newer::WAIT).delay);
+    match defer_newer::defer(&input, &delay, Timestamp::now()) {
         Hold::Wait(message) => {
             if record(context, &input.receipt, || (*message).clone()).await == Recorded::Yes && input.receipt.ack() {
                 context.reports.put_aside(version);

@@ -1,5 +1,5 @@
-//! Dispatch: an event with one target is attempted directly where that is possible, else it becomes one job for each of its
-//! targets. Acked when each delivery is settled (rule 1).
+//! Dispatches events. An event with one target is attempted directly if possible; otherwise it becomes one job for each
+//! of its targets. It is acked when each delivery is settled.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -8,13 +8,13 @@ use std::{
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use lapin::BasicProperties;
 
 use super::{
     attempt::{Way, attempt},
     context::Context,
-    message::{Input, Receipt, text_header},
+    message::{Input, Receipt},
     poison::child_process::Died,
+    read_event::{decode, envelope, resolve},
     reject,
     report::delivery_log,
     settle::{
@@ -27,17 +27,16 @@ use super::{
     },
 };
 use crate::{
-    delivery::trace_context::is_traceparent,
-    event::{self, Event},
+    event::Event,
     failpoint,
-    job::{Envelope, Job, header, upstream},
+    job::{Envelope, Job},
     rejection::{RejectReason, Rejection},
-    store::{Misplaced, NoTarget, Resolution, Store, Target},
+    store::Target,
 };
 
-/// Settles one event: dispatched, without target, or rejected.
+/// Settles one event: dispatches or rejects it, or finds that it has no target.
 ///
-/// The message is boxed: a task has room for all that its functions hand on, once for each.
+/// The message is boxed to keep the task's future small.
 pub async fn dispatch(context: &Context, input: Box<Input>) {
     failpoint::hit("event.taken", "");
     let event = match read(context, &input) {
@@ -63,46 +62,10 @@ pub async fn dispatch(context: &Context, input: Box<Input>) {
 
 fn read(context: &Context, input: &Input) -> Result<Event, Rejection> {
     if !input.repairs.is_empty() {
-        // Its message_id may look like another's now, and the header that was lost may have been organization-id.
+        // Its message_id may now look like another's, and the lost header may have been organization-id.
         return Err(Rejection::new(RejectReason::UnreadableProperties, input.repairs.words()));
     }
     decode(context.settings.delivery.max_event_bytes, &input.properties, &input.body)
-}
-
-/// Decodes an event of at most `most` bytes.
-pub(super) fn decode(most: usize, properties: &BasicProperties, body: &[u8]) -> Result<Event, Rejection> {
-    let organization = text_header(properties, event::ORGANIZATION_HEADER).map_err(|_| {
-        Rejection::new(RejectReason::InvalidField, "AMQP header organization-id: expected a UTF-8 string")
-    })?;
-    Event::decode(body, organization, most)
-}
-
-type Targets = Result<Vec<Arc<Target>>, NoTarget>;
-
-/// Finds the targets of an event, or why there are none.
-pub(super) fn resolve(store: &Store, event: &Event) -> Result<Targets, Rejection> {
-    match store.resolve(&event.campaign, event.organization.as_deref(), event.kind) {
-        Resolution::Targets(targets) => Ok(Ok(targets)),
-        Resolution::NoTarget(reason) => Ok(Err(reason)),
-        Resolution::Misplaced(misplaced) => Err(misplacement(misplaced)),
-    }
-}
-
-fn misplacement(misplaced: Misplaced) -> Rejection {
-    match misplaced {
-        Misplaced::UnknownCampaign => Rejection::new(
-            RejectReason::UnknownCampaign,
-            "the campaign is not in the store, and neither the message nor default_organization names its organization",
-        ),
-        Misplaced::UnknownOrganization => Rejection::new(
-            RejectReason::UnknownOrganization,
-            "the organization named by the message is not in the store",
-        ),
-        Misplaced::OrganizationMismatch => Rejection::new(
-            RejectReason::OrganizationMismatch,
-            "the store places the campaign in another organization than the message does",
-        ),
-    }
 }
 
 async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, targets: &[Arc<Target>]) {
@@ -113,9 +76,9 @@ async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, tar
         Box::new(Job::new(event, &target.organization, &target.key, &envelope, input.body.clone(), now))
     };
     let jobs: Vec<_> = targets.iter().map(|target| (job(target), target)).collect();
-    // A copy that was published again comes without the broker's mark.
+    // A copy that was published again lacks the broker's redelivered mark.
     let again = input.redelivered || input.redeliveries() > 0;
-    // The message's headers are dropped before the wait for a receiver.
+    // Drops the message's headers before the wait for a receiver.
     let receipt = {
         let input = *input;
         input.receipt
@@ -132,7 +95,7 @@ async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, tar
         delivery.settle(context, decide).await.unwrap_or(None)
     };
     let settled = match &jobs[..] {
-        // Mostly there is one, which needs no list.
+        // Most events have one target, which needs no list.
         [(job, target)] => settle(job, target).await.map(|transition| vec![transition]),
         several => {
             Box::pin(join_all(several.iter().map(|(job, target)| settle(job, target)))).await.into_iter().collect()
@@ -147,21 +110,21 @@ async fn deliver_to_all(context: &Context, input: Box<Input>, event: &Event, tar
     }
 }
 
-/// The outcome of an attempt straight from the event. It is the long way instead where no slot comes free in time, the
-/// circuit has no room or the gate is closed. `None`: the event's channel is gone.
+/// Attempts a delivery straight from the event. Returns a forward to the jobs queue if no slot comes free in time, the
+/// circuit has no room or the gate is closed. Returns `None` if the event's channel is gone.
 async fn attempt_directly(
     context: &Context,
     receipt: &Receipt,
     job: &Job,
     target: &Target,
 ) -> Result<Option<Transition>, Died> {
-    let is_refused = || context.poster.is_held() || context.circuits.is_open(target);
+    let is_refused = || context.sender.is_held() || context.circuits.is_open(target);
     if is_refused() {
         return Ok(Some(Successor::Forward.into()));
     }
     let Some(slot) = context.slots.direct().await else { return Ok(Some(Successor::Forward.into())) };
     if slot.was_waited_for {
-        // The gate and the channel were asked before the wait (rule 6).
+        // The gate and the channel were checked before the wait.
         if !receipt.is_good() {
             return Ok(None);
         }
@@ -175,29 +138,15 @@ async fn attempt_directly(
     }
 }
 
-/// What tells a redelivered event from others, together with the `webhook-id` for its target. An event has no copy id, so
-/// one that upstream republishes on purpose has the same key; it counts only where the broker gives it out again. Without
-/// a `message_id` the `webhook-id` is made of the body, and no more is needed.
+/// Returns what identifies a redelivered event, together with the `webhook-id` for its target. An event has no copy id,
+/// so one that upstream republishes on purpose has the same key. The key counts only if the broker redelivers the
+/// event. Without a `message_id`, the `webhook-id` already covers the body.
 fn digest(envelope: &Envelope, body: &[u8]) -> u64 {
     let mut digest = DefaultHasher::new();
     if envelope.message_id.is_some() {
         body.hash(&mut digest);
     }
     digest.finish()
-}
-
-/// What travels with a job besides the body: an allow-list (ARCHITECTURE.md).
-pub(super) fn envelope(properties: &BasicProperties) -> Envelope {
-    let traceparent = text_header(properties, header::TRACEPARENT).ok().flatten();
-    let carried = |name: &str| {
-        use header::{DEATHS, EXCHANGE, REDELIVERIES, ROUTING_KEY, TRACEPARENT};
-        matches!(name, TRACEPARENT | REDELIVERIES | DEATHS | EXCHANGE | ROUTING_KEY | "organization-id")
-    };
-    Envelope {
-        message_id: properties.message_id().as_ref().map(|id| id.as_str().to_owned()),
-        traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
-        upstream: upstream::encode(properties, carried),
-    }
 }
 
 async fn reject_event(context: &Context, input: Box<Input>, event: Option<&Event>, rejection: &Rejection) {

@@ -1,16 +1,16 @@
-//! The worker: joins store, broker and poster under the settling rules (ARCHITECTURE.md).
+//! The worker: joins store, broker and sender under the settling rules (ARCHITECTURE.md).
 //!
 //! ```text
-//!  session  --> consumes events --> dispatch --> record (jobs)                   --> ack
+//!  session  --> consumes events --> dispatch --> record (jobs)                      --> ack
 //!  session  --> consumes jobs   --> deliver  --> attempt --> record (delay, failed) --> ack
-//!     '-- each on a connection of its own; when it is lost, another session follows (`consume`)
-//!  gate     : nothing starts while outcomes cannot be recorded          (rules 6, 7)
-//!  memory   : what was done with a copy whose ack was lost              (rule 6)
-//!  record   : nothing is acked before its successor is confirmed        (rules 1, 2, 5, 7)
+//!     '-- each on its own connection; when it is lost, another session follows (`consume`)
+//!  gate     : nothing starts while outcomes cannot be recorded
+//!  memory   : what was done with a copy whose ack was lost
+//!  record   : nothing is acked before its successor is confirmed
 //! ```
 //!
-//! Attempts belong to the worker, not to a session: one that is running when the connection is lost finishes, and what
-//! it came to is used when the broker gives the job out again.
+//! Attempts belong to the worker, not to a session. An attempt that runs when the connection is lost finishes, and its
+//! result is used when the broker redelivers the job.
 
 mod attempt;
 mod consume;
@@ -22,6 +22,8 @@ mod message;
 #[cfg(test)]
 mod model;
 pub mod poison;
+mod post;
+mod read_event;
 mod reject;
 mod report;
 mod settle;
@@ -48,8 +50,8 @@ use crate::{
     health::BrokerState,
 };
 
-/// How long a stop may take after the grace period, in front of a broker that does not answer. The admin port may take
-/// another half second, so that a stop ends within `shutdown.grace` and 3 s.
+/// How long a stop may take after the grace period if the broker does not answer. The admin port may take another half
+/// second, so a stop ends within `shutdown.grace` plus 3 s.
 const GOODBYE: Duration = Duration::from_millis(2500);
 
 /// How the worker ended.
@@ -57,14 +59,14 @@ const GOODBYE: Duration = Duration::from_millis(2500);
 pub enum End {
     /// Everything in flight was settled.
     Clean,
-    /// The grace period was over; so many were abandoned and will be redelivered.
+    /// The grace period ended. This many messages were abandoned and will be redelivered.
     Abandoned(usize),
-    /// It never started: the topology is wrong, and waiting will not mend it.
+    /// The worker never started: the topology is wrong, and waiting will not fix it.
     CannotStart(TopologyError),
 }
 
-/// Runs until `shutdown`, reconnecting for as long as it takes. Ends within `shutdown.grace` and 3 s of it, whatever
-/// the broker does.
+/// Runs until `shutdown`, and reconnects for as long as necessary. Ends within `shutdown.grace` plus 3 s of it,
+/// whatever the broker does.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     let watching = [
         tokio::spawn(watch_links(context.clone())),
@@ -92,7 +94,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> End {
     end
 }
 
-/// Settles what is in flight until the grace period is `over`, and closes what is open.
+/// Settles the work in flight until the grace period is `over`, and closes the connections.
 async fn finish(context: &Context, open: Vec<Open>, over: impl Future<Output = ()>) -> End {
     failpoint::hit("stop.consumers_ended", "");
     let end = drain(context, over).await;
@@ -101,7 +103,7 @@ async fn finish(context: &Context, open: Vec<Open>, over: impl Future<Output = (
     end
 }
 
-/// Lets what is in flight finish until the grace period is `over`.
+/// Waits for the work in flight until the grace period is `over`.
 async fn drain(context: &Context, over: impl Future<Output = ()>) -> End {
     context.tasks.close();
     if !context.tasks.is_empty() {
@@ -115,7 +117,7 @@ async fn drain(context: &Context, over: impl Future<Output = ()>) -> End {
     }
 }
 
-/// Writes the rest of the delivery log and closes the connections, all at once.
+/// Writes the rest of the delivery log and closes all connections, concurrently.
 async fn say_goodbye(context: &Context, consuming: Vec<Open>) {
     let publishing = async {
         context.log.close(delivery_log::writer::CLOSING).await;
@@ -131,7 +133,7 @@ async fn say_goodbye(context: &Context, consuming: Vec<Open>) {
     tokio::join!(publishing, consuming);
 }
 
-/// Keeps readiness, metrics and log true about publishing and about outcomes that wait.
+/// Keeps readiness, metrics and log up to date about publishing and about outcomes that wait.
 async fn watch_links(context: Arc<Context>) {
     let (mut link, mut waiting) = (context.publisher.link(), context.waiting.watch());
     let mut blocked = false;

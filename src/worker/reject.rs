@@ -1,4 +1,4 @@
-//! Messages that cannot be used go to the rejected queue, whole.
+//! Puts unusable messages on the rejected queue, whole.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::{
     rejection::Rejection,
 };
 
-/// The rejected message: body untouched, reason and detail in headers, all else that upstream said inside one header.
+/// Returns the rejected message. Its body is untouched, reason and detail are headers, and one header holds all else
+/// that upstream said.
 pub fn message(
     rejected: &ShortString,
     source: &ShortString,

@@ -1,34 +1,34 @@
-//! Slots: how many attempts run at once, and whose turn it is. Those that become free alternate between events and jobs, so
-//! that neither new leads nor old ones starve.
+//! Limits how many attempts run at once. Slots that become free alternate between events and jobs, so that neither new
+//! leads nor old ones starve.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long an event waits for a direct attempt. Then it takes the long way.
+/// How long an event waits for a slot for a direct attempt. Then it becomes a job.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The slots of a worker.
 pub struct Slots {
     free: Arc<Semaphore>,
-    /// Held by the job and by the event that are next in line. The semaphore serves its waiters in order. One job and one event wait at a time,
-    /// so they alternate.
+    /// Held by the job and by the event that are next in line. The semaphore serves its waiters in order. One job and
+    /// one event wait at a time, so they alternate.
     next: [Semaphore; 2],
-    /// Events that may be attempted directly at once.
+    /// Bounds the events that are attempted directly at once.
     direct: Arc<Semaphore>,
 }
 
-/// The right to have an attempt in flight.
+/// The right to have one attempt in flight.
 pub struct Slot {
     _slot: OwnedSemaphorePermit,
     _direct: Option<OwnedSemaphorePermit>,
-    /// Whether it was waited for: what was looked at before may not hold any more.
+    /// Whether it was waited for: earlier checks may no longer hold.
     pub was_waited_for: bool,
 }
 
 impl Slots {
-    /// `slots` attempts at once. Of a window of so many events half may be attempted directly: the rest is left for those
-    /// whose targets need the long way.
+    /// Returns this many slots for attempts. Half of the event window may be attempted directly. The rest is
+    /// left for events whose targets need the jobs queue.
     pub fn new(slots: usize, event_window: u16) -> Slots {
         let direct = usize::from(event_window).div_ceil(2);
         Slots {
@@ -38,7 +38,7 @@ impl Slots {
         }
     }
 
-    /// A slot for a job, as soon as it is its turn.
+    /// Waits for a slot for a job.
     pub async fn job(&self) -> Option<Slot> {
         let now = self.free.clone().try_acquire_owned().ok();
         let was_waited_for = now.is_none();
@@ -52,12 +52,12 @@ impl Slots {
         Some(Slot { _slot: slot, _direct: None, was_waited_for })
     }
 
-    /// A slot for an event, if it is its turn within 50 ms.
+    /// Waits at most 50 ms for a slot for an event.
     pub async fn direct(&self) -> Option<Slot> {
         if let Some(slot) = self.direct_now() {
             return Some(slot);
         }
-        // Few wait: the tasks of all others need no room for it.
+        // Boxed: few events wait, and the tasks of all others need no room for it.
         Box::pin(tokio::time::timeout(PATIENCE, self.direct_later())).await.ok()?
     }
 
@@ -90,7 +90,7 @@ mod tests {
         let mut job = Box::pin(slots.job());
         for _ in 0..8 {
             events.iter_mut().for_each(|event| assert!(event.now_or_never().is_none()));
-            assert!((&mut job).now_or_never().is_none(), "none is free");
+            assert!((&mut job).now_or_never().is_none(), "no slot is free");
             drop(taken.take());
             // The first waiter in the line has the slot now.
             let event = events.iter_mut().position(|event| {

@@ -12,18 +12,18 @@ use crate::broker::{
     topology::compare,
 };
 
-/// How often files with credentials are read, besides at each use. So readiness reports a broken file before a connection
-/// needs it, and stops once it is fixed.
+/// How often files with credentials are read, besides at each use. So readiness reports a broken file before a
+/// connection needs it, and stops once the file is fixed.
 const FILES: Duration = Duration::from_secs(5);
 
-/// How often policies are looked at.
+/// How often policies are checked.
 const POLICIES: Duration = Duration::from_secs(120);
 
-/// The same at the start, growing: the queues may not exist yet, and the broker says some seconds later which policies
-/// apply.
+/// The first such interval after the start, which doubles each time. The queues may not exist yet, and the broker
+/// reports only some seconds later which policies apply.
 const POLICIES_AT_FIRST: Duration = Duration::from_secs(2);
 
-/// Logs the warning about the broker that an intake consumes from once per change.
+/// Logs the warning about the broker that an intake consumes from, once for each change.
 pub(super) fn note_broker(context: &Context, intake: Intake, connection: &Connection) {
     let warning = connection.warning();
     if context.health.set_broker_warning(intake, warning)
@@ -33,7 +33,7 @@ pub(super) fn note_broker(context: &Context, intake: Intake, connection: &Connec
     }
 }
 
-/// Keeps readiness true about files with credentials. Never ends.
+/// Keeps readiness up to date about files with credentials. Never ends.
 pub(super) async fn watch_files(context: Arc<Context>) {
     let (amqp, egress) = (&context.settings.amqp, &context.settings.egress);
     let mut tick = tokio::time::interval(FILES);
@@ -53,8 +53,8 @@ pub(super) async fn watch_files(context: Arc<Context>) {
     }
 }
 
-/// Keeps readiness and metrics true about policies and arguments of the queues, where `amqp.management_url` is set. A policy
-/// applies to existing queues, and RabbitMQ does not notify clients. Never ends.
+/// Keeps readiness and metrics up to date about policies and arguments of the queues. A policy also applies to existing
+/// queues, and RabbitMQ does not notify clients. Ends at once without `amqp.management_url`, else never.
 pub(super) async fn watch_policies(context: Arc<Context>) {
     let (mut told, mut pause) = (Vec::new(), POLICIES_AT_FIRST);
     while context.settings.amqp.management_url.is_some() {
@@ -76,9 +76,9 @@ pub(super) async fn watch_policies(context: Arc<Context>) {
     }
 }
 
-/// Keeps readiness, metrics and log true about the egress proxy. Ends at once without one.
+/// Keeps readiness, metrics and log up to date about the egress proxy. Ends at once without one.
 pub(super) async fn watch_proxy(context: Arc<Context>) {
-    let Some(mut outage) = context.poster.proxy_outage() else { return };
+    let Some(mut outage) = context.sender.proxy_outage() else { return };
     let mut is_down = false;
     while outage.changed().await.is_ok() {
         let outage = outage.borrow_and_update().clone();
@@ -93,7 +93,7 @@ pub(super) async fn watch_proxy(context: Arc<Context>) {
     }
 }
 
-/// The faults, and whether the broker has told of every queue.
+/// Returns the faults, and whether the broker has reported every queue.
 async fn look(context: &Context) -> Result<(Vec<String>, bool), ManagementError> {
     let amqp = &context.settings.amqp;
     let Some(url) = &amqp.management_url else { return Ok((Vec::new(), true)) };

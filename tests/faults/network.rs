@@ -56,8 +56,8 @@ async fn the_end_of_one_consuming_connection_leaves_the_other_alone() {
             trial.workers[0].ready().await;
         }
         trial.end_load().await;
-        assert!(trial.workers[0].metric("leadhook_reconnects_total", role).await >= 3.0);
-        assert_eq!(trial.workers[0].metric("leadhook_reconnects_total", other).await, 0.0);
+        trial.workers[0].metric_reaches("leadhook_reconnects_total", role, 3.0).await;
+        trial.workers[0].metric_is("leadhook_reconnects_total", other, 0.0).await;
         trial.adds_up().await;
     }
     alone(Events, "events", "jobs").await;

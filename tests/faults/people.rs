@@ -17,12 +17,12 @@ async fn replay_killed_at(point: &str) {
     for name in ["broken", "gone"] {
         trial.receiver(name).set_script("200".parse().expect("a script"));
     }
-    let desk = |arguments: &[&str], points: &str| {
+    let letters = |arguments: &[&str], points: &str| {
         let mut command = trial.world.command();
         command.arg("failed").args(arguments).env("LEADHOOK_FAILPOINTS", points);
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("leadhook failed")
     };
-    let replay = |points: &str| desk(&["replay", "--all", "--yes"], points);
+    let replay = |points: &str| letters(&["replay", "--all", "--yes"], points);
     assert_eq!(replay(&format!("{point}=kill@7")).signal(), KILLED);
     // Jobs that the killed process held return once the broker has noticed its death.
     crate::rig::harness::eventually("the rest can be replayed", async || replay("").success().then_some(())).await;
@@ -31,7 +31,7 @@ async fn replay_killed_at(point: &str) {
     // knows as delivered.
     let file = trial.world.directory.path().join("delivered.jsonl").display().to_string();
     let discard = ["discard", "--delivered", "--yes", "--because", "delivered after all", "--to", &file];
-    assert!(desk(&discard, "").success());
+    assert!(letters(&discard, "").success());
     // Each replay starts again at the first attempt. Jobs that were published but not removed at its death are replayed
     // twice.
     trial.broke("a replay", failed);

@@ -20,7 +20,7 @@ async fn delete(trial: &Trial<'_>, queue: &str) {
 }
 
 /// The delay queues that short waits use.
-const RUNGS: [&str; 4] = ["delay.94", "delay.110", "delay.188", "delay.219"];
+const DELAYS: [&str; 4] = ["delay.94", "delay.110", "delay.188", "delay.219"];
 
 /// The queues are missing before the load begins, so publishes to them are returned.
 async fn missing(queues: &[&str]) {
@@ -47,7 +47,7 @@ async fn the_rejected_queue_is_missing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delay_queues_are_missing() {
-    missing(&RUNGS).await;
+    missing(&DELAYS).await;
 }
 
 /// An idle worker also checks its queues, on the connections that it has.

@@ -64,7 +64,7 @@ async fn policies_that_can_lose_messages_are_warned_of() {
     .await;
     assert!(report.contains("queues leadhook.failed and leadhook.rejected: policy short"), "{report}");
     assert!(report.contains("queue leadhook.jobs: operator policy cap"), "{report}");
-    assert_eq!(worker.metric("leadhook_broker_policy_problems", "").await, 2.0);
+    worker.metric_is("leadhook_broker_policy_problems", "", 2.0).await;
     let log = worker.log();
     assert!(log.contains(ttl) && log.contains(cap), "{log}");
 

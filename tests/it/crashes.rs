@@ -82,8 +82,8 @@ async fn a_job_that_kills_its_process_is_failed_after_three_deaths_and_the_worke
     let log = worker.log();
     assert_eq!(deaths(&log), 4, "{log}");
     assert!(log.contains("it was ended by signal 6"));
-    assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
-    assert_eq!(worker.metric("leadhook_jobs_total", "reason=\"crash_loop\"").await, 1.0);
+    worker.metric_is("leadhook_child_deaths_total", "alone", 3.0).await;
+    worker.metric_is("leadhook_jobs_total", "reason=\"crash_loop\"", 1.0).await;
     assert!(suspect.received().is_empty());
     worker.stop().await;
 }
@@ -107,7 +107,7 @@ async fn an_event_that_kills_its_process_is_rejected_after_three_deaths_and_the_
     assert_eq!(rejected[0].text("leadhook-routing-key").as_deref(), Some("lead.test"));
     others.wait_for(20, PATIENCE).await.unwrap();
     assert!(worker.has_ended().is_none());
-    assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
+    worker.metric_is("leadhook_child_deaths_total", "alone", 3.0).await;
     worker.stop().await;
 }
 
@@ -140,10 +140,10 @@ async fn suspects_are_worked_on_beside_normal_work() {
     let worker = world.worker(&[("LEADHOOK__DELIVERY__CONCURRENCY", "4")]).await;
     put(&world, redelivered(SUSPECT, Some("SUS"), &event("SUS", 1))).await;
     suspect.wait_for(1, PATIENCE).await.unwrap();
-    assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0);
+    worker.metric_is("leadhook_suspects_in_flight", "", 1.0).await;
     world.publish_many((0..20).map(|n| event("ABC", n))).await;
     others.wait_for(20, PATIENCE).await.unwrap();
-    assert_eq!(worker.metric("leadhook_suspects_in_flight", "").await, 1.0, "it no longer hangs");
+    worker.metric_is("leadhook_suspects_in_flight", "", 1.0).await;
     worker.kill().await;
 }
 
@@ -181,7 +181,7 @@ async fn suspects_wait_while_no_child_can_be_started_and_nothing_counts_against_
     receiver.wait_for(1, PATIENCE).await.unwrap();
     world.simple_store(&receiver.url(), "");
     receiver.wait_for(2, PATIENCE).await.unwrap();
-    assert_eq!(worker.metric("leadhook_child_deaths_total", "").await, 0.0);
+    worker.metric_is("leadhook_child_deaths_total", "", 0.0).await;
     worker.stop().await;
     assert_eq!(world.ready("failed").await, 0);
 }
@@ -217,7 +217,7 @@ async fn a_storm_of_kills_fails_nothing() {
     };
     eventually("all delivered", async || (delivered() == EVENTS as usize).then_some(())).await;
     eventually("all settled", async || (world.waiting().await == Some(0)).then_some(())).await;
-    assert_eq!(worker.metric("leadhook_child_deaths_total", "").await, 0.0);
+    worker.metric_is("leadhook_child_deaths_total", "", 0.0).await;
     worker.stop().await;
     assert_eq!((world.ready("failed").await, world.ready("rejected").await), (0, 0));
 }
@@ -267,7 +267,7 @@ async fn an_event_that_panics_each_time_outside_an_attempt_is_rejected() {
     world.publish(event("ABC", 1).as_bytes()).await;
     let rejected = world.take("rejected", 1).await;
     assert_eq!(rejected[0].text("leadhook-reason").as_deref(), Some("crash_loop"));
-    assert_eq!(worker.metric("leadhook_child_deaths_total", "alone").await, 3.0);
+    worker.metric_is("leadhook_child_deaths_total", "alone", 3.0).await;
     assert_eq!(worker.log().matches("settling a message panicked").count(), SUSPECT as usize);
     worker.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Checks that the documents are true. It finds them itself: `README.md`, `SECURITY.md`, `ARCHITECTURE.md`,
 //! `CHANGELOG.md` and all pages under `docs/`.
 
+mod circles; // no files import each other in a circle
 mod commands; // each command line that a document shows is valid
 mod generated; // the generated parts are up to date
 mod limits; // the page about limits has the same numbers as the code

@@ -117,14 +117,14 @@ async fn a_proxy_that_fails_is_asked_once_in_a_while_for_all_jobs_and_readiness_
     let most = 4 + 4 + 1 + begun.elapsed().as_secs() as usize;
     let connected = connections.load(Ordering::SeqCst);
     assert!(connected <= most, "{connected} connections, and not {most} at most");
-    assert_eq!(worker.metric("leadhook_proxy_failing", "").await, 1.0);
+    worker.metric_is("leadhook_proxy_failing", "", 1.0).await;
     works.store(true, Ordering::SeqCst);
     let received = receiver.wait_for(EVENTS as usize, PATIENCE).await.unwrap();
     assert!(received.iter().all(|one| one.attempt() == Some(1)), "an attempt was spent");
     let counts = counts(&received);
     assert!(counts.len() == EVENTS as usize && counts.values().all(|count| *count == 1));
     worker.ready().await;
-    assert_eq!(worker.metric("leadhook_proxy_failing", "").await, 0.0);
+    worker.metric_is("leadhook_proxy_failing", "", 0.0).await;
     assert_eq!(world.ready("failed").await, 0);
     worker.stop().await;
     proxying.abort();

@@ -426,7 +426,7 @@ async fn an_answer_too_many_is_not_taken_for_the_next_request() {
         (settled == f64::from(JOBS)).then_some(())
     })
     .await;
-    assert_eq!(worker.metric("leadhook_jobs_total", "failed").await, 0.0);
+    worker.metric_is("leadhook_jobs_total", "failed", 0.0).await;
     let requests: Vec<_> = seen.lock().unwrap().iter().flat_map(|requests| numbers(requests)).collect();
     assert_eq!(requests, vec![1; JOBS as usize]);
     worker.stop().await;

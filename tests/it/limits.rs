@@ -111,7 +111,7 @@ async fn a_target_that_hangs_costs_its_neighbour_nothing() {
     assert_eq!(deferrals(&worker, "good"), before, "a job for the target that answers was deferred");
     assert!(deferrals(&worker, "bad") > 0, "the log names no deferred job");
     // No attempt at the hanging target has timed out yet, so none of these deliveries waited for one.
-    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
+    worker.metric_is("leadhook_attempts_total", "class=\"timeout\"", 0.0).await;
     worker.kill().await;
 }
 
@@ -150,7 +150,7 @@ async fn twelve_targets_that_hang_leave_a_part_of_twenty_slots_to_their_neighbou
     let to_all = |n: u32| (0..12).map(move |bad| event(&format!("BAD{bad}"), n)).chain([event("GOOD", n)]);
     world.publish_many((0..EACH).flat_map(to_all)).await;
     good.wait_for(EACH as usize + 1, PATIENCE).await.unwrap();
-    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"timeout\"").await, 0.0);
+    worker.metric_is("leadhook_attempts_total", "class=\"timeout\"", 0.0).await;
     let slots: usize = bad.iter().map(|bad| bad.received().len()).sum();
     assert!((1..=10).contains(&slots), "not at most half of the slots: {slots}");
     worker.kill().await;
@@ -193,7 +193,7 @@ async fn a_receiver_that_answers_each_lead_with_500_gets_its_attempts_and_they_e
     for message in world.take("failed", JOBS).await {
         assert_eq!(message.text("leadhook-reason").as_deref(), Some("exhausted"));
     }
-    assert_eq!(worker.metric("leadhook_circuits", "state=\"failing\"").await, 1.0);
+    worker.metric_is("leadhook_circuits", "state=\"failing\"", 1.0).await;
     assert!(counts(&receiver.received()).values().all(|posts| *posts == 2));
     worker.stop().await;
 }

@@ -6,9 +6,9 @@ mod amqps; // the broker over TLS
 mod broker; // the broker is restarted, blocked, full, or lacks a queue
 mod console; // the web console, page by page and action by action
 mod crashes; // messages that kill their process: child processes, and the deaths that count
+mod dead_letters; // looking at failed jobs changes nothing, and replaying them loses nothing
 mod deliveries; // the request that a receiver gets: bytes, headers, signature, one POST per attempt
 mod delivery_log; // the history of each delivery is kept and reported, and delays none
-mod desk; // looking at failed jobs changes nothing, and replaying them loses nothing
 mod direct; // direct attempts, and events that become jobs first
 mod docs; // the documents are true and complete
 mod egress; // where webhooks may go

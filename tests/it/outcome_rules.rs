@@ -115,8 +115,8 @@ async fn accepted_statuses_are_delivered_and_never_retried_ones_fail_at_once() {
     })
     .await;
     assert_eq!((duplicate.received().len(), wrong.received().len()), (1, 1));
-    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"4xx\",outcome=\"delivered\"").await, 1.0);
-    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"4xx\",outcome=\"failed\"").await, 1.0);
+    worker.metric_is("leadhook_attempts_total", "class=\"4xx\",outcome=\"delivered\"", 1.0).await;
+    worker.metric_is("leadhook_attempts_total", "class=\"4xx\",outcome=\"failed\"", 1.0).await;
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_refusal_is_final_and_is_seen_everywhere_but_on_the_failed_queue() {
         (worker.metric("leadhook_jobs_total", "outcome=\"refused\",reason=\"\"").await == 1.0).then_some(())
     })
     .await;
-    assert_eq!(worker.metric("leadhook_attempts_total", "class=\"2xx\",outcome=\"refused\"").await, 1.0);
+    worker.metric_is("leadhook_attempts_total", "class=\"2xx\",outcome=\"refused\"", 1.0).await;
     let found = eventually("a record in the delivery log", async || {
         let found: Value =
             serde_json::from_str(&said(&world, &["deliveries", "--state", "refused", "--json"]).await).ok()?;
@@ -185,8 +185,8 @@ async fn an_answer_that_accept_if_cannot_read_is_retried() {
     })
     .await;
     assert_eq!(buyer.count(), 4);
-    assert_eq!(worker.metric("leadhook_jobs_total", "outcome=\"retry\"").await, 3.0);
-    assert!(worker.metric("leadhook_jobs_total", "outcome=\"retry\",reason=\"answer_unreadable\"").await >= 2.0);
+    worker.metric_is("leadhook_jobs_total", "outcome=\"retry\"", 3.0).await;
+    worker.metric_reaches("leadhook_jobs_total", "outcome=\"retry\",reason=\"answer_unreadable\"", 2.0).await;
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn a_bot_challenge_has_a_reason_of_its_own_and_is_retried_whatever_the_lis
         (worker.metric("leadhook_jobs_total", "outcome=\"delivered\"").await == 1.0).then_some(())
     })
     .await;
-    assert_eq!(worker.metric("leadhook_jobs_total", "outcome=\"retry\",reason=\"bot_challenge\"").await, 1.0);
+    worker.metric_is("leadhook_jobs_total", "outcome=\"retry\",reason=\"bot_challenge\"", 1.0).await;
     assert_eq!(receiver.count(), 2);
 }
 

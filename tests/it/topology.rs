@@ -143,8 +143,8 @@ async fn the_plan_is_printed_with_counts_and_without_a_broker() {
     assert_eq!(exit, 0);
     let line = |name: &str| text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_default();
     assert!(line("leadhook.jobs").contains("  3  delivery limit 100, dead-letters to leadhook.failed"), "{text}");
-    let rung = line("leadhook.delay.1750");
-    assert!(rung.contains("jobs that wait 1.75 s") && rung.contains("ttl 1.75 s"), "{text}");
+    let delay = line("leadhook.delay.1750");
+    assert!(delay.contains("jobs that wait 1.75 s") && delay.contains("ttl 1.75 s"), "{text}");
     assert!(line("leadhook.rejected").contains("  -  "), "the rejected queue was counted: {text}");
     let away = [("LEADHOOK__AMQP__URLS", "amqp://guest:hidden@127.0.0.1:1")];
     let (exit, text, warning) = world.topology(&["plan"], &away);
@@ -160,14 +160,14 @@ async fn the_plan_is_printed_with_counts_and_without_a_broker() {
 }
 
 #[tokio::test]
-async fn jobs_that_wait_on_a_rung_are_counted() {
+async fn jobs_that_wait_on_a_delay_queue_are_counted() {
     let world = World::new().await;
     let long = [("LEADHOOK__BACKOFF__MAXIMUM", "24h")];
     world.apply(&long);
     let plan = || serde_json::from_str::<Value>(&world.topology(&["--json"], &long).1).unwrap();
     let queues = plan()["queues"].as_array().unwrap().clone();
-    let is_rung = |queue: &&Value| queue["name"].as_str().unwrap().contains(".delay.");
-    let longest = queues.iter().rfind(is_rung).unwrap()["name"].as_str().unwrap().to_owned();
+    let is_delay_queue = |queue: &&Value| queue["name"].as_str().unwrap().contains(".delay.");
+    let longest = queues.iter().rfind(is_delay_queue).unwrap()["name"].as_str().unwrap().to_owned();
     for _ in 0..2 {
         world.publish_to("", &longest, b"{}", BasicProperties::default()).await;
     }

@@ -334,8 +334,8 @@ fn working_queues() -> Vec<String> {
         retry_after_maximum: Duration::from_secs(1),
     };
     let ladder = Ladder::for_backoff(&settings);
-    let rungs = ladder.rungs().iter().map(|rung| format!("delay.{}", rung.as_millis()));
-    ["events".to_owned(), "jobs".to_owned()].into_iter().chain(rungs).collect()
+    let delays = ladder.delays().iter().map(|delay| format!("delay.{}", delay.as_millis()));
+    ["events".to_owned(), "jobs".to_owned()].into_iter().chain(delays).collect()
 }
 
 async fn connect(url: &str) -> Connection {

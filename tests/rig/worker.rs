@@ -88,6 +88,18 @@ impl Worker {
         Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
+    /// Waits until a metric has this value. What a receiver or a queue shows first is counted a moment later.
+    pub async fn metric_is(&self, name: &str, with: &str, value: f64) {
+        let what = format!("{name} {{{with}}} is {value}");
+        eventually(&what, async || (self.metric(name, with).await == value).then_some(())).await;
+    }
+
+    /// Waits until a metric has at least this value.
+    pub async fn metric_reaches(&self, name: &str, with: &str, least: f64) {
+        let what = format!("{name} {{{with}}} is at least {least}");
+        eventually(&what, async || (self.metric(name, with).await >= least).then_some(())).await;
+    }
+
     /// Sends a signal, by name.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();

@@ -36,7 +36,8 @@ use tokio::sync::oneshot;
 use super::{Actor, Link, Outgoing, PublishError, Request};
 use crate::{
     broker::{
-        connection::{self, ConnectError, is_soft},
+        channel::is_soft,
+        connection::{self, ConnectError},
         shared::{self, Shared},
     },
     failpoint,

@@ -113,7 +113,7 @@ pub fn compare(plan: &Plan, sight: &Sight, seen: Option<&Seen>, declares: bool) 
         let existence = sight.queues.get(planned.name.as_str()).unwrap_or(&Existence::Missing);
         queue(planned, existence, seen, declares)
     }));
-    let left_over = |seen: &SeenQueue| plan.names().rung(&seen.name).is_some() && plan.queue(&seen.name).is_none();
+    let left_over = |seen: &SeenQueue| plan.names().delay_of(&seen.name).is_some() && plan.queue(&seen.name).is_none();
     let superfluous = seen.iter().flat_map(|seen| &seen.queues).filter(|queue| left_over(queue));
     let superfluous =
         superfluous.map(|queue| Superfluous { name: queue.name.clone(), ready: queue.messages_ready }).collect();
@@ -133,7 +133,7 @@ fn unseen(plan: &Plan, sight: &Sight, seen: Option<&Seen>) -> Vec<String> {
     match seen {
         None => sentences.push(
             "AMQP alone shows what exists, but not the type of the exchange, bindings, arguments of queues, policies, or \
-             rungs that are left over; with amqp.management_url these are compared as well."
+             delay queues that are left over; with amqp.management_url these are compared as well."
                 .to_owned(),
         ),
         Some(seen) => match policies_unknown(plan, seen) {

@@ -57,15 +57,15 @@ impl Names {
     }
 
     /// Returns the name of the delay queue for a wait.
-    pub fn delay(&self, rung: Duration) -> ShortString {
-        format!("{}.delay.{}", self.prefix, rung.as_millis()).into()
+    pub fn delay(&self, delay: Duration) -> ShortString {
+        format!("{}.delay.{}", self.prefix, delay.as_millis()).into()
     }
 
     /// Returns the wait of the delay queue with this name, or `None` if the name is not one of our delay queues.
-    pub fn rung(&self, queue: &str) -> Option<Duration> {
+    pub fn delay_of(&self, queue: &str) -> Option<Duration> {
         let millis = queue.strip_prefix(&self.prefix)?.strip_prefix(".delay.")?;
-        let rung = millis.parse().map(Duration::from_millis).ok()?;
-        (self.delay(rung).as_str() == queue).then_some(rung)
+        let delay = millis.parse().map(Duration::from_millis).ok()?;
+        (self.delay(delay).as_str() == queue).then_some(delay)
     }
 
     /// Returns the first part of every name, `amqp.prefix`.
@@ -220,11 +220,11 @@ impl Plan {
             dead_letters_to: Some(target.clone()),
             retention: None,
         };
-        let delay = |rung: &Duration| Queue {
-            name: names.delay(*rung),
-            role: Role::Delay(*rung),
+        let delay = |delay: &Duration| Queue {
+            name: names.delay(*delay),
+            role: Role::Delay(*delay),
             delivery_limit: None,
-            ttl: Some(*rung),
+            ttl: Some(*delay),
             dead_letters_to: Some(names.jobs.clone()),
             retention: None,
         };
@@ -234,7 +234,7 @@ impl Plan {
             at_rest(&names.unreadable, Role::Unreadable),
             input(&names.jobs, Role::Jobs, &names.failed),
         ];
-        queues.extend(ladder.rungs().iter().map(delay));
+        queues.extend(ladder.delays().iter().map(delay));
         queues.push(input(&names.events, Role::Events, &names.unreadable));
         queues.push(Queue {
             name: names.workers.clone(),
@@ -371,12 +371,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_rung_is_told_by_its_name_only() {
+    fn a_delay_queue_is_recognized_by_its_name_only() {
         let names = default_plan().names().clone();
-        assert_eq!(names.rung("leadhook.delay.1250"), Some(Duration::from_millis(1250)));
+        assert_eq!(names.delay_of("leadhook.delay.1250"), Some(Duration::from_millis(1250)));
         for other in ["leadhook.delay.", "leadhook.delay.01", "leadhook.delay.+1", "leadhook.delay.x", "other.delay.1"]
         {
-            assert_eq!(names.rung(other), None, "{other}");
+            assert_eq!(names.delay_of(other), None, "{other}");
         }
     }
 }

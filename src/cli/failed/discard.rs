@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Desk,
     agree::{By, agree},
-    export::{Summary, remove_chosen, require_new},
+    export::{NOT_REMOVED, Summary, remove_chosen, require_new},
     known,
     which::Which,
 };
 use crate::{
     cli::{
         arguments::Output,
+        dead_letters::DeadLetters,
         output::{Exit, Refusal, after_help},
         readable::messages,
     },
-    desk::survey::Choice,
+    dead_letters::selection::Choice,
 };
 
 /// Remove failed jobs for good: into a file, with a reason for the delivery log
@@ -36,10 +36,6 @@ pub(super) struct Args {
     #[command(flatten)]
     how: How,
 }
-
-/// The meaning of exit code 1 for commands that remove messages.
-pub(in crate::cli) const NOT_REMOVED: &str =
-    "some messages were not seen or not removed (the output says which and why)";
 
 // How to discard.
 #[derive(clap::Args)]
@@ -65,17 +61,22 @@ pub(in crate::cli) struct How {
 /// Longest reason, in characters.
 const REASON: usize = 200;
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.narrowed(args.delivered)?;
     args.which.filter.window.tell();
-    go(choice, args.delivered, &args.how, desk).await
+    go(choice, args.delivered, &args.how, letters).await
 }
 
 /// Removes the chosen messages, or with `delivered` only jobs that were also delivered.
 ///
 /// # Errors
 /// The file exists, the user did not agree, or the broker or the queue cannot be reached.
-pub(in crate::cli) async fn go(choice: Choice, delivered: bool, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(in crate::cli) async fn go(
+    choice: Choice,
+    delivered: bool,
+    args: &How,
+    letters: &DeadLetters<'_>,
+) -> Result<Exit, Refusal> {
     let json = args.output.json;
     // Only a dry run may leave out these options.
     let (because, to) = (args.because.as_deref().unwrap_or_default(), args.to.as_deref().unwrap_or(Path::new("")));
@@ -86,18 +87,18 @@ pub(in crate::cli) async fn go(choice: Choice, delivered: bool, args: &How, desk
         }
         require_new(to)?;
     }
-    let (mut survey, notes) = desk.survey(choice, desk.has_no_jobs(), json).await?;
+    let (mut selection, notes) = letters.selection(choice, letters.has_no_jobs(), json).await?;
     if delivered {
-        known::keep_delivered(desk, &mut survey, json).await?;
+        known::keep_delivered(letters, &mut selection, json).await?;
     }
-    let count = survey.chosen.len() as u64;
+    let count = selection.chosen.len() as u64;
     let summary = match count {
         _ if args.dry_run => Summary::of_dry_run(count),
         0 => Summary::to(to),
         _ => {
             agree(args.yes, &format!("Discard {}, into {}?", messages(count), to.display()))?;
-            remove_chosen(desk, &survey, to, &args.by, because, json).await?
+            remove_chosen(letters, &selection, to, &args.by, because, json).await?
         }
     };
-    summary.of(survey, notes).tell(json)
+    summary.of(selection, notes).tell(json)
 }

@@ -10,29 +10,31 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Desk, Seen,
     agree::{By, agree},
-    close_log,
-    discard::NOT_REMOVED,
-    notes_about_unseen, show, warn_about_limits,
+    show,
     which::Which,
 };
 use crate::{
     broker::publisher::Publisher,
     cli::{
         arguments::Output,
+        dead_letters::{DeadLetters, Seen, close_log, notes_about_unseen, warn_about_limits},
         output::{self, Exit, Refusal, after_help},
         readable::{messages, progress},
     },
-    desk::{
+    dead_letters::{
+        browse::Held,
         export::Export,
         remove::{Doing, Removal},
-        survey::{Choice, Survey},
-        visit::Held,
-        wear::Renewer,
+        renew::Renewer,
+        selection::{Choice, Selection},
     },
     os_error,
 };
+
+/// The meaning of exit code 1 for commands that remove messages.
+pub(in crate::cli) const NOT_REMOVED: &str =
+    "some messages were not seen or not removed (the output says which and why)";
 
 /// Write failed jobs into a file, and remove them from the queue with --remove
 ///
@@ -69,17 +71,17 @@ pub(in crate::cli) struct How {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.choice()?;
     args.which.filter.window.tell();
-    go(choice, &args.how, desk).await
+    go(choice, &args.how, letters).await
 }
 
 /// Writes the chosen messages to the file, and removes them from the queue if the user asked for it.
 ///
 /// # Errors
 /// The file exists, the user did not agree, or the broker or the queue cannot be reached.
-pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(in crate::cli) async fn go(choice: Choice, args: &How, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     if args.remove && matches!(&choice, Choice::Matching(filter) if filter.is_empty()) {
         let text = "--remove does not take all messages at once: the command line has neither ids nor filters";
         return Err(Refusal::usage(text, "give ids, --older-than or another filter"));
@@ -87,18 +89,18 @@ pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> R
     require_new(&args.to)?;
     let json = args.output.json;
     // A copy takes all messages. A message that is not a job is removed only by its id.
-    let (survey, notes) = desk.survey(choice, !args.remove || desk.has_no_jobs(), json).await?;
-    let count = survey.chosen.len() as u64;
+    let (selection, notes) = letters.selection(choice, !args.remove || letters.has_no_jobs(), json).await?;
+    let count = selection.chosen.len() as u64;
     let summary = match (count, args.remove) {
         (0, remove) => Summary { removed: remove.then_some(0), ..Summary::to(&args.to) },
-        (_, false) => write_chosen(desk, &survey, create(&args.to)?, json).await?,
+        (_, false) => write_chosen(letters, &selection, create(&args.to)?, json).await?,
         (_, true) => {
-            let question = format!("Take {} off the {}, into {}?", messages(count), desk.called, args.to.display());
+            let question = format!("Take {} off the {}, into {}?", messages(count), letters.called, args.to.display());
             agree(args.yes, &question)?;
-            remove_chosen(desk, &survey, &args.to, &args.by, "exported", json).await?
+            remove_chosen(letters, &selection, &args.to, &args.by, "exported", json).await?
         }
     };
-    summary.of(survey, notes).tell(json)
+    summary.of(selection, notes).tell(json)
 }
 
 /// Refuses a file that exists or cannot be created, before the user waits or agrees.
@@ -124,14 +126,19 @@ fn unusable(path: &Path, error: &std::io::Error) -> Refusal {
 }
 
 /// Writes the chosen messages, and leaves them on the queue.
-async fn write_chosen(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet: bool) -> Result<Summary, Refusal> {
+async fn write_chosen(
+    letters: &DeadLetters<'_>,
+    selection: &Selection,
+    mut file: Export,
+    quiet: bool,
+) -> Result<Summary, Refusal> {
     let mut problem = None;
     let see = |held: &Held| {
-        if problem.is_none() && survey.chosen.contains_key(held.record.key()) {
+        if problem.is_none() && selection.chosen.contains_key(held.record.key()) {
             problem = file.write(held).err();
         }
     };
-    let Seen { notes, .. } = desk.look(quiet, see).await?;
+    let Seen { notes, .. } = letters.look(quiet, see).await?;
     if let Some(error) = problem.or_else(|| file.sync().err()) {
         let text = format!("cannot write the file: {}: {}", file.path().display(), os_error::words(&error));
         return Err(Refusal::findings(text, "free space on the disk; all messages are still on the queue"));
@@ -141,27 +148,27 @@ async fn write_chosen(desk: &Desk<'_>, survey: &Survey, mut file: Export, quiet:
 
 /// Writes the chosen messages, removes them from the queue, and records the removal in the delivery log.
 pub(super) async fn remove_chosen(
-    desk: &Desk<'_>,
-    survey: &Survey,
+    letters: &DeadLetters<'_>,
+    selection: &Selection,
     to: &Path,
     by: &By,
     because: &str,
     quiet: bool,
 ) -> Result<Summary, Refusal> {
-    let mut visit = desk.visit(None).await?;
+    let mut browse = letters.browse(None).await?;
     let file = create(to)?;
-    let publisher = Publisher::start(desk.amqp, "discard", None, CancellationToken::new());
-    let log = desk.delivery_log(&publisher);
-    let bar = progress("removing", visit.expected(), quiet);
-    let mut renewer = Renewer::new(desk.amqp, &desk.queue);
+    let publisher = Publisher::start(letters.amqp, "discard", None, CancellationToken::new());
+    let log = letters.delivery_log(&publisher);
+    let bar = progress("removing", browse.expected(), quiet);
+    let mut renewer = Renewer::new(letters.amqp, &letters.queue);
     let by = by.name();
     let mut removal = Removal::new(file, Doing { log: &log, by: &by, because });
-    let done = removal.chosen(survey, &mut visit, &mut renewer, |count| bar.inc(count)).await;
+    let done = removal.chosen(selection, &mut browse, &mut renewer, |count| bar.inc(count)).await;
     bar.finish_and_clear();
     renewer.close().await;
-    warn_about_limits(desk, &visit, &renewer);
-    let mut notes = if done.is_ok() { notes_about_unseen(&visit) } else { Vec::new() };
-    let sure = removal.make_sure(visit).await;
+    warn_about_limits(letters, &browse, &renewer);
+    let mut notes = if done.is_ok() { notes_about_unseen(&browse) } else { Vec::new() };
+    let sure = removal.make_sure(browse).await;
     notes.extend(done.err().map(|error| error.to_string()).or(sure.err().map(|error| error.to_string())));
     let (written, removed, failed_again) = (removal.written(), removal.messages, removal.failed_again);
     notes.extend(close_log(log.clone()).await);
@@ -200,9 +207,9 @@ impl Summary {
         Summary { would_remove: Some(count), ..Summary::default() }
     }
 
-    /// Adds the results of the survey.
-    pub(super) fn of(self, survey: Survey, notes: Vec<String>) -> Summary {
-        let Survey { unreadable, resolved, .. } = survey;
+    /// Adds the results of the selection.
+    pub(super) fn of(self, selection: Selection, notes: Vec<String>) -> Summary {
+        let Selection { unreadable, resolved, .. } = selection;
         Summary { unreadable, unknown: resolved.unknown, notes: [notes, self.notes].concat(), ..self }
     }
 

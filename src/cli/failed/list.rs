@@ -5,17 +5,18 @@ use std::{collections::BTreeSet, fmt::Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, Seen, known, which::FilterArgs};
+use super::{known, which::FilterArgs};
 use crate::{
     cli::{
         arguments::{OUTPUT, Output, number},
+        dead_letters::{DeadLetters, Seen},
         deliveries::words,
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
         readable::{age, clock, counted, messages, thousands},
     },
-    desk::{
+    dead_letters::{
+        given_ids::shortened,
         listing::{Line, Listing, UnreadableLine},
-        selection::shortened,
     },
 };
 
@@ -52,17 +53,17 @@ pub struct Args {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     args.filter.window.tell();
     let filter = args.filter.filter();
     let filtered = !filter.is_empty();
     let mut listing = Listing::new(filter, usize::try_from(args.limit).unwrap_or(usize::MAX));
-    let Seen { present, notes } = desk.look(args.output.json, |held| listing.add(&held.record)).await?;
+    let Seen { present, notes } = letters.look(args.output.json, |held| listing.add(&held.record)).await?;
     let mut log_problem = None;
     if !args.no_log {
         let ids: BTreeSet<&str> = listing.lines().iter().map(|line| line.id.as_str()).collect();
         let oldest = listing.lines().iter().map(|line| line.first_seen).min();
-        let (known, problem) = known::ask(desk, &ids, oldest, args.output.json).await;
+        let (known, problem) = known::ask(letters, &ids, oldest, args.output.json).await;
         if let Some(problem) = &problem {
             output::warn(&format!("cannot tell whether these jobs were delivered too: {problem}"));
         }
@@ -85,7 +86,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     };
     told.map_err(|error| Refusal::unwritable(&error))?;
     if answer.matching == 0 {
-        args.filter.about.explain_nothing(desk.settings);
+        args.filter.about.explain_nothing(letters.settings);
     }
     Ok(if answer.complete { Exit::Ok } else { Exit::Findings })
 }

@@ -10,24 +10,24 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Desk,
     agree::{By, agree},
-    close_log, known, notes_about_unseen, show, warn_about_limits,
+    known, show,
     which::Which,
 };
 use crate::{
     broker::publisher::{PublishError, Publisher},
     cli::{
         arguments::{self, Output, number},
+        dead_letters::{DeadLetters, close_log, notes_about_unseen, warn_about_limits},
         output::{self, Exit, Refusal, after_help},
         publish,
         readable::{counted, jobs, messages, progress},
     },
-    desk::{
+    dead_letters::{
+        renew::Renewer,
         replay::{Ended, HOLDING, Replay, Tally, To},
         reroute::{self, Route, Routes},
-        survey::{Choice, Left, Survey},
-        wear::Renewer,
+        selection::{Choice, Left, Selection},
     },
     store::TargetKey,
 };
@@ -65,102 +65,102 @@ pub struct Args {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.choice()?;
     args.which.filter.window.tell();
     let json = args.output.json;
     let named = matches!(choice, Choice::Named(_));
-    let store = args.resolve_again.then(|| arguments::open_store(desk.settings)).transpose()?;
+    let store = args.resolve_again.then(|| arguments::open_store(letters.settings)).transpose()?;
     let mut routes = Routes::default();
-    let seen = desk.survey_seeing(choice, false, json, |record| {
+    let seen = letters.survey_seeing(choice, false, json, |record| {
         if let Some(store) = &store {
             routes.see(store, record);
         }
     });
-    let (mut survey, notes) = seen.await?;
-    let mut without_target = routes.leave_homeless(&mut survey);
+    let (mut selection, notes) = seen.await?;
+    let mut without_target = routes.leave_homeless(&mut selection);
     let new_id = |id: &str| routes.of(id).map(|route| route.id.as_str());
     // A user who names a job by its id means it, delivered or not.
     let (mut left, mut log_problem) = (Left::default(), None);
     if named {
-        without_target.extend(twice(&routes, &mut survey));
+        without_target.extend(twice(&routes, &mut selection));
     } else {
-        let ids = survey.ids().into_iter().flat_map(|id| [Some(id), new_id(id)]).flatten().collect();
-        let (known, problem) = known::ask(desk, &ids, survey.oldest, json).await;
+        let ids = selection.ids().into_iter().flat_map(|id| [Some(id), new_id(id)]).flatten().collect();
+        let (known, problem) = known::ask(letters, &ids, selection.oldest, json).await;
         if let Some(problem) = &problem {
             output::warn(&format!("cannot tell whether these jobs were delivered too: {problem}"));
         }
-        left = survey.leave_delivered(&known, new_id);
-        without_target.extend(twice(&routes, &mut survey));
+        left = selection.leave_delivered(&known, new_id);
+        without_target.extend(twice(&routes, &mut selection));
         // Only jobs that are still chosen count as unknown.
-        left.unknown = survey.leave_delivered(&known, new_id).unknown;
+        left.unknown = selection.leave_delivered(&known, new_id).unknown;
         log_problem = problem;
     }
-    let count = survey.jobs();
-    let done = Tally { unreadable: survey.unreadable + survey.chosen.len() as u64 - count, ..Tally::default() };
-    let redirected = redirected(&routes, &survey);
+    let count = selection.jobs();
+    let done = Tally { unreadable: selection.unreadable + selection.chosen.len() as u64 - count, ..Tally::default() };
+    let redirected = redirected(&routes, &selection);
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
-        let of = Summary::of(done, (left, log_problem), &survey, notes, desk);
+        let of = Summary::of(done, (left, log_problem), &selection, notes, letters);
         return Summary { would_replay: would, would_redirect: redirected, without_target, ..of }.tell(json);
     }
     if !named {
         agree(args.yes, &question(count, &redirected, left, log_problem.as_deref()))?;
     }
-    let publisher = Publisher::start(desk.amqp, "replay", None, CancellationToken::new());
-    let log = desk.delivery_log(&publisher);
-    let mut renewer = Renewer::new(desk.amqp, &desk.queue);
+    let publisher = Publisher::start(letters.amqp, "replay", None, CancellationToken::new());
+    let log = letters.delivery_log(&publisher);
+    let mut renewer = Renewer::new(letters.amqp, &letters.queue);
     let by = args.by.name();
     let to = To {
         publisher: &publisher,
-        jobs: &desk.jobs,
+        jobs: &letters.jobs,
         log: &log,
         by: &by,
         rate: args.rate,
         holding: HOLDING,
         routes: &routes,
     };
-    let outcome = replay(desk, &survey, to, &mut renewer, json).await;
+    let outcome = replay(letters, &selection, to, &mut renewer, json).await;
     let unwritten = close_log(log).await;
     publisher.close().await;
     renewer.close().await;
     let (mut tally, overlooked) = outcome?;
-    tally.unreadable += survey.unreadable;
+    tally.unreadable += selection.unreadable;
     let mut notes = if overlooked.is_empty() { notes } else { overlooked };
     notes.extend(unwritten);
-    let of = Summary::of(tally, (left, log_problem), &survey, notes, desk);
+    let of = Summary::of(tally, (left, log_problem), &selection, notes, letters);
     Summary { without_target, ..of }.tell(json)
 }
 
-/// Pause between two visits of a paced replay, so that other commands can read the queue.
+/// Pause between two browses of a paced replay, so that other commands can read the queue.
 const TURN: Duration = Duration::from_millis(500);
 
 async fn replay(
-    desk: &Desk<'_>,
-    survey: &Survey,
+    letters: &DeadLetters<'_>,
+    selection: &Selection,
     to: To<'_>,
     renewer: &mut Renewer<'_>,
     quiet: bool,
 ) -> Result<(Tally, Vec<String>), Refusal> {
-    publish::wait_for_connection(to.publisher.link(), desk.amqp).await?;
-    let bar = progress("replaying", survey.jobs(), quiet);
+    publish::wait_for_connection(to.publisher.link(), letters.amqp).await?;
+    let bar = progress("replaying", selection.jobs(), quiet);
     let mut replay = Replay::new(to);
     let notes = loop {
-        let mut visit = match desk.visit(None).await {
-            Ok(visit) => visit,
+        let mut browse = match letters.browse(None).await {
+            Ok(browse) => browse,
             Err(refusal) if replay.tally.replayed == 0 => return Err(refusal),
             Err(refusal) => break vec![refusal.text],
         };
-        let done = replay.chosen(survey, &mut visit, renewer, |count| bar.set_position(count)).await;
-        warn_about_limits(desk, &visit, renewer);
+        let done = replay.chosen(selection, &mut browse, renewer, |count| bar.set_position(count)).await;
+        warn_about_limits(letters, &browse, renewer);
         let stopped = replay.tally.problem.is_some();
         // A replay that stops at a problem leaves the rest of the queue unread on purpose, so no message counts as
         // missed.
         let missed = match done {
-            Ok(Ended::Over) if !stopped => notes_about_unseen(&visit),
+            Ok(Ended::Over) if !stopped => notes_about_unseen(&browse),
             _ => Vec::new(),
         };
-        let sure = replay.make_sure(visit).await;
+        let sure = replay.make_sure(browse).await;
         match (done, sure) {
             (Err(error), _) | (_, Err(error)) => break vec![error.to_string()],
             (Ok(Ended::TimeIsUp), Ok(())) if !stopped => tokio::time::sleep(TURN).await,
@@ -187,9 +187,9 @@ fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&
     question
 }
 
-/// Removes from the survey the jobs that would be sent to one target twice. Returns the reason and their number.
-fn twice(routes: &Routes, survey: &mut Survey) -> Option<(&'static str, u64)> {
-    let left = routes.leave_twice(survey);
+/// Removes from the selection the jobs that would be sent to one target twice. Returns the reason and their number.
+fn twice(routes: &Routes, selection: &mut Selection) -> Option<(&'static str, u64)> {
+    let left = routes.leave_twice(selection);
     (left > 0).then_some((reroute::THERE, left))
 }
 
@@ -203,9 +203,9 @@ fn homeless(reason: &str) -> String {
 }
 
 /// Counts the chosen jobs that go to another target, by old and new target.
-fn redirected(routes: &Routes, survey: &Survey) -> Vec<Redirected> {
+fn redirected(routes: &Routes, selection: &Selection) -> Vec<Redirected> {
     let mut counts: BTreeMap<(&TargetKey, &TargetKey), u64> = BTreeMap::new();
-    for Route { from, to, .. } in survey.chosen.keys().filter_map(|id| routes.of(id)) {
+    for Route { from, to, .. } in selection.chosen.keys().filter_map(|id| routes.of(id)) {
         *counts.entry((from, to)).or_default() += 1;
     }
     let line = |((from, to), jobs): ((&TargetKey, &TargetKey), u64)| {
@@ -262,11 +262,11 @@ impl Summary {
     fn of(
         tally: Tally,
         (left, log_problem): (Left, Option<String>),
-        survey: &Survey,
+        selection: &Selection,
         notes: Vec<String>,
-        desk: &Desk<'_>,
+        letters: &DeadLetters<'_>,
     ) -> Summary {
-        let problem = tally.problem.as_ref().map(|problem| explanation(problem, desk.jobs.as_str()));
+        let problem = tally.problem.as_ref().map(|problem| explanation(problem, letters.jobs.as_str()));
         Summary {
             would_replay: None,
             would_redirect: Vec::new(),
@@ -275,7 +275,7 @@ impl Summary {
             delivered_already: left.delivered,
             delivery_unknown: left.unknown,
             log_problem,
-            unknown: survey.resolved.unknown.clone(),
+            unknown: selection.resolved.unknown.clone(),
             problem,
             notes,
         }

@@ -7,20 +7,15 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, Seen, which::too_short};
 use crate::{
     cli::{
         arguments::Output,
+        dead_letters::{DeadLetters, Seen, ambiguous, too_short},
         deliveries::words,
         output::{self, Cell, Exit, Refusal, Table, Terminal, after_help, human_duration},
         readable::{age, clock, counted},
     },
-    desk::{
-        facts::JobFacts,
-        record::Record,
-        selection::{Resolved, Selection},
-        visit::Held,
-    },
+    dead_letters::{browse::Held, facts::JobFacts, given_ids::GivenIds, record::Record},
     job::Job,
 };
 
@@ -46,17 +41,22 @@ pub struct Args {
 /// The meaning of exit code 1 for the commands that show one message.
 pub(in crate::cli) const NOT_THERE: &str = "no such message is on the queue";
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    show(&args.id, args.body, args.output, desk).await
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
+    show(&args.id, args.body, args.output, letters).await
 }
 
 /// Shows the message with this id or this beginning of an id.
 ///
 /// # Errors
 /// No message or several fit, or the broker or the queue cannot be reached.
-pub(in crate::cli) async fn show(id: &str, body: bool, output: Output, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    let candidates = Candidates::find(id, output.json, desk).await?;
-    let found = candidates.found(id, desk)?;
+pub(in crate::cli) async fn show(
+    id: &str,
+    body: bool,
+    output: Output,
+    letters: &DeadLetters<'_>,
+) -> Result<Exit, Refusal> {
+    let candidates = Candidates::find(id, output.json, letters).await?;
+    let found = candidates.found(id, letters)?;
     let told = match output.json {
         true => output::print_json(&found.json(body)),
         false => output::print(found.text(body, output.terminal(), Timestamp::now())),
@@ -69,9 +69,9 @@ pub(in crate::cli) async fn show(id: &str, body: bool, output: Output, desk: &De
 ///
 /// # Errors
 /// As for [`show`].
-pub(in crate::cli) async fn body(id: &str, quiet: bool, desk: &Desk<'_>) -> Result<(String, Bytes), Refusal> {
-    let candidates = Candidates::find(id, quiet, desk).await?;
-    let found = candidates.found(id, desk)?;
+pub(in crate::cli) async fn body(id: &str, quiet: bool, letters: &DeadLetters<'_>) -> Result<(String, Bytes), Refusal> {
+    let candidates = Candidates::find(id, quiet, letters).await?;
+    let found = candidates.found(id, letters)?;
     Ok((found.record.key().to_owned(), found.body.clone()))
 }
 
@@ -80,40 +80,30 @@ pub(in crate::cli) fn unknown(said: &[String]) -> impl Iterator<Item = String> +
     said.iter().map(|id| format!("  not found: no id on the queue begins with \"{}\"", output::printable(id)))
 }
 
-/// Returns a refusal if a beginning fits several ids. It names these ids.
-pub(super) fn ambiguous(resolved: &Resolved) -> Option<Refusal> {
-    let said: Vec<_> = resolved
-        .ambiguous
-        .iter()
-        .map(|(said, ids)| format!("\"{}\" fits several messages: {}", output::printable(said), ids.join(", ")))
-        .collect();
-    (!said.is_empty()).then(|| Refusal::usage(said.join("; "), "write more of the id"))
-}
-
 /// Messages that fit, kept until the whole queue has been seen.
 struct Candidates {
-    selection: Selection,
+    given_ids: GivenIds,
     ids: BTreeSet<String>,
     kept: Vec<(Record, Bytes)>,
     notes: Vec<String>,
 }
 
 impl Candidates {
-    async fn find(id: &str, quiet: bool, desk: &Desk<'_>) -> Result<Candidates, Refusal> {
-        let selection = Selection::new(&[id.to_owned()]).map_err(too_short)?;
-        let mut candidates = Candidates { selection, ids: BTreeSet::new(), kept: Vec::new(), notes: Vec::new() };
-        let Seen { notes, .. } = desk.look(quiet, |held| candidates.add(held)).await?;
+    async fn find(id: &str, quiet: bool, letters: &DeadLetters<'_>) -> Result<Candidates, Refusal> {
+        let given_ids = GivenIds::new(&[id.to_owned()]).map_err(too_short)?;
+        let mut candidates = Candidates { given_ids, ids: BTreeSet::new(), kept: Vec::new(), notes: Vec::new() };
+        let Seen { notes, .. } = letters.look(quiet, |held| candidates.add(held)).await?;
         Ok(Candidates { notes, ..candidates })
     }
 
-    fn found(&self, id: &str, desk: &Desk<'_>) -> Result<Found<'_>, Refusal> {
-        let resolved = self.selection.resolve(&self.ids);
+    fn found(&self, id: &str, letters: &DeadLetters<'_>) -> Result<Found<'_>, Refusal> {
+        let resolved = self.given_ids.resolve(&self.ids);
         if let Some(refusal) = ambiguous(&resolved) {
             return Err(refusal);
         }
         resolved.found.first().and_then(|id| self.of(id)).ok_or_else(|| {
             let but = self.notes.first().map(|note| format!(" (but {note})")).unwrap_or_default();
-            let (id, queue) = (output::printable(id), desk.called);
+            let (id, queue) = (output::printable(id), letters.called);
             let text = format!("not found: no id on the {queue} begins with \"{id}\"{but}");
             Refusal::findings(text, "it may be replayed or removed already: see `leadhook deliveries show`")
         })
@@ -121,7 +111,7 @@ impl Candidates {
 
     fn add(&mut self, held: &Held) {
         let key = held.record.key();
-        if !self.selection.wants(key) {
+        if !self.given_ids.wants(key) {
             return;
         }
         self.ids.insert(key.to_owned());

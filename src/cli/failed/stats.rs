@@ -3,16 +3,17 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, Seen, which::FilterArgs};
+use super::which::FilterArgs;
 use crate::{
     cli::{
         arguments::Output,
+        dead_letters::{DeadLetters, Seen},
         output::{self, Cell, Exit, Refusal, Table, Terminal, after_help},
         readable::{age, counted, messages},
     },
-    desk::{
+    dead_letters::{
+        browse::Held,
         stats::{Row, Stats},
-        visit::Held,
     },
 };
 
@@ -29,7 +30,7 @@ pub(super) struct Args {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     args.filter.window.tell();
     let filter = args.filter.filter();
     let mut stats = Stats::default();
@@ -38,7 +39,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
             stats.add(&held.record);
         }
     };
-    let Seen { present, notes } = desk.look(args.output.json, see).await?;
+    let Seen { present, notes } = letters.look(args.output.json, see).await?;
     let answer =
         Answer { present, complete: notes.is_empty(), notes, unreadable: stats.unreadable(), rows: stats.rows() };
     let told = match args.output.json {
@@ -47,7 +48,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
     };
     told.map_err(|error| Refusal::unwritable(&error))?;
     if answer.rows.is_empty() {
-        args.filter.about.explain_nothing(desk.settings);
+        args.filter.about.explain_nothing(letters.settings);
     }
     Ok(if answer.complete { Exit::Ok } else { Exit::Findings })
 }

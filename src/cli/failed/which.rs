@@ -5,12 +5,13 @@ use clap::builder::PossibleValuesParser;
 use crate::{
     cli::{
         arguments::{About, FILTERS, Window},
+        dead_letters::too_short,
         output::Refusal,
     },
-    desk::{
+    dead_letters::{
         filter::{self, Filter},
-        selection::Selection,
-        survey::Choice,
+        given_ids::GivenIds,
+        selection::Choice,
     },
 };
 
@@ -20,7 +21,7 @@ pub(super) struct FilterArgs {
     #[command(flatten)]
     pub about: About,
     /// Only jobs that failed for this reason
-    #[arg(short, long, value_name = "REASON", value_parser = super::reason(), help_heading = FILTERS)]
+    #[arg(short, long, value_name = "REASON", value_parser = reason(), help_heading = FILTERS)]
     reason: Option<String>,
     /// Only jobs whose last attempt had this result
     #[arg(long, value_name = "ERROR", value_parser = PossibleValuesParser::new(filter::errors()), help_heading = FILTERS)]
@@ -92,7 +93,7 @@ pub(in crate::cli) fn chosen(
     such_as: &str,
 ) -> Result<Choice, Refusal> {
     match (ids.is_empty(), all, filter.is_empty()) {
-        (false, false, true) => Selection::new(ids).map(Choice::Named).map_err(too_short),
+        (false, false, true) => GivenIds::new(ids).map(Choice::Named).map_err(too_short),
         (true, true, true) | (true, false, false) => Ok(Choice::Matching(filter)),
         (true, false, true) if narrowed => Ok(Choice::Matching(filter)),
         (true, false, true) => Err(Refusal::usage(
@@ -106,7 +107,7 @@ pub(in crate::cli) fn chosen(
     }
 }
 
-/// Creates the refusal of an id that is too short.
-pub(super) fn too_short(why: String) -> Refusal {
-    Refusal::usage(why, "write more of the id")
+/// Returns a parser for the reasons on the failed queue.
+pub(super) fn reason() -> PossibleValuesParser {
+    PossibleValuesParser::new(filter::reasons())
 }

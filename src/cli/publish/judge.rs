@@ -1,6 +1,5 @@
 //! Predicts which events the worker will reject, with the worker's own code and the local webhook store.
 
-use super::Args;
 use crate::{
     cli::{explain::why_misplaced, output, sample::Samples},
     event::Event,
@@ -40,11 +39,16 @@ impl Judge {
     }
 
     /// Does the same for made-up events. One event of each campaign represents all its events.
-    pub(super) fn warnings_of_samples(&self, args: &Args, total: u64) -> Vec<String> {
-        let campaigns = if args.campaigns.is_empty() { vec!["ABC".to_owned()] } else { args.campaigns.clone() };
+    pub(super) fn warnings_of_samples(
+        &self,
+        campaigns: &[String],
+        organization: Option<&str>,
+        total: u64,
+    ) -> Vec<String> {
+        let campaigns = if campaigns.is_empty() { vec!["ABC".to_owned()] } else { campaigns.to_vec() };
         let warning = |campaign: String| {
-            let sample =
-                Samples::new(Some(0), vec![campaign], args.organization.clone(), jiff::Timestamp::now()).next()?;
+            let sample = Samples::new(Some(0), vec![campaign], organization.map(str::to_owned), jiff::Timestamp::now())
+                .next()?;
             self.warning("made-up events", sample.body.as_bytes())
         };
         if total == 0 { Vec::new() } else { campaigns.into_iter().filter_map(warning).collect() }

@@ -17,14 +17,15 @@ use tokio::{
 use super::requeue::{How, repaired};
 use crate::{
     cli::{
-        failed::{Desk, agree::agree, show},
+        dead_letters::DeadLetters,
+        failed::{agree::agree, show},
         output::{self, Exit, Refusal, after_help},
     },
-    desk::{
+    dead_letters::{
+        given_ids::GivenIds,
         interrupt::{ENDED, Holding},
         repair::Repair,
-        selection::Selection,
-        survey::Choice,
+        selection::Choice,
     },
     event::Event,
     job::fresh_copy,
@@ -52,18 +53,18 @@ pub(super) struct Args {
     how: How,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
     let editor = editor.ok_or_else(|| {
         Refusal::usage("no editor is known: neither VISUAL nor EDITOR is set", "set one of them, such as EDITOR=nano")
     })?;
-    let (id, was) = show::body(&args.id, args.how.is_json(), desk).await?;
+    let (id, was) = show::body(&args.id, args.how.is_json(), letters).await?;
     // From here on, a signal does not end the process before the file is removed.
-    let holding = desk.interrupt.hold();
+    let holding = letters.interrupt.hold();
     let file = PrivateFile::new(&was).map_err(|error| unusable("make", &error))?;
     let cleaning = remove_at_signals(&file, holding).map_err(|error| unusable("guard", &error))?;
-    let now = edited(&editor, &file, &was, args.how.is_agreed(), desk.settings.delivery.max_event_bytes);
+    let now = edited(&editor, &file, &was, args.how.is_agreed(), letters.settings.delivery.max_event_bytes);
     drop(file);
     cleaning.abort();
     let now = now?;
@@ -73,8 +74,8 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
             "`leadhook rejected requeue` puts a message back as it is",
         ));
     }
-    let choice = Choice::Named(Selection::whole(vec![id]));
-    repaired(choice, &args.how, &Repair::Body { was, now }, args.show_data, desk).await
+    let choice = Choice::Named(GivenIds::whole(vec![id]));
+    repaired(choice, &args.how, &Repair::Body { was, now }, args.show_data, letters).await
 }
 
 /// Removes the file and ends the process at SIGINT, SIGTERM or SIGHUP, because the main task waits for the editor.

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::FilterArgs;
+use super::which::FilterArgs;
 use crate::{
     cli::{
         arguments::{OUTPUT, Output, number},
-        failed::{Desk, Seen},
+        dead_letters::{DeadLetters, Seen},
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
         readable::{age, messages, thousands},
     },
-    desk::{
+    dead_letters::{
         filter::Filter,
         listing::{Listing, UnreadableLine},
     },
@@ -40,24 +40,29 @@ pub(super) struct Args {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
-    go(args.filter.filter(), args.limit, args.output, desk).await
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
+    go(args.filter.filter(), args.limit, args.output, letters).await
 }
 
 /// Lists the messages of a queue that holds no jobs.
 ///
 /// # Errors
 /// The broker or the queue cannot be reached.
-pub(in crate::cli) async fn go(filter: Filter, limit: u32, output: Output, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(in crate::cli) async fn go(
+    filter: Filter,
+    limit: u32,
+    output: Output,
+    letters: &DeadLetters<'_>,
+) -> Result<Exit, Refusal> {
     let mut listing = Listing::new(filter, usize::try_from(limit).unwrap_or(usize::MAX));
-    let Seen { present, notes } = desk.look(output.json, |held| listing.add(&held.record)).await?;
+    let Seen { present, notes } = letters.look(output.json, |held| listing.add(&held.record)).await?;
     let answer = Answer {
         present,
         complete: notes.is_empty(),
         notes,
         matching: listing.unreadable_count(),
         messages: listing.unreadable(),
-        called: desk.called,
+        called: letters.called,
     };
     let told = match output.json {
         true => output::print_json(&answer),

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::{
     cli::{explain::why_misplaced, output, readable::messages},
-    desk::{
+    dead_letters::{
+        browse::Held,
         repair::{Change, Repair},
         requeue::{Prepared, prepare},
-        visit::Held,
     },
     settings::Settings,
     store::{self, Store},

@@ -4,27 +4,27 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Which,
     preview::{Answer, Preview},
+    which::Which,
 };
 use crate::{
     broker::publisher::Publisher,
     cli::{
         arguments::Output,
+        dead_letters::{DeadLetters, close_log, notes_about_unseen, warn_about_limits},
         failed::{
-            Desk,
             agree::{By, agree},
-            close_log, notes_about_unseen, show, warn_about_limits,
+            show,
         },
         output::{self, Exit, Refusal, after_help},
         publish,
         readable::messages,
     },
-    desk::{
+    dead_letters::{
+        renew::Renewer,
         repair::{Repair, assignment},
         requeue::{Requeued, To},
-        survey::{Choice, Survey, Wanted},
-        wear::Renewer,
+        selection::{Choice, Selection, Wanted},
     },
 };
 
@@ -103,21 +103,21 @@ impl How {
     }
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let choice = args.which.choice()?;
     match args.repair.repair() {
-        Some(repair) => repaired(choice, &args.how, &repair, args.repair.show_data, desk).await,
-        None => go(choice, &args.how, desk).await,
+        Some(repair) => repaired(choice, &args.how, &repair, args.repair.show_data, letters).await,
+        None => go(choice, &args.how, letters).await,
     }
 }
 
 /// Puts the chosen messages back unchanged.
-pub(in crate::cli) async fn go(choice: Choice, args: &How, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(in crate::cli) async fn go(choice: Choice, args: &How, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let named = matches!(choice, Choice::Named(_));
-    let (mut survey, notes) = desk.survey(choice, true, args.output.json).await?;
+    let (mut selection, notes) = letters.selection(choice, true, args.output.json).await?;
     // Jobs are replayed instead. The summary says so for a job that is named by its id.
-    survey.chosen.retain(|_, chosen| named || desk.has_no_jobs() || !chosen.is_job);
-    finish(survey, notes, None, None, args, desk).await
+    selection.chosen.retain(|_, chosen| named || letters.has_no_jobs() || !chosen.is_job);
+    finish(selection, notes, None, None, args, letters).await
 }
 
 /// Puts the chosen messages back, repaired.
@@ -126,68 +126,69 @@ pub(in crate::cli) async fn repaired(
     args: &How,
     repair: &Repair,
     show_data: bool,
-    desk: &Desk<'_>,
+    letters: &DeadLetters<'_>,
 ) -> Result<Exit, Refusal> {
-    let (survey, notes) = desk.survey(choice, true, args.output.json).await?;
-    let mut preview = Preview::new(repair, show_data, desk.settings);
-    desk.look(args.output.json, |held| {
-        if survey.wants(&held.record) == Wanted::Yes {
-            preview.add(held, &desk.plan.names().events);
-        }
-    })
-    .await?;
+    let (selection, notes) = letters.selection(choice, true, args.output.json).await?;
+    let mut preview = Preview::new(repair, show_data, letters.settings);
+    letters
+        .look(args.output.json, |held| {
+            if selection.wants(&held.record) == Wanted::Yes {
+                preview.add(held, &letters.plan.names().events);
+            }
+        })
+        .await?;
     if !args.output.json {
         output::print(preview.text()).map_err(|error| Refusal::unwritable(&error))?;
     }
-    finish(survey, notes, Some(repair), Some(preview), args, desk).await
+    finish(selection, notes, Some(repair), Some(preview), args, letters).await
 }
 
 async fn finish(
-    survey: Survey,
+    selection: Selection,
     notes: Vec<String>,
     repair: Option<&Repair>,
     preview: Option<Preview<'_>>,
     args: &How,
-    desk: &Desk<'_>,
+    letters: &DeadLetters<'_>,
 ) -> Result<Exit, Refusal> {
-    let count = survey.chosen.len() as u64;
+    let count = selection.chosen.len() as u64;
     let usable = preview.as_ref().map_or(count, Preview::usable);
     let mut summary = Summary { chosen: count, dry_run: args.dry_run, notes, ..Summary::default() };
     if usable > 0 && !args.dry_run {
         let how = if repair.is_some() { ", repaired" } else { "" };
         agree(args.yes, &format!("Put {} back onto the events queue{how}?", messages(usable)))?;
-        let (tally, notes) = requeue(desk, &survey, repair, &args.by.name()).await?;
+        let (tally, notes) = requeue(letters, &selection, repair, &args.by.name()).await?;
         summary.problem = tally.problem.as_ref().map(ToString::to_string);
         (summary.tally, summary.notes) = (tally, notes);
     } else if let Some(preview) = &preview {
         summary.tally.unusable = preview.unusable();
     }
     summary.repairs = preview.map(Preview::into_answer);
-    summary.unknown = survey.resolved.unknown;
+    summary.unknown = selection.resolved.unknown;
     let told = if args.output.json { output::print_json(&summary) } else { output::print(summary.text()) };
     told.map_err(|error| Refusal::unwritable(&error))?;
     Ok(summary.exit())
 }
 
 async fn requeue(
-    desk: &Desk<'_>,
-    survey: &Survey,
+    letters: &DeadLetters<'_>,
+    selection: &Selection,
     repair: Option<&Repair>,
     by: &str,
 ) -> Result<(Requeued, Vec<String>), Refusal> {
-    let publisher = Publisher::start(desk.amqp, "requeue", None, CancellationToken::new());
-    publish::wait_for_connection(publisher.link(), desk.amqp).await?;
-    let log = desk.delivery_log(&publisher);
-    let max_event_bytes = desk.settings.delivery.max_event_bytes;
-    let events = &desk.plan.names().events;
+    let publisher = Publisher::start(letters.amqp, "requeue", None, CancellationToken::new());
+    publish::wait_for_connection(publisher.link(), letters.amqp).await?;
+    let log = letters.delivery_log(&publisher);
+    let max_event_bytes = letters.settings.delivery.max_event_bytes;
+    let events = &letters.plan.names().events;
     let to = To { publisher: &publisher, events, max_event_bytes, repair, log: &log, by };
-    let mut renewer = Renewer::new(desk.amqp, &desk.queue);
-    let mut visit = desk.visit(None).await?;
+    let mut renewer = Renewer::new(letters.amqp, &letters.queue);
+    let mut browse = letters.browse(None).await?;
     let mut tally = Requeued::default();
-    let done = tally.chosen(to, survey, &mut visit, &mut renewer).await;
-    warn_about_limits(desk, &visit, &renewer);
-    let mut notes = if done.is_ok() && tally.problem.is_none() { notes_about_unseen(&visit) } else { Vec::new() };
-    let sure = tally.make_sure(visit).await;
+    let done = tally.chosen(to, selection, &mut browse, &mut renewer).await;
+    warn_about_limits(letters, &browse, &renewer);
+    let mut notes = if done.is_ok() && tally.problem.is_none() { notes_about_unseen(&browse) } else { Vec::new() };
+    let sure = tally.make_sure(browse).await;
     notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
     notes.extend(close_log(log.clone()).await);
     renewer.close().await;

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::FilterArgs;
+use super::which::FilterArgs;
 use crate::{
     cli::{
         arguments::Output,
-        failed::{Desk, Seen},
+        dead_letters::{DeadLetters, Seen},
         output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
         readable::{age, messages},
     },
-    desk::{
+    dead_letters::{
+        browse::Held,
         stats::{Cause, Causes},
-        visit::Held,
     },
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Args {
     output: Output,
 }
 
-pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
+pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, Refusal> {
     let filter = args.filter.filter();
     let mut causes = Causes::default();
     let see = |held: &Held| {
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &Args, desk: &Desk<'_>) -> Result<Exit, Refusal> {
             causes.add(&held.record);
         }
     };
-    let Seen { present, notes } = desk.look(args.output.json, see).await?;
+    let Seen { present, notes } = letters.look(args.output.json, see).await?;
     let answer = Answer { present, complete: notes.is_empty(), notes, causes: causes.list() };
     let told = match args.output.json {
         true => output::print_json(&answer),

@@ -69,9 +69,9 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
 /// Counts the messages on unused queues over AMQP, because the statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
     let mut counter = Counter::new(connection);
-    for rung in &mut comparison.superfluous {
-        let ready = ask_all(counter.count(&rung.name)).await?.map_err(lost)?.map(|count| count.ready);
-        rung.ready = ready.or(rung.ready);
+    for delay in &mut comparison.superfluous {
+        let ready = ask_all(counter.count(&delay.name)).await?.map_err(lost)?.map(|count| count.ready);
+        delay.ready = ready.or(delay.ready);
     }
     Ok(())
 }
@@ -98,9 +98,9 @@ fn text(comparison: &Comparison, warning: Option<&str>, terminal: Terminal) -> S
         let name = terminal.paint(tone, &format!("{} {}", kind(row.kind), row.name));
         lines.extend(row.details.iter().map(|detail| format!("{name}: {detail}")));
     }
-    for rung in &comparison.superfluous {
-        let waiting = rung.ready.map_or("an unknown number of jobs".to_owned(), |ready| words::counted(ready, "job"));
-        let name = &rung.name;
+    for delay in &comparison.superfluous {
+        let waiting = delay.ready.map_or("an unknown number of jobs".to_owned(), |ready| words::counted(ready, "job"));
+        let name = &delay.name;
         lines.push(format!(
             "unused: queue {name} with {waiting}: no setting uses it; it drains by itself, and can be removed when it is empty"
         ));
@@ -121,8 +121,8 @@ fn text(comparison: &Comparison, warning: Option<&str>, terminal: Terminal) -> S
 
 /// Groups neighbouring delay queues that are in the same state and have no details. Each group shares a line.
 fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
-    let is_rung = |row: &Row| row.kind == Kind::Queue && row.name.contains(".delay.") && row.details.is_empty();
-    rows.chunk_by(move |one, next| is_rung(one) && is_rung(next) && one.state == next.state)
+    let is_delay_queue = |row: &Row| row.kind == Kind::Queue && row.name.contains(".delay.") && row.details.is_empty();
+    rows.chunk_by(move |one, next| is_delay_queue(one) && is_delay_queue(next) && one.state == next.state)
 }
 
 fn cells(group: &[Row]) -> Vec<Cell> {

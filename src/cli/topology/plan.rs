@@ -91,8 +91,8 @@ impl<'a> Report<'a> {
 
 /// Counts the jobs on all delay queues together.
 fn waiting(plan: &Plan, counts: &BTreeMap<String, Count>) -> u64 {
-    let rungs = plan.queues().iter().filter(|queue| matches!(queue.role, Role::Delay(_)));
-    rungs.filter_map(|queue| counts.get(queue.name.as_str())).map(|count| count.ready).sum()
+    let delays = plan.queues().iter().filter(|queue| matches!(queue.role, Role::Delay(_)));
+    delays.filter_map(|queue| counts.get(queue.name.as_str())).map(|count| count.ready).sum()
 }
 
 fn text(plan: &Plan, counts: Option<&BTreeMap<String, Count>>, terminal: Terminal) -> String {

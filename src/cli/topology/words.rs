@@ -10,7 +10,7 @@ pub(super) fn purpose(role: Role) -> String {
     match role {
         Role::Events => "events to dispatch".to_owned(),
         Role::Jobs => "jobs that are due".to_owned(),
-        Role::Delay(rung) => format!("jobs that wait {}", human(rung)),
+        Role::Delay(delay) => format!("jobs that wait {}", human(delay)),
         Role::Failed => "jobs that have failed".to_owned(),
         Role::Rejected => "messages that are not usable events".to_owned(),
         Role::Unreadable => "events that the broker gave up on".to_owned(),

@@ -12,8 +12,8 @@ use crate::{
         query::{Query, segment},
         queue::{KEPT, Looked},
     },
+    dead_letters::{filter, listing::Line, stats::Row},
     delivery_log::Delivered,
-    desk::{filter, listing::Line, stats::Row},
     event::EventKind,
 };
 

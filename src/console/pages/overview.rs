@@ -24,7 +24,7 @@ pub fn page(frame: &Frame, sight: &Sight, looked: Option<&Looked>) -> Markup {
         @if sight.at.is_none() { div.note role="status" { p { "The first look is under way." } } }
         (queues(sight))
         (rates(sight))
-        (rungs(sight))
+        (delays(sight))
         (targets(sight))
         @if let Some(looked) = looked { (failed(frame, looked)) }
         @if let Some(at) = sight.at { p.quiet { "Looked at " (when(Some(at), frame.now)) "." } }
@@ -35,7 +35,7 @@ pub fn page(frame: &Frame, sight: &Sight, looked: Option<&Looked>) -> Markup {
 fn queues(sight: &Sight) -> Markup {
     let queues = &sight.queues;
     let known = sight.at.is_some() && sight.broker_problem.is_none();
-    let waiting: u64 = queues.rungs.iter().map(|(_, messages)| messages).sum();
+    let waiting: u64 = queues.delays.iter().map(|(_, messages)| messages).sum();
     let lasting = |of: fn(&Worker) -> std::time::Duration| {
         let lasting = sight.worker.as_ref().map(of).filter(|lasting| !lasting.is_zero());
         lasting.map(|lasting| format!("not empty for {}", human_duration(lasting)))
@@ -89,23 +89,23 @@ fn each_rate(rates: Rates, in_flight: f64) -> Markup {
     }
 }
 
-fn rungs(sight: &Sight) -> Markup {
-    let most = sight.queues.rungs.iter().map(|(_, messages)| *messages).max().unwrap_or(1);
+fn delays(sight: &Sight) -> Markup {
+    let most = sight.queues.delays.iter().map(|(_, messages)| *messages).max().unwrap_or(1);
     html! {
         h2 { "Waiting for their next attempt" }
-        @if sight.queues.rungs.is_empty() {
+        @if sight.queues.delays.is_empty() {
             p.quiet { "No job waits." }
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Jobs that wait" {
                 table.narrow {
-                    caption { "Jobs on the delay ladder, by the rung they wait on" }
+                    caption { "Jobs on the delay ladder, by the delay queue they wait on" }
                     thead { tr { th scope="col" { "wait" } th.number scope="col" { "jobs" } th scope="col" { "share" } } }
                     tbody {
-                        @for (rung, messages) in &sight.queues.rungs {
+                        @for (delay, messages) in &sight.queues.delays {
                             tr {
-                                th scope="row" { (human_duration(*rung)) }
+                                th scope="row" { (human_duration(*delay)) }
                                 td.number { (thousands(*messages)) }
-                                td { meter min="0" max=(most) value=(messages) aria-label={ "jobs on this rung" } {} }
+                                td { meter min="0" max=(most) value=(messages) aria-label={ "jobs on this delay queue" } {} }
                             }
                         }
                     }

@@ -12,14 +12,18 @@ use crate::{
     },
     console::{
         mask,
-        query::Query,
+        query::{Query, segment},
         queue::{Found, Rejected},
-        rejected::address,
     },
-    desk::repair::Change,
+    dead_letters::repair::Change,
     event::FIELDS,
     store::Misplaced,
 };
+
+/// Returns the address of a message.
+pub fn address(id: &str) -> String {
+    format!("/rejected/{}", segment(id))
+}
 
 /// The fields of the form that repairs or discards a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,14 +19,14 @@ use crate::{
         watch::{Queues, Sight, Worker},
         work::{Kind, State, Work},
     },
-    delivery_log::{Delivered, Deliveries, Entry, What},
-    desk::{
+    dead_letters::{
         filter::Filter,
         listing::Listing,
         record::Record,
         repair::Change,
         stats::{Causes, Stats},
     },
+    delivery_log::{Delivered, Deliveries, Entry, What},
     job::{History, HistoryEntry, Job},
     limits::{self, View},
     settings::Role,
@@ -73,12 +73,12 @@ fn evil_job() -> Job {
         campaign: own(),
         history,
         body: Bytes::from(body),
-        ..crate::desk::record::tests::job()
+        ..crate::dead_letters::record::tests::job()
     }
 }
 
 fn evil_record() -> Record {
-    let reason = crate::desk::record::Reason::Newer(EVIL.to_owned());
+    let reason = crate::dead_letters::record::Reason::Newer(EVIL.to_owned());
     Record { content: Ok(evil_job()), reason, detail: Some(EVIL.to_owned()), failed_at: None, deliveries: 0 }
 }
 
@@ -94,7 +94,7 @@ fn looked() -> queue::Looked {
 
 fn evil_rejected() -> Record {
     let headers = lapin::BasicProperties::default().with_message_id(EVIL.into()).with_type(EVIL.into());
-    let reason = crate::desk::record::Reason::Newer(EVIL.to_owned());
+    let reason = crate::dead_letters::record::Reason::Newer(EVIL.to_owned());
     Record { reason, detail: Some(EVIL.to_owned()), ..Record::read(&headers, Bytes::new()) }
 }
 
@@ -125,7 +125,7 @@ fn hostile_content_stays_text_on_every_page() {
     };
     let sight = Sight {
         at: Some(Timestamp::UNIX_EPOCH),
-        queues: Queues { failed: Some(3), rungs: vec![(std::time::Duration::from_secs(2), 5)], ..Queues::default() },
+        queues: Queues { failed: Some(3), delays: vec![(std::time::Duration::from_secs(2), 5)], ..Queues::default() },
         broker_problem: Some(EVIL.to_owned()),
         worker: Some(Worker { circuits: vec![circuit], ..Worker::default() }),
         worker_problem: Some(EVIL.to_owned()),
@@ -220,7 +220,7 @@ fn hostile_content_stays_text_on_every_page() {
 
 #[test]
 fn the_data_of_a_lead_is_masked_until_asked_for() {
-    let job = crate::desk::record::tests::job();
+    let job = crate::dead_letters::record::tests::job();
     let body = Bytes::from_static(br#"{"leadId":"l1","data":{"email":"john@example.com"}}"#);
     let mut history = History::default();
     let snippet = Some("john@example.com".to_owned());
@@ -236,7 +236,7 @@ fn the_data_of_a_lead_is_masked_until_asked_for() {
         snippet,
     });
     let record =
-        crate::desk::record::tests::record(&Job { history, ..job }, crate::delivery::outcome::FailReason::Gone);
+        crate::dead_letters::record::tests::record(&Job { history, ..job }, crate::delivery::outcome::FailReason::Gone);
     let found = queue::Found { body, record, copies: 1, delivered: None };
     for (role, revealed, shown) in [(Role::Read, false, false), (Role::Act, false, false), (Role::Act, true, true)] {
         let page = super::job::page(&frame(role), "wh_x", &found, revealed).into_string();

@@ -1,4 +1,4 @@
-//! Waiting, with real tasks.
+//! Jobs that wait for room, with real tasks.
 
 use futures::FutureExt;
 use tokio::sync::watch;
@@ -51,7 +51,7 @@ async fn a_job_waits_for_room_and_then_goes() {
     let mut passes = passes(&circuits, &target);
     let mut enter = Box::pin(circuits.enter(&target, Due::default()));
     assert!((&mut enter).now_or_never().is_none());
-    passes.pop().expect("four").give_back(Signal::Answered, None);
+    passes.pop().expect("four passes").give_back(Signal::Answered, None);
     assert!(matches!(enter.await, Entry::Go(pass) if pass.was_waited_for()));
 }
 

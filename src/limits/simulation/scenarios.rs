@@ -1,4 +1,4 @@
-//! What a user would notice, in one scenario after another.
+//! Scenarios, each with effects that a user would notice.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn a_target_that_was_down_is_back_within_seconds_and_its_backlog_within_the_leng
         let rate = delivered.iter().filter(is_new).count() as f64 / 10.0;
         assert!(rate >= 0.95 * 500.0, "6 s after it answers again, {rate} new events a second");
         let old = delivered.iter().filter(|(at, wait)| at - wait < 150.0).map(|(at, _)| *at).fold(0.0, f64::max);
-        // Those that were attempted are on the schedule of retries.
+        // Jobs that were attempted follow the schedule of retries.
         assert!(old <= 150.0 + 120.0 + RETRY + TIMEOUT, "the last old event was delivered at {old} s");
         assert_eq!(delivered.len(), 500 * 270);
         assert!(world.counts(0).most_in_flight <= MOST);
@@ -76,7 +76,7 @@ fn a_healthy_target_that_is_slow_delays_nobody() {
     let (p99, counts) = (world.p99([1]), world.counts(1));
     assert!(p99 <= 0.1 && counts.deferrals == 0, "{p99} s, {} deferrals", counts.deferrals);
     let busy = world.delivered(0, 20.0, 100.0) as f64 / (80.0 * MOST as f64 / 2.0);
-    assert!(busy >= 0.85, "{busy} of what it can take");
+    assert!(busy >= 0.85, "{busy} of its capacity");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn an_origin_that_hangs_for_many_organizations_leaves_room_to_others() {
     assert!(rate >= 400.0, "6 s after it answers again: {rate} a second");
 }
 
-/// Three workers with a share each keep the rate as one does.
+/// Three workers with a share each keep the rate as well as one does.
 #[test]
 fn a_rate_is_kept_to_the_second_and_used_up() {
     for workers in [1, 3] {
@@ -149,7 +149,7 @@ fn after_an_outage_jobs_of_a_limited_rate_are_delivered_nearly_in_their_order() 
         world.targets[0].rate = Some(10.0);
         world.publish(0, 0.0, 9.0, 9 * 2_400);
         world.run_until(2_400.0);
-        // In a queue, the first one waits for the length of the outage, and all others less.
+        // In a queue, the first job waits for the length of the outage, and all others wait less.
         let oldest = world.counts(0).longest_due;
         assert!(oldest <= 1.5 * 600.0, "{workers} workers: {oldest} s");
     }

@@ -155,7 +155,7 @@ fn client_certificates_are_checked_when_the_store_is_loaded_and_stay_with_their_
     };
     let store = load("{ certificate: { file: ours.pem }, key: { file: ours.key } }").unwrap();
     let print = |campaign: &str| match store.resolve(campaign, Some("acme"), EventKind::Delivered) {
-        Resolution::Targets(targets) => targets[0].client_certificate.as_ref().map(|identity| identity.print()),
+        Resolution::Targets(targets) => targets[0].client_certificate.as_ref().map(|identity| identity.fingerprint()),
         other => panic!("{other:?}"),
     };
     assert!(print("unlisted").is_some() && print("same") == print("unlisted"));
@@ -185,7 +185,7 @@ fn a_client_certificate_that_is_for_servers_only_is_refused() {
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.extended_key_usages = purposes.clone();
         let certificate = parameters.self_signed(&key).unwrap().pem();
-        let identity = crate::store::Identity::parse(&certificate, &key.serialize_pem());
+        let identity = crate::store::ClientCertificate::parse(&certificate, &key.serialize_pem());
         let expected =
             "holds a certificate that is not for clients: its extended key usage lacks client authentication";
         assert_eq!(identity.err(), refused.then_some(expected), "{purposes:?}");
@@ -225,7 +225,7 @@ fn an_authority_of_a_target_is_checked_and_stays_with_its_url() {
         fs::write(secrets.path().join(name), text).unwrap();
     }
     let load = |ca: &str| load_with(&format!("ca_certificate: {ca}"), "timeout: 5", secrets.path());
-    let print = |store: &Store, campaign| target(store, campaign).ca_certificate.as_ref().map(|it| it.print());
+    let print = |store: &Store, campaign| target(store, campaign).ca_certificate.as_ref().map(|it| it.fingerprint());
     let (by_file, two) = (load("{ file: one.pem }").unwrap(), load("{ file: two.pem }").unwrap());
     let by_text = load(&serde_json::to_string(&one).unwrap()).unwrap();
     assert_eq!(target(&two, "unlisted").ca_certificate.as_ref().unwrap().certificates().len(), 2);
@@ -260,7 +260,7 @@ fn oauth2_is_checked_and_stays_with_its_url() {
         (own.token_url.host_str(), own.scope.as_deref()),
         (Some("login.a.example"), Some("leads.write leads.read"))
     );
-    assert_eq!(target("same").unwrap().print(), own.print());
+    assert_eq!(target("same").unwrap().fingerprint(), own.fingerprint());
     assert!(target("other").is_none(), "it must not follow to another URL");
     let printed = format!("{own:?}");
     assert!(!printed.contains("s3cret") && !printed.contains("qu3ry"), "{printed}");

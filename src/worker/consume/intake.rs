@@ -1,4 +1,4 @@
-//! Taking messages from a consumer and starting work on them: slots, the gate, and suspects.
+//! Takes messages from a consumer and starts work on them, with regard to slots, the gate and suspects.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -20,20 +20,20 @@ use crate::{
     },
 };
 
-/// Longest wait for the broker when giving back; what is left goes back with the connection.
+/// Longest wait for the broker while giving messages back. The rest returns when the connection ends.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// How an intake ended.
 pub(crate) struct End {
-    /// Why, unless it was stopped.
+    /// The reason, unless it was stopped.
     pub(crate) why: Option<String>,
-    /// It consumes no more, and the broker has back what was not started.
+    /// It no longer consumes, and the broker has taken back the messages that were not started.
     pub(crate) gave_back: bool,
-    /// To be kept until all is settled: lapin closes a channel with its last handle, and receipts turn bad with it.
+    /// Must be kept until all is settled: lapin closes a channel with its last handle, and the receipts become invalid.
     pub(crate) source: Source,
 }
 
-/// Takes messages and starts work on them, until stopped or the consumer ends.
+/// Takes messages and starts work on them, until stopped or until the consumer ends.
 pub(crate) async fn run(context: Arc<Context>, intake: Intake, mut from: Source, stop: CancellationToken) -> End {
     let why = match intake {
         Intake::Events => events(&context, &mut from, &stop).await,
@@ -42,7 +42,7 @@ pub(crate) async fn run(context: Arc<Context>, intake: Intake, mut from: Source,
     finish(from, why).await
 }
 
-/// Takes events; says why if the consumer ended. Their number is bounded by the prefetch.
+/// Takes events, bounded in number by the prefetch. Returns the reason if the consumer ended.
 async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationToken) -> Option<String> {
     let mut gate = context.gate();
     loop {
@@ -66,7 +66,7 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
     }
 }
 
-/// Takes jobs, as many at once as there are slots; says why if the consumer ended.
+/// Takes jobs, as many at once as there are slots. Returns the reason if the consumer ended.
 async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToken) -> Option<String> {
     let mut gate = context.gate();
     loop {
@@ -75,7 +75,7 @@ async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToke
             Err(end) => return end,
         };
         let Some(input) = renewed(context, input, Intake::Jobs) else { continue };
-        // Not before there is a job: direct attempts can use the slot meanwhile.
+        // Takes a slot only now that there is a job, so that direct attempts can use it meanwhile.
         let Some(slot) = stop.run_until_cancelled(context.slots.job()).await.flatten() else {
             input.receipt.give_back();
             return None;
@@ -86,12 +86,12 @@ async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToke
     }
 }
 
-/// The next message; `Err` at the end, with the reason unless it is the stop.
+/// Returns the next message; `Err` at the end, with the reason unless it was stopped.
 async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Option<String>> {
     if stop.is_cancelled() {
         return Err(None);
     }
-    // What is there already needs no place among those who wait for the stop.
+    // A message that is here already needs no waiter on the stop token.
     let next = match from.there() {
         Some(there) => Some(there),
         None => stop.run_until_cancelled(from.next()).await,
@@ -104,7 +104,7 @@ async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Opti
     }
 }
 
-/// Waits for the gate. `false`: the message is not to be started, and has been given back where that is possible.
+/// Waits for the gate. Returns whether the message may start; if not, it returns to its queue.
 async fn pass(gate: &mut Gate, input: &Input, stop: &CancellationToken) -> bool {
     let passed = gate.is_open() || stop.run_until_cancelled(gate.opened()).await.is_some();
     if !passed {
@@ -132,8 +132,8 @@ fn start(context: &Arc<Context>, input: Input, slot: Slot) {
     });
 }
 
-/// Settles a suspect. A panic that its child did not meet returns after a pause, so that the message does not come again
-/// at once, each time.
+/// Settles a suspect. After a panic that its child did not hit, pauses before it returns. Otherwise the message would
+/// come back at once, each time.
 async fn suspect(context: &Context, input: Box<Input>, intake: Intake) -> std::thread::Result<()> {
     let settling = poison::settle(context, input, intake);
     let ended = AssertUnwindSafe(Box::pin(settling)).catch_unwind().await;
@@ -143,8 +143,8 @@ async fn suspect(context: &Context, input: Box<Input>, intake: Intake) -> std::t
     ended
 }
 
-/// The message, unless it has to be published again first. That needs no slot, and the gate may be closed: other
-/// outcomes wait then.
+/// Returns the message, unless it must be published again first. That takes no slot, and starts even if the gate is
+/// closed: like other outcomes, it then waits to be recorded.
 fn renewed(context: &Arc<Context>, input: Input, intake: Intake) -> Option<Input> {
     if !poison::is_due_for_renewal(&input) {
         return Some(input);
@@ -154,10 +154,11 @@ fn renewed(context: &Arc<Context>, input: Input, intake: Intake) -> Option<Input
     None
 }
 
-/// A panic outside an attempt is a bug of ours: the message goes back, and its delivery count says when to stop trying.
+/// Gives the message back if settling it panicked. A panic outside an attempt is a bug in Leadhook, and the message's
+/// delivery count limits how often it repeats.
 ///
-/// Takes what `catch_unwind` returned and not the future: a future handed on has room for it in both tasks, and there
-/// is one for each message.
+/// Takes the result of `catch_unwind` and not the future: passing a future on takes room for it in both tasks, for each
+/// message.
 fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Receipt) {
     if ended.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");
@@ -166,8 +167,8 @@ fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Rece
     }
 }
 
-/// Stops the consumer and gives back what was sent ahead and never started: that costs no attempt. There is nothing to
-/// give back on a consumer that ended by itself.
+/// Stops the consumer and gives back the messages that were prefetched and not started, which costs no attempt. A
+/// consumer that ended by itself has nothing to give back.
 async fn finish(mut source: Source, why: Option<String>) -> End {
     let gave_back = match why {
         None => matches!(tokio::time::timeout(GIVING_BACK, source.give_back()).await, Ok(Ok(()))),

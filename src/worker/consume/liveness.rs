@@ -1,23 +1,25 @@
-//! Whether the consumers live: not only the process and the sockets.
+//! Detects consumers that receive nothing although the process and its sockets are alive.
 //!
-//! A connection can be half-open (bytes vanish, nobody is told), and a consumer can starve on a connection that is well: the
-//! broker has forgotten it, or its deliveries go nowhere. Either way the worker would sit there connected and idle, with
-//! work waiting. So every 2 s a consuming connection itself is asked about its queue, and the answer is
-//! held against what the intake sees:
+//! A connection can be half-open: bytes vanish without an error. A consumer can also starve on a healthy connection,
+//! because the broker has forgotten it or its deliveries go nowhere. Either way the worker would stay connected and
+//! idle while work waits. So every 2 s each consuming connection asks the broker about its queue, and compares the
+//! answer with the state of the intake:
 //!
-//! | what is seen | what it means |
+//! | observation | meaning |
 //! |---|---|
-//! | no answer within a heartbeat, and no delivery meanwhile | half-open, or a broker that hangs |
-//! | messages ready and no consumer, for half a heartbeat | the broker has forgotten ours |
+//! | no answer within a heartbeat, and no delivery meanwhile | half-open connection, or a broker that hangs |
+//! | messages ready and no consumer, for half a heartbeat | the broker has forgotten our consumer |
 //! | nothing ready and no consumer, for 6 s, while the intake waits with room in its window | the same; or a queue without a leader, or a member that is cut off from its cluster |
-//! | messages ready, for half a heartbeat, while the intake has waited for one for a whole heartbeat with room in its window | deliveries do not arrive |
+//! | messages ready, for half a heartbeat, while the intake has waited for a whole heartbeat with room in its window | deliveries do not arrive |
 //!
-//! Each ends the session: readiness says why, and another connection follows. Ending a healthy one would be worse than the
-//! trouble: all that it holds is charged a delivery, and its events are dispatched twice. So a delivery that arrives is
-//! stronger than any count. The broker is blamed only if it counts nothing on the other intake's queue either, because that
-//! costs both intakes their connections. RabbitMQ answers "nothing ready, no consumer" also when a queue's leader takes longer than a
-//! quarter of a second to say (`rabbit_quorum_queue:stat`), and an answer may stand behind a window of large messages.
-//! lapin notices a silent broker by itself (`broker::connection::address`).
+//! Each of them ends the session: readiness says why, and another connection follows. Ending a healthy session would be
+//! worse than the trouble: every message it holds is charged a delivery, and its events are dispatched twice. So an
+//! arriving delivery outweighs any count. The broker is blamed only if it also counts nothing on the other intake's
+//! queue, because blame costs both intakes their connections.
+//!
+//! RabbitMQ also answers "nothing ready, no consumer" when a queue's leader takes longer than a quarter of a second
+//! (`rabbit_quorum_queue:stat`). An answer may also wait behind a window of large messages. lapin notices a silent
+//! broker by itself (`broker::connection::address`).
 
 use std::time::{Duration, Instant};
 
@@ -28,26 +30,26 @@ use crate::{
     worker::message::consumer_state::ConsumerState,
 };
 
-/// How often the broker is asked at least.
+/// Longest time between two looks.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long a count must say the same where it may only say that the leader did not answer. A member that is cut off
-/// from its cluster answers so (4.3).
+/// How long a count must stay the same if it may only mean that the leader did not answer. A member that is cut off
+/// from its cluster gives the same answer (4.3).
 const UNSURE: Duration = Duration::from_secs(6);
 
-/// What is wrong with one consumer, as far as one look shows.
+/// The fault of one consumer, as far as one look shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
-    /// Messages wait and nobody is there.
+    /// Messages wait, and there is no consumer.
     Forgotten,
-    /// Nobody is counted, which may only mean that nobody was asked.
+    /// No message and no consumer is counted, which may only mean that the leader did not answer.
     Unsure,
-    /// Messages wait, and the intake for them.
+    /// Messages wait, and the intake waits for them.
     Starving,
 }
 
 impl Trouble {
-    /// How long looks must agree.
+    /// Returns how long looks must agree.
     fn lasting(self, heartbeat: Duration) -> Duration {
         match self {
             // A queue whose leader moves counts nothing for a moment.
@@ -57,12 +59,12 @@ impl Trouble {
     }
 }
 
-/// A consumer that does not live.
+/// A consumer that receives nothing.
 #[derive(Debug)]
 pub(crate) struct Dead {
-    /// In words.
+    /// The reason, in words.
     pub(crate) why: String,
-    /// The broker answers and reaches no queue: its other connections are of no use either.
+    /// The broker answers but reaches no queue, so its other connections are useless too.
     pub(crate) blames_broker: bool,
 }
 
@@ -72,8 +74,8 @@ impl Dead {
     }
 }
 
-/// Judges one look: what the broker counts, for how long the intake has waited with room to spare, and whether a message
-/// has arrived since the look before.
+/// Judges one look: the broker's count, how long the intake has waited with room in its window, and whether a message
+/// has arrived since the last look.
 fn trouble(count: Count, waited: Option<Duration>, arrived: bool, heartbeat: Duration) -> Option<Trouble> {
     let in_vain = waited.is_some_and(|waited| waited >= heartbeat);
     match count {
@@ -85,14 +87,14 @@ fn trouble(count: Count, waited: Option<Duration>, arrived: bool, heartbeat: Dur
     }
 }
 
-/// What the looks so far came to.
+/// The result of the looks so far.
 #[derive(Default)]
 struct Seen {
     trouble: Option<(Trouble, Instant)>,
     arrived: usize,
 }
 
-/// Looks until something is wrong, and says what. `other` is the queue of the other intake.
+/// Looks until something is wrong, and returns what it is. `other` is the queue of the other intake.
 pub(crate) async fn watch(
     connection: &Connection,
     state: &ConsumerState,
@@ -109,10 +111,10 @@ pub(crate) async fn watch(
         let before = arrived();
         let count = match tokio::time::timeout(heartbeat, counter.count(state.queue().as_str())).await {
             Ok(Ok(Some(count))) => count,
-            // Missing or hidden: what that means is not for this place to say.
+            // Missing or hidden: the topology watch judges that.
             Ok(Ok(None)) => continue,
             Ok(Err(error)) => return Dead::of(error.to_string()),
-            // The answer stands behind what arrives. The next question goes by a channel that waits for none.
+            // The answer waits behind arriving messages. A new channel asks the next question without waiting for it.
             Err(_) if arrived() > before => {
                 counter = Counter::new(connection);
                 continue;
@@ -162,14 +164,14 @@ mod tests {
         assert_eq!(look(0, 0, long), Some(Trouble::Unsure));
         assert_eq!(look(5, 1, long), Some(Trouble::Starving));
         assert_eq!(look(0, 0, just_now), Some(Trouble::Unsure));
-        assert_eq!(look(0, 0, None), None, "busy: the leader only did not say");
-        assert_eq!(look(0, 1, long), None, "nothing to do is no trouble");
+        assert_eq!(look(0, 0, None), None, "busy: the leader only did not answer");
+        assert_eq!(look(0, 1, long), None, "an idle consumer is not in trouble");
         assert_eq!(look(5, 1, just_now), None);
         assert_eq!(look(5, 1, None), None, "busy, or its window is full");
         for count in
             [Count { ready: 5, consumers: 0 }, Count { ready: 0, consumers: 0 }, Count { ready: 5, consumers: 1 }]
         {
-            assert_eq!(trouble(count, long, true, HEARTBEAT), None, "what arrives is stronger than any count");
+            assert_eq!(trouble(count, long, true, HEARTBEAT), None, "an arrival outweighs any count");
         }
     }
 }

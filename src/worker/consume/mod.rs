@@ -1,4 +1,4 @@
-//! Both intakes, each on a connection of its own, for as long as the worker runs. What ends one connection charges
+//! Consumes both queues for as long as the worker runs, each on its own connection. The end of one connection charges
 //! nothing on the other.
 
 mod intake;
@@ -27,7 +27,7 @@ use crate::{
     health::ConsumeState,
 };
 
-/// Heartbeats after which a session counts as one that worked.
+/// A session that lasted this many heartbeats counts as one that worked.
 const LASTING: u32 = 3;
 
 /// Consumes both queues until `shutdown`. Returns the connections that in-flight work still needs.
@@ -41,7 +41,7 @@ pub(crate) async fn consume(context: &Arc<Context>, shutdown: &CancellationToken
     Ok([jobs, events].into_iter().flatten().map(|open| *open).collect())
 }
 
-/// One session after another.
+/// Runs one session after another.
 async fn keep_consuming(session: Session<'_>) -> Result<Option<Box<Open>>, TopologyError> {
     let Session { context, intake, shared, shutdown } = session;
     let mut pause = Pause::for_connecting();
@@ -60,8 +60,8 @@ async fn keep_consuming(session: Session<'_>) -> Result<Option<Box<Open>>, Topol
             }
             End::Lost { why, consumed } => {
                 shared.lost(intake, &why, consumed);
-                // A session that keeps ending is restarted ever more slowly: each end adds one redelivery to all that
-                // it held.
+                // A session that keeps ending is restarted at growing intervals: each end adds one redelivery to every
+                // message that it held.
                 if consumed && begun.elapsed() > LASTING * context.settings.amqp.heartbeat {
                     pause.reset();
                 }

@@ -1,6 +1,7 @@
-//! How the log tells of a broker that is away: at the first failed try, then ever more rarely, and once when it is back.
+//! How the log reports an unreachable broker: at the first failed try, then at growing intervals, and once when it is
+//! back.
 //!
-//! The worker tries every few seconds for as long as it takes. One line for each try would be hundreds of equal lines an
+//! The worker tries every few seconds, for as long as necessary. One line per try would make hundreds of equal lines an
 //! hour, which hide everything else.
 
 use std::{
@@ -14,7 +15,7 @@ use crate::broker::Intake;
 /// Longest time without a line.
 const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
-/// The time from the first connection that was lost until all are there again. Pure: `now` is an argument.
+/// The time from the first lost connection until all connections are back. Pure: `now` is an argument.
 #[derive(Debug)]
 pub(crate) struct Outage {
     since: Instant,
@@ -25,7 +26,7 @@ pub(crate) struct Outage {
     said: Instant,
 }
 
-/// What the sessions of both intakes have come to so far.
+/// The state of both intakes' connections so far.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
     /// Intakes that have consumed before.
@@ -36,40 +37,40 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// An intake has no connection any more, or not yet.
+    /// Notes that an intake has no connection, and returns the outage.
     pub(crate) fn lost(&mut self, intake: Intake, now: Instant) -> &mut Outage {
         self.away.insert(intake);
         self.outage.get_or_insert_with(|| Outage::new(now))
     }
 
-    /// Whether an intake has no connection.
+    /// Returns whether an intake has no connection.
     pub(crate) fn is_outage(&self) -> bool {
         self.outage.is_some()
     }
 
-    /// An intake has a connection. Returns the outage, if it ends with that.
+    /// Notes that an intake has a connection. Returns the outage if this ends it.
     pub(crate) fn connected(&mut self, intake: Intake) -> Option<Outage> {
         self.away.remove(&intake);
         self.outage.take_if(|_| self.away.is_empty())
     }
 
-    /// An intake consumes. Returns whether it does for the first time.
+    /// Notes that an intake consumes. Returns whether it does so for the first time.
     pub(crate) fn begun(&mut self, intake: Intake) -> bool {
         self.begun.insert(intake)
     }
 
-    /// Whether an intake has consumed before.
+    /// Returns whether an intake has consumed before.
     pub(crate) fn has_begun(&self, intake: Intake) -> bool {
         self.begun.contains(&intake)
     }
 
-    /// Whether both have.
+    /// Returns whether both intakes have consumed before.
     pub(crate) fn all_begun(&self) -> bool {
         [Intake::Events, Intake::Jobs].iter().all(|intake| self.begun.contains(intake))
     }
 }
 
-/// What a line says: `for 44 s, try 9`.
+/// The text in a log line: `for 44 s, try 9`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failed {
     seconds: u64,
@@ -81,7 +82,8 @@ impl Outage {
         Outage { since: now, tries: 0, next: 1, said: now }
     }
 
-    /// Counts a failed try. Tries 1, 2, 4, 8 and so on get a line, and any after five minutes without one.
+    /// Counts a failed try. Returns a line for tries 1, 2, 4, 8 and so on, and for any try after five minutes without
+    /// one.
     pub(crate) fn failed(&mut self, now: Instant) -> Option<Failed> {
         self.tries = self.tries.saturating_add(1);
         let silence = now.saturating_duration_since(self.said);
@@ -93,7 +95,7 @@ impl Outage {
         Some(Failed { seconds: self.seconds(now), tries: self.tries })
     }
 
-    /// How long it has lasted, in whole seconds.
+    /// Returns how long it has lasted, in whole seconds.
     pub(crate) fn seconds(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.since).as_secs()
     }
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
     use crate::broker::pause::Pause;
 
-    /// The lines of an outage of that length, with the pauses that the worker makes.
+    /// Returns the lines of an outage of this length, with the worker's pauses between tries.
     fn lines(length: Duration) -> Vec<Failed> {
         let begun = Instant::now();
         let (mut outage, mut pause, mut now) = (Outage::new(begun), Pause::for_connecting(), begun);
@@ -145,7 +147,7 @@ mod tests {
         course.lost(Intake::Jobs, now);
         course.lost(Intake::Events, now + Duration::from_secs(1));
         assert!(course.connected(Intake::Jobs).is_none() && course.is_outage());
-        let outage = course.connected(Intake::Events).expect("its end");
+        let outage = course.connected(Intake::Events).expect("the outage ends");
         assert_eq!(outage.seconds(now + Duration::from_secs(9)), 9);
         assert!(!course.is_outage());
     }

@@ -1,12 +1,12 @@
-//! How many workers there are. Limits that hold over all workers are shared by that number, and nothing else needs it.
+//! Counts the workers. They share the limits that hold over all workers; nothing else needs their number.
 //!
-//! Each worker consumes `leadhook.workers`, on the connection of its jobs, and asks the broker for the number of consumers.
-//! So the broker is the authority: it stops counting a process as soon as it ends, and a machine that vanishes after
-//! `amqp.heartbeat`. Rejected: workers that announce themselves by messages (n² messages and a clock), and the management
-//! API (it is optional).
+//! Each worker consumes `leadhook.workers` on the connection of its jobs, and asks the broker for the number of
+//! consumers. So the broker is the authority: it stops counting a process as soon as it ends, and a machine that
+//! vanishes after `amqp.heartbeat`. Rejected: workers that announce themselves by messages (n² messages and a clock),
+//! and the management API (it is optional).
 //!
-//! Leadhook publishes nothing there. A message that another program publishes is consumed without an ack and discarded: kept,
-//! it would stay unacked until `consumer_timeout` closes the channel.
+//! Leadhook publishes nothing to this queue. It consumes messages of other programs without an ack and discards them.
+//! An unacked message would let `consumer_timeout` close the channel.
 
 use std::{
     convert::Infallible,
@@ -32,18 +32,18 @@ use crate::{
 /// How often the workers are counted.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Longest wait for the broker. A queue without a leader never answers a new consumer.
+/// Longest wait for an answer of the broker. A queue without a leader never answers a new consumer.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long counting must have worked for the next pause to be short again.
+/// How long counting must have worked before the next pause is short again.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// So many counts without any worker in succession, not even this one, mean that the broker has forgotten this one. A
-/// single one only means that the leader of the queue did not answer in time.
+/// After this many counts of zero in succession the broker has forgotten this worker, which should count itself. A
+/// single zero only means that the queue's leader did not answer in time.
 const FORGOTTEN: u32 = 5;
 
-/// Takes part in the count and keeps [`Context::workers`] true, for as long as the connection lasts. While the number is
-/// unknown, the last one stays in use, and readiness warns.
+/// Joins the count and keeps [`Context::workers`] up to date, for as long as the connection lasts. While the number is
+/// unknown, the last one stays in use and readiness warns.
 pub(crate) async fn watch(connection: &Connection, context: &Context) -> Infallible {
     let mut pause = Pause::for_counting();
     loop {
@@ -55,7 +55,7 @@ pub(crate) async fn watch(connection: &Connection, context: &Context) -> Infalli
         if begun.elapsed() > LASTING {
             pause.reset();
         }
-        // The session ends with its connection, and says so.
+        // If the connection is lost, the session ends and reports it.
         if connection.status().connected() {
             let workers = *context.workers.borrow();
             let problem = format!("cannot count the workers, so limits over all workers assume {workers}: {error}");
@@ -66,7 +66,7 @@ pub(crate) async fn watch(connection: &Connection, context: &Context) -> Infalli
     }
 }
 
-/// The error is in words.
+/// Counts until that fails. The error is in words.
 async fn take_part(connection: &Connection, context: &Context) -> Result<Infallible, String> {
     let queue = &context.plan.names().workers;
     let words = |error: lapin::Error| connection::words(&error);

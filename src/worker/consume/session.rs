@@ -1,12 +1,12 @@
-//! One consuming connection, from connecting to its loss or the stop.
+//! One consuming connection, from connecting until it is lost or the worker stops.
 //!
-//! Each intake has such a session of its own, so that the end of one connection charges nothing on the other. The session of
-//! jobs also keeps the topology: it declares it when it connects, and watches it while it lasts. No message of upstream
+//! Each intake has its own session, so that the end of one connection charges nothing on the other. The session of jobs
+//! also keeps the topology: it declares the queues when it connects, and then watches them. No message from upstream
 //! travels on that connection.
 //!
-//! A session consumes only while the gate is open. When the gate has been closed for 10 s ([`super::suspensions`]), the session
-//! cancels its consumers and gives back what was sent ahead. So an alarm that outlasts `consumer_timeout` charges each message at most
-//! one delivery.
+//! A session consumes only while the gate is open. When the gate has been closed for 10 s ([`super::suspensions`]), the
+//! session cancels its consumer and gives back the prefetched messages. So an alarm that outlasts `consumer_timeout`
+//! charges each message at most one delivery.
 
 use std::{
     fmt,
@@ -37,31 +37,31 @@ use crate::{
     worker::{context::Context, message::consumer_state::ConsumerState, settle::gate::Gate, upkeep},
 };
 
-/// Longest wait for the broker while declaring, and again while starting to consume. A broker that is coming up may
-/// take a request and never answer it.
+/// Longest wait for the broker while declaring, and again while starting to consume. A broker that is starting may
+/// accept a request and never answer it.
 const SETTING_UP: Duration = Duration::from_secs(20);
 
-/// Longest wait for events in flight when a session ends on a connection that is well: meanwhile nothing is consumed.
+/// Longest wait for events in flight when a session ends on a healthy connection. Nothing is consumed meanwhile.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// How long a consuming connection outlives the last ack. A busy RabbitMQ holds acks back, and forgets those that it
-/// still holds when their channel closes: 17 of 600 on 3.10, none with this pause (measured).
+/// How long a consuming connection stays open after the last ack. A busy RabbitMQ delays acks, and forgets the delayed
+/// ones when their channel closes: 17 of 600 on 3.10, none with this pause (measured).
 pub(crate) const LAST_ACKS: Duration = Duration::from_secs(1);
 
-/// How often a session that does not consume looks whether its connection is still there.
+/// How often a session that does not consume checks whether its connection still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 pub(crate) enum End {
-    /// The stop was asked for; what is in flight still needs the connection, if there was one.
+    /// A stop was requested. Work in flight still needs the connection, if there was one.
     Stopped(Option<Box<Open>>),
-    /// The topology is not as it must be.
+    /// The topology is wrong.
     Topology(TopologyError),
-    /// Connection, channel or consumer lost: start again.
+    /// The connection, channel or consumer was lost: start again.
     Lost {
-        /// For the log; names no credentials.
+        /// For the log; contains no credentials.
         why: String,
-        /// Whether it had come as far as consuming.
+        /// Whether the session had begun to consume.
         consumed: bool,
     },
 }
@@ -76,7 +76,7 @@ impl fmt::Display for End {
     }
 }
 
-/// What in-flight work still needs: the connection, and the channel that its receipts are good on.
+/// The connection that work in flight still needs, and the channel on which its receipts are valid.
 pub(crate) struct Open {
     pub(crate) connection: Connection,
     _source: Option<Source>,
@@ -90,23 +90,23 @@ pub(crate) struct Session<'a> {
     pub(crate) shutdown: &'a CancellationToken,
 }
 
-/// Why a session does not consume any more, or not now.
+/// Why a session stops consuming, or pauses.
 enum Break {
-    /// The stop was asked for.
+    /// A stop was requested.
     Stop,
-    /// Consumer, channel or connection lost.
+    /// The consumer, channel or connection was lost.
     Ended(String),
     /// The broker does not answer.
     Dead(Dead),
-    /// The gate is closed, or the topology is not as it must be.
+    /// The gate is closed, or the topology is wrong.
     Suspended,
-    /// The topology is not as it must be any more.
+    /// The topology is no longer right.
     Topology(TopologyError),
 }
 
 impl Session<'_> {
-    /// Connects, makes sure of the topology and consumes until something ends it. `first` is the number of the broker to try
-    /// first; afterwards it is that of the next one.
+    /// Connects, ensures the topology and consumes until something ends the session. `first` is the number of the
+    /// broker to try first; afterwards it is the number of the next one.
     pub(crate) async fn run(&self, first: &mut usize) -> End {
         match self.shutdown.run_until_cancelled(self.open(first)).await {
             None => End::Stopped(None),
@@ -129,8 +129,8 @@ impl Session<'_> {
         Ok((connection, source))
     }
 
-    /// Jobs: declares the whole topology. Events: declares the events queue, which may have been deleted under its consumer
-    /// (see [`topology::declare_again`]), once the rest is there.
+    /// Jobs: declares the whole topology, or only verifies it. Events: declares the events queue once the rest exists,
+    /// because it may have been deleted under its consumer (see [`topology::declare_again`]).
     async fn declare(&self, connection: &Connection) -> Result<(), End> {
         let (plan, declare) = (&self.context.plan, self.context.settings.topology.declare);
         match self.intake {
@@ -151,7 +151,8 @@ impl Session<'_> {
         }
     }
 
-    /// A lost connection says nothing about the queues: events are consumed as before.
+    /// Returns how the session ends after this problem. A lost connection says nothing about the queues, so events are
+    /// consumed as before.
     fn judge(&self, problem: TopologyError) -> End {
         if let TopologyError::Problems { .. } = problem {
             self.context.health.set_topology(TopologyState::Problem(problem.to_string()));
@@ -177,7 +178,7 @@ impl Session<'_> {
                 if blames_broker {
                     publisher.distrust().tell(&url);
                 }
-                // Nothing can be given back. Receipts turn bad at once, so that attempts in flight know that
+                // Nothing can be given back. Receipts become invalid at once, so that attempts in flight know that
                 // their jobs come again.
                 state.abandon();
                 abandon(connection);
@@ -188,13 +189,14 @@ impl Session<'_> {
             Break::Topology(problem) => Err(problem),
         };
         if connection.status().connected() {
-            // It is well: a queue was deleted, or its leader is gone. What is in flight can still be acked.
+            // The connection is healthy: a queue was deleted, or its leader is gone. Messages in flight can still be
+            // acked.
             self.shutdown.run_until_cancelled(self.settle(&state)).await;
         }
         if self.shutdown.is_cancelled() {
             return End::Stopped(Some(Box::new(Open { connection, _source: source })));
         }
-        // Receipts of this connection turn bad with it, so that its attempts know that their jobs come again.
+        // Receipts become invalid with the connection, so that attempts in flight know that their jobs come again.
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "starting again".into())).await;
         match why {
             Ok(why) => End::Lost { why, consumed },
@@ -248,9 +250,9 @@ impl Session<'_> {
             self.shared.begun(self.context, self.intake);
             *consumed = true;
             let token = self.shutdown.child_token();
-            // Stops the intake also where another connection's finding drops this future.
+            // Also stops the intake when a report from another connection drops this future.
             let stop = token.clone().drop_guard();
-            // In a task of its own, so that a message wakes only its intake.
+            // A task of its own, so that a message wakes only its intake.
             let taking = tokio::spawn(intake::run(self.context.clone(), self.intake, source, token));
             let mut taking = std::pin::pin!(taking);
             let mut pause = tokio::select! {
@@ -283,7 +285,7 @@ impl Session<'_> {
         }
     }
 
-    /// Why nothing may be consumed now, if so.
+    /// Returns why nothing may be consumed now, if so.
     fn closed(&self, gate: &mut Gate) -> Option<String> {
         match self.may_use_topology() {
             true => gate.closed(),
@@ -291,7 +293,7 @@ impl Session<'_> {
         }
     }
 
-    /// The session of jobs finds out by itself.
+    /// Returns whether the topology may be used. The session of jobs finds out by trying.
     fn may_use_topology(&self) -> bool {
         self.intake == Intake::Jobs || self.shared.is_topology_ok()
     }
@@ -305,7 +307,7 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until consuming should be suspended: at once for the topology.
+    /// Waits until consuming should be suspended; a wrong topology suspends it at once.
     async fn closed_for_long(&self, gate: &mut Gate, suspensions: &Suspensions) {
         let topology_is_wrong = async {
             match self.intake {
@@ -319,8 +321,8 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the events in flight are settled, or each of them would be dispatched again; and until the broker
-    /// has taken in the acks. Attempts are not waited for: they may take as long as a receiver does, and the memory
+    /// Waits until the events in flight are settled, or else each would be dispatched again. Then waits until the
+    /// broker has processed the acks. Does not wait for attempts: they take as long as a receiver does, and the memory
     /// knows them.
     async fn settle(&self, state: &ConsumerState) {
         if self.intake == Intake::Events {
@@ -340,7 +342,7 @@ fn source_of(intake: Intake, context: &Context) -> (&ShortString, u16) {
     }
 }
 
-/// A panic in an intake is a bug that ends the process.
+/// Returns how the intake ended. A panic in it is a bug, and ends the process.
 fn joined(ended: Result<intake::End, tokio::task::JoinError>) -> intake::End {
     match ended {
         Ok(end) => end,
@@ -356,7 +358,7 @@ async fn lost(connection: &Connection) {
     }
 }
 
-/// Lets go of a connection that does not answer, without waiting for its goodbye.
+/// Abandons a connection that does not answer, without waiting for it to close.
 fn abandon(connection: Connection) {
     tokio::spawn(async move {
         let _ = tokio::time::timeout(SETTING_UP, connection.close(200, "starting again".into())).await;
@@ -371,7 +373,8 @@ fn silent(what: &str) -> End {
     not_begun(no_answer(what))
 }
 
-/// A quorum queue without a leader takes a consumer's request and never answers it.
+/// Returns the words for a missing answer. A quorum queue without a leader accepts a consumer's request and never
+/// answers it.
 fn no_answer(what: &str) -> String {
     let limit = SETTING_UP.as_secs();
     format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)")

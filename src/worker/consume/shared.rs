@@ -1,4 +1,5 @@
-//! State that the sessions of both intakes share: whether the topology is right, and how an outage of the broker goes on.
+//! State that the sessions of both intakes share: whether the topology is right, and the course of an outage of the
+//! broker.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -19,30 +20,30 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Whether the session of jobs has found the topology as it must be.
+    /// Returns whether the session of jobs has found the topology right.
     pub(super) fn is_topology_ok(&self) -> bool {
         *self.topology.borrow()
     }
 
-    /// The session of jobs says so.
+    /// Notes whether the session of jobs has found the topology right.
     pub(super) fn set_topology(&self, ok: bool) {
         self.topology.send_replace(ok);
     }
 
     /// Waits until [`Shared::is_topology_ok`] equals `ok`.
     pub(crate) async fn topology_is(&self, ok: bool) {
-        // Fails only when the sender is gone, which is here.
+        // Fails only if the sender is gone, and `self` holds it.
         let _ = self.topology.subscribe().wait_for(|now| *now == ok).await;
     }
 
-    /// An intake has a connection that works, whether or not it consumes.
+    /// Notes that an intake has a working connection, whether or not it consumes.
     pub(super) fn connected(&self, intake: Intake) {
         if let Some(outage) = self.course().connected(intake) {
             info!("broker reachable again after {} s", outage.seconds(Instant::now()));
         }
     }
 
-    /// An intake consumes.
+    /// Notes that an intake consumes.
     pub(super) fn begun(&self, context: &Context, intake: Intake) {
         self.connected(intake);
         let mut course = self.course();
@@ -53,7 +54,8 @@ impl Shared {
         }
     }
 
-    /// One outage of the broker is one story, although it ends several connections.
+    /// Notes and logs a lost connection. An outage of the broker is reported once, although it ends several
+    /// connections.
     pub(super) fn lost(&self, intake: Intake, why: &str, consumed: bool) {
         let mut course = self.course();
         let queue = intake.name();

@@ -1,4 +1,4 @@
-//! Where an intake's messages come from: one consumer on a channel of its own.
+//! The source of an intake's messages: one consumer on its own channel.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens a channel; `prefetch` is how many messages there may be, 1 or more.
+    /// Opens a channel. `prefetch` is the largest number of unacked messages, 1 or more.
     pub(crate) async fn open(
         connection: &Connection,
         queue: &ShortString,
@@ -43,8 +43,8 @@ impl Source {
         Ok(Source { channel, queue, prefetch, consumer: None, state, acks, marks })
     }
 
-    /// Begins to consume. A channel that the broker has closed meanwhile is replaced. The broker closes it when a message
-    /// that was started takes longer than `consumer_timeout`, also while nothing is consumed.
+    /// Begins to consume. Replaces a channel that the broker has closed meanwhile. The broker closes it when a started
+    /// message takes longer than `consumer_timeout`, even while nothing is consumed.
     pub(crate) async fn begin(&mut self, connection: &Connection) -> Result<(), lapin::Error> {
         if !self.channel.status().connected() {
             self.channel = connection::channel(connection).await?;
@@ -59,7 +59,8 @@ impl Source {
         Ok(())
     }
 
-    /// The next message. `None`: the broker has cancelled the consumer, or there is none. To stop waiting loses no message.
+    /// Waits for the next message. Returns `None` if the broker has cancelled the consumer, or if there is none.
+    /// Cancelling the wait loses no message.
     pub(crate) async fn next(&mut self) -> Option<Result<Input, lapin::Error>> {
         let waits = self.state.waits();
         let delivery = self.consumer.as_mut()?.next().await;
@@ -67,7 +68,7 @@ impl Source {
         Some(delivery?.map(|delivery| self.input(delivery)))
     }
 
-    /// The next message, if it is here already.
+    /// Returns the next message if it has already arrived.
     pub(crate) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
         let delivery = self.consumer.as_mut()?.next().now_or_never()?;
         Some(delivery.map(|delivery| delivery.map(|delivery| self.input(delivery))))
@@ -78,13 +79,13 @@ impl Source {
         Input::new(delivery, repairs, self.state.holds(), self.acks.clone())
     }
 
-    /// What the intake shows of itself.
+    /// Returns the state of the consumer.
     pub(crate) fn state(&self) -> Arc<ConsumerState> {
         self.state.clone()
     }
 
-    /// Stops consuming and gives back what was sent ahead: that costs no attempt. Receipts stay good as long as the source
-    /// lives, and it may [begin](Source::begin) again.
+    /// Stops consuming and gives back the prefetched messages, which costs no attempt. Receipts stay valid while the
+    /// source lives, and it may [begin](Source::begin) again.
     pub(crate) async fn give_back(&mut self) -> Result<(), lapin::Error> {
         if let Some(mut consumer) = self.consumer.take() {
             self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;

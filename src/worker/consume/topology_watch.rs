@@ -1,4 +1,4 @@
-//! Looking after the topology while a session lasts: somebody may delete a queue, unbind it, or put another in its place.
+//! Watches the topology during a session: an operator may delete a queue, unbind it, or replace it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,19 +13,19 @@ use crate::{
     worker::context::Context,
 };
 
-/// How often. Nothing is taken from a queue for that (rule 8).
+/// How often the queues are checked. No message is taken from them for that.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Longest wait for the broker while counting, and again while declaring.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The error where it takes longer.
+/// The error when the broker takes longer.
 const SILENT: &str = "the broker does not answer";
 
-/// Counts the messages of every queue, and declares anew what is missing where the topology is ours, bindings included. Ends
-/// when a queue of ours has come to stand with other arguments: what is put there may never come back.
+/// Counts the messages on every queue. If Leadhook owns the topology, declares missing queues and bindings again. Ends
+/// when one of our queues exists with other arguments, because a message on it may never come back.
 ///
-/// It asks on a consuming connection: an alarm never blocks that, and no publish waits behind it.
+/// Uses a consuming connection, because an alarm never blocks it and no publish waits behind it.
 pub(crate) async fn watch(connection: &Connection, context: &Context) -> TopologyError {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -33,7 +33,7 @@ pub(crate) async fn watch(connection: &Connection, context: &Context) -> Topolog
     loop {
         tick.tick().await;
         let counted = tokio::time::timeout(LIMIT, count(connection, context)).await;
-        // The session ends with its connection, and says so.
+        // If the connection is lost, the session ends and reports it.
         if !connection.status().connected() {
             continue;
         }
@@ -59,7 +59,7 @@ pub(crate) async fn watch(connection: &Connection, context: &Context) -> Topolog
     }
 }
 
-/// What a look has come to: the same trouble is said once, and not every ten seconds.
+/// The last error of a check. The same error is logged once, not every ten seconds.
 #[derive(Default)]
 struct Trouble(Option<String>);
 
@@ -69,7 +69,7 @@ impl Trouble {
     }
 }
 
-/// Tells metrics and readiness how full the queues are. The names of those that are missing.
+/// Reports the lengths of the queues to metrics and readiness. Returns the names of the missing queues.
 async fn count(connection: &Connection, context: &Context) -> Result<BTreeSet<String>, TopologyError> {
     let seen = topology::queues(connection, &context.plan).await?;
     let own = format!("{}.", context.settings.amqp.prefix);

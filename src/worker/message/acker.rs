@@ -1,8 +1,9 @@
-//! Sends the acks of one channel, and what is given back: each at once, and those that are due in the same moment in as few frames as may be.
+//! Sends the acks of one channel and gives messages back. Each ack goes out at once, and acks that are due at the same
+//! moment share frames.
 //!
-//! An ack that is held back forks its job when the worker dies (ARCHITECTURE.md), so nothing here waits for more. The first
-//! ack that is due starts a task; whatever else becomes due before that task has its turn goes with it. Under load that is a
-//! batch, and alone it is one ack, a task switch later.
+//! A delayed ack forks its job if the worker dies (ARCHITECTURE.md), so no ack waits for others. The first ack that is
+//! due starts a task, and acks that become due before the task runs go with it. Under load that makes a batch. Alone it
+//! is one ack, one task switch later.
 
 use std::{
     mem,
@@ -30,38 +31,40 @@ struct Shared {
 struct State {
     outstanding: Outstanding,
     due: Vec<u64>,
-    /// A task is there that will see what is due.
+    /// Whether a task runs that will send the acks that are due.
     sending: bool,
 }
 
 impl Acker {
-    /// For the deliveries of this channel.
+    /// Returns the acker for the deliveries of this channel.
     pub(crate) fn new(channel: Channel) -> Acker {
         Acker(Arc::new(Shared { channel, state: Mutex::default() }))
     }
 
-    /// A delivery has come; to be told in their order.
+    /// Notes a delivery. Deliveries must be noted in their order.
     pub(crate) fn taken(&self, tag: u64) {
         self.0.lock().outstanding.taken(tag);
     }
 
-    /// Gives one back to its queue.
+    /// Gives a delivery back to its queue.
     pub(crate) fn give_back(&self, tag: u64) {
-        // Under the lock: an ack of everything before a later one must not get ahead of this, or it would count for it too.
+        // Under the lock: an ack of all deliveries up to a later one must not overtake this, or it would cover this
+        // one.
         let mut state = self.0.lock();
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
         let _ = self.0.channel.basic_nack(tag, options).now_or_never();
         state.outstanding.given_back(tag);
     }
 
-    /// Gives one back to its queue, and its delivery count rises: from RabbitMQ 4.3 on a nack does not count.
+    /// Gives a delivery back to its queue and raises its delivery count. From RabbitMQ 4.3 on, a nack does not raise
+    /// it.
     pub(crate) fn reject(&self, tag: u64) {
         let mut state = self.0.lock();
         let _ = self.0.channel.basic_reject(tag, BasicRejectOptions { requeue: true }).now_or_never();
         state.outstanding.given_back(tag);
     }
 
-    /// This ack is due. Needs a tokio runtime.
+    /// Notes that the ack of a delivery is due, and sends it. Needs a tokio runtime.
     pub(crate) fn ack(&self, tag: u64) {
         let mut state = self.0.lock();
         state.due.push(tag);
@@ -71,12 +74,12 @@ impl Acker {
     }
 
     async fn send(self) {
-        // Those that are ready to run now may have acks that are due now.
+        // Lets tasks run first that are ready now: they may have acks that are due too.
         tokio::task::yield_now().await;
         while let Some(frames) = self.0.due() {
             for Frame { tag, multiple } in frames {
-                // The first poll hands the frame to the connection. That it was written need not be waited for: if it is
-                // not, the channel is gone, and what it was to ack comes again.
+                // The first poll hands the frame to the connection. Nothing waits until it is written: if it never is,
+                // the channel is gone and the messages come again.
                 let _ = self.0.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
             }
         }
@@ -84,7 +87,7 @@ impl Acker {
 }
 
 impl Shared {
-    /// The frames of all acks that are due; none, and the task is to end.
+    /// Returns the frames of all acks that are due. Returns `None` if there are none, and the task must end.
     fn due(&self) -> Option<Vec<Frame>> {
         let mut state = self.lock();
         let due = mem::take(&mut state.due);

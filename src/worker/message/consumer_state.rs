@@ -1,4 +1,4 @@
-//! The state of one consumer: what it has taken, and for how long it has waited.
+//! The state of one consumer: how many messages it holds, and how long it has waited.
 
 use std::{
     sync::{
@@ -11,20 +11,20 @@ use std::{
 use lapin::types::ShortString;
 use tokio::sync::Notify;
 
-/// What an intake shows of itself.
+/// The state of one consumer, shared by its intake, its session and its messages.
 pub(crate) struct ConsumerState {
     queue: ShortString,
-    /// How many messages the broker sends ahead at most.
+    /// Largest number of unacked messages; 0 while nothing is consumed.
     window: AtomicUsize,
-    /// Messages taken and not yet done with.
+    /// Messages taken and not yet settled.
     held: AtomicUsize,
-    /// Told when the last of them is done with.
+    /// Notified when the last held message is settled.
     settled: Notify,
-    /// Since when the intake waits for the next message, if it does.
+    /// When the intake began to wait for the next message, if it waits.
     since: Mutex<Option<Instant>>,
     /// Messages that have arrived.
     arrived: AtomicUsize,
-    /// The session has given its connection up.
+    /// Whether the session has abandoned its connection.
     abandoned: AtomicBool,
 }
 
@@ -41,18 +41,18 @@ impl ConsumerState {
         })
     }
 
-    /// So many messages may be sent ahead from now on.
+    /// Sets how many messages may be unacked from now on.
     pub(crate) fn set_window(&self, window: u16) {
         self.window.store(window.into(), Ordering::Relaxed);
     }
 
-    /// The intake waits, for as long as the guard lives.
+    /// Notes that the intake waits, until the guard is dropped.
     pub(crate) fn waits(self: &Arc<ConsumerState>) -> Waits {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Waits(self.clone())
     }
 
-    /// One message is held, for as long as the guard lives.
+    /// Notes that a message is held, until the guard is dropped.
     pub(crate) fn holds(self: &Arc<ConsumerState>) -> Holds {
         self.held.fetch_add(1, Ordering::Relaxed);
         self.arrived.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +62,7 @@ impl ConsumerState {
     /// Waits until no message is held.
     pub(crate) async fn settled(&self) {
         loop {
-            // Listens before it looks: the last message may be done with in between.
+            // Listens before it looks: the last message may be settled in between.
             let settled = self.settled.notified();
             if self.held.load(Ordering::Acquire) == 0 {
                 return;
@@ -71,12 +71,12 @@ impl ConsumerState {
         }
     }
 
-    /// Whether the connection has been given up: what it brought comes again by another.
+    /// Returns whether the connection has been abandoned. Its messages come again over another one.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Gives the connection up.
+    /// Marks the connection as abandoned.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
     }
@@ -91,7 +91,8 @@ impl ConsumerState {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// Returns for how long the consumer has waited for the next message with room in its window, if it does.
+    /// Returns how long the consumer has waited for the next message, or `None` unless it waits with room in its
+    /// window.
     pub(crate) fn waited(&self, now: Instant) -> Option<Duration> {
         let room = self.held.load(Ordering::Relaxed) < self.window.load(Ordering::Relaxed);
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +100,7 @@ impl ConsumerState {
     }
 }
 
-/// See [`ConsumerState::waits`].
+/// Guard of [`ConsumerState::waits`].
 pub(crate) struct Waits(Arc<ConsumerState>);
 
 impl Drop for Waits {
@@ -108,11 +109,11 @@ impl Drop for Waits {
     }
 }
 
-/// See [`ConsumerState::holds`].
+/// Guard of [`ConsumerState::holds`].
 pub(crate) struct Holds(Arc<ConsumerState>);
 
 impl Holds {
-    /// The intake that it came from.
+    /// Returns the state of the consumer that took the message.
     pub(crate) fn state(&self) -> &ConsumerState {
         &self.0
     }
@@ -156,7 +157,7 @@ mod tests {
         let mut settled = Box::pin(state.settled());
         assert!((&mut settled).now_or_never().is_none());
         drop(one);
-        assert!((&mut settled).now_or_never().is_none(), "the other one is held still");
+        assert!((&mut settled).now_or_never().is_none(), "the other one is still held");
         drop(other);
         settled.await;
         state.settled().await;

@@ -1,4 +1,4 @@
-//! One message taken from a queue of ours: what it says, and the receipt to settle it with.
+//! One message taken from one of our queues: its content, and the receipt that settles it.
 
 use std::sync::Arc;
 
@@ -15,27 +15,28 @@ pub(crate) mod consumer_state;
 use self::{acker::Acker, consumer_state::Holds};
 use crate::{broker::wire::Repairs, job::header};
 
-/// A delivery, its receipt kept outside whatever works on it: a panic there neither loses nor holds the message.
+/// A message and its receipt. The receipt stays outside the code that works on the message, so a panic there neither
+/// loses nor blocks it.
 #[derive(Clone)]
 pub struct Input {
     /// Settles the message.
     pub receipt: Receipt,
-    /// As they came, but for what was repaired.
+    /// The properties as they came, except for repairs.
     pub properties: BasicProperties,
-    /// What of them, and of exchange and routing key, is not as upstream wrote it.
+    /// The parts of properties, exchange and routing key that are not as upstream wrote them.
     pub repairs: Repairs,
-    /// As it came.
+    /// The body as it came.
     pub body: Bytes,
     /// The exchange it was published to.
     pub exchange: ShortString,
     /// The key it was published with.
     pub routing_key: ShortString,
-    /// The broker gave it to someone before.
+    /// Whether the broker has delivered it before.
     pub redelivered: bool,
 }
 
 impl Input {
-    /// Takes a delivery apart.
+    /// Splits a delivery into content and receipt.
     pub(crate) fn new(delivery: Delivery, repairs: Repairs, holds: Holds, acks: Acker) -> Input {
         acks.taken(delivery.delivery_tag);
         let held = Held { tag: delivery.delivery_tag, acker: delivery.acker, acks, holds };
@@ -50,7 +51,7 @@ impl Input {
         }
     }
 
-    /// How often the broker has given this message out before (`x-delivery-count`, quorum queues only).
+    /// Returns how often the broker has delivered this message before (`x-delivery-count`, quorum queues only).
     pub fn delivery_count(&self) -> u64 {
         match self.header("x-delivery-count") {
             Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
@@ -60,17 +61,18 @@ impl Input {
         }
     }
 
-    /// All redeliveries since the last attempt: the broker counts from 0 again when a worker puts the message back.
+    /// Returns all redeliveries since the last attempt. The broker's count restarts at 0 when a worker puts the message
+    /// back.
     pub fn redeliveries(&self) -> u64 {
         self.delivery_count().saturating_add(self.count_of_ours(header::REDELIVERIES))
     }
 
-    /// How many child processes have died while they worked on this message alone.
+    /// Returns how many child processes have died while they worked on this message alone.
     pub fn deaths(&self) -> u64 {
         self.count_of_ours(header::DEATHS)
     }
 
-    /// Exchange and routing key with which upstream published it, also after a worker has put it back.
+    /// Returns exchange and routing key with which upstream published it, even after a worker has put it back.
     pub fn origin(&self) -> (&str, &str) {
         let said = |name| text_header(&self.properties, name).ok().flatten();
         match (said(header::EXCHANGE), said(header::ROUTING_KEY)) {
@@ -79,8 +81,8 @@ impl Input {
         }
     }
 
-    /// A count in a header of Leadhook. Only a worker publishes to a queue without an exchange: upstream cannot forge
-    /// it elsewhere.
+    /// Reads a count from one of Leadhook's headers. Ignores it unless the message came through the default exchange.
+    /// Only workers publish there, so upstream cannot forge a count.
     fn count_of_ours(&self, name: &str) -> u64 {
         match self.header(name) {
             Some(AMQPValue::LongLongInt(count)) if self.exchange.as_str().is_empty() => {
@@ -90,13 +92,13 @@ impl Input {
         }
     }
 
-    /// A header as it came.
+    /// Returns a header as it came.
     pub fn header(&self, name: &str) -> Option<&AMQPValue> {
         self.properties.headers().as_ref()?.inner().get(name)
     }
 }
 
-/// A header that is UTF-8 text; `Err` when it is there but is something else.
+/// Returns a header that is UTF-8 text, or `Err` if it exists and is something else.
 pub fn text_header<'a>(properties: &'a BasicProperties, name: &str) -> Result<Option<&'a str>, NotText> {
     match properties.headers().as_ref().and_then(|headers| headers.inner().get(name)) {
         None | Some(AMQPValue::Void) => Ok(None),
@@ -110,7 +112,7 @@ pub fn text_header<'a>(properties: &'a BasicProperties, name: &str) -> Result<Op
 #[derive(Debug)]
 pub struct NotText;
 
-/// The right to settle one message, good as long as the channel that delivered it.
+/// The right to settle one message. It is valid as long as the channel that delivered the message.
 #[derive(Clone)]
 pub struct Receipt(Arc<Held>);
 
@@ -122,12 +124,12 @@ struct Held {
 }
 
 impl Receipt {
-    /// Whether the channel is still there, as far as anybody knows. If not, the broker gives the message out again.
+    /// Returns whether the channel still exists, as far as the worker knows. If not, the broker redelivers the message.
     pub fn is_good(&self) -> bool {
         !self.0.holds.state().is_abandoned() && self.0.acker.usable()
     }
 
-    /// Acks at once: each ack that is lost with a worker forks its job. `false` when the channel is gone.
+    /// Acks at once, because each ack that is lost with a worker forks its job. Returns `false` if the channel is gone.
     pub fn ack(&self) -> bool {
         let good = self.is_good();
         if good {
@@ -136,12 +138,12 @@ impl Receipt {
         good
     }
 
-    /// Gives the message back. Where it fails the channel is gone, and the message goes back by itself.
+    /// Gives the message back. If that fails, the channel is gone and the message returns by itself.
     pub fn give_back(&self) {
         self.0.acks.give_back(self.0.tag);
     }
 
-    /// The same for a message that could not be settled: its delivery count rises.
+    /// Gives back a message that could not be settled, and raises its delivery count.
     pub fn reject(&self) {
         self.0.acks.reject(self.0.tag);
     }

@@ -1,4 +1,4 @@
-//! The broker's part, and what can go wrong with it, with the network and with a process.
+//! The steps of the broker, and the faults of the broker, the network and the processes.
 
 use super::{
     Fault, Model,
@@ -9,7 +9,7 @@ use super::{
 use crate::worker::settle::machine::Next;
 
 impl Model {
-    /// Workers see that a channel is gone, and open another.
+    /// Lets workers notice that a channel is gone and open another.
     pub fn notice_steps(&self, state: &State, visit: Visit<'_>) {
         for worker in (0..self.setting.workers).filter(|worker| state.stale[*worker]) {
             let mut next = state.clone();
@@ -18,7 +18,7 @@ impl Model {
         }
     }
 
-    /// All faults that would make a difference now.
+    /// Visits all faults that would make a difference now.
     pub fn fault_steps(&self, state: &State, visit: Visit<'_>) {
         let Some(faults) = state.faults.checked_sub(1) else { return };
         let after = State { faults, ..state.clone() };
@@ -59,7 +59,7 @@ impl Model {
         visit(Step::Kill { worker }, next);
     }
 
-    /// With the channel goes what was sent ahead on it and never started: it comes again as redelivered.
+    /// Cuts the channel of a worker. Messages that were sent ahead on it and never started come again as redelivered.
     fn cut(&self, state: &State, worker: u8, visit: Visit<'_>) {
         let mut idle = Vec::new();
         for (copy, one) in state.copies.iter().enumerate() {
@@ -79,7 +79,7 @@ impl Model {
         }
     }
 
-    /// The broker takes back what the worker's channel held. The tasks go on.
+    /// Lets the broker take back the messages that the worker's channel held. The tasks go on.
     fn drop_channel(&self, state: &mut State, worker: u8) {
         for copy in &mut state.copies {
             let explains = self.cut_explains(copy.what);
@@ -96,18 +96,18 @@ impl Model {
         }
     }
 
-    /// All confirms under way to a worker are lost.
+    /// Loses all confirms on their way to a worker.
     fn lost(&self, state: &State, worker: u8, visit: Visit<'_>) {
         let under_way = under_way(state, |task| task.worker == worker);
         for how in [How::Lost, How::TimedOut].into_iter().filter(|_| !under_way.is_empty()) {
             let mut next = state.clone();
-            // The later ones first: a task that ends is taken out of its list.
+            // Later ones first, because a task that ends is removed from its list.
             under_way.iter().rev().for_each(|(spot, which)| self.fail(&mut next, *spot, *which, how));
             visit(Step::Lost { worker, how }, next);
         }
     }
 
-    /// One publish is not done. Where it did not even arrive, nothing has changed unless the protocol is a broken one.
+    /// Makes one publish not done. If it did not even arrive, nothing has changed unless the protocol is a broken one.
     fn not_done(&self, state: &State, visit: Visit<'_>) {
         let never = [How::Lost, How::TimedOut, How::Nacked, How::Returned, How::Unclear];
         let arrived = [How::Nacked, How::Unclear];
@@ -133,8 +133,8 @@ impl Model {
         }
     }
 
-    /// Everything unacked goes back, and everyone sees it at once. Of the confirms under way each may still have come, its
-    /// ack no more.
+    /// Restarts the broker. Everything unacked goes back, and all workers notice at once. Each confirm on its way may
+    /// still have come, but its ack is lost.
     fn restart(&self, state: &State, visit: Visit<'_>) {
         let held = |copy: &Copy| copy.messages.iter().any(|message| message.holder.is_some());
         let mut dropped = state.clone();
@@ -177,26 +177,26 @@ impl Model {
     }
 }
 
-/// The worker's tasks know that their channel is gone, and there is a new one.
+/// Lets the worker's tasks know that their channel is gone. A new one replaces it.
 fn notice(state: &mut State, worker: usize) {
     state.stale[worker] = false;
     let strays = state.copies.iter_mut().flat_map(|copy| &mut copy.strays);
     strays.filter(|task| usize::from(task.worker) == worker).for_each(|task| task.good = false);
 }
 
-/// Whether a successor of this task is on the broker.
+/// Returns whether a successor of this task is on the broker.
 fn has_published(task: &Task) -> bool {
     task.parts.iter().any(Part::has_published)
 }
 
-/// Whether a worker holds a copy, works on it or remembers it.
+/// Returns whether a worker holds a copy, works on it or remembers it.
 fn concerns(copy: &Copy, worker: u8) -> bool {
     let mut known = copy.known[usize::from(worker)].iter().flatten();
     known.any(|ticket| copy.tickets[usize::from(*ticket)] != Ticket::Dropped)
         || copy.tasks().any(|(_, task)| task.worker == worker)
 }
 
-/// All that waits for its confirm: which task's, and which one of them.
+/// Returns all deliveries that wait for a confirm: the place of the task, and the index of the delivery in it.
 fn under_way(state: &State, of: impl Fn(&Task) -> bool) -> Vec<(Spot, usize)> {
     let mut found = Vec::new();
     for (copy, one) in state.copies.iter().enumerate() {

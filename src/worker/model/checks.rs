@@ -1,4 +1,4 @@
-//! What must hold: in each step, in each state, and when nothing more can happen.
+//! The rules that must hold: in each step, in each state, and when nothing more can happen.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use super::{
 pub enum Wrong {
     /// An event and its job are nowhere: not on a queue, not delivered, not failed, not rejected.
     Lost,
-    /// Nothing more can happen, and something is neither delivered nor failed nor rejected, or still on a queue.
+    /// Nothing more can happen, but something is not delivered, failed or rejected, or is still on a queue.
     Stuck,
-    /// The broker takes an ack although nothing that follows is on the broker, and nothing was delivered.
+    /// The broker takes an ack, but no successor is on the broker, and nothing was delivered.
     AckedTooSoon,
     /// A process makes a second POST for a copy and attempt that it was given once.
     PostedAgain,
@@ -22,7 +22,7 @@ pub enum Wrong {
     Forked,
     /// A job or a failed record claims attempts that were never made, or more than its target allows.
     Invented,
-    /// Without any fault a job has more than one end.
+    /// A job has more than one end without any fault.
     TwoEnds,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// All of them.
+/// All rules.
 pub const EVERYTHING: &[Wrong] = &[
     Wrong::Lost,
     Wrong::Stuck,
@@ -52,7 +52,7 @@ pub const EVERYTHING: &[Wrong] = &[
 ];
 
 impl Model {
-    /// The first broken rule, among those that are looked for. `at_rest`: nothing but faults can follow.
+    /// Returns the first broken rule among those sought. `at_rest`: only faults can follow.
     pub fn check(&self, state: &State, at_rest: bool) -> Option<Wrong> {
         let found = |wrong: Wrong, holds: bool| (!holds && self.sought.contains(&wrong)).then_some(wrong);
         let faultless = state.faults == self.setting.faults;
@@ -63,14 +63,14 @@ impl Model {
             .or_else(|| found(Wrong::TwoEnds, !faultless || state.ends.iter().flatten().all(End::is_single)))
     }
 
-    /// Notes a broken rule, if it is looked for.
+    /// Notes a broken rule if it is sought.
     pub fn demand(&self, state: &mut State, wrong: Wrong, holds: bool) {
         if !holds && state.wrong.is_none() && self.sought.contains(&wrong) {
             state.wrong = Some(wrong);
         }
     }
 
-    /// Holds for every event and target: settled, or something that leads there is on the broker.
+    /// Returns whether, for every event and target, it is settled or something that leads there is on the broker.
     fn all_are_somewhere(&self, state: &State) -> bool {
         self.all(state, |what| state.copies.iter().any(|copy| !copy.messages.is_empty() && leads_to(copy.what, what)))
     }
@@ -79,7 +79,7 @@ impl Model {
         state.copies.is_empty() && self.all(state, |_| false)
     }
 
-    /// Whether each event (where it is unusable) or event and target (where it is wanted) is settled, or else `excused`.
+    /// Returns whether each unusable event, and each target of a wanted event, is settled or `excused`.
     fn all(&self, state: &State, excused: impl Fn(What) -> bool) -> bool {
         self.setting.events.iter().enumerate().all(|(event, kind)| {
             let target = |target| What::Job { event: event as u8, target, attempt: 0 };
@@ -94,7 +94,7 @@ impl Model {
         })
     }
 
-    /// Whether the broker may let go of a copy: rules 1 and 2.
+    /// Returns whether the broker may drop a copy after an ack.
     pub fn may_be_acked(&self, state: &State, copy: usize) -> bool {
         let copy = &state.copies[copy];
         let What::Event(event) = copy.what else {
@@ -105,7 +105,7 @@ impl Model {
             Kind::Unwanted => true,
             Kind::Unusable => state.rejected[event],
             Kind::Wanted | Kind::Dispatched => {
-                // One with a single target may have been attempted directly.
+                // An event with a single target may have been attempted directly.
                 copy.delivered || state.ends[event][..self.setting.answers.len()].iter().all(|end| end.dispatched)
             }
         }
@@ -118,7 +118,7 @@ impl End {
     }
 }
 
-/// Whether a message of `copy` can still become an end of `wanted`.
+/// Returns whether a message of `copy` can still become an end of `wanted`.
 fn leads_to(copy: What, wanted: What) -> bool {
     match (copy, wanted) {
         (What::Event(one), What::Event(other) | What::Job { event: other, .. }) => one == other,

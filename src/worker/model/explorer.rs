@@ -1,4 +1,4 @@
-//! Breadth first through all reachable states. A rule that breaks is found on a shortest way.
+//! Explores all reachable states, breadth first, so a broken rule is found on a shortest path.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -14,28 +14,28 @@ use super::{
     trace::Step,
 };
 
-/// What an exploration has come to when no rule was broken.
+/// The figures of an exploration that broke no rule.
 #[derive(Clone, Debug)]
 pub struct Explored {
-    /// Different states.
+    /// Distinct states.
     pub states: usize,
-    /// Ways from one to another.
+    /// Steps from one state to another.
     pub steps: usize,
-    /// Longest of the shortest ways from the start.
+    /// Length of the longest shortest path from the start.
     pub depth: usize,
-    /// States in which nothing but faults can follow.
+    /// States that only a fault can leave.
     pub ends: usize,
-    /// How long it took.
+    /// How long the exploration took.
     pub took: Duration,
 }
 
-/// A way to a broken rule.
+/// A path to a broken rule.
 pub struct CounterExample {
     pub wrong: Wrong,
     pub steps: Vec<Step>,
 }
 
-/// How a state was reached first: from which one, by which of its steps.
+/// How a state was first reached: from which state, and by which of its steps.
 #[derive(Clone, Copy)]
 struct Reached {
     from: u32,
@@ -44,10 +44,10 @@ struct Reached {
 }
 
 impl Model {
-    /// Goes through all states, and makes sure that every way ends.
+    /// Visits all states, and checks that every path ends.
     ///
     /// # Errors
-    /// The first broken rule.
+    /// The path to the first broken rule.
     pub fn explore(&self, mut look: impl FnMut(&Step, &State)) -> Result<Explored, CounterExample> {
         let began = Instant::now();
         let start = self.beginning();
@@ -100,7 +100,7 @@ impl Model {
         state
     }
 
-    /// All that can follow; whether only faults can.
+    /// Visits all states that can follow. Returns whether only faults can follow.
     fn steps(&self, state: &State, visit: &mut dyn FnMut(Step, State)) -> bool {
         let mut at_rest = true;
         let mut tidy = |step, mut next: State| {
@@ -118,7 +118,7 @@ impl Model {
         at_rest
     }
 
-    /// The steps on the way to a state, made again.
+    /// Repeats the steps on the path to a state, and returns them.
     fn replay(&self, reached: &[Reached], to: u32) -> Vec<Step> {
         let mut path = Vec::new();
         let mut index = to;
@@ -140,7 +140,7 @@ impl Model {
     }
 }
 
-/// Whether there is no way from a state back to itself: states that nothing leads to are taken away until none is left.
+/// Returns whether no path leads from a state back to itself. Removes states that no step leads to, until none is left.
 fn every_way_ends(states: usize, ways: &[(u32, u32)]) -> bool {
     let mut incoming = vec![0_u32; states];
     let mut first = vec![0_u32; states + 1];
@@ -148,7 +148,7 @@ fn every_way_ends(states: usize, ways: &[(u32, u32)]) -> bool {
         incoming[*to as usize] += 1;
         first[*from as usize + 1] += 1;
     }
-    // Ways are in the order of the states that they come from.
+    // Steps are in the order of the states that they come from.
     for index in 0..states {
         first[index + 1] += first[index];
     }

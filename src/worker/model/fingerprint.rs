@@ -1,10 +1,11 @@
-//! 128 bits of a state, to know it again without keeping it.
+//! Fingerprints of 128 bits, which recognize a state without keeping it.
 
 use std::hash::{Hash, Hasher};
 
 struct Lanes(u64, u64);
 
-/// Two states with the same fingerprint are taken for one: among a million, at odds of about one in 10^26.
+/// Returns the fingerprint of a state. Two states with the same one count as one: among a million, the odds are about
+/// one in 10^26.
 pub fn of(value: &impl Hash) -> u128 {
     let mut lanes = Lanes(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
     value.hash(&mut lanes);

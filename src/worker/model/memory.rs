@@ -1,5 +1,5 @@
-//! The model's memory (`known` and `tickets` of a copy) and the real one come to the same, in whatever order three tasks
-//! with one copy begin, wait and finish.
+//! The model's memory (`known` and `tickets` of a copy) gives the same results as the real one. Three tasks with one
+//! copy begin, wait and finish, in every order.
 
 use std::{
     pin::Pin,
@@ -16,10 +16,10 @@ use crate::worker::settle::{
     transition::{Deferral, Successor, Transition},
 };
 
-/// How often each task is asked to go on: to look, to look again if it has to wait (twice), and to finish.
+/// Turns of each task: one to look, two to look again if it has to wait, and one to finish.
 const TURNS: usize = 4;
 
-/// What each of the tasks finishes with.
+/// The result of each task.
 const OUTCOMES: [(Fate, bool); 3] = [(Fate::Delivered, true), (Fate::Retry, false), (Fate::Fail, true)];
 
 #[test]
@@ -49,11 +49,11 @@ struct Play {
     memory: Memory,
     copy: Copy,
     tasks: [Doing; 3],
-    /// How often something was recalled.
+    /// How often a result was recalled.
     recalled: usize,
 }
 
-/// What a task does with the real memory, and with which ticket of the model's.
+/// The state of a task in the real memory, with its ticket in the model's.
 enum Doing {
     Nothing,
     Recalling(Recall, Option<u8>),
@@ -108,13 +108,13 @@ fn key() -> Key {
     Key { id: "one".into(), part: 0 }
 }
 
-/// Returns some transition for each fate: the memory looks into none.
+/// Returns some transition for each fate; the memory does not look into it.
 fn settlement(fate: Fate, recorded: bool) -> Settlement {
     let decision = match fate {
         Fate::Delivered => Transition::Delivered,
         Fate::Retry => Successor::Defer { reason: Deferral::TargetRemoved, wait: Duration::ZERO }.into(),
         Fate::Fail => Successor::Wait { remaining: Duration::ZERO }.into(),
-        Fate::Forward | Fate::Reject => unreachable!("no outcome of this test"),
+        Fate::Forward | Fate::Reject => unreachable!("not an outcome of this test"),
     };
     Settlement { decision, recorded }
 }

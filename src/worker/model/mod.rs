@@ -1,38 +1,45 @@
-//! The settling rules as a model, and an explorer that goes through all its states: no order of steps, with a few faults
-//! wherever they can strike, loses an event or a job, acks too soon, or repeats and forks with no fault to explain it.
+//! The settling rules as a model, and an explorer that visits all its states. It shows that no order of steps, with a
+//! few faults at any point, loses an event or a job or acks too soon. Nor does any order repeat an attempt or fork a
+//! job unless a fault explains it.
 //!
-//! **What a state is.** The broker's messages (by copy id, attempt, redelivered, who holds them), the workers' tasks
-//! (where each of its deliveries stands, and whether its receipt is good) and memories, what the receivers have answered,
-//! and how many faults are left. A state is known again by a fingerprint of 128 bits.
+//! **A state** consists of:
+//! - the broker's messages: copy id, attempt, redelivered, holder;
+//! - the workers' memories and tasks, with the progress of each delivery and whether the receipt is valid;
+//! - the answers of the receivers, and the number of faults left.
 //!
-//! **What is the code itself.** The order of the steps (`settle::machine`), what an answer means (`outcome::judge`,
-//! `backoff::next_wait`) and what the publisher's answer means (`record::meaning`) are called, not copied. The model's memory
-//! is held against the real one ([`memory`]).
+//! A fingerprint of 128 bits identifies it.
 //!
-//! **What is looked for** is listed as [`checks::Wrong`]. "Stuck" is looked for where nothing but a fault can follow, and
-//! no way leads in a circle, so each way comes to an end at which all is settled. That the checks can fail is shown by
-//! protocols that are broken on purpose ([`Broken`]).
+//! **Real code.** The model calls the worker's code and copies none of it: the order of the steps (`settle::machine`),
+//! the judgement of an answer (`outcome::judge`, `backoff::next_wait`) and the meaning of the publisher's answer
+//! (`record::meaning`). [`memory`] compares the model's memory with the real one.
 //!
-//! **Bounds.** One retry. A job with two faults of every kind (47,639 states), an event with one (27,003), an event
-//! for two targets, two events, two workers; [`tests`] has each with its figure. All in all 185,366 states, about 20 s of
-//! a debug build's time, below 64 MiB.
+//! **Checks.** [`checks::Wrong`] lists the rules that can break. "Stuck" is checked in states that only a fault can
+//! leave. No path leads in a circle, so every path ends in a state in which all is settled. Protocols that are broken
+//! on purpose ([`Broken`]) show that the checks can fail.
 //!
-//! **What is folded**, for fewer states:
-//! - A publish and its arrival are one step. A publish that never arrives changes nothing, one that arrives late is one
-//!   that arrives and is not taken for a while.
-//! - A confirm, the ack that it sets free and the broker's taking that ack are one step. An ack that is lost on its way
-//!   is a channel that was lost before the confirm came, and a restart may let a confirm through and lose its ack.
-//! - A wait on a delay queue is no state: what waits is what nobody takes. What was sent ahead and never started is what
-//!   comes back redelivered.
+//! **Bounds.** One retry. A job with two faults of every kind (47,639 states), an event with one (27,003), an event for
+//! two targets, two events, two workers; [`tests`] has each figure. In total 185,366 states, about 20 s in a debug
+//! build, below 64 MiB.
+//!
+//! **Simplifications**, for fewer states:
+//! - A publish and its arrival are one step. A publish that never arrives changes nothing. A publish that arrives late
+//!   is one that arrives and is not taken for a while.
+//! - A confirm, the ack that it permits and the broker's processing of that ack are one step. An ack that is lost on
+//!   its way is a channel that was lost before the confirm came. A restart may let a confirm through and lose its ack.
+//! - A wait on a delay queue is not a state: a waiting message is one that no worker takes. A message that was sent
+//!   ahead and never started is one that comes back redelivered.
 //! - A task without its channel gives up or remembers at once (`hurry`).
-//! - A restart is seen by the workers at once. A broker that is gone unseen is a cut and a lost publishing channel.
+//! - The workers notice a restart at once. A broker that is gone unnoticed is a cut and a lost publishing channel.
 //!
-//! **What is left out.** The publisher's own work (which confirm belongs to which message) has its tests. The gate and
-//! the slots only hold steps back, so the model makes more of them than the worker. A graceful stop is a kill at a
-//! quiet moment. A worker's two consuming channels are one here: a cut takes the messages of both. Panics,
-//! jobs that crash a worker, deferrals, the bound of the memory, the store's changes, messages that the broker drops or
-//! dead-letters by its delivery limit, and a broker that loses what it has confirmed are not in it. A general model
-//! checker was considered: this is a few hundred lines and needs no dependency.
+//! **Left out.** The publisher's own work (which confirm belongs to which message) has its own tests. The gate and the
+//! slots only delay steps, so the model allows more orders than the worker. A graceful stop is a kill at a quiet
+//! moment. A worker's two consuming channels are one channel here: a cut takes the messages of both. The model does not
+//! include:
+//! - panics, jobs that crash a worker, and deferrals;
+//! - the bound of the memory, and changes of the store;
+//! - messages that the broker drops or dead-letters by its delivery limit, and a broker that loses confirmed messages.
+//!
+//! A general model checker was considered, but this is a few hundred lines and needs no dependency.
 
 mod broker;
 mod checks;
@@ -46,42 +53,43 @@ mod trace;
 
 use checks::Wrong;
 
-/// What is explored.
+/// The bounds of an exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// What upstream has published.
+    /// The events that upstream has published.
     pub events: &'static [Kind],
     /// For each target, the statuses that its receiver may answer with, in any order.
     pub answers: &'static [&'static [u16]],
-    /// How many workers.
+    /// Number of workers.
     pub workers: usize,
-    /// How many faults may happen.
+    /// Number of faults that may happen.
     pub faults: u8,
-    /// Which ones.
+    /// The faults that may happen.
     pub kinds: &'static [Fault],
 }
 
-/// What dispatch makes of an event.
+/// The result of dispatching an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A job for each target.
     Wanted,
-    /// Nothing.
+    /// No target.
     Unwanted,
     /// A message on the rejected queue.
     Unusable,
-    /// It has been dispatched: its jobs are on the jobs queue.
+    /// It is already dispatched: its jobs are on the jobs queue.
     Dispatched,
 }
 
-/// What can go wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A worker is killed.
     Kill,
-    /// The broker loses a consuming channel; the worker sees it later.
+    /// The broker loses a consuming channel, and the worker notices later.
     Cut,
-    /// A publishing channel is lost, or a confirm does not come in time: what is under way to this worker is not done.
+    /// A publishing channel is lost, or a confirm does not come in time: publishes of this worker without a confirm are
+    /// not done.
     Lost,
     /// A single publish is not done: nacked, returned, or unclear because something else was returned.
     NotDone,
@@ -91,7 +99,7 @@ pub enum Fault {
     Twice,
 }
 
-/// All of them.
+/// All faults.
 const EVERY_FAULT: &[Fault] = &[Fault::Kill, Fault::Cut, Fault::Lost, Fault::NotDone, Fault::Restart, Fault::Twice];
 
 /// A protocol that is broken on purpose.
@@ -101,13 +109,13 @@ pub enum Broken {
     AckBeforeConfirm,
     /// A returned message counts as confirmed.
     ReturnedIsDone,
-    /// A confirm that does not come counts as confirmed.
+    /// A publish without a confirm counts as confirmed.
     TimedOutIsDone,
-    /// Published although the input's channel is gone.
+    /// A successor is published although the input's channel is gone.
     PublishWithoutInput,
     /// Nothing is remembered.
     NoMemory,
-    /// What could not be recorded is remembered as if it had been.
+    /// An outcome that could not be recorded is remembered as recorded.
     RememberTooMuch,
     /// A job whose outcome cannot be recorded at once is given back.
     GiveBackAfterPost,
@@ -121,11 +129,11 @@ pub enum Broken {
     WaiterGoesOn,
 }
 
-/// A protocol in its surroundings.
+/// A protocol, real or broken, in a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
     pub setting: Setting,
     pub broken: Option<Broken>,
-    /// What to look for.
+    /// The broken rules to look for.
     pub sought: &'static [Wrong],
 }

@@ -1,9 +1,9 @@
-//! What the model remembers: the broker's queues, the workers' tasks and memories, the receivers, and what has been
-//! proven so far. Everything is small, comparable and hashable.
+//! The state of the model: the broker's queues, the workers' tasks and memories, the receivers, and the results so far.
+//! Everything is small, comparable and hashable.
 
 use crate::worker::settle::machine::{Decision, Machine, Next, Settlement};
 
-/// At most so many workers, events and targets; a [`super::Setting`] may use fewer.
+/// Most workers, events and targets; a [`super::Setting`] may use fewer.
 pub const WORKERS: usize = 2;
 pub const EVENTS: usize = 2;
 pub const TARGETS: usize = 2;
@@ -13,97 +13,98 @@ pub const TARGETS: usize = 2;
 pub struct State {
     /// All copies that are on the broker, are worked on, or may still be published.
     pub copies: Vec<Copy>,
-    /// Whose consuming channel is gone at the broker without the worker knowing.
+    /// Workers whose consuming channel is gone at the broker without their knowledge.
     pub stale: [bool; WORKERS],
-    /// What has become of each event at each target.
+    /// The result of each event at each target.
     pub ends: [[End; TARGETS]; EVENTS],
-    /// Which events rest on the rejected queue.
+    /// Events that are on the rejected queue.
     pub rejected: [bool; EVENTS],
     /// Faults that may still happen.
     pub faults: u8,
-    /// A rule was broken on the way here.
+    /// The rule that was broken on the way here.
     pub wrong: Option<super::checks::Wrong>,
 }
 
-/// What has become of one event at one target.
+/// The result of one event at one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct End {
-    /// A job for it, or its failed record, was on the broker.
+    /// Whether a job for it, or its failed record, was on the broker.
     pub dispatched: bool,
-    /// Its receiver answered 2xx.
+    /// Whether its receiver answered 2xx.
     pub delivered: bool,
-    /// Its receiver answered something else so often (counted up to what fails a job).
+    /// Other answers of its receiver (counted up to the number that fails a job).
     pub refused: u8,
-    /// So many copies rest on the failed queue (counted up to 2).
+    /// Copies on the failed queue (counted up to 2).
     pub failed: u8,
 }
 
-/// What a copy is a copy of.
+/// The content of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum What {
     Event(u8),
     Job { event: u8, target: u8, attempt: u8 },
 }
 
-/// One published copy: everything that knows it by its id, which is the key of the worker's memory. Of an event each
-/// target has a key of its own.
+/// One published copy, with everything that knows it by its id. The id is the key of the worker's memory. For an event,
+/// each target has a key of its own.
 ///
-/// There can be several messages of it, because the broker may dead-letter a waiting message twice. A second publish is another
-/// copy: `record` makes a message for each try, and [`crate::job::fresh_copy`] gives each message its own id.
+/// A copy can have several messages, because the broker may dead-letter a waiting message twice. A second publish makes
+/// another copy: `record` makes a message for each try, and [`crate::job::fresh_copy`] gives each message its own id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Copy {
     pub what: What,
     pub messages: Vec<Message>,
     /// Tasks whose message the broker has taken back.
     pub strays: Vec<Task>,
-    /// What begun deliveries have come to; `known` and tasks name them by index.
+    /// Results of begun deliveries; `known` and tasks refer to them by index.
     pub tickets: Vec<Ticket>,
     /// Each worker's memory of this copy, for each part of a task.
     pub known: [[Option<u8>; TARGETS]; WORKERS],
-    /// How many messages of this copy were ever on the broker.
+    /// Number of messages of this copy that were ever on the broker.
     pub arrivals: u8,
     /// POSTs made for it by each process that runs now.
     pub posts: [u8; WORKERS],
-    /// A POST for this copy was answered 2xx.
+    /// Whether a POST for this copy was answered 2xx.
     pub delivered: bool,
-    /// A successor of it was on the broker.
+    /// Whether a successor of it was on the broker.
     pub forwarded: bool,
-    /// A fault has hit it that explains a second successor.
+    /// Whether a fault has hit it that explains a second successor.
     pub excused: bool,
 }
 
 /// One message on the events queue, a delay queue or the jobs queue.
 ///
-/// A wait on a delay queue is no state of its own: a message that waits is one that nobody takes yet.
+/// A wait on a delay queue is not a separate state: a waiting message is one that no worker takes yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Message {
     pub redelivered: bool,
-    /// Unacked, and this task works on it.
+    /// The task that works on it, while it is unacked.
     pub holder: Option<Task>,
 }
 
-/// What a worker does about a message.
+/// The work of a worker on a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Task {
     pub worker: u8,
-    /// `Receipt::is_good`: as far as the worker knows, its channel is there.
+    /// `Receipt::is_good`: whether its channel exists, as far as the worker knows.
     pub good: bool,
-    /// Its deliveries: one of a job, one for each target of an event, and of one that is rejected the rejected message.
+    /// Its deliveries: one for a job, and one for each target of an event. A rejected event has one, the rejected
+    /// message.
     pub parts: Vec<Part>,
 }
 
 /// One delivery in `Delivery::settle`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Part {
-    /// The code itself.
+    /// The real machine.
     pub machine: Machine<Fate>,
-    /// What it waits for while it recalls, and what it has begun then.
+    /// The ticket that it waits for while it recalls, or that it has begun after that.
     pub ticket: Option<u8>,
-    /// Its successor is on its queue, and the confirm is on its way.
+    /// Whether its successor is on its queue and the confirm is on its way.
     pub there: bool,
 }
 
-/// `Transition`, as far as it matters here.
+/// `Transition`, reduced to what the model needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fate {
     Delivered,
@@ -141,24 +142,24 @@ impl Ticket {
 }
 
 impl Part {
-    /// Whether nothing more is to be done.
+    /// Returns whether nothing more must be done.
     pub fn is_over(&self) -> bool {
         matches!(self.machine.next(), Next::Settled | Next::Left)
     }
 
-    /// Whether its successor is to be published, or to be published again.
+    /// Returns whether its successor must be published, perhaps again.
     pub fn is_due(&self) -> bool {
         self.machine.next() == Next::Publish && !self.there
     }
 
-    /// Whether its successor is on the broker.
+    /// Returns whether its successor is on the broker.
     pub fn has_published(&self) -> bool {
         self.there
             || self.machine.settlement().is_some_and(|known| known.recorded && known.decision.successor().is_some())
     }
 }
 
-/// Where a task is found in a copy.
+/// The place of a task in a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     Message(usize),
@@ -181,12 +182,12 @@ impl Copy {
         }
     }
 
-    /// A copy that has just been published.
+    /// Returns a copy that has just been published.
     pub fn arrived(what: What) -> Copy {
         Copy { arrivals: 1, messages: vec![Message::READY], ..Copy::new(what) }
     }
 
-    /// All tasks that work on it.
+    /// Returns all tasks that work on it.
     pub fn tasks(&self) -> impl Iterator<Item = (At, &Task)> {
         let held = self.messages.iter().enumerate();
         let held = held.filter_map(|(index, message)| Some((At::Message(index), message.holder.as_ref()?)));
@@ -211,7 +212,7 @@ impl Copy {
         }
     }
 
-    /// The task is over without an ack; a message that it still held goes back.
+    /// Ends a task without an ack. A message that it still held goes back.
     pub fn leave(&mut self, at: At) {
         match at {
             At::Stray(index) => drop(self.strays.remove(index)),
@@ -229,7 +230,7 @@ impl Message {
 }
 
 impl State {
-    /// Drops what can matter no more and puts the rest in order, so that states that differ in numbering only are one.
+    /// Drops what no longer matters and orders the rest, so that states that differ only in numbering are the same.
     pub fn tidy(&mut self) {
         self.copies.iter_mut().for_each(Copy::tidy_tickets);
         self.copies.retain(|copy| !copy.messages.is_empty() || !copy.strays.is_empty());

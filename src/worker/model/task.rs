@@ -1,5 +1,5 @@
-//! The worker's part, one step at a time. The order of the steps is the worker's own ([`machine`]); what is here is what
-//! the worker does in each of them: look into the memory, POST, publish, ack.
+//! The steps of the workers. Their order is the worker's own ([`machine`]). This module does the work of each step: it
+//! looks into the memory, POSTs, publishes and acks.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// One retry: a job has an end after two attempts.
+/// One retry: a job ends after two attempts.
 pub const RETRY_ATTEMPTS: u32 = 1;
 
 const POLICY: Backoff = Backoff {
@@ -38,7 +38,7 @@ const POLICY: Backoff = Backoff {
 pub type Visit<'a> = &'a mut dyn FnMut(Step, State);
 
 impl Model {
-    /// All that workers can do next.
+    /// Visits all steps that workers can take next.
     pub fn task_steps(&self, state: &State, visit: Visit<'_>) {
         for (index, copy) in state.copies.iter().enumerate() {
             self.take(state, index, visit);
@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    /// The broker gives a message out, the gate lets it through: `deliver` looks into the memory, `dispatch` resolves.
+    /// Lets a worker take a message and begin on it: `deliver` looks into the memory, `dispatch` resolves.
     fn take(&self, state: &State, index: usize, visit: Visit<'_>) {
         let what = state.copies[index].what;
         for (at, message) in state.copies[index].messages.iter().enumerate() {
@@ -85,7 +85,8 @@ impl Model {
         }
     }
 
-    /// An event with one target may be attempted directly, unless it was redelivered; the long way is always there.
+    /// Returns for each way to begin whether it makes an attempt. An event with one target may be attempted directly
+    /// unless it was redelivered; the jobs queue is always possible.
     fn ways(&self, what: What, redelivered: bool) -> &'static [bool] {
         let may_be_direct = match what {
             What::Event(event) => {
@@ -109,7 +110,7 @@ impl Model {
         }
     }
 
-    /// The start of `Delivery::settle`, up to the first wait.
+    /// Does the start of `Delivery::settle`, up to the first wait.
     fn begin(&self, copy: &mut Copy, worker: u8, which: usize, redelivered: bool, attempt: bool) -> Part {
         let decided = match copy.what {
             What::Event(event) if self.setting.events[usize::from(event)] == Kind::Unusable => {
@@ -148,7 +149,7 @@ impl Model {
             Some(Ticket::Dropped) | None => None,
             Some(Ticket::Settled { fate, recorded }) => Some(Settlement { decision: fate, recorded }),
         };
-        // Without its channel it gives up ([`Model::hurry`]).
+        // A task without its channel gives up ([`Model::hurry`]).
         part.machine.recalled(known, true);
         part.ticket = match part.machine.next() {
             machine::Next::Settled => None,
@@ -185,7 +186,7 @@ impl Model {
         }
     }
 
-    /// One turn of the loop in `record`: published if the input's channel is good, else given up; and later confirmed.
+    /// Takes one step of the loop in `record`: publishes the successor, or confirms a published one.
     fn publish(&self, state: &State, spot: Spot, which: usize, visit: Visit<'_>) {
         let mut next = state.clone();
         let (what, task) = (state.copies[spot.copy].what, state.copies[spot.copy].task(spot.at));
@@ -194,7 +195,7 @@ impl Model {
             false => {
                 self.send(&mut next, spot, which);
                 if self.broken == Some(Broken::AckBeforeConfirm) && matches!(spot.at, At::Message(_)) {
-                    // On another connection: it may overtake the publish.
+                    // The ack goes over another connection, so it may overtake the publish.
                     let mut early = state.clone();
                     keep_publishing(&mut early.copies[spot.copy], spot.at);
                     self.ack(&mut early, spot);
@@ -210,7 +211,7 @@ impl Model {
         visit(step, next);
     }
 
-    /// A successor is published, and the broker has put it on its queue.
+    /// Publishes a successor, and lets the broker put it on its queue.
     fn send(&self, state: &mut State, spot: Spot, which: usize) {
         let here = &mut state.copies[spot.copy];
         let (from, task) = (here.what, here.task(spot.at).clone());
@@ -219,13 +220,13 @@ impl Model {
         }
         let successor = self.successor(from, &task, which);
         here.task_mut(spot.at).parts[which].there = true;
-        // The channel is gone already, and the worker cannot know.
+        // The channel is already gone, and the worker cannot know.
         here.excused |= task.good && state.stale[usize::from(task.worker)] && self.cut_explains(from);
         let explained = here.excused || here.arrivals > 1;
         let again = match (from, successor) {
             (What::Event(event), Next::Job(What::Job { attempt, .. }) | Next::Failed(What::Job { attempt, .. })) => {
                 let end = &mut state.ends[usize::from(event)][which];
-                // A direct attempt that was made is as good as a job.
+                // A direct attempt that was made counts like a job.
                 let attempted =
                     attempt == 0 && matches!(successor, Next::Job(_)) && here.posts.iter().any(|posts| *posts > 0);
                 std::mem::replace(&mut end.dispatched, true) || attempted
@@ -256,7 +257,7 @@ impl Model {
         }
     }
 
-    /// What the publisher's answer makes of a successor, and of the task if it was the last.
+    /// Applies the publisher's answer to a successor, and ends the task if this was its last.
     pub fn answer(&self, state: &mut State, spot: Spot, which: usize, answer: Result<(), PublishError>) {
         let copy = &mut state.copies[spot.copy];
         let part = &mut copy.task_mut(spot.at).parts[which];
@@ -284,7 +285,7 @@ impl Model {
         self.settle(state, spot);
     }
 
-    /// Ends a task whose deliveries are all over, and acks if all are settled.
+    /// Ends a task if all its deliveries are over, and acks if all are settled.
     pub fn settle(&self, state: &mut State, spot: Spot) {
         let copy = &mut state.copies[spot.copy];
         let parts = &copy.task(spot.at).parts;
@@ -306,7 +307,7 @@ impl Model {
         }
     }
 
-    /// The task is over and acks, which comes to nothing if the broker has taken the message back.
+    /// Ends the task with an ack, which has no effect if the broker has taken the message back.
     fn ack(&self, state: &mut State, spot: Spot) {
         match spot.at {
             At::Stray(index) => drop(state.copies[spot.copy].strays.remove(index)),
@@ -318,9 +319,9 @@ impl Model {
         }
     }
 
-    /// Whatever a task without its channel can do at once, and that nothing else could come before: taken out of the
-    /// order of steps, which leaves fewer states and no outcome out. What is not published is given up (rule 6), what is
-    /// decided is remembered; a task that can do neither is over.
+    /// Does at once what a task without its channel can do anyway and no other step can affect. That leaves fewer
+    /// states and omits no outcome. A successor that is not published is given up, and a decision is remembered. A task
+    /// that can do neither is over.
     pub fn hurry(&self, state: &mut State) {
         for index in 0..state.copies.len() {
             for stray in (0..state.copies[index].strays.len()).rev() {
@@ -349,7 +350,7 @@ impl Model {
         }
     }
 
-    /// `Ticket::finish`, when a delivery is over.
+    /// Does what `Ticket::finish` does when a delivery is over.
     fn remember(&self, copy: &mut Copy, at: At, which: usize) {
         let task = copy.task(at);
         let (worker, part) = (usize::from(task.worker), &task.parts[which]);
@@ -367,14 +368,14 @@ impl Model {
         copy.tickets[usize::from(ticket)] = settled;
     }
 
-    /// Whether a cut alone explains that a copy gets a second successor: another worker knows nothing of what this one did,
-    /// and nobody remembers what was rejected.
+    /// Returns whether a cut alone explains a second successor of a copy. Another worker does not know what this one
+    /// did, and no worker remembers a rejected event.
     pub fn cut_explains(&self, what: What) -> bool {
         let rejected = |event: u8| self.setting.events[usize::from(event)] == Kind::Unusable;
         self.setting.workers > 1 || matches!(what, What::Event(event) if rejected(event))
     }
 
-    /// What a delivery publishes.
+    /// Returns the successor that a delivery publishes.
     pub fn successor(&self, from: What, task: &Task, which: usize) -> Next {
         let settlement = task.parts[which].machine.settlement();
         match (delivery(from, which), settlement.map(|settlement| settlement.decision)) {
@@ -388,7 +389,7 @@ impl Model {
     }
 }
 
-/// The delivery of an event for one of its targets, as its job would carry it.
+/// Returns the delivery of an event for one of its targets, as its job would carry it.
 fn delivery(what: What, which: usize) -> What {
     match what {
         What::Event(event) => What::Job { event, target: which as u8, attempt: 0 },
@@ -396,14 +397,14 @@ fn delivery(what: What, which: usize) -> What {
     }
 }
 
-/// Which task of which copy.
+/// The place of a task: its copy, and where it is in the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
     pub copy: usize,
     pub at: At,
 }
 
-/// `Memory::begin`
+/// Does what `Memory::begin` does.
 pub fn begin(copy: &mut Copy, worker: u8, which: usize) -> u8 {
     copy.tickets.push(Ticket::Running);
     let ticket = copy.tickets.len() as u8 - 1;
@@ -411,7 +412,7 @@ pub fn begin(copy: &mut Copy, worker: u8, which: usize) -> u8 {
     ticket
 }
 
-/// When a broken protocol acks before all is confirmed, the rest goes on.
+/// Lets the rest of a task go on when a broken protocol acks before all is confirmed.
 fn keep_publishing(copy: &mut Copy, at: At) {
     let task = copy.task(at);
     if !task.parts.iter().all(Part::is_over) {
@@ -419,7 +420,7 @@ fn keep_publishing(copy: &mut Copy, at: At) {
     }
 }
 
-/// The real decisions about an answer.
+/// Makes the real decisions about an answer.
 fn fate(status: u16, attempt: u8) -> Fate {
     let answer = Answer { status, ..Answer::default() };
     let exchange = Exchange::new(Ok(answer), Duration::ZERO);

@@ -1,6 +1,7 @@
-//! The protocol as it is breaks no rule; each protocol that is broken on purpose breaks one.
+//! The real protocol breaks no rule, and each protocol that is broken on purpose breaks one.
 //!
-//! The figures are part of the tests: an exploration that shrinks unnoticed proves less. They change with the model.
+//! The figures are part of the tests, because an exploration that shrinks unnoticed proves less. They change with the
+//! model.
 
 use std::{collections::HashSet, mem::discriminant};
 
@@ -22,11 +23,11 @@ use crate::{
 
 /// Answers 2xx.
 const HEALTHY: &[u16] = &[200];
-/// Never does.
+/// Never answers 2xx.
 const DEAD: &[u16] = &[500];
-/// Gone for good.
+/// Answers 410, which is final.
 const GONE: &[u16] = &[410];
-/// Answers as it likes, each time.
+/// Answers 2xx or an error, each time.
 const MOODY: &[u16] = &[200, 500];
 
 /// From an event to its end.
@@ -36,7 +37,7 @@ const EVENT: Setting =
 /// From a job to its end.
 const JOB: Setting = Setting { events: &[Kind::Dispatched], faults: 2, ..EVENT };
 
-/// Goes through all states of a setting, and compares how many there are and how far the farthest is.
+/// Explores all states of a setting, and compares their number and the depth.
 fn holds(setting: Setting, states: usize, depth: usize, look: impl FnMut(&Step, &State)) {
     let model = Model { setting, broken: None, sought: EVERYTHING };
     match model.explore(look) {
@@ -48,7 +49,7 @@ fn holds(setting: Setting, states: usize, depth: usize, look: impl FnMut(&Step, 
     }
 }
 
-/// Finds the shortest way to a broken rule, and compares its length.
+/// Finds the shortest path to a broken rule, and compares its length.
 fn breaks(broken: Broken, setting: Setting, wrong: &'static [Wrong], length: usize) {
     let model = Model { setting, broken: Some(broken), sought: wrong };
     match model.explore(|_, _| {}) {
@@ -90,11 +91,12 @@ fn an_event_survives_any_fault_and_every_kind_of_step_is_taken() {
         forked |= end.failed > 1;
     });
     assert_eq!(kinds.len(), 13);
-    // What the contract allows after a fault does happen here, so that "no fault explains it" is not said of nothing.
+    // Forks and double ends, which the contract allows after a fault, do happen here. So the rule that a fault must
+    // explain them is really tested.
     assert!(forked && both);
 }
 
-/// Straight from the event, or by a job: each way, with a receiver that answers as it likes.
+/// Directly from the event and by a job, with a receiver that answers 2xx or an error.
 #[test]
 fn four_cuts_alone_neither_fork_an_event_nor_repeat_its_direct_attempt() {
     let mut both = [false; 2];
@@ -188,7 +190,7 @@ fn without_memory_a_cut_alone_repeats_an_attempt_and_forks() {
     let cuts = Setting { kinds: &[Cut], faults: 1, ..JOB };
     breaks(Broken::NoMemory, cuts, &[Wrong::PostedAgain], 6);
     breaks(Broken::NoMemory, cuts, &[Wrong::Forked], 8);
-    // An event that was attempted directly becomes a job, as if it had not been.
+    // An event that was attempted directly becomes a job, as if it had not been attempted.
     breaks(Broken::NoMemory, Setting { events: EVENT.events, ..cuts }, &[Wrong::Forked], 6);
 }
 
@@ -205,8 +207,8 @@ fn a_redelivery_counted_as_an_attempt_claims_what_was_never_made() {
     breaks(Broken::CountRedelivery, Setting { kinds: &[Kill], faults: 1, ..JOB }, &[Wrong::Invented], 4);
 }
 
-/// What the code did before this model was made: two tasks that had waited for the same attempt both went on, and the one
-/// without a channel overwrote what the other had recorded.
+/// The code did this before this model existed. Two tasks that had waited for the same attempt both went on, and the
+/// one without a channel overwrote what the other had recorded.
 #[test]
 fn a_waiter_that_goes_on_without_its_channel_forks_for_three_cuts() {
     breaks(Broken::WaiterGoesOn, Setting { kinds: &[Cut], faults: 3, ..JOB }, &[Wrong::Forked], 16);

@@ -30,7 +30,7 @@ pub enum Next {
     Rejected(What),
 }
 
-/// Why a publish is not done.
+/// The reason why a publish is not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     Lost,
@@ -59,7 +59,7 @@ impl fmt::Display for Step {
             Step::Notice { worker } => {
                 write!(f, "worker {worker} sees that its channel is gone, publishes no more for it, and opens another")
             }
-            Step::Kill { worker } => write!(f, "FAULT: worker {worker} is killed and starts anew"),
+            Step::Kill { worker } => write!(f, "FAULT: worker {worker} is killed and starts again"),
             Step::Cut { worker, ahead: 0 } => {
                 write!(f, "FAULT: the broker loses the consuming channel of worker {worker}")
             }

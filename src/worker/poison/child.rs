@@ -1,9 +1,9 @@
-//! The child process: does with a suspect what may kill a process, and nothing that touches the broker (rule 4).
+//! The child process: does the work on a suspect that may kill a process, and never touches the broker.
 //!
-//! A suspect is a message that was redelivered 8 times. Its parent, the worker, sends it here as one line of JSON, and
-//! gets one line back. An event is decoded, resolved, and its jobs are made; a job is decoded; an attempt is made and
-//! judged. Everything but the POST is a rehearsal: its results are thrown away, and the worker does the same once the
-//! child has survived it. So one code settles all messages, and the child knows nothing of confirms and acks.
+//! A suspect is a message that was redelivered 8 times. Its parent, the worker, sends it here as one line of JSON and
+//! reads one line back. The child decodes and resolves an event and makes its jobs, decodes a job, or makes an attempt
+//! and judges it. Everything but the POST is a rehearsal: its results are discarded, and the worker does the same once
+//! the child has survived it. So the same code settles all messages, and the child needs no confirms and acks.
 //!
 //! The child ends when its standard input ends, because its parent has dropped it or has died.
 
@@ -29,34 +29,35 @@ use crate::{
     delivery::outcome::{Exchange, judge},
     failpoint,
     job::Job,
-    poster::Poster,
+    sender::Sender,
     settings::Settings,
     store::{Store, TargetState},
-    worker::{attempt, dispatch},
+    worker::{post, read_event},
 };
 
-/// The line with which a child says that it can work.
+/// The line with which a child reports that it can work.
 pub(crate) const READY: &str = "ready";
 
-/// The work on a message that is asked for.
+/// The requested work on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// Rehearse the dispatch of an event.
     Event,
     /// Rehearse the decoding of a job.
     Job,
-    /// Make the next attempt of a job, with this timeout: the parent waits by it, and the child may have another.
+    /// Make the next attempt of a job. The timeout is the parent's, which waits by it; the child's store may say
+    /// another.
     Attempt(Duration),
 }
 
-/// A request: follows its number on the line.
+/// A request. On the line it follows its number.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Request<'a> {
     pub(crate) work: Work,
     pub(crate) message: std::borrow::Cow<'a, Message>,
 }
 
-/// The answer: follows the number of the request on the line.
+/// An answer. On the line it follows the number of the request.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// The child has survived it.
@@ -147,27 +148,27 @@ impl Message {
             to = to.with_priority(priority);
         }
         if !self.headers.0.is_empty() {
-            let (_, headers) = parse_field_table(&*self.headers.0).expect("what the parent wrote");
+            let (_, headers) = parse_field_table(&*self.headers.0).expect("the parent writes a field table");
             to = to.with_headers(headers);
         }
         to
     }
 }
 
-/// What a child needs to work.
+/// The parts that a child works with.
 pub struct Child {
-    /// Those of its parent.
+    /// The settings of its parent.
     pub settings: Settings,
-    /// Read when the child started. Its parent starts another one when the store has changed.
+    /// The store as the child read it at its start. The parent starts another child when the store has changed.
     pub store: Store,
     /// Makes the POSTs.
-    pub poster: Poster,
+    pub sender: Sender,
 }
 
 /// Works on what the parent sends. Never returns: the process ends with its standard input.
 pub async fn serve(child: Child) {
     let (sender, mut lines) = mpsc::unbounded_channel();
-    // A thread of its own: it sees the end of the parent even if a message keeps the runtime busy.
+    // A thread of its own notices the end of the parent even if a message keeps the runtime busy.
     std::thread::spawn(move || {
         io::stdin().lock().lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         std::process::exit(0);
@@ -178,7 +179,8 @@ pub async fn serve(child: Child) {
         let child = child.clone();
         tokio::spawn(async move {
             let Some((number, request)) = line.split_once(' ') else { return };
-            // A panic is a death: the worker would meet it again, outside an attempt, and give the message back each time.
+            // A panic counts as a death. The worker would hit it outside an attempt, and give the message back each
+            // time.
             let answering = AssertUnwindSafe(child.answer(request)).catch_unwind();
             let answer = answering.await.unwrap_or_else(|_| std::process::abort());
             let answer = serde_json::to_string(&answer).unwrap_or_default();
@@ -187,7 +189,7 @@ pub async fn serve(child: Child) {
     }
 }
 
-/// Writes a line to the parent. The process ends if its parent has died.
+/// Writes a line to the parent. Ends the process if the parent has died.
 fn say(line: &str) {
     let mut to = io::stdout().lock();
     if writeln!(to, "{line}").and_then(|()| to.flush()).is_err() {
@@ -197,8 +199,8 @@ fn say(line: &str) {
 
 impl Child {
     async fn answer(&self, request: &str) -> Answer {
-        // A message that comes not whole to this process may be harmful for that reason: a panic is a death.
-        let Request { work, message } = serde_json::from_str(request).expect("what the parent wrote");
+        // A message that does not arrive intact may be harmful for that very reason. So a panic counts as a death.
+        let Request { work, message } = serde_json::from_str(request).expect("the parent writes a request");
         match work {
             Work::Event => {
                 self.rehearse_event(&message);
@@ -216,10 +218,10 @@ impl Child {
         failpoint::hit("event.taken", "");
         let properties = message.properties();
         let most = self.settings.delivery.max_event_bytes;
-        let Ok(event) = dispatch::decode(most, &properties, &message.body.0) else { return };
-        let Ok(Ok(targets)) = dispatch::resolve(&self.store, &event) else { return };
+        let Ok(event) = read_event::decode(most, &properties, &message.body.0) else { return };
+        let Ok(Ok(targets)) = read_event::resolve(&self.store, &event) else { return };
         failpoint::hit("event.resolved", &event.campaign);
-        let envelope = dispatch::envelope(&properties);
+        let envelope = read_event::envelope(&properties);
         for target in targets {
             let (body, now) = (message.body.0.clone(), Timestamp::now());
             let job = Job::new(&event, &target.organization, &target.key, &envelope, body, now);
@@ -227,11 +229,11 @@ impl Child {
         }
     }
 
-    /// None: the job cannot be read, or its target is not in this store.
+    /// Makes an attempt. Returns `None` if the job cannot be read, or if its target is not in this store.
     async fn attempt(&self, message: &Message, timeout: Duration) -> Option<Answer> {
         let job = Job::decode(&message.properties(), message.body.0.clone()).ok()?;
         let TargetState::Active(target) = self.store.target(&job.organization, &job.target) else { return None };
-        let exchange = attempt::post(&self.poster, &job, &target, timeout, &attempt::FROM_JOB).await;
+        let exchange = post::post(&self.sender, &job, &target, timeout, &post::FROM_JOB).await;
         let maximum = self.settings.backoff.retry_after_maximum;
         judge(&exchange, &target.rules, SystemTime::now(), maximum);
         Some(Answer::Exchange(exchange))

@@ -1,4 +1,4 @@
-//! One child process, as its worker sees it: starting it, asking it, and hearing of its death. [`super::child`] is its inside.
+//! One child process as its worker sees it: starts it, asks it, and notices its death. [`super::child`] is its inside.
 
 use std::{
     borrow::Cow,
@@ -23,34 +23,34 @@ use tracing::{debug, warn};
 use super::child::{Answer, Message, READY, Request, Work};
 use crate::{delivery::outcome::Exchange, metrics::Metrics, os_error};
 
-/// Suspects in one child, at a time. The others wait outside, as messages that were not started.
+/// Most suspects in one child at a time. The others wait outside, as messages that were not started.
 const SEATS: usize = 64;
 
 /// Longest start of a child.
 const STARTING: Duration = Duration::from_secs(20);
 
-/// Longest rehearsal: it waits for nothing, and takes milliseconds.
+/// Longest rehearsal. It waits for nothing, and takes milliseconds.
 const REHEARSING: Duration = Duration::from_secs(10);
 
 /// How much longer than its target's timeout an attempt may take.
 const BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Suspects that the line about a death names; the others are counted.
+/// Most suspects that the log line about a death names; the others are counted.
 const NAMED: usize = 5;
 
 /// How to start a child.
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
-    /// Arguments for the program of this process.
+    /// Arguments for the program that this process runs.
     pub arguments: Vec<OsString>,
 }
 
-/// A child has died with a suspect in it.
+/// The death of a child with a suspect in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Died {
-    /// How, in words.
+    /// How it died, in words.
     pub(crate) how: Arc<str>,
-    /// Whether a message can have done it. If not, it was killed from outside.
+    /// Whether a message can be the cause. If not, the child was killed from outside.
     pub(crate) by_message: bool,
 }
 
@@ -71,7 +71,7 @@ impl Kind {
 
 /// A child process. It ends when this is dropped.
 pub(crate) struct Child {
-    /// That of the webhook store when it was started: it reads the store once.
+    /// Revision of the webhook store when it was started: it reads the store once.
     revision: String,
     seats: Arc<Semaphore>,
     requests: mpsc::UnboundedSender<String>,
@@ -81,7 +81,7 @@ pub(crate) struct Child {
 
 struct State {
     asked: Mutex<Result<HashMap<u64, Asked>, Died>>,
-    /// A request has taken too long.
+    /// Notified when a request has taken too long.
     hangs: Notify,
 }
 
@@ -107,12 +107,12 @@ impl State {
 }
 
 impl Child {
-    /// The revision of the webhook store that it was started with.
+    /// Returns the revision of the webhook store that it was started with.
     pub(crate) fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// Its free seats.
+    /// Returns its free seats.
     pub(crate) fn seats(&self) -> Arc<Semaphore> {
         self.seats.clone()
     }
@@ -121,12 +121,12 @@ impl Child {
         self.state.asked().is_ok()
     }
 
-    /// Has a message rehearsed; `id` names it in the log.
+    /// Asks the child to rehearse a message; `id` names it in the log.
     pub(crate) async fn rehearse(&self, work: Work, message: &Message, id: &str) -> Result<(), Died> {
         self.ask(work, message, id, REHEARSING).await.map(drop)
     }
 
-    /// Has the next attempt of a job made. None: the child does not know the target.
+    /// Asks the child to make the next attempt of a job. Returns `None` if the child does not know the target.
     pub(crate) async fn attempt(
         &self,
         message: &Message,
@@ -147,7 +147,7 @@ impl Child {
             Ok(asked) => asked.insert(number, Asked { id: id.to_owned(), answer: sender }),
             Err(died) => return Err(died.clone()),
         };
-        // If that fails the child is dead, and the answer says so.
+        // If this fails, the child is dead and the answer says so.
         let _ = self.requests.send(format!("{number} {request}\n"));
         let mut answer = std::pin::pin!(answer);
         let answer = match tokio::time::timeout(patience, &mut answer).await {
@@ -159,7 +159,7 @@ impl Child {
         };
         match answer {
             Ok(answer) => Ok(answer),
-            // The sender is dropped after the death has been noted.
+            // The sender is dropped only after the death has been noted.
             Err(_) => Err(self
                 .state
                 .asked()
@@ -171,7 +171,7 @@ impl Child {
     }
 }
 
-/// Starts a child. An error says in words why there is none; that is never the doing of a message.
+/// Starts a child. An error says in words why it did not start, which is never the fault of a message.
 pub(crate) async fn start(
     recipe: &Recipe,
     kind: Kind,
@@ -203,7 +203,7 @@ pub(crate) async fn start(
     Ok(Child { revision: revision.to_owned(), seats, requests, next: AtomicU64::new(1), state })
 }
 
-/// The program of this process, also when an upgrade has put another one in its place.
+/// Returns the program of this process, even if an upgrade has replaced it on disk.
 fn program() -> std::path::PathBuf {
     let own = Path::new("/proc/self/exe");
     match own.exists() {
@@ -221,7 +221,7 @@ async fn write(mut stdin: ChildStdin, mut requests: mpsc::UnboundedReceiver<Stri
     }
 }
 
-/// Hands out answers until the child ends, and tells of a death.
+/// Passes answers on until the child ends, and logs a death.
 async fn supervise(
     mut process: tokio::process::Child,
     mut lines: Lines<BufReader<ChildStdout>>,
@@ -264,13 +264,13 @@ async fn supervise(
     let suspects = asked.len();
     let ids: Vec<_> = asked.values().take(NAMED).map(|asked| asked.id.as_str()).collect();
     warn!(child = kind.label(), suspects, webhook_ids = ids.join(" "), status = %how, "a child process died");
-    // Dropped only now, so that the tasks that wait find the death noted.
+    // Dropped only now, so that the waiting tasks find the death noted.
     drop(asked);
 }
 
-/// Whether a message can have ended a process like this: by an exit, or by a signal that a process brings upon itself.
-/// One that eats memory is ended by its limit (SIGABRT). All other signals come from outside, also the SIGKILL of a
-/// kernel that is out of memory, which chooses a child, no matter which process took the memory.
+/// Returns whether a message can have ended a process like this: by an exit, or by a signal that a process raises
+/// itself. A process that takes too much memory is ended by its own limit (SIGABRT). All other signals come from
+/// outside. So does the SIGKILL of a kernel without memory, which chooses a child, whichever process took the memory.
 fn can_be_a_messages_doing(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
 
@@ -280,7 +280,7 @@ fn can_be_a_messages_doing(status: ExitStatus) -> bool {
     status.signal().is_none_or(|signal| OWN.iter().any(|own| own.as_raw() == signal))
 }
 
-/// How a process ended, in words.
+/// Returns how a process ended, in words.
 fn how(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.signal(), status.code()) {
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_kill_from_outside_is_not_the_doing_of_a_message() {
-        // A raw status is the signal, or the exit code in the second byte.
+        // A raw status is the number of the signal, or has the exit code in its second byte.
         for own in [4, 6, 7, 8, 11, 0, 101 << 8] {
             assert!(can_be_a_messages_doing(ExitStatus::from_raw(own)), "{own}");
         }

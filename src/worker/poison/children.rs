@@ -1,6 +1,6 @@
-//! Child processes of this worker: one that many suspects share, and a few with one suspect each.
+//! The child processes of this worker: one that many suspects share, and a few with one suspect each.
 //!
-//! Nothing here decides what a death means; [`super`] does.
+//! This module does not decide what a death means; [`super`] does.
 
 use std::{
     ops::Deref,
@@ -14,10 +14,10 @@ use tracing::warn;
 use super::child_process::{Child, Kind, Recipe, start};
 use crate::{metrics::Metrics, store::LiveStore};
 
-/// Children with one suspect each, at a time.
+/// Most children with one suspect each, at a time.
 const ALONE: usize = 4;
 
-/// For how long a shared child without a suspect in it is kept.
+/// How long a shared child is kept without a suspect in it.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed start.
@@ -36,38 +36,38 @@ struct Inner {
 
 #[derive(Default)]
 struct Shared {
-    /// Lives for [`IDLE`], and then as long as a suspect is in it.
+    /// Lives for [`IDLE`], and after that as long as a suspect is in it.
     child: Weak<Child>,
-    /// The one before it, which has an older revision of the store.
+    /// The child before it, which has an older revision of the store.
     former: Weak<Child>,
     /// When the last start failed.
     failed: Option<Instant>,
 }
 
-/// A child could not be started. That is never the doing of a message.
+/// A child could not be started, which is never the fault of a message.
 #[derive(Debug)]
 pub(crate) struct NoChild;
 
 impl Children {
-    /// None is running yet.
+    /// Returns the children of a worker; none runs yet.
     pub fn new(recipe: Recipe, metrics: Arc<Metrics>) -> Children {
         let alone = Arc::new(Semaphore::new(ALONE));
         Children(Arc::new(Inner { recipe, metrics, shared: Default::default(), alone }))
     }
 
-    /// A seat in the child that suspects share, as soon as one is free.
+    /// Returns a seat in the shared child as soon as one is free.
     pub(crate) async fn shared(&self, store: &LiveStore) -> Result<Seat, NoChild> {
         loop {
             let seat = Seat::take(self.shared_child(store.current().revision()).await?).await;
-            // Waiting for it took time.
+            // The child or the store may have changed during the wait.
             if seat.is_alive() && seat.revision() == store.current().revision() {
                 return Ok(seat);
             }
         }
     }
 
-    /// The child that suspects share, started if there is none for this revision. There are two at most, each with a
-    /// store of its own.
+    /// Returns the shared child, and starts one if none has this revision. At most two exist, each with its own copy of
+    /// the store.
     async fn shared_child(&self, revision: &str) -> Result<Arc<Child>, NoChild> {
         let living = |child: &Weak<Child>| child.upgrade().filter(|child| child.is_alive());
         let mut shared = self.0.shared.lock().await;
@@ -96,12 +96,12 @@ impl Children {
         }
     }
 
-    /// The right to start a child for one suspect, within `patience`.
+    /// Waits up to `patience` for the right to start a child for one suspect.
     pub(crate) async fn place(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(patience, self.0.alone.clone().acquire_owned()).await.ok()?.ok()
     }
 
-    /// A child for one suspect.
+    /// Starts a child for one suspect.
     pub(crate) async fn alone(&self, store: &LiveStore) -> Result<Seat, NoChild> {
         Ok(Seat::take(self.start(Kind::Alone, store.current().revision()).await?).await)
     }
@@ -117,13 +117,13 @@ impl Children {
     }
 }
 
-/// Keeps a child for a while: it ends with the last handle.
+/// Keeps a child for a while: it ends with its last handle.
 async fn keep(child: Arc<Child>) {
     tokio::time::sleep(IDLE).await;
     drop(child);
 }
 
-/// A suspect's place in a child process, which ends with the last one.
+/// A suspect's place in a child process. The process ends after the last one is dropped.
 pub(crate) struct Seat {
     child: Arc<Child>,
     _taken: Option<OwnedSemaphorePermit>,

@@ -1,23 +1,23 @@
-//! Suspects: messages that were redelivered so often that they may be killing workers (rule 4).
+//! Suspects: messages that were redelivered so often that they may be killing workers.
 //!
-//! In three sentences, for operators: a message that was redelivered 8 times is worked on in a child process, so that
-//! it cannot harm the worker again. If a child dies, each message that was in it is worked on again, alone. A message
-//! whose child has died three times while it was alone rests on the failed queue (`crash_loop`), or on the rejected
-//! queue if it is an event.
+//! In short: a child process works on a message that was redelivered 8 times, so that it cannot harm the worker again.
+//! If a child dies, each message that was in it is worked on again, alone. After three deaths of children that were
+//! alone with it, a job goes to the failed queue (`crash_loop`), and an event to the rejected queue.
 //!
 //! | rule | prevents |
 //! |---|---|
-//! | redeliveries alone fail nothing | a storm of kills, which charges all that workers hold, fails healthy messages |
+//! | redeliveries alone fail nothing | a storm of kills, which charges all messages that workers hold, fails healthy ones |
 //! | only the death of a child with one message in it counts | a message that kills takes down those that share its child |
-//! | not if it was killed from outside | an operator, or a kernel without memory, kills a child with a healthy message in it |
-//! | and only if the worker lives a second longer | a kill of all processes of a machine counts as the message's doing |
+//! | a kill from outside does not count | an operator, or a kernel without memory, kills a child with a healthy message in it |
+//! | a death counts only if the worker lives a second longer | a kill of all processes of a machine counts against the message |
 //! | one child for all at first | a thousand suspects after a storm cost a thousand processes |
 //! | counts travel with the message | a message that kills starts again at 0 when it is put back |
-//! | a message that the broker will soon give up on is published again | the broker's limit ends healthy messages in a long storm |
+//! | a message is published again before the broker gives up on it | the broker's limit ends healthy messages in a long storm |
 
 pub mod child;
 pub mod child_process;
 pub mod children;
+pub(crate) mod suspect;
 
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use self::{
     child::{Message, Work},
     child_process::Died,
     children::Seat,
+    suspect::Suspect,
 };
 use super::{
     context::Context,
@@ -41,53 +42,39 @@ use super::{
 };
 use crate::{
     broker::{Intake, publisher::Outgoing},
-    delivery::outcome::{Exchange, FailReason},
+    delivery::outcome::FailReason,
     job::{header, upstream},
     rejection::{RejectReason, Rejection},
 };
 
-/// Redeliveries from which a message is worked on in a child process.
+/// Redeliveries from which a child process works on a message.
 pub(crate) const SUSPECT: u64 = 8;
 
-/// Deaths of children that were alone with a message, after which it is given up.
+/// Deaths of children that were alone with a message, after which Leadhook gives the message up.
 const MOST_DEATHS: u64 = 3;
 
-/// Redeliveries on the broker's count from which a message is published again, half of `x-delivery-limit`. The limit is
-/// for messages that kill a worker before it can look at them; all others are renewed long before.
+/// Redeliveries on the broker's count from which a message is published again, half of `x-delivery-limit`. The limit
+/// itself is for messages that kill a worker before it can look at them. All others are published again long before.
 const RENEW_FROM: u64 = 50;
 
 /// How long a suspect waits in the process for a child of its own.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much longer than the child the worker must live for the death to count.
+/// How long the worker must outlive the child for the death to count.
 const SURVIVED: Duration = Duration::from_secs(1);
 
-/// Whether a message is to be worked on in a child process. One whose properties were repaired is rejected unread, and
-/// must not be published again as if they were upstream's.
+/// Returns whether a child process must work on a message. A message with repaired properties is rejected unread, and
+/// must not be published again as if the properties were upstream's.
 pub(crate) fn is_suspect(input: &Input) -> bool {
     input.repairs.is_empty() && (input.redeliveries() >= SUSPECT || input.deaths() > 0)
 }
 
-/// Whether a message is to be published again before anything else, by [`renew`].
+/// Returns whether a message must be published again before anything else, by [`renew`].
 pub(crate) fn is_due_for_renewal(input: &Input) -> bool {
     input.repairs.is_empty() && input.delivery_count() >= RENEW_FROM
 }
 
-/// A suspect and the child that works on it.
-pub(crate) struct Suspect {
-    child: Seat,
-    message: Message,
-    id: String,
-}
-
-impl Suspect {
-    /// Has its next attempt made. None: the child does not know the target.
-    pub(crate) async fn attempt(&self, timeout: Duration) -> Result<Option<Exchange>, Died> {
-        self.child.attempt(&self.message, &self.id, timeout).await
-    }
-}
-
-/// Settles a suspect. A job has a slot only while it is worked on: the start of a child may take long.
+/// Settles a suspect. A job holds a slot only while it is worked on, because the start of a child may take long.
 pub(crate) async fn settle(context: &Context, input: Box<Input>, intake: Intake) {
     let _counted = context.metrics.suspect();
     if input.deaths() == 0 {
@@ -113,13 +100,13 @@ pub(crate) async fn settle(context: &Context, input: Box<Input>, intake: Intake)
     }
 }
 
-/// Works on a suspect with this child. An error: the child has died, and the message is not settled.
+/// Works on a suspect with this child. An error means that the child has died, and the message is not settled.
 async fn work(context: &Context, input: &Input, intake: Intake, child: Seat) -> Result<(), Died> {
     let _slot = match intake {
         Intake::Jobs => context.slots.job().await,
         Intake::Events => None,
     };
-    // Waiting took time: check the gate and the channel again (rule 6).
+    // Waiting took time, so the gate and the channel are checked again.
     context.gate().opened().await;
     if !input.receipt.is_good() {
         return Ok(());
@@ -144,7 +131,7 @@ async fn work(context: &Context, input: &Input, intake: Intake, child: Seat) -> 
     }
 }
 
-/// Counts a death of a child that was alone with the message, if the worker lives on.
+/// Counts the death of a child that was alone with the message, if the worker lives on.
 async fn charge(context: &Context, input: &Input, intake: Intake, died: &Died) {
     tokio::time::sleep(SURVIVED).await;
     let deaths = input.deaths().saturating_add(1);
@@ -194,7 +181,7 @@ pub(crate) async fn renew(context: &Context, input: Box<Input>, intake: Intake) 
     again(context, &input, intake, input.deaths(), Duration::ZERO).await;
 }
 
-/// Puts the message back for later, with its deaths counted if there was one.
+/// Puts the message back for later. `deaths` is the new count of dead children, if it has changed.
 async fn put_back(context: &Context, input: &Input, intake: Intake, deaths: Option<u64>) {
     let wait = pause();
     if intake == Intake::Events {
@@ -204,7 +191,7 @@ async fn put_back(context: &Context, input: &Input, intake: Intake, deaths: Opti
     again(context, input, intake, deaths.unwrap_or_else(|| input.deaths()), wait).await;
 }
 
-/// How long a suspect rests before it is worked on again.
+/// Returns how long a suspect waits before it is worked on again.
 pub(crate) fn pause() -> Duration {
     Duration::from_secs(1).mul_f64(1.0 + 2.0 * fastrand::f64())
 }
@@ -214,12 +201,12 @@ async fn again(context: &Context, input: &Input, intake: Intake, deaths: u64, wa
     let names = context.plan.names();
     let queue = match intake {
         Intake::Events => names.events.clone(),
-        Intake::Jobs => names.delay(context.ladder.step(wait).rung),
+        Intake::Jobs => names.delay(context.ladder.hop(wait).delay),
     };
     let count = |count: u64| AMQPValue::LongLongInt(i64::try_from(count).unwrap_or(i64::MAX));
     let mut more = vec![(header::REDELIVERIES, count(input.redeliveries())), (header::DEATHS, count(deaths))];
     if intake == Intake::Events {
-        // A later rejection tells of them.
+        // A later rejection reports them.
         let (exchange, routing_key) = input.origin();
         let text = |value: &str| AMQPValue::LongString(value.into());
         more.extend([(header::EXCHANGE, text(exchange)), (header::ROUTING_KEY, text(routing_key))]);
@@ -233,8 +220,8 @@ async fn again(context: &Context, input: &Input, intake: Intake, deaths: u64, wa
     }
 }
 
-/// The message as it came, for one of Leadhook's queues: not decoded, without what a broker acts upon. A copy of a job
-/// keeps its id, so that the memory knows it.
+/// Returns the message as it came, for one of Leadhook's queues: not decoded, and without properties that a broker acts
+/// upon. A copy of a job keeps its id, so that the memory knows it.
 fn copy(input: &Input, queue: &ShortString, more: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> Outgoing {
     let mut headers = upstream::inert_headers(&input.properties);
     headers.extend(more.into_iter().map(|(name, value)| (name.into(), value)));

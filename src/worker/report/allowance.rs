@@ -1,14 +1,14 @@
-//! How many lines about one subject the log gets in a minute: the first few show what happens, the rest is counted.
+//! Limits the log lines about one subject in a minute: the first few show what happens, and the rest are counted.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// Lines in a minute about one subject.
+/// Most lines in a minute about one subject.
 const EACH: u32 = 3;
 
-/// Lines in a minute about all subjects together.
+/// Most lines in a minute about all subjects together.
 const ALL: u32 = 60;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,11 +16,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Lines of one kind. Pure: `now` is an argument. Holds at most [`ALL`] subjects.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    /// When the present minute began.
+    /// When the current minute began.
     begun: Instant,
     /// Lines in it, by subject.
     lines: HashMap<Box<str>, u32>,
-    /// Lines that were asked for in vain and are not reported yet.
+    /// Lines that were not allowed and are not reported yet.
     held_back: u64,
 }
 
@@ -29,12 +29,12 @@ impl Allowance {
         Allowance { begun: now, lines: HashMap::new(), held_back: 0 }
     }
 
-    /// Whether a line about `subject` may be written now.
+    /// Returns whether a line about `subject` may be written now.
     pub(crate) fn allows(&mut self, subject: &str, now: Instant) -> bool {
         self.allows_up_to(EACH, subject, now)
     }
 
-    /// The same for one line a minute.
+    /// Returns the same for one line a minute.
     pub(crate) fn allows_first(&mut self, subject: &str, now: Instant) -> bool {
         self.allows_up_to(1, subject, now)
     }
@@ -54,7 +54,7 @@ impl Allowance {
         true
     }
 
-    /// How many lines were held back since the last call.
+    /// Returns how many lines were held back since the last call.
     pub(crate) fn take_held_back(&mut self) -> u64 {
         std::mem::take(&mut self.held_back)
     }

@@ -1,15 +1,16 @@
-//! What the worker writes into the delivery log.
+//! Writes the worker's entries into the delivery log.
 //!
-//! An attempt is written when it has been made, whatever becomes of its outcome: the log and the receiver tell the same
-//! story. What ends or delays a job without an attempt is written when it is recorded.
+//! An attempt is written when it has been made, whatever becomes of its outcome, so the log and the receiver tell the
+//! same story. The end or deferral of a job without an attempt is written when it is recorded.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lapin::types::ShortString;
 
+use super::Attempt;
 use crate::{
-    delivery::outcome::{ANSWER_INCOMPLETE, Exchange, FailReason},
+    delivery::outcome::{ANSWER_INCOMPLETE, FailReason},
     delivery_log::{Entry, What},
     event::Event,
     job::{Job, header},
@@ -20,18 +21,6 @@ use crate::{
         settle::transition::{Successor, Transition},
     },
 };
-
-/// An attempt that was made.
-pub(crate) struct Attempt<'a> {
-    /// When it began.
-    pub at: Timestamp,
-    /// Its number, from 1.
-    pub number: u32,
-    /// The greatest number of attempts that its target allows.
-    pub of: u32,
-    /// What happened on the wire.
-    pub exchange: &'a Exchange,
-}
 
 /// Writes an attempt. One that never left our own network does not count, and is not written.
 pub(crate) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, transition: &Transition) {
@@ -54,8 +43,8 @@ pub(crate) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, tra
     };
     let elapsed = attempt.exchange.elapsed;
     let next = wait.and_then(|wait| {
-        let step = context.ladder.step(wait);
-        let wait = SignedDuration::try_from(elapsed + step.rung + step.remaining).unwrap_or(SignedDuration::MAX);
+        let step = context.ladder.hop(wait);
+        let wait = SignedDuration::try_from(elapsed + step.delay + step.remaining).unwrap_or(SignedDuration::MAX);
         attempt.at.saturating_add(wait).ok().map(|at| at.as_millisecond())
     });
     let store = context.store.current();
@@ -74,8 +63,8 @@ pub(crate) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, tra
     });
 }
 
-/// Writes what became of a delivery without an attempt. Of deferrals only the first since the last attempt is written: a
-/// target that is away for days would fill the log.
+/// Writes the end or deferral of a delivery without an attempt. Writes only the first deferral since the last attempt,
+/// because a target that is away for days would fill the log.
 pub(crate) fn settled(context: &Context, job: &Job, transition: &Transition) {
     if !context.log.is_on() {
         return;
@@ -97,7 +86,7 @@ pub(crate) fn settled(context: &Context, job: &Job, transition: &Transition) {
     });
 }
 
-/// A job has failed that may not be decoded. Its headers say whose it is.
+/// Writes that a job failed that must not be decoded. Its headers identify it.
 pub(crate) fn crashed(context: &Context, input: &Input) {
     if !context.log.is_on() {
         return;
@@ -117,7 +106,7 @@ pub(crate) fn crashed(context: &Context, input: &Input) {
     });
 }
 
-/// Nobody wants an event.
+/// Writes that no target receives an event.
 pub(crate) fn no_target(context: &Context, event: &Event, reason: &str) {
     if !context.log.is_on() {
         return;
@@ -130,7 +119,7 @@ pub(crate) fn no_target(context: &Context, event: &Event, reason: &str) {
     });
 }
 
-/// A message was put on the rejected queue; `event` is what could be read of it.
+/// Writes that a message was put on the rejected queue. `event` is its event, if it could be decoded.
 pub(crate) fn rejected(context: &Context, event: Option<&Event>, reason: RejectReason) {
     if !context.log.is_on() {
         return;

@@ -1,19 +1,19 @@
-//! What the worker says in its log about deliveries. (`log` is about the delivery log, which support reads.)
+//! Log lines and counts about deliveries. (`delivery_log` is about the delivery log, which support reads.)
 //!
-//! One dead customer makes thousands of retries and failed deliveries an hour. So the log tells of what changes, and counts
-//! what repeats:
+//! One dead customer causes thousands of retries and failed deliveries an hour. So the log reports changes, and counts
+//! repetitions:
 //!
-//! | what happens | in the log |
+//! | occasion | in the log |
 //! |---|---|
 //! | an attempt that delivered or will be retried, a job deferred, an event without target | a line at DEBUG |
 //! | a delivery was refused | a line at INFO, for one target at most three a minute, the rest at DEBUG |
 //! | a delivery failed | a line at WARN, for one target at most three a minute ([`Allowance`]), the rest at DEBUG |
 //! | a message was rejected | the same, for each reason |
 //! | a target is in trouble, or has recovered | one line each ([`trouble::Troubles`]) |
-//! | anything was settled | one line a minute that counts by outcome |
+//! | anything was settled | one line a minute with the counts by outcome |
 //!
-//! Lines hold ids and closed words. No value of an event, nothing of an answer but its status and where it redirects
-//! to, and of a URL only scheme, host and port.
+//! Lines hold ids and closed words. They hold no value of an event. Of an answer they hold only its status and redirect
+//! target, and of a URL only scheme, host and port.
 
 use std::{
     sync::{
@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use lapin::types::ShortString;
 use tracing::{debug, info, warn};
 
@@ -31,19 +32,19 @@ pub(crate) mod delivery_log;
 pub(crate) mod summary;
 mod trouble;
 
-use self::{allowance::Allowance, delivery_log::Attempt};
+use self::allowance::Allowance;
 use super::{
     message::Input,
     settle::transition::{Deferral, Refusal, Successor, Transition},
 };
 use crate::{
-    delivery::outcome::ANSWER_INCOMPLETE,
+    delivery::outcome::{ANSWER_INCOMPLETE, Exchange},
     event::Event,
     job::{HistoryEntry, Job},
     rejection::Rejection,
 };
 
-/// What was settled since the last summary, and how many lines may still be written.
+/// Counts of settled messages since the last summary, and limits on log lines.
 pub struct Reports {
     delivered: AtomicU64,
     refused: AtomicU64,
@@ -67,7 +68,7 @@ struct Lines {
     rejected: Allowance,
     /// By field.
     irregular: Allowance,
-    /// By queue, and about what our own network does.
+    /// By queue, and by fault of our own network or machine.
     queues: Allowance,
 }
 
@@ -89,7 +90,7 @@ impl Default for Reports {
     }
 }
 
-/// The fields that name a delivery.
+/// Logs a line with the fields that identify a delivery.
 macro_rules! say {
     ($level:ident, $job:expr, $($rest:tt)*) => {
         $level!(
@@ -103,7 +104,19 @@ macro_rules! say {
     };
 }
 
-/// Logs an attempt. A refusal or a failure is logged once it is settled.
+/// An attempt that was made.
+pub(crate) struct Attempt<'a> {
+    /// When it began.
+    pub at: Timestamp,
+    /// Its number, from 1.
+    pub number: u32,
+    /// The greatest number of attempts that its target allows.
+    pub of: u32,
+    /// What happened on the wire.
+    pub exchange: &'a Exchange,
+}
+
+/// Logs an attempt. A refusal or failure is logged when it is settled.
 pub(crate) fn attempted(job: &Job, attempt: &Attempt<'_>, transition: &Transition) {
     let Attempt { number: attempt, exchange, .. } = attempt;
     let (status, duration_ms) = (exchange.status(), millis(exchange.elapsed));
@@ -133,7 +146,7 @@ pub(crate) fn attempted(job: &Job, attempt: &Attempt<'_>, transition: &Transitio
 }
 
 impl Reports {
-    /// Logs and counts what became of a delivery.
+    /// Logs and counts the result of a delivery.
     pub(crate) fn settled(&self, job: &Job, transition: &Transition) {
         match transition {
             Transition::Delivered => count(&self.delivered),
@@ -178,12 +191,12 @@ impl Reports {
         }
     }
 
-    /// A job failed that was not decoded; its line is written elsewhere.
+    /// Counts a failed job that was not decoded; its line is written elsewhere.
     pub(crate) fn failed(&self) {
         count(&self.failed);
     }
 
-    /// An event was rejected.
+    /// Logs and counts a rejected event.
     pub(crate) fn event_rejected(&self, input: &Input, rejection: &Rejection) {
         count(&self.rejected);
         let message_id = input.properties.message_id().as_ref().and_then(readable_id);
@@ -195,14 +208,14 @@ impl Reports {
         }
     }
 
-    /// An event is delivered although a field of it cannot be read.
+    /// Logs that an event is delivered although one of its fields cannot be read.
     pub(crate) fn irregular(&self, field: &'static str) {
         if self.lines().irregular.allows_first(field, Instant::now()) {
             warn!(field, "a field of an event cannot be read; the event is delivered (logged once a minute)");
         }
     }
 
-    /// A message on the jobs queue was rejected. Its message id is the webhook-id, if it is a job at all.
+    /// Logs and counts a rejected message of the jobs queue. Its message id is the webhook-id, if it is a job at all.
     pub(crate) fn job_rejected(&self, input: &Input, rejection: &Rejection) {
         count(&self.rejected);
         let id = input.properties.message_id().as_ref().and_then(readable_id);
@@ -215,7 +228,7 @@ impl Reports {
         }
     }
 
-    /// A job waits for a newer worker.
+    /// Logs and counts a job that waits for a newer worker.
     pub(crate) fn put_aside(&self, version: i64) {
         count(&self.deferred);
         if self.lines().queues.allows("newer version", Instant::now()) {
@@ -223,18 +236,18 @@ impl Reports {
         }
     }
 
-    /// No target receives an event.
+    /// Logs and counts an event that no target receives.
     pub(crate) fn no_target(&self, event: &Event, reason: &'static str) {
         count(&self.no_target);
         debug!(organization = event.organization, campaign = event.campaign, event = %event.kind, reason, "no target");
     }
 
-    /// Whether the log may tell how it goes on with an outcome that this queue does not take.
+    /// Returns whether the log may report an outcome that this queue does not take.
     pub(crate) fn may_tell_of_queue(&self, queue: &str) -> bool {
         self.lines().queues.allows(queue, Instant::now())
     }
 
-    /// Says what was settled since the last summary, if anything was.
+    /// Logs the counts since the last summary, unless all are 0.
     pub(crate) fn summarize(&self, now: Instant) {
         let [delivered, refused, retry, failed, deferred, rejected, no_target] = [
             &self.delivered,
@@ -289,8 +302,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A message id as it may stand in the log. AMQP bounds it to 255 bytes. Upstream chooses it, and one with other
-/// characters than ids have could hold an e-mail address, a name or an escape sequence: it is left out.
+/// Returns a message id if it may appear in the log. AMQP bounds it to 255 bytes. Upstream chooses it. With characters
+/// that ids do not have, it could hold an e-mail address, a name or an escape sequence, so it is left out.
 pub(crate) fn readable_id(id: &ShortString) -> Option<&str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/#+=~-".contains(&byte);
     Some(id.as_str()).filter(|id| !id.is_empty() && id.bytes().all(allowed))

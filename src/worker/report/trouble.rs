@@ -1,7 +1,7 @@
-//! When the log says that a target is in trouble, and when that it has recovered: one line each.
+//! Decides when the log reports that a target is in trouble, and that it has recovered: one line each.
 //!
-//! The limits (`crate::limits`) judge a circuit at each attempt, and a sick receiver changes its state many times a minute.
-//! So the log looks every few seconds, and tells of a state only when it has lasted.
+//! The limits (`crate::limits`) judge a circuit at each attempt, and a sick receiver changes its state many times a
+//! minute. So the log looks every few seconds, and reports a state only when it has lasted.
 
 use std::{
     collections::HashMap,
@@ -10,21 +10,21 @@ use std::{
 
 use crate::limits::{State, View};
 
-/// How long a circuit must be in trouble before the log says so: one slow answer is not news.
+/// How long a circuit must be in trouble before the log reports it: one slow answer is not news.
 const LASTING: Duration = Duration::from_secs(10);
 
 /// How long a circuit must be out of trouble before it counts as recovered.
 const CALM: Duration = Duration::from_secs(30);
 
-/// How long a circuit in trouble is remembered when no attempt is made on it any more.
+/// How long a circuit in trouble is remembered after attempts at it have stopped.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
-/// What the log has to say after a look.
+/// A change that the log reports after a look.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Change {
     /// The circuit is in trouble.
     Begun { circuit: View },
-    /// It answers again, after so long.
+    /// It answers again, after this time in trouble.
     Recovered { circuit: View, after: Duration },
 }
 
@@ -37,12 +37,12 @@ struct Trouble {
     since: Instant,
     /// When it was last seen in trouble.
     seen: Instant,
-    /// The log has said so.
+    /// Whether the log has reported it.
     told: bool,
 }
 
 impl Troubles {
-    /// Compares all circuits with the looks before.
+    /// Compares all circuits with earlier looks, and returns the changes.
     pub(crate) fn look(&mut self, circuits: Vec<View>, now: Instant) -> Vec<Change> {
         let since = |then| now.saturating_duration_since(then);
         let mut changes = Vec::new();
@@ -69,7 +69,7 @@ impl Troubles {
         changes
     }
 
-    /// How many the log has told of and that have not recovered.
+    /// Returns how many reported circuits have not recovered.
     pub(crate) fn told(&self) -> usize {
         self.0.values().filter(|known| known.told).count()
     }
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// The lines about one circuit that looks like this at these seconds: its state, and whether it answers.
+    /// Returns the lines about one circuit, given its state and whether it answers at these seconds.
     fn lines(seen: &[(u64, State, bool)]) -> Vec<String> {
         let (begun, mut troubles) = (Instant::now(), Troubles::default());
         let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! When new work may start (rules 6 and 7): a POST whose outcome cannot be recorded is a certain duplicate.
+//! Decides when new work may start. A POST whose outcome cannot be recorded is certain to be repeated.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::broker::publisher::Link;
 
-/// Outcomes that wait to be recorded, by the queue they are meant for.
+/// Counts the outcomes that wait to be recorded, by their queue.
 #[derive(Clone)]
 pub struct Waiting(Arc<watch::Sender<Queues>>);
 
@@ -18,20 +18,20 @@ impl Default for Waiting {
     }
 }
 
-/// Counts as long as it lives.
+/// Counts one waiting outcome until it is dropped.
 pub struct Waits {
     waiting: Waiting,
     queue: String,
 }
 
 impl Waiting {
-    /// One more outcome waits for this queue, until the guard is dropped.
+    /// Counts one more outcome for this queue, until the guard is dropped.
     pub fn enter(&self, queue: &str) -> Waits {
         self.0.send_modify(|queues| *queues.entry(queue.to_owned()).or_default() += 1);
         Waits { waiting: self.clone(), queue: queue.to_owned() }
     }
 
-    /// How many wait for which queue, and its changes.
+    /// Returns a watch on how many outcomes wait for each queue.
     pub fn watch(&self) -> watch::Receiver<Queues> {
         self.0.subscribe()
     }
@@ -48,7 +48,7 @@ impl Drop for Waits {
     }
 }
 
-/// Opens while the publishing connection works and few outcomes wait.
+/// Is open while the publishing connection works and few outcomes wait.
 #[derive(Clone)]
 pub struct Gate {
     link: watch::Receiver<Link>,
@@ -57,18 +57,19 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// `slots` attempts at once; the gate closes when half of them hold outcomes that cannot be recorded.
+    /// Returns the gate of a worker with this many `slots` for attempts. It closes when half as many outcomes wait to
+    /// be recorded.
     pub fn new(link: watch::Receiver<Link>, waiting: &Waiting, slots: usize) -> Gate {
         Gate { link, waiting: waiting.watch(), most: slots.div_ceil(2) }
     }
 
-    /// Whether new work may start now.
+    /// Returns whether new work may start now.
     pub fn is_open(&mut self) -> bool {
         let ready = *self.link.borrow_and_update() == Link::Ready;
         ready && self.waiting.borrow_and_update().values().sum::<usize>() < self.most
     }
 
-    /// Why no new work may start now, if so. Names no credentials.
+    /// Returns why no new work may start now, if so. Contains no credentials.
     pub fn closed(&mut self) -> Option<String> {
         if self.is_open() {
             return None;
@@ -80,7 +81,7 @@ impl Gate {
         })
     }
 
-    /// Waits until the gate has been closed for so long without a break.
+    /// Waits until the gate has been closed for this time without a break.
     pub async fn closed_for(&mut self, time: Duration) {
         loop {
             while self.is_open() {
@@ -108,7 +109,7 @@ impl Gate {
             changed = self.waiting.changed() => changed,
         };
         if changed.is_err() {
-            // The publisher is gone for good: the process is stopping, and nothing may start.
+            // The publisher has ended: the process is stopping, and nothing may start.
             std::future::pending::<()>().await;
         }
     }

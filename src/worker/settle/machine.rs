@@ -1,29 +1,29 @@
-//! The order in which one delivery is settled, and nothing else: rules 1, 2, 5 and 6. It does nothing by itself. The
-//! worker drives it (`worker::settle`), and the model checker explores it (`worker::model`), so what is proven is this code.
+//! The order of the steps that settle one delivery, and nothing else. It does nothing by itself. The worker drives it
+//! (`worker::settle`) and the model checker explores it (`worker::model`), so the checker proves the code that runs.
 //!
 //! ```text
 //!  Recall --nothing known--> Decide --delivered----------------------> Settled
 //!    |                          '-----has a successor--> Publish -----> Settled
 //!    |--known, recorded-------------------------------------------------> Settled
 //!    '--known, not recorded-----------------------------> Publish
-//!  and from each of them, when nothing was done and the message's channel is gone ----> Left
+//!  and from each of them, if the message's channel is found to be gone ----> Left
 //! ```
 
-/// What becomes of a delivery, as far as the order of the steps depends on it.
+/// A decision about a delivery, as far as the order of the steps depends on it.
 pub trait Decision {
-    /// What must be on the broker before the message may be acked.
+    /// The message that must be on the broker before the input may be acked.
     type Successor;
 
-    /// Returns the successor. `None`: nothing more is to be done.
+    /// Returns the successor, or `None` if nothing more must be done.
     fn successor(&self) -> Option<&Self::Successor>;
 }
 
-/// What a delivery came to, and whether all that follows from it is on the broker.
+/// The result of a delivery, and whether its successor is on the broker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Settlement<D> {
-    /// What becomes of the delivery.
+    /// The decision about the delivery.
     pub decision: D,
-    /// Nothing more is to be published: only the ack is missing.
+    /// Whether nothing more must be published, so that only the ack is missing.
     pub recorded: bool,
 }
 
@@ -32,22 +32,22 @@ pub struct Settlement<D> {
 pub enum Recorded {
     /// Confirmed: the input may be acked.
     Yes,
-    /// The channel that delivered the input is gone: nobody may rely on it, and the input comes again.
+    /// The channel that delivered the input is gone. Nothing may rely on the successor, and the input comes again.
     InputGone,
 }
 
 /// The step that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Next {
-    /// Ask the memory, and wait for an attempt that is running.
+    /// Ask the memory, and wait for an attempt that is still running.
     Recall,
-    /// Find out what becomes of the delivery: mostly by an attempt.
+    /// Make the decision, mostly by an attempt.
     Decide,
     /// Publish the successor, until it is confirmed or the message's channel is gone.
     Publish,
-    /// Nothing: the message may be acked, as far as this delivery is concerned.
+    /// Nothing. As far as this delivery is concerned, the message may be acked.
     Settled,
-    /// Nothing: the message comes again.
+    /// Nothing. The message comes again.
     Left,
 }
 
@@ -59,20 +59,20 @@ pub struct Machine<D> {
 }
 
 impl<D: Decision> Machine<D> {
-    /// At its start. `again`: the broker may have given the message to this process before.
+    /// Returns the machine at its start. `again`: the broker may have given the message to this process before.
     pub fn begin(again: bool) -> Machine<D> {
         Machine { next: if again { Next::Recall } else { Next::Decide }, settlement: None }
     }
 
-    /// The step that is due.
+    /// Returns the step that is due.
     pub fn next(&self) -> Next {
         self.next
     }
 
-    /// What the memory knows. `good`: the message's channel is still there.
+    /// Notes what the memory knows. `good`: the message's channel still exists.
     ///
-    /// Without its channel nothing is done, whatever is known. The next worker may have recorded the outcome already, and must
-    /// not find it overwritten; and where nothing is known, the attempt would be made twice.
+    /// Without its channel nothing is done, whatever is known. The next worker may have recorded the outcome already,
+    /// and this one must not overwrite it. If nothing is known, the attempt would be made twice.
     pub fn recalled(&mut self, known: Option<Settlement<D>>, good: bool) {
         self.next = match known {
             _ if !good => Next::Left,
@@ -85,7 +85,7 @@ impl<D: Decision> Machine<D> {
         };
     }
 
-    /// What becomes of the delivery. `None`: its channel was gone before anything was done.
+    /// Notes the decision. `None`: the channel was gone before anything was done.
     pub fn decided(&mut self, decision: Option<D>) {
         let Some(decision) = decision else {
             self.next = Next::Left;
@@ -102,7 +102,7 @@ impl<D: Decision> Machine<D> {
         due.decision.successor()
     }
 
-    /// Whether the successor is on the broker.
+    /// Notes whether the successor is on the broker.
     pub fn published(&mut self, recorded: Recorded) {
         if let Some(settlement) = &mut self.settlement {
             settlement.recorded = recorded == Recorded::Yes;
@@ -113,12 +113,13 @@ impl<D: Decision> Machine<D> {
         };
     }
 
-    /// The result to remember before the ack, which may be lost and bring the message back. None: nothing was done.
+    /// Returns the result, or `None` if nothing was done. It must be remembered before the ack, because a lost ack
+    /// brings the message back.
     pub fn settlement(&self) -> Option<&Settlement<D>> {
         self.settlement.as_ref()
     }
 
-    /// The same, for one that has come to its end.
+    /// Returns the result of a machine that has ended.
     pub fn into_settlement(self) -> Option<Settlement<D>> {
         self.settlement
     }

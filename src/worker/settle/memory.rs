@@ -1,10 +1,10 @@
-//! What this process has done with the copies it was given, in case the broker gives them again (rule 6). Events have a
-//! memory of their own, by `webhook_id` and digest of the body instead of a copy id (`worker::dispatch`).
+//! Remembers what this process did with each copy, in case the broker delivers it again. Events have their own memory,
+//! whose key is `webhook_id` and a digest of the body instead of a copy id (`worker::dispatch`).
 //!
-//! An ack that is lost with its connection brings the same copy back, marked `redelivered`. Without this memory it would
-//! be POSTed a second time, or fork into a second successor. The key is the copy's own id and its attempt number, so
-//! another copy of the same job (a fork, a replay) is never mistaken for it. Bounded: what is forgotten costs a duplicate
-//! with the same `webhook-id`, which the contract allows. Authoritative is always the broker.
+//! An ack that is lost with its connection brings the same copy back, marked `redelivered`. Without this memory it
+//! would be POSTed a second time, or fork into a second successor. The key is the copy's own id and its attempt number.
+//! So another copy of the same job (a fork, a replay) is never mistaken for it. The memory is bounded. A forgotten copy
+//! costs a duplicate with the same `webhook-id`, which the contract allows. The broker always stays authoritative.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,34 +18,34 @@ use super::{
     transition::{Successor, Transition},
 };
 
-/// Finished copies remembered; mostly delivered, and those take below 200 bytes each.
+/// Most finished copies remembered. Most of them are delivered, and those take less than 200 bytes each.
 const FINISHED: usize = 10_000;
 
-/// Which copy, and which attempt of it.
+/// One copy and one of its attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// A job's copy id; of an event the `webhook-id` for one of its targets.
+    /// Copy id of a job; for an event, the `webhook-id` for one of its targets.
     pub id: Arc<str>,
-    /// Attempts that a job has behind it; of an event a digest of its body.
+    /// Number of earlier attempts of a job; for an event, a digest of its body.
     pub part: u64,
 }
 
-/// What a delivery came to.
+/// The result of a delivery.
 pub type Settlement = machine::Settlement<Transition>;
 
-/// What is known of one.
+/// The state of one copy.
 enum Known {
-    /// Those who wait are told what it comes to.
+    /// An attempt is running. Its result goes to the tasks that wait for it.
     Running(Arc<Waiting>),
-    /// As nearly all do: there is nothing more to it.
+    /// Delivered, as nearly all are.
     Delivered,
-    /// Its job is on the jobs queue.
+    /// The job is on the jobs queue.
     Forwarded,
-    /// Boxed: thousands are kept.
+    /// Boxed, because thousands are kept.
     Otherwise(Box<Settlement>),
 }
 
-/// Made when the first one waits, which hardly ever happens.
+/// Made for the first task that waits, which is rare.
 type Waiting = OnceLock<watch::Sender<Option<Settlement>>>;
 
 impl Known {
@@ -69,18 +69,18 @@ struct Inner {
 }
 
 impl Memory {
-    /// Notes that an attempt begins. Dropping the ticket unfinished forgets it.
+    /// Notes that an attempt begins. If the ticket is dropped unfinished, the attempt is forgotten.
     pub fn begin(&self, key: Key) -> Ticket {
         let waiting = Arc::new(Waiting::new());
-        // A copy that was recalled is listed as finished already.
+        // A copy that was recalled is already listed as finished.
         let again = self.lock().known.insert(key.clone(), Known::Running(waiting.clone())).is_some();
         Ticket { memory: self.clone(), key, waiting, again, finished: false }
     }
 
-    /// What this process did with a redelivered copy: waits for an attempt that is still running.
+    /// Returns what this process did with a redelivered copy. Waits for an attempt that is still running.
     pub async fn recall(&self, key: &Key) -> Option<Settlement> {
         let mut outcome = match self.lock().known.get(key)? {
-            // Under the lock: it cannot finish untold meanwhile.
+            // Under the lock, so that the attempt cannot finish before this task subscribes.
             Known::Running(waiting) => waiting.get_or_init(|| watch::channel(None).0).subscribe(),
             Known::Delivered => return Some(Settlement { decision: Transition::Delivered, recorded: true }),
             Known::Forwarded => return Some(Settlement { decision: Successor::Forward.into(), recorded: true }),
@@ -105,7 +105,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Remembers what it came to.
+    /// Remembers the result of the attempt.
     pub fn finish(mut self, settlement: Settlement) {
         self.finished = true;
         let mut inner = self.memory.lock();
@@ -113,14 +113,14 @@ impl Ticket {
         if let Some(waiting) = self.waiting.get() {
             waiting.send_replace(Some(settlement));
         }
-        // One that was begun again is listed already, unless it was dropped or forgotten meanwhile.
+        // A copy that was begun again is already listed, unless it was dropped or forgotten meanwhile.
         if !self.again || before.is_none() {
             inner.finished.push_back(self.key.clone());
         }
         while inner.finished.len() > FINISHED
             && let Some(oldest) = inner.finished.pop_front()
         {
-            // An attempt that runs is waited for, however long it takes.
+            // A running attempt is never forgotten, however long it takes.
             if let Some(Known::Running(_)) = inner.known.get(&oldest) {
                 inner.finished.push_back(oldest);
                 break;
@@ -208,7 +208,7 @@ mod tests {
         let ticket = memory.begin(key(1));
         let asked = key(1);
         let mut recalling = Box::pin(memory.recall(&asked));
-        assert!((&mut recalling).now_or_never().is_none(), "it runs still");
+        assert!((&mut recalling).now_or_never().is_none(), "it still runs");
         drop(ticket);
         assert_eq!(recalling.await, None);
     }
@@ -220,7 +220,7 @@ mod tests {
         drop(first);
         let asked = key(1);
         let mut recalling = Box::pin(memory.recall(&asked));
-        assert!((&mut recalling).now_or_never().is_none(), "it runs still");
+        assert!((&mut recalling).now_or_never().is_none(), "it still runs");
         second.finish(delivered());
         assert_eq!(recalling.await, Some(delivered()));
     }

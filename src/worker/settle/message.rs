@@ -1,4 +1,4 @@
-//! The message that a delivery becomes, for the queue that it goes to.
+//! Makes the message that a delivery becomes, for its next queue.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) fn message(context: &Context, job: &Job, successor: &Successor, now: 
         }
         Successor::Retry { entry, wait, .. } => delayed(context, job.attempted(entry.clone()), *wait, now),
         Successor::Defer { reason, wait } => deferred(context, job, *reason, *wait, now),
-        Successor::Wait { remaining } => put_on(context, job.clone(), context.ladder.step(*remaining), job.due),
+        Successor::Wait { remaining } => put_on(context, job.clone(), context.ladder.hop(*remaining), job.due),
         Successor::Fail { entry, reason, detail } => {
             let job = entry.as_ref().map_or_else(|| job.clone(), |entry| job.attempted(entry.clone()));
             job.to_failed(failed, *reason, detail, now)
@@ -31,36 +31,36 @@ pub(super) fn message(context: &Context, job: &Job, successor: &Successor, now: 
     }
 }
 
-/// A deferral does not move the time at which the job was due.
+/// Returns a deferred job for its delay queue. The time at which the job was due does not change.
 fn deferred(context: &Context, job: &Job, reason: Deferral, wait: Duration, now: Timestamp) -> Outgoing {
     let (next, step) = match reason {
         Deferral::TargetDisabled | Deferral::TargetRemoved => {
-            (job.deferred_unknown(wait, now), context.ladder.step(wait))
+            (job.deferred_unknown(wait, now), context.ladder.hop(wait))
         }
-        // A pause is not to be cut short.
+        // A pause must not be cut short.
         Deferral::Circuit(DeferReason::Paused, _)
         | Deferral::Proxy
         | Deferral::ProxyRefused
         | Deferral::Local
-        | Deferral::Suspect => (job.deferred(wait), context.ladder.step(wait)),
+        | Deferral::Suspect => (job.deferred(wait), context.ladder.hop(wait)),
         Deferral::Circuit(DeferReason::Rate, turn) => {
-            (Job { turn, ..job.deferred(wait) }, context.ladder.step_finely(wait))
+            (Job { turn, ..job.deferred(wait) }, context.ladder.hop_finely(wait))
         }
         Deferral::Circuit(DeferReason::Saturated | DeferReason::Crowded | DeferReason::Failing, _) => {
-            (job.deferred(wait), context.ladder.step_evenly(wait))
+            (job.deferred(wait), context.ladder.hop_evenly(wait))
         }
     };
     put_on(context, next, step, job.due)
 }
 
-/// The job on its rung; what the longest rung cannot hold travels along.
+/// Returns the job for its delay queue. It carries the part of the wait that the longest delay cannot hold.
 fn delayed(context: &Context, job: Job, wait: Duration, now: Timestamp) -> Outgoing {
-    let step = context.ladder.step(wait);
+    let step = context.ladder.hop(wait);
     put_on(context, job, step, now.saturating_add(wait).ok())
 }
 
-fn put_on(context: &Context, mut job: Job, step: ladder::Step, due: Option<Timestamp>) -> Outgoing {
+fn put_on(context: &Context, mut job: Job, step: ladder::Hop, due: Option<Timestamp>) -> Outgoing {
     job.remaining = Some(step.remaining).filter(|remaining| !remaining.is_zero());
     job.due = due;
-    job.to_message(&context.plan.names().delay(step.rung))
+    job.to_message(&context.plan.names().delay(step.delay))
 }

@@ -1,4 +1,4 @@
-//! Settling: what must have happened before a message may be acked, for events and jobs alike.
+//! Settles events and jobs: does what must happen before a message may be acked.
 
 pub mod gate;
 pub mod machine;
@@ -24,20 +24,20 @@ pub(super) struct Delivery<'a> {
     pub receipt: &'a Receipt,
     /// The event for one target.
     pub job: &'a Job,
-    /// The results of earlier deliveries of such messages.
+    /// The memory for messages of this kind.
     pub memory: &'a Memory,
-    /// This one in it.
+    /// The key of this delivery in the memory.
     pub key: Key,
-    /// The broker may have given the message to this process before.
+    /// Whether the broker may have given the message to this process before.
     pub again: bool,
 }
 
 impl Delivery<'_> {
-    /// Does all that must be done before the message may be acked: what was begun before, or what `decide` says. `None`: the
-    /// message comes again.
+    /// Does everything that must be done before the message may be acked. Continues what was begun before, or does what
+    /// `decide` says. Returns `None` if the message comes again.
     ///
     /// # Errors
-    /// Those of `decide`; nothing is settled then.
+    /// Those of `decide`; then nothing is settled.
     pub(super) async fn settle(
         self,
         context: &Context,
@@ -60,12 +60,12 @@ impl Delivery<'_> {
         }
         if let Some(successor) = machine.to_publish() {
             ticket.get_or_insert_with(|| memory.begin(key));
-            // Most are delivered: their tasks need no room for this.
+            // Boxed: most deliveries succeed, and their tasks need no room for this.
             let now = jiff::Timestamp::now();
             let recorded = Box::pin(record(context, receipt, || message::message(context, job, successor, now))).await;
             machine.published(recorded);
         }
-        // Remembered before the ack: an ack that is lost brings the message back.
+        // Remembered before the ack, because a lost ack brings the message back.
         if let (Some(ticket), Some(settlement)) = (ticket, machine.settlement()) {
             ticket.finish(settlement.clone());
         }
@@ -74,7 +74,7 @@ impl Delivery<'_> {
     }
 }
 
-/// Logs and counts what became of a delivery, once, here.
+/// Logs and counts the result of a delivery, exactly once.
 pub(crate) fn report(context: &Context, job: &Job, transition: &Transition) {
     delivery_log::settled(context, job, transition);
     context.reports.settled(job, transition);

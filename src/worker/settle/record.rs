@@ -1,4 +1,4 @@
-//! Putting successors on the broker and only then letting go of the input: rules 1, 2, 5 and 7 in one place.
+//! Puts successors on the broker. The input may be acked only after its successor is confirmed.
 
 use lapin::types::ShortString;
 use tracing::{error, info, warn};
@@ -12,31 +12,31 @@ use crate::{
     worker::{context::Context, message::Receipt},
 };
 
-/// Longest wait for a declare. It holds the one connection that publishing needs for a fresh channel.
+/// Longest wait for a declare. It blocks the connection that publishing needs for a new channel.
 const DECLARING: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// How long the jobs queue stays away before it is declared again, so that its consumers hear of its end
-/// ([`crate::broker::topology::declare_again`]). They heard within 10 ms where that was measured.
+/// How long the jobs queue stays missing before it is declared again, so that its consumers learn of its end
+/// ([`crate::broker::topology::declare_again`]). They learned of it within 10 ms (measured).
 const END_IS_HEARD: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Publishes a successor until the broker confirms it, for as long as the input's channel lives.
+/// Publishes a successor until the broker confirms it, as long as the input's channel exists.
 ///
-/// A missing queue of ours is declared anew where the topology is ours to declare. Nothing is requeued meanwhile, and
-/// while it lasts this outcome counts as waiting, which in the end closes the intake.
+/// Declares a missing queue again if Leadhook owns the topology. Meanwhile nothing is requeued, and the outcome counts
+/// as waiting, which eventually closes the intake.
 ///
-/// `make` makes the message, again for each try: only few need a second one.
+/// `make` makes the message again for each try, because few need a second one.
 pub async fn record(context: &Context, receipt: &Receipt, make: impl Fn() -> Outgoing) -> Recorded {
     if !receipt.is_good() {
         return Recorded::InputGone;
     }
-    // The rest is rare and large, and would make the task of every message as large.
+    // Boxed: the rest is rare and large, and would make the task of every message as large.
     match try_to(context, receipt, Box::new(make())).await {
         Ok(recorded) => recorded,
         Err(error) => Box::pin(record_at_last(context, receipt, make, error)).await,
     }
 }
 
-/// Goes on after a first try that came to nothing.
+/// Goes on after the first try failed.
 async fn record_at_last(
     context: &Context,
     receipt: &Receipt,
@@ -44,7 +44,7 @@ async fn record_at_last(
     mut error: PublishError,
 ) -> Recorded {
     let queue = make().routing_key;
-    // Where one waits, hundreds soon do: a few of them tell the story.
+    // When one outcome waits, hundreds soon do. Only a few of them are logged.
     let told = context.reports.may_tell_of_queue(queue.as_str());
     if told {
         warn!(%queue, %error, "cannot record an outcome yet, trying again");
@@ -89,7 +89,7 @@ async fn try_to(context: &Context, receipt: &Receipt, message: Box<Outgoing>) ->
     meaning(context.publisher.publish_if(message, move || input.is_good()).await)
 }
 
-/// What the answer to a publish means for its input (rule 5). An error is *not done*: to be done again.
+/// Returns what the answer to a publish means for its input. An error means *not done*: try again.
 pub fn meaning(answer: Result<(), PublishError>) -> Result<Recorded, PublishError> {
     match answer {
         Ok(()) => Ok(Recorded::Yes),

@@ -1,4 +1,4 @@
-//! What becomes of a delivery.
+//! The transition of a delivery: it ends, or goes on as another message.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::{
     limits::{DeferReason, Turn},
 };
 
-/// What becomes of a delivery. Decided once for each copy of its message, and kept in memory until the broker has acked that.
+/// The next state of a delivery. It is decided once for each copy of its message, and remembered in case the ack is
+/// lost.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
     /// The receiver has the lead: nothing more to do.
@@ -25,18 +26,18 @@ pub enum Transition {
 pub struct Refusal {
     /// The attempt.
     pub entry: HistoryEntry,
-    /// In words, for support.
+    /// The reason in words, for support.
     pub detail: String,
 }
 
 /// The message that a delivery becomes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Successor {
-    /// Of an event: no attempt is made here, the job goes onto the jobs queue.
+    /// Events only: no attempt is made here, and the job goes to the jobs queue.
     Forward,
     /// To the failed queue, because the target keeps refused deliveries.
     Refused(Refusal),
-    /// One attempt spent, another after `wait`.
+    /// One attempt is spent, and another follows after `wait`.
     Retry {
         /// The attempt.
         entry: HistoryEntry,
@@ -51,24 +52,24 @@ pub enum Successor {
         entry: Option<HistoryEntry>,
         /// Why it failed.
         reason: FailReason,
-        /// In words, for support.
+        /// The reason in words, for support.
         detail: String,
     },
-    /// Back for later, without an attempt spent.
+    /// To be tried later, without spending an attempt.
     Defer {
         /// Why it is deferred.
         reason: Deferral,
         /// Not yet rounded to a delay queue.
         wait: Duration,
     },
-    /// The rest of a wait that is longer than the longest delay queue's.
+    /// The rest of a wait that is longer than the longest delay.
     Wait {
-        /// What remains of it.
+        /// The rest of the wait.
         remaining: Duration,
     },
 }
 
-/// Why a job is deferred; the word is a metric label.
+/// Why a job is deferred. The word is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deferral {
     /// Its target is disabled in this worker's store.
@@ -79,16 +80,16 @@ pub enum Deferral {
     Circuit(DeferReason, Turn),
     /// The egress proxy could not be used.
     Proxy,
-    /// The egress proxy refused to connect, because of our credentials or of the receiver.
+    /// The egress proxy refused to connect, because of our credentials or because of the receiver.
     ProxyRefused,
     /// This machine lacks files, memory or ports.
     Local,
-    /// A suspect whose target its child process does not know.
+    /// The child process of a suspect does not know the target.
     Suspect,
 }
 
 impl Deferral {
-    /// The metric label.
+    /// Returns the metric label.
     pub fn label(self) -> &'static str {
         match self {
             Deferral::TargetDisabled => "target_disabled",
@@ -120,7 +121,7 @@ impl From<Successor> for Transition {
 }
 
 impl Transition {
-    /// Returns the word for it, for fail points.
+    /// Returns the word for it in fail points.
     pub fn name(&self) -> &'static str {
         match self {
             Transition::Delivered => "delivered",

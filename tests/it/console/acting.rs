@@ -2,7 +2,7 @@
 
 use super::{ACT, Console, console};
 use crate::{
-    desk::{drain, fail, job, litter, quiet_world},
+    dead_letters::{drain, fail, job, litter, quiet_world},
     harness::{World, eventually},
 };
 

@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 
 use super::{ACT, READ, command, console, started};
 use crate::{
-    desk::{fail, job, quiet_world},
+    dead_letters::{fail, job, quiet_world},
     harness::World,
 };
 

@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 
 use super::{ACT, READ, console};
 use crate::{
-    desk::{drain, fail, job, litter, quiet_world, raw},
+    dead_letters::{drain, fail, job, litter, quiet_world, raw},
     harness::{World, event, eventually, receiver},
 };
 
@@ -98,7 +98,7 @@ async fn failed_jobs_are_listed_filtered_and_paged_and_looking_changes_nothing()
     let wrong = wrong.text().await.unwrap();
     assert!(wrong.contains("reason: ") && wrong.contains("event: ") && wrong.contains("since: "), "{wrong}");
     assert_eq!(console.get(READ, "/failed/wh_nothing").await.status(), StatusCode::NOT_FOUND);
-    assert_eq!(crate::desk::drain(&world, "failed").await[..250], ids);
+    assert_eq!(crate::dead_letters::drain(&world, "failed").await[..250], ids);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_busy_queue_is_told_and_never_hangs_a_page() {
     let console = console(&world, &[]).await;
     let (connection, channel) = raw(&world).await;
     let options = lapin::options::QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-    channel.queue_declare("leadhook.desk".into(), options, Default::default()).await.unwrap();
+    channel.queue_declare("leadhook.browse".into(), options, Default::default()).await.unwrap();
     let begun = std::time::Instant::now();
     let answer = console.get(READ, "/failed").await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -197,7 +197,7 @@ async fn what_was_delivered_all_the_same_is_told_in_the_list() {
     world.publish(event("ABC", 1).as_bytes()).await;
     let first = eventually("it is delivered", async || receiver.received().into_iter().next()).await;
     worker.stop().await;
-    let forked = crate::desk::job(1);
+    let forked = crate::dead_letters::job(1);
     let forked = leadhook::job::Job { webhook_id: first.webhook_id().unwrap().to_owned(), ..forked };
     fail(&world, [forked, job(2)]).await;
     let console = console(&world, &[]).await;

@@ -86,7 +86,7 @@ async fn check(program: &str, arguments: fn(u16) -> Vec<String>) {
         })
         .await;
     }
-    assert_eq!(worker.metric("leadhook_jobs_total", "delivered").await, 4.0, "{}", worker.log());
+    worker.metric_is("leadhook_jobs_total", "delivered", 4.0).await;
     worker.stop().await;
     let stored = sample.stored();
     assert_eq!(stored.values().collect::<Vec<_>>(), [ODD], "not one event, stored byte for byte");

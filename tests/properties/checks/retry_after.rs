@@ -109,15 +109,15 @@ fn next_wait(status: u16, value: &str, now: SystemTime, policy: &Backoff, asked:
 fn waited_out(wait: Duration, ladder: &Ladder) {
     let (mut left, mut waited) = (wait, Duration::ZERO);
     for _ in 0..10_000 {
-        let step = ladder.step(left);
-        assert!(ladder.rungs().contains(&step.rung), "no delay queue waits {:?}", step.rung);
-        waited += step.rung;
+        let step = ladder.hop(left);
+        assert!(ladder.delays().contains(&step.delay), "no delay queue waits {:?}", step.delay);
+        waited += step.delay;
         left = step.remaining;
         if left.is_zero() {
             break;
         }
     }
     assert!(left.is_zero(), "{wait:?} never ends");
-    let late = (wait / 4 + Duration::from_millis(1)).max(ladder.rungs()[0]);
+    let late = (wait / 4 + Duration::from_millis(1)).max(ladder.delays()[0]);
     assert!(waited >= wait && waited <= wait + late, "{wait:?} became {waited:?}");
 }

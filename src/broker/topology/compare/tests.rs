@@ -238,7 +238,7 @@ fn without_the_management_api_what_stands_is_not_taken_for_good() {
 }
 
 #[test]
-fn rungs_that_are_left_over_are_listed_but_no_findings() {
+fn delay_queues_that_are_left_over_are_listed_but_no_findings() {
     let plan = default_plan();
     let mut seen = seen(&plan);
     let queues = seen["queues"].as_array_mut().unwrap();
