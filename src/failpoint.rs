@@ -113,7 +113,7 @@ mod armed {
 
     /// Ends the process: a test whose fault never happens would prove nothing.
     fn misspelt(rule: &str) -> ! {
-        eprintln!("{VARIABLE}: `{rule}` is no fail point");
+        eprintln!("{VARIABLE}: `{rule}` is not a fail point");
         std::process::exit(2);
     }
 

@@ -109,7 +109,7 @@ impl RejectReason {
                 "The store and the message name different organizations. Find out which is right, then fix the store and requeue, or requeue with --organization."
             }
             RejectReason::MalformedJob => {
-                "Somebody else put it on the jobs queue. Find out who; it cannot be requeued."
+                "Another program put it on the jobs queue. Find that program; it cannot be requeued."
             }
             RejectReason::NewerVersion => "A newer Leadhook made this job, and none took it up. Ask that version.",
             RejectReason::CrashLoop => {

@@ -19,6 +19,7 @@ pub mod run;
 pub mod sample;
 pub mod schedule;
 pub mod suspects;
+pub mod table;
 pub mod targets;
 pub mod topology;
 pub mod unreadable;

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use super::{
     arguments::Output,
     health,
-    output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
+    output::{self, Exit, Refusal, Terminal, Tone, after_help},
+    table::{Cell, Table},
 };
 use crate::{
     limits::{State, View},

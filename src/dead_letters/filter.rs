@@ -4,7 +4,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 
 use super::record::{DEAD_LETTERED, Reason, Record, UNSAID};
 use crate::{
-    delivery::outcome::{FailReason, RetryReason},
+    delivery::reason::{FailReason, RetryReason},
     duration,
     event::EventKind,
     job::Job,

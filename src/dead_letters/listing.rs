@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         dead_letters::record::tests::{job, record},
-        delivery::outcome::FailReason,
+        delivery::reason::FailReason,
         event::EventKind,
         store::TargetKey,
     };

@@ -11,7 +11,7 @@ use lapin::{
 use super::given_ids::SHORTEST;
 use crate::{
     broker::wire::Repairs,
-    delivery::outcome::{FailReason, Owner},
+    delivery::reason::{FailReason, Owner},
     job::{Job, Malformed, header},
     rejection::RejectReason,
 };

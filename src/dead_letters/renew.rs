@@ -126,7 +126,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{dead_letters::record::tests::job, delivery::outcome::FailReason};
+    use crate::{dead_letters::record::tests::job, delivery::reason::FailReason};
 
     fn long(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())

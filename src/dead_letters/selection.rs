@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::{
         dead_letters::record::{Reason, Unreadable, tests::job},
-        delivery::outcome::FailReason,
+        delivery::reason::FailReason,
     };
 
     fn record(id: &str, replays: u32) -> Record {

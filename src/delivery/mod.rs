@@ -2,9 +2,15 @@
 
 pub mod backoff;
 
+pub mod exchange;
+
+pub mod fault;
+
 pub mod ladder;
 
 pub mod outcome;
+
+pub mod reason;
 
 pub mod request;
 

@@ -52,7 +52,7 @@ pub enum SecretError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// `webhook-timestamp` is not a number of seconds.
-    #[error("webhook-timestamp is no whole number of seconds")]
+    #[error("webhook-timestamp is not a whole number of seconds")]
     Timestamp,
     /// `webhook-timestamp` is further from now than the tolerance allows.
     #[error("webhook-timestamp is too far from now")]

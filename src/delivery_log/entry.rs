@@ -120,7 +120,7 @@ pub struct Entry<'a> {
     /// Error of an attempt that did not deliver: `status`, `timeout` ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
-    /// A remark on the attempt: [`crate::delivery::outcome::ANSWER_INCOMPLETE`].
+    /// A remark on the attempt: [`crate::delivery::exchange::ANSWER_INCOMPLETE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Cow<'a, str>>,
     /// Duration of the attempt, in milliseconds.

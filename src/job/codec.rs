@@ -15,7 +15,7 @@ use super::{
     state::{Job, VERSION},
 };
 use crate::{
-    broker::publisher::Outgoing, delivery::outcome::FailReason, event::EventKind, limits::Turn, store::TargetKey,
+    broker::publisher::Outgoing, delivery::reason::FailReason, event::EventKind, limits::Turn, store::TargetKey,
 };
 
 /// The names of our headers.
@@ -131,8 +131,9 @@ impl Job {
         let kind = properties.kind().as_ref().and_then(|kind| EventKind::parse(kind.as_str()));
         let target = read.string(header::TARGET)?.as_deref().and_then(TargetKey::parse);
         Ok(Job {
-            webhook_id: webhook_id.ok_or_else(|| Malformed::Broken("property message_id is no webhook-id".into()))?,
-            kind: kind.ok_or_else(|| Malformed::Broken("property type is no known event".into()))?,
+            webhook_id: webhook_id
+                .ok_or_else(|| Malformed::Broken("property message_id is not a webhook-id".into()))?,
+            kind: kind.ok_or_else(|| Malformed::Broken("property type is not a known event".into()))?,
             lead: read.string(header::LEAD)?,
             submission: properties.correlation_id().as_ref().map(ShortString::to_string),
             organization: required(read.string(header::ORGANIZATION)?, header::ORGANIZATION)?,

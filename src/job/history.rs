@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::outcome::{Answer, Exchange};
+use crate::delivery::exchange::{Answer, Exchange};
 
 /// Number of entries kept: all attempts of the longest schedule (11) and of one replay, and a few more.
 const KEPT: usize = 24;
@@ -17,7 +17,7 @@ pub struct HistoryEntry {
     pub attempt: u32,
     /// The outcome: `retry`, `refused` or `failed`.
     pub outcome: String,
-    /// The reason: a label of [`crate::delivery::outcome::RetryReason`] or [`crate::delivery::outcome::FailReason`].
+    /// The reason: a label of [`crate::delivery::reason::RetryReason`] or [`crate::delivery::reason::FailReason`].
     pub reason: String,
     /// HTTP status, if there was an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,10 @@ use lapin::{
 
 use super::{id::derived_id, *};
 use crate::{
-    delivery::outcome::{Answer, Exchange, FailReason},
+    delivery::{
+        exchange::{Answer, Exchange},
+        reason::FailReason,
+    },
     event::{Event, EventKind},
     limits::Turn,
     store::TargetKey,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::outcome::{Exchange, Fault, Outcome};
+use crate::delivery::{exchange::Exchange, fault::Fault, outcome::Outcome};
 
 /// A sign of the receiver's health, given by an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ mod tests {
 
     use super::*;
     use crate::delivery::{
-        outcome::{Answer, judge},
+        exchange::Answer,
+        outcome::judge,
         rules::{Condition, Rules},
     };
 

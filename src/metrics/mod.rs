@@ -6,32 +6,34 @@
 //! and the queues (a fixed ladder).
 
 mod catalogue;
+mod families;
 mod process;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
-    encoding::{EncodeMetric, text},
-    metrics::{TypedMetric, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
 pub use catalogue::{Entry, Kind, catalogue};
 
+use self::families::{
+    ATTEMPT_BUCKETS, CONFIRM_BUCKETS, EVENT_RESULTS, LAG_BUCKETS, LOG_RESULTS, Labelled, Named, PUBLISH_FAILURES,
+    RELOAD_RESULTS, count, gauge_value, register,
+};
+
 use crate::{
-    delivery::outcome::{Exchange, Fault},
+    delivery::{exchange::Exchange, fault::Fault},
     health::RESTING,
     limits::State,
 };
@@ -79,30 +81,11 @@ pub struct Metrics {
     shown: Mutex<Shown>,
 }
 
-type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
-type Named = Family<[(&'static str, Cow<'static, str>); 1], Gauge<i64, AtomicI64>>;
-
 #[derive(Default)]
 struct Shown {
     revision: Option<String>,
     queues: BTreeSet<String>,
 }
-
-/// Results of an event.
-const EVENT_RESULTS: [&str; 3] = ["dispatched", "no_target", "rejected"];
-/// Results of a reload of the store.
-const RELOAD_RESULTS: [&str; 3] = ["loaded", "unchanged", "refused"];
-/// Results of a record of the delivery log.
-const LOG_RESULTS: [&str; 2] = ["written", "lost"];
-/// Reasons for which a publish is not done.
-const PUBLISH_FAILURES: [&str; 6] = ["returned", "nacked", "timed_out", "unclear", "channel_closed", "lost"];
-
-/// Seconds. An HTTP exchange ends within the target's timeout, at most 120 s.
-const ATTEMPT_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// Seconds. Lag is milliseconds in normal operation, and hours after an outage.
-const LAG_BUCKETS: [f64; 14] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0];
-/// Seconds. A confirm takes a disk write on a majority of the cluster.
-const CONFIRM_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 impl Metrics {
     /// Makes a set with every value at zero, and with the current time as start time.
@@ -434,21 +417,4 @@ pub fn attempt_class(exchange: &Exchange) -> &'static str {
         },
         Err(fault) => fault.label(),
     }
-}
-
-fn register<M>(registry: &mut Registry, entry: Entry, metric: M) -> M
-where
-    M: Clone + EncodeMetric + TypedMetric + fmt::Debug + Send + Sync + 'static,
-{
-    registry.register(entry.registered(), entry.help, metric.clone());
-    metric
-}
-
-fn count(family: &Labelled, label: &'static str, value: &'static str) {
-    family.get_or_create(&[(label, value)]).inc();
-}
-
-/// Converts a number to `i64`, the type of gauges. Caps it at the largest value.
-fn gauge_value(messages: u64) -> i64 {
-    i64::try_from(messages).unwrap_or(i64::MAX)
 }

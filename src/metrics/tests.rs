@@ -1,7 +1,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Kind, Metrics, attempt_class, catalogue};
-use crate::delivery::outcome::{Answer, Exchange, Fault, TlsFault};
+use crate::delivery::{
+    exchange::{Answer, Exchange},
+    fault::{Fault, TlsFault},
+};
 
 fn answered(status: u16) -> Exchange {
     Exchange::new(Ok(Answer { status, ..Answer::default() }), Duration::from_millis(30))

@@ -34,7 +34,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, task::AbortOnDropHandle};
 
 use super::fault;
-use crate::delivery::outcome::{Fault, HttpFault};
+use crate::delivery::fault::{Fault, HttpFault};
 
 /// The most bytes of an answer's status line and headers.
 pub const HEADER_LIMIT: usize = 64 * 1024;

@@ -16,7 +16,7 @@ use super::{
     resolver::{Addresses, Resolver, literal},
     tune::tune,
 };
-use crate::{delivery::outcome::Fault, egress::Guard};
+use crate::{delivery::fault::Fault, egress::Guard};
 
 /// Time without a connection after which the next address is dialled as well (RFC 8305, section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::tls::{IncompleteChain, SelfSigned, WeakKey};
-use crate::delivery::outcome::{Fault, HttpFault, TlsFault};
+use crate::delivery::fault::{Fault, HttpFault, TlsFault};
 
 /// Returns whether this machine lacks files, memory, buffers or ports, so the other side is not at fault.
 pub(super) fn is_ours(error: &io::Error) -> bool {

@@ -55,7 +55,10 @@ use self::{
     resolver::Resolver,
 };
 use crate::{
-    delivery::outcome::{Answer, Exchange, Fault, HttpFault, TokenFault},
+    delivery::{
+        exchange::{Answer, Exchange},
+        fault::{Fault, HttpFault, TokenFault},
+    },
     egress::{self, Guard},
     settings::{Egress, Tls},
     store::{CaCertificate, ClientCertificate, Oauth2, target::circuit_name},

@@ -26,7 +26,8 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 
 use crate::{
     delivery::{
-        outcome::{Answer, Fault, TokenFault},
+        exchange::Answer,
+        fault::{Fault, TokenFault},
         request::AGENT,
     },
     store::Oauth2,

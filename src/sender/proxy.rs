@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{fault, tune::tune};
 use crate::{
-    delivery::outcome::{Fault, HttpFault},
+    delivery::fault::{Fault, HttpFault},
     limits::{Breaker, Signal, breaker},
     os_error,
     settings::{ProxyUrl, Rotating},

@@ -37,7 +37,7 @@ use hickory_resolver::{
 
 use super::fault;
 use crate::{
-    delivery::outcome::{DnsFault, Fault},
+    delivery::fault::{DnsFault, Fault},
     egress::{Guard, Refusal},
 };
 

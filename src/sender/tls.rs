@@ -21,7 +21,7 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 
 use crate::{
-    delivery::outcome::Fault,
+    delivery::fault::Fault,
     settings::{Tls, TlsVersion},
     store::{CaCertificate, ClientCertificate},
 };

@@ -11,6 +11,7 @@ mod keys;
 mod problem;
 mod rotating;
 mod said;
+mod urls;
 mod words;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::egress::Rule;
 pub use keys::{Key, reference};
 pub use problem::{Place, Problem, Problems};
 pub use rotating::Rotating;
+pub use urls::{BrokerUrl, ProxyUrl};
 
 /// The file to read when none is named, if it exists; relative to the working directory.
 pub const DEFAULT_FILE: &str = "config/leadhook.toml";
@@ -162,43 +164,6 @@ impl Amqp {
     }
 }
 
-/// A URL with credentials. `Debug` and `Display` show neither user information nor query.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BrokerUrl(url::Url);
-
-impl BrokerUrl {
-    /// Wraps a parsed URL.
-    pub fn new(url: url::Url) -> BrokerUrl {
-        BrokerUrl(url)
-    }
-
-    /// Returns the whole URL with its credentials. For connecting only, never for printing.
-    pub fn expose(&self) -> &url::Url {
-        &self.0
-    }
-
-    /// Returns the parts of a broker's URL as the AMQP library reads them; `None` for the URL of a management API.
-    pub fn parts(&self) -> Option<lapin::uri::AMQPUri> {
-        self.0.as_str().parse().ok()
-    }
-}
-
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or("?"))?;
-        if let Some(port) = self.0.port() {
-            write!(f, ":{port}")?;
-        }
-        f.write_str(self.0.path())
-    }
-}
-
-impl fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BrokerUrl({self})")
-    }
-}
-
 /// `topology.*`
 #[derive(Clone, Debug)]
 pub struct Topology {
@@ -276,36 +241,6 @@ pub struct Egress {
     pub proxy_resolves: bool,
     /// Name servers to ask instead of the system's.
     pub name_servers: Vec<SocketAddr>,
-}
-
-/// The URL of a proxy, `http://` (with CONNECT) or `socks5://`, perhaps with credentials. `Debug` and `Display` do not
-/// show these.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ProxyUrl(url::Url);
-
-impl ProxyUrl {
-    /// Wraps a parsed URL.
-    pub fn new(url: url::Url) -> ProxyUrl {
-        ProxyUrl(url)
-    }
-
-    /// Returns the whole URL with its credentials. For connecting only, never for printing.
-    pub fn expose(&self) -> &url::Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for ProxyUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or("?"))?;
-        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
-    }
-}
-
-impl fmt::Debug for ProxyUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProxyUrl({self})")
-    }
 }
 
 /// `tls.*`: connections to receivers.

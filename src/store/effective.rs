@@ -6,46 +6,18 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    ca_certificate::CaCertificate,
-    client_certificate::ClientCertificate,
     declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
+    endpoint::{Endpoint, Origin, parse},
     event_set::EventSet,
     fields::Said,
-    oauth2::Oauth2,
     problem::Problems,
-    secrets::SecretText,
     target::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_TIMEOUT, Target, TargetKey, circuit_name},
 };
-use crate::delivery::{
-    rules::{Rules, Statuses},
-    signature::SigningSecret,
-};
-
-/// The source of an effective value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The organization's webhook.
-    Organization,
-    /// The campaign's webhook.
-    Campaign,
-    /// The default, because neither sets the value.
-    Default,
-}
-
-impl Origin {
-    /// Returns `organization`, `campaign` or `default`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Origin::Organization => "organization",
-            Origin::Campaign => "campaign",
-            Origin::Default => "default",
-        }
-    }
-}
+use crate::delivery::rules::{Rules, Statuses};
 
 /// One organization of the store.
 #[derive(Debug)]
@@ -391,88 +363,4 @@ impl Scope<'_> {
         };
         problems.error(&own.place, &own.path, text);
     }
-}
-
-/// The values that are inherited together.
-struct Endpoint {
-    url: Option<Url>,
-    url_origin: Origin,
-    headers: HeaderMap,
-    header_origins: Vec<(HeaderName, Origin)>,
-    secrets: Vec<SecretText>,
-    secrets_origin: Origin,
-    client_certificate: Option<Arc<ClientCertificate>>,
-    identity_origin: Origin,
-    ca_certificate: Option<Arc<CaCertificate>>,
-    authority_origin: Origin,
-    oauth2: Option<Arc<Oauth2>>,
-    oauth2_origin: Origin,
-}
-
-impl Default for Endpoint {
-    fn default() -> Endpoint {
-        Endpoint {
-            url: None,
-            url_origin: Origin::Default,
-            headers: HeaderMap::new(),
-            header_origins: Vec::new(),
-            secrets: Vec::new(),
-            secrets_origin: Origin::Default,
-            client_certificate: None,
-            identity_origin: Origin::Default,
-            ca_certificate: None,
-            authority_origin: Origin::Default,
-            oauth2: None,
-            oauth2_origin: Origin::Default,
-        }
-    }
-}
-
-impl Endpoint {
-    /// Applies the values of a block. A header replaces one of the same name, and every other value replaces the
-    /// previous one.
-    fn take(&mut self, block: &DeclaredWebhook, origin: Origin) {
-        if let Said::Value(url) = &block.url {
-            (self.url, self.url_origin) = (Some(url.clone()), origin);
-        }
-        if let Said::Value(secrets) = &block.signing_secrets {
-            (self.secrets, self.secrets_origin) = (secrets.clone(), origin);
-        }
-        if let Said::Value(client_certificate) = &block.client_certificate {
-            (self.client_certificate, self.identity_origin) = (Some(client_certificate.clone()), origin);
-        }
-        if let Said::Value(ca_certificate) = &block.ca_certificate {
-            (self.ca_certificate, self.authority_origin) = (Some(ca_certificate.clone()), origin);
-        }
-        if let Said::Value(oauth2) = &block.oauth2 {
-            (self.oauth2, self.oauth2_origin) = (Some(oauth2.clone()), origin);
-        }
-        for (name, value) in &block.headers {
-            self.header(name, value, origin);
-        }
-    }
-
-    fn header(&mut self, name: &HeaderName, value: &HeaderValue, origin: Origin) {
-        let (name, value) = (&unshared_name(name), unshared_value(value));
-        self.headers.insert(name.clone(), value);
-        self.header_origins.retain(|(earlier, _)| earlier != name);
-        self.header_origins.push((name.clone(), origin));
-    }
-}
-
-/// Copies a name. A clone would share memory with the documents, see `load.rs`.
-fn unshared_name(name: &HeaderName) -> HeaderName {
-    HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
-}
-
-/// Copies a value. A clone would share memory with the documents, see `load.rs`.
-fn unshared_value(value: &HeaderValue) -> HeaderValue {
-    let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
-    copy.set_sensitive(value.is_sensitive());
-    copy
-}
-
-/// Parses a secret again. It was valid when it was read, so none is lost here.
-fn parse(text: &SecretText) -> Option<SigningSecret> {
-    SigningSecret::parse(text.expose()).ok()
 }

@@ -127,7 +127,7 @@ fn secret_file(node: &Node, path: &KeyPath, vault: &mut Vault<'_>, problems: &mu
 
 fn name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| "is no header name; letters, digits and - _ . are usual".to_owned())?;
+        .map_err(|_| "is not a header name; letters, digits and - _ . are usual".to_owned())?;
     let reserved = name.as_str();
     if name == CONTENT_TYPE {
         return Ok(name);

@@ -94,7 +94,7 @@ fn read(path: &Path, secrets: &settings::Secrets, environment: Environment) -> R
         if let Some(InClear { count, place, path }) = vault.in_clear(&source.file) {
             let more = if *count == 1 { String::new() } else { format!(", the first of {count} in this file") };
             let text = format!(
-                "is a secret in clear{more}, which every user of this machine may read; put it into \
+                "is a secret in plain text{more}, which every user of this machine may read; put it into \
                  `${{VARIABLES}}` or a file of its own, or take that right away (chmod o-r)"
             );
             problems.warning(place, path, text);

@@ -92,7 +92,7 @@ pub(super) fn check_whole(declared: &Declared, source: &str, problems: &mut Prob
 
 fn organization(entry: &Entry, path: KeyPath, declared: &mut Declared, vault: &mut Vault<'_>, problems: &mut Problems) {
     if !is_id(&entry.key) {
-        problems.error(&entry.place, &path, format!("is no organization id; an id is {ID_RULE}"));
+        problems.error(&entry.place, &path, format!("is not an organization id; an id is {ID_RULE}"));
         declared.incomplete = true;
     }
     let Some(fields) = Fields::of(&entry.node, &path, problems) else {
@@ -133,7 +133,7 @@ fn organization(entry: &Entry, path: KeyPath, declared: &mut Declared, vault: &m
 
 fn campaign(entry: &Entry, path: &KeyPath, vault: &mut Vault<'_>, problems: &mut Problems) -> Option<DeclaredCampaign> {
     if !is_id(&entry.key) {
-        problems.error(&entry.place, path, format!("is no campaign id; an id is {ID_RULE}"));
+        problems.error(&entry.place, path, format!("is not a campaign id; an id is {ID_RULE}"));
     }
     let fields = Fields::of(&entry.node, path, problems)?;
     fields.expect(&["override", "webhook", "webhooks", "unselected_events"], belongs_into_webhook, problems);

@@ -31,8 +31,10 @@ fn parse_url(text: &str, instead: &str) -> Result<Url, String> {
         return Err("contains blanks or control characters; write them percent-encoded".into());
     }
     let url = Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => "is no full URL; begin with `https://` or `http://`".to_owned(),
-        error => format!("is no URL: {error}; write `https://host/path`"),
+        url::ParseError::RelativeUrlWithoutBase => {
+            "is not a complete URL; begin with `https://` or `http://`".to_owned()
+        }
+        error => format!("is not a URL: {error}; write `https://host/path`"),
     })?;
     if !matches!(url.scheme(), "http" | "https") {
         // The scheme is not shown, because it may be the user name of a URL without a scheme.
@@ -48,7 +50,7 @@ fn parse_url(text: &str, instead: &str) -> Result<Url, String> {
         return Err("has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`".into());
     }
     if url.port() == Some(0) {
-        return Err("has the port 0, on which nobody can listen".into());
+        return Err("has the port 0, on which no server can listen".into());
     }
     Ok(url)
 }

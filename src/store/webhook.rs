@@ -229,8 +229,8 @@ fn event(node: &Node, before: EventSet) -> Result<EventKind, String> {
             Err("stands in a list; for all events write \"*\" by itself, without brackets".to_owned())
         }
         None => Err(match nearest(text, &names) {
-            Some(near) => format!("is no event; did you mean `{near}`?"),
-            None => format!("is no event; events are {}", listed(&names)),
+            Some(near) => format!("is not an event; did you mean `{near}`?"),
+            None => format!("is not an event; events are {}", listed(&names)),
         }),
     }
 }
@@ -258,7 +258,7 @@ fn signing_secrets(fields: &Fields<'_>, vault: &mut Vault<'_>, problems: &mut Pr
         let Some(secret) = headers::secret(node, &path, vault, problems) else { continue };
         match SigningSecret::parse(secret.expose()) {
             Ok(_) => secrets.push(secret),
-            Err(error) => problems.error(&node.place, path, format!("is no signing secret: {error}")),
+            Err(error) => problems.error(&node.place, path, format!("is not a signing secret: {error}")),
         }
     }
     if secrets.len() == nodes.len() { Said::Value(secrets) } else { Said::Unusable }

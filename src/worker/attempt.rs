@@ -17,7 +17,10 @@ use super::{
 use crate::{
     delivery::{
         backoff,
-        outcome::{self, Exchange, FailReason, Fault, Outcome, RetryReason},
+        exchange::Exchange,
+        fault::Fault,
+        outcome::{self, Outcome},
+        reason::{FailReason, RetryReason},
     },
     job::{HistoryEntry, Job},
     limits::{self, Cause, Pass, deferral},

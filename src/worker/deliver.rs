@@ -22,7 +22,7 @@ use super::{
     },
 };
 use crate::{
-    delivery::outcome::FailReason,
+    delivery::reason::FailReason,
     duration::spoken,
     failpoint,
     job::{Job, Malformed},

@@ -9,10 +9,7 @@ use futures::FutureExt;
 use tracing::error;
 
 use crate::{
-    delivery::{
-        outcome::{Exchange, Fault},
-        request,
-    },
+    delivery::{exchange::Exchange, fault::Fault, request},
     failpoint,
     job::Job,
     sender::{Post, Sender},

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use leadhook::{
-    delivery::outcome::FailReason,
+    delivery::reason::FailReason,
     event::{Event, EventKind},
     job::{Envelope, HistoryEntry, Job},
     store::TargetKey,

@@ -5,6 +5,7 @@
 //! nack, a return, silence, a lost channel) is an error, and the caller decides what to do. The publisher never
 //! publishes anything twice by itself. `session` explains how a return finds its message.
 
+mod returned;
 mod session;
 
 use std::{sync::Arc, time::Duration};

@@ -24,16 +24,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
     Channel, Confirmation, ConnectionStatus, ErrorKind, Event,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::ShortString,
 };
-use tokio::sync::oneshot;
 
-use super::{Actor, Link, Outgoing, PublishError, Request};
+use super::{
+    Actor, Link, Outgoing, PublishError, Request,
+    returned::{Identity, Pending, Return},
+};
 use crate::{
     broker::{
         channel::is_soft,
@@ -92,13 +92,6 @@ pub(super) async fn open(shared: &Shared) -> Result<Open, ConnectError> {
     };
     let events = Box::pin(connection.events_listener());
     Ok(Open { channel, events, status: connection.status().clone(), url })
-}
-
-/// One message that waits for its confirm.
-struct Pending {
-    identity: Identity,
-    reply: oneshot::Sender<Result<(), PublishError>>,
-    since: Instant,
 }
 
 type Confirm = BoxFuture<'static, (u64, Result<Confirmation, lapin::Error>)>;
@@ -301,67 +294,6 @@ impl Session<'_> {
     }
 }
 
-/// The parts that identify a returned message among those under way. The broker returns them as they were sent.
-#[derive(Debug, PartialEq, Eq)]
-struct Identity {
-    exchange: ShortString,
-    routing_key: ShortString,
-    message_id: Option<ShortString>,
-    body: Bytes,
-}
-
-impl Identity {
-    fn of(message: &Outgoing) -> Identity {
-        Identity {
-            exchange: message.exchange.clone(),
-            routing_key: message.routing_key.clone(),
-            message_id: message.properties.message_id().clone(),
-            body: message.body.clone(),
-        }
-    }
-
-    /// Returns the messages under way that may be this one: those that match in every part, else those with its
-    /// address.
-    fn among(&self, under_way: &BTreeMap<u64, Pending>) -> Vec<u64> {
-        let those = |fits: &dyn Fn(&Identity) -> bool| -> Vec<u64> {
-            under_way.iter().filter(|(_, pending)| fits(&pending.identity)).map(|(seq, _)| *seq).collect()
-        };
-        let same = those(&|other| self == other);
-        match same.is_empty() {
-            true => those(&|other| (&self.exchange, &self.routing_key) == (&other.exchange, &other.routing_key)),
-            false => same,
-        }
-    }
-}
-
-/// A returned message, and the reason.
-struct Return {
-    identity: Identity,
-    code: u16,
-    text: String,
-}
-
-impl Return {
-    /// Returns the message that a confirm carries: its own or another one.
-    fn carried(by: &Confirmation) -> Option<Return> {
-        let message = match by {
-            Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
-            Confirmation::NotRequested => return None,
-        };
-        let identity = Identity {
-            exchange: message.delivery.exchange.clone(),
-            routing_key: message.delivery.routing_key.clone(),
-            message_id: message.delivery.properties.message_id().clone(),
-            body: Bytes::copy_from_slice(&message.delivery.data),
-        };
-        Some(Return { identity, code: message.reply_code, text: message.reply_text.to_string() })
-    }
-
-    fn error(&self) -> PublishError {
-        PublishError::Returned { code: self.code, text: self.text.clone() }
-    }
-}
-
 /// Converts an error of lapin by its kind, never by its text.
 fn lost(error: &lapin::Error) -> PublishError {
     match error.kind() {
@@ -374,6 +306,10 @@ fn lost(error: &lapin::Error) -> PublishError {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use lapin::types::ShortString;
+    use tokio::sync::oneshot;
+
     use super::*;
 
     fn identity(key: &str, id: &str, body: &'static str) -> Identity {

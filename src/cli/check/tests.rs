@@ -1,7 +1,7 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::store;
+use crate::{cli::output::Terminal, store};
 
 const YAML: &str = r#"
 organizations:

@@ -15,11 +15,12 @@ use super::{Source, refusal, words};
 use crate::{
     cli::{
         arguments::{About, FILTERS, OUTPUT, Output, Window, number},
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone},
+        output::{self, Exit, Refusal, Terminal, Tone},
         readable::{age, clock, counted},
+        table::{Cell, Table},
     },
     dead_letters::{filter, given_ids::shortened},
-    delivery::outcome::FailReason,
+    delivery::reason::FailReason,
     delivery_log::{Deliveries, Delivery, Filter, Start, What, batch::Batch},
     limits::DeferReason,
     rejection::RejectReason,

@@ -9,8 +9,9 @@ use super::{Source, words};
 use crate::{
     cli::{
         arguments::{FILTERS, Output, time},
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help, human_duration},
+        output::{self, Exit, Refusal, Terminal, Tone, after_help, human_duration},
         readable::age,
+        table::{Cell, Table},
     },
     delivery_log::{Entry, Filter, What},
 };

@@ -11,8 +11,9 @@ use crate::{
         arguments::{OUTPUT, Output, number},
         dead_letters::{DeadLetters, Seen},
         deliveries::words,
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
+        output::{self, Exit, Refusal, Terminal, Tone, after_help},
         readable::{age, clock, counted, messages, thousands},
+        table::{Cell, Table},
     },
     dead_letters::{
         given_ids::shortened,

@@ -8,8 +8,9 @@ use crate::{
     cli::{
         arguments::Output,
         dead_letters::{DeadLetters, Seen},
-        output::{self, Cell, Exit, Refusal, Table, Terminal, after_help},
+        output::{self, Exit, Refusal, Terminal, after_help},
         readable::{age, counted, messages},
+        table::{Cell, Table},
     },
     dead_letters::{
         browse::Held,

@@ -8,8 +8,9 @@ use crate::{
     cli::{
         arguments::{OUTPUT, Output, number},
         dead_letters::{DeadLetters, Seen},
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
+        output::{self, Exit, Refusal, Terminal, Tone, after_help},
         readable::{age, messages, thousands},
+        table::{Cell, Table},
     },
     dead_letters::{
         filter::Filter,

@@ -10,8 +10,9 @@ use crate::{
     cli::{
         arguments::Output,
         dead_letters::{DeadLetters, Seen},
-        output::{self, Cell, Exit, Refusal, Table, Terminal, Tone, after_help},
+        output::{self, Exit, Refusal, Terminal, Tone, after_help},
         readable::{age, messages},
+        table::{Cell, Table},
     },
     dead_letters::{
         browse::Held,

@@ -7,7 +7,10 @@ use serde::Serialize;
 use super::{ask_all, connect, json, lost, words};
 use crate::{
     broker::topology::{self, Existence, Plan, Problem, Sight, Thing, TopologyError},
-    cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
+    cli::{
+        output::{Exit, Refusal, Terminal, Tone},
+        table::{Cell, Table},
+    },
     settings::Amqp,
 };
 

@@ -14,7 +14,10 @@ use crate::{
             compare::{self, Comparison, Kind, Row, State},
         },
     },
-    cli::output::{Cell, Exit, Refusal, Table, Terminal, Tone},
+    cli::{
+        output::{Exit, Refusal, Terminal, Tone},
+        table::{Cell, Table},
+    },
     settings::{Amqp, Settings},
 };
 

@@ -7,7 +7,10 @@ use serde::Serialize;
 use super::{ask_all, connect, json, words};
 use crate::{
     broker::topology::{self, Count, Plan, Role},
-    cli::output::{self, Cell, Refusal, Table, Terminal, Tone},
+    cli::{
+        output::{self, Refusal, Terminal, Tone},
+        table::{Cell, Table},
+    },
     settings::Amqp,
 };
 

@@ -236,7 +236,7 @@ fn the_data_of_a_lead_is_masked_until_asked_for() {
         snippet,
     });
     let record =
-        crate::dead_letters::record::tests::record(&Job { history, ..job }, crate::delivery::outcome::FailReason::Gone);
+        crate::dead_letters::record::tests::record(&Job { history, ..job }, crate::delivery::reason::FailReason::Gone);
     let found = queue::Found { body, record, copies: 1, delivered: None };
     for (role, revealed, shown) in [(Role::Read, false, false), (Role::Act, false, false), (Role::Act, true, true)] {
         let page = super::job::page(&frame(role), "wh_x", &found, revealed).into_string();

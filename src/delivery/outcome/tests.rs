@@ -1,5 +1,7 @@
 use std::collections::HashSet;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::egress::Refusal;
 

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    delivery::outcome::{DnsFault, HttpFault, TlsFault},
+    delivery::fault::{DnsFault, HttpFault, TlsFault},
     receiver::{Options, Receiver},
     store::target::circuit_name,
 };

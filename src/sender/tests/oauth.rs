@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::delivery::outcome::TokenFault;
+use crate::delivery::fault::TokenFault;
 
 /// A server for requests with a body. A function answers each: it gets the whole request and the number of those
 /// before.

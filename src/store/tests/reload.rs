@@ -38,7 +38,7 @@ fn a_broken_store_is_refused_whole_and_the_last_good_one_stays() {
     let refused = live.status();
     assert_eq!((&refused.revision, refused.loaded_at), (&before.revision, before.loaded_at));
     assert!(live.changed().is_none(), "the same broken contents count as unchanged");
-    assert!(refused.refused.unwrap().contains("organizations.acme.webhook.events[0]: is no event"));
+    assert!(refused.refused.unwrap().contains("organizations.acme.webhook.events[0]: is not an event"));
 
     fs::write(directory.path().join("s.yaml"), text("https://two.example")).unwrap();
     assert!(matches!(live.reload(), ReloadReport::Loaded(_)));

@@ -58,7 +58,7 @@ const OTHER_KEYS: &[Line] = &[
     ("headers: { Leadhook-Attempt: x }", r#"headers = { Leadhook-Attempt = "x" }"#, "6:18", "4:13", "headers.Leadhook-Attempt: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
     ("headers: { Proxy-Authorization: x }", r#"headers = { Proxy-Authorization = "x" }"#, "6:18", "4:13", "headers.Proxy-Authorization: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
     ("headers: { traceparent: x }", r#"headers = { traceparent = "x" }"#, "6:18", "4:13", "headers.traceparent: is a reserved header: HTTP or Leadhook sets it itself; use a name of your own"),
-    (r#"headers: { "a b": x }"#, r#"headers = { "a b" = "x" }"#, "6:18", "4:13", r#"headers."a b": is no header name; letters, digits and - _ . are usual"#),
+    (r#"headers: { "a b": x }"#, r#"headers = { "a b" = "x" }"#, "6:18", "4:13", r#"headers."a b": is not a header name; letters, digits and - _ . are usual"#),
     ("headers: { X-Key: 5 }", "headers = { X-Key = 5 }", "6:25", "4:21", "headers.X-Key: is a number, but must be a text (in quotes) or `{ file: NAME }`"),
     (r#"headers: { X-Key: "t0p\ns3cret" }"#, r#"headers = { X-Key = "t0p\ns3cret" }"#, "6:25", "4:21", "headers.X-Key: contains a line break; a header value is one line (is there one at the end of a variable?)"),
     (r#"headers: { X-Key: "käse" }"#, r#"headers = { X-Key = "käse" }"#, "6:25", "4:21", "headers.X-Key: contains characters other than printable ASCII, which header values cannot carry"),
@@ -76,22 +76,22 @@ const OTHER_KEYS: &[Line] = &[
 #[rustfmt::skip]
 const URL_OR_EVENTS: &[Line] = &[
     (r#"url: "htps://a.example""#, r#"url = "htps://a.example""#, "5:12", "3:7", "url: has another scheme, but must begin with `https://` or `http://`"),
-    (r#"url: "a.example/in""#, r#"url = "a.example/in""#, "5:12", "3:7", "url: is no full URL; begin with `https://` or `http://`"),
-    (r#"url: "https://""#, r#"url = "https://""#, "5:12", "3:7", "url: is no URL: empty host; write `https://host/path`"),
+    (r#"url: "a.example/in""#, r#"url = "a.example/in""#, "5:12", "3:7", "url: is not a complete URL; begin with `https://` or `http://`"),
+    (r#"url: "https://""#, r#"url = "https://""#, "5:12", "3:7", "url: is not a URL: empty host; write `https://host/path`"),
     (r#"url: "https://user:pw@a.example""#, r#"url = "https://user:pw@a.example""#, "5:12", "3:7", "url: holds a user name or password; put them into an `Authorization` header instead"),
     (r#"url: "https://a.example/in#top""#, r#"url = "https://a.example/in#top""#, "5:12", "3:7", "url: has a fragment (`#...`), which HTTP does not send; leave it out or write `%23`"),
     (r#"url: "https://a.example/${WEBHOOK_TOKEN}""#, r#"url = "https://a.example/${WEBHOOK_TOKEN}""#, "5:12", "3:7", "url: contains `${`; variables are allowed in header values and secrets only, never in URLs"),
     (r#"url: "https://a.example/a b""#, r#"url = "https://a.example/a b""#, "5:12", "3:7", "url: contains blanks or control characters; write them percent-encoded"),
-    (r#"url: "https://a.example:99999/""#, r#"url = "https://a.example:99999/""#, "5:12", "3:7", "url: is no URL: invalid port number; write `https://host/path`"),
+    (r#"url: "https://a.example:99999/""#, r#"url = "https://a.example:99999/""#, "5:12", "3:7", "url: is not a URL: invalid port number; write `https://host/path`"),
     (r#"url: "mailto:a@b.example""#, r#"url = "mailto:a@b.example""#, "5:12", "3:7", "url: has another scheme, but must begin with `https://` or `http://`"),
-    (r#"url: "https://a.example:0/""#, r#"url = "https://a.example:0/""#, "5:12", "3:7", "url: has the port 0, on which nobody can listen"),
+    (r#"url: "https://a.example:0/""#, r#"url = "https://a.example:0/""#, "5:12", "3:7", "url: has the port 0, on which no server can listen"),
     ("events: lead.delivered", r#"events = "lead.delivered""#, "5:15", "3:10", r#"events: must be a list of events, or "*" for all of them; write [lead.delivered]"#),
     ("events: []", "events = []", "5:15", "3:10", "events: is empty; list at least one event, or write `enabled: false` to switch the webhook off"),
-    ("events: [lead.deliverd]", r#"events = ["lead.deliverd"]"#, "5:16", "3:11", "events[0]: is no event; did you mean `lead.delivered`?"),
+    ("events: [lead.deliverd]", r#"events = ["lead.deliverd"]"#, "5:16", "3:11", "events[0]: is not an event; did you mean `lead.delivered`?"),
     ("events: [lead.failed, lead.failed]", r#"events = ["lead.failed", "lead.failed"]"#, "5:29", "3:26", "events[1]: lists lead.failed a second time"),
     (r#"events: ["*"]"#, r#"events = ["*"]"#, "5:16", "3:11", r#"events[0]: stands in a list; for all events write "*" by itself, without brackets"#),
     ("events: [7]", "events = [7]", "5:16", "3:11", "events[0]: is a number, but must be the name of an event"),
-    ("events: [nonsense]", r#"events = ["nonsense"]"#, "5:16", "3:11", "events[0]: is no event; events are `lead.delivered`, `lead.disqualified`, `lead.failed`, `lead.queued`, `lead.first_submission_action` and `lead.processed`"),
+    ("events: [nonsense]", r#"events = ["nonsense"]"#, "5:16", "3:11", "events[0]: is not an event; events are `lead.delivered`, `lead.disqualified`, `lead.failed`, `lead.queued`, `lead.first_submission_action` and `lead.processed`"),
     ("events: { a: b }", r#"events = { a = "b" }"#, "5:15", "3:10", r#"events: is a map, but must be a list of events, or "*" for all of them"#),
 ];
 
@@ -145,7 +145,7 @@ fn a_bad_signing_secret_is_named_by_its_place_only() {
     let yaml = "organizations:\n  acme:\n    webhook:\n      enabled: false\n      signing_secrets: [ whsec_dDBw ]\n";
     let [problem] = broken(&[("s.yaml", yaml)]).try_into().unwrap();
     assert!(
-        problem.starts_with("s.yaml:5:26: organizations.acme.webhook.signing_secrets[0]: is no signing secret: "),
+        problem.starts_with("s.yaml:5:26: organizations.acme.webhook.signing_secrets[0]: is not a signing secret: "),
         "{problem}"
     );
     assert!(!problem.contains("dDBw"), "{problem}");

@@ -57,7 +57,7 @@ campaigns = {}
 webhook = { enabled = false }
 "#,
         expected: &[
-            ("2:3", "1:16", r#"organizations."a/b": is no organization id; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : -"#),
+            ("2:3", "1:16", r#"organizations."a/b": is not an organization id; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : -"#),
         ],
     },
     Mistake {
@@ -72,7 +72,7 @@ webhook = { enabled = false }
 [organizations.acme.campaigns."a b"]
 "#,
         expected: &[
-            ("5:7", "3:31", r#"organizations.acme.campaigns."a b": is no campaign id; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : -"#),
+            ("5:7", "3:31", r#"organizations.acme.campaigns."a b": is not a campaign id; an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : -"#),
         ],
     },
     Mistake {

@@ -125,7 +125,10 @@ fn secrets_in_clear_are_warned_of_where_everybody_may_read_them() {
     let told = warnings(0o644);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("s.yaml:6:"), "{told:?}");
-    assert!(told[0].contains("headers.Authorization: is a secret in clear, the first of 2 in this file"), "{told:?}");
+    assert!(
+        told[0].contains("headers.Authorization: is a secret in plain text, the first of 2 in this file"),
+        "{told:?}"
+    );
     assert!(!told[0].contains("s3cret"), "{told:?}");
 }
 
@@ -270,7 +273,7 @@ fn oauth2_is_checked_and_stays_with_its_url() {
         ("client_id: leads, client_secret: x", "oauth2: lacks `token_url`, the URL that gives tokens"),
         ("token_url: https://l.example, client_secret: x", "oauth2: lacks `client_id`"),
         ("token_url: https://l.example, client_id: leads", "oauth2: lacks `client_secret`"),
-        ("token_url: l.example, client_id: leads, client_secret: x", "oauth2.token_url: is no full URL"),
+        ("token_url: l.example, client_id: leads, client_secret: x", "oauth2.token_url: is not a complete URL"),
         (
             "token_url: 'https://v4lue:x@l.example', client_id: leads, client_secret: x",
             "write them as `client_id` and `client_secret`",

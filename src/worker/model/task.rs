@@ -13,7 +13,8 @@ use crate::{
     broker::publisher::PublishError,
     delivery::{
         backoff,
-        outcome::{Answer, Exchange, Outcome, judge},
+        exchange::{Answer, Exchange},
+        outcome::{Outcome, judge},
         rules::Rules,
     },
     settings::Backoff,

@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use tokio::sync::mpsc;
 
 use crate::{
-    delivery::outcome::{Exchange, judge},
+    delivery::{exchange::Exchange, outcome::judge},
     failpoint,
     job::Job,
     sender::Sender,
@@ -255,7 +255,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        delivery::outcome::{self, Fault, TokenFault},
+        delivery::{
+            exchange,
+            fault::{Fault, TokenFault},
+        },
         egress::Refusal,
     };
 
@@ -325,7 +328,7 @@ mod tests {
 
     #[test]
     fn each_exchange_comes_back_as_it_was() {
-        let answer = outcome::Answer {
+        let answer = exchange::Answer {
             status: 200,
             retry_after: Some("7".into()),
             body: Some(Bytes::from_static(&[0, 255])),

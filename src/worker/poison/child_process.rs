@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::child::{Answer, Message, READY, Request, Work};
-use crate::{delivery::outcome::Exchange, metrics::Metrics, os_error};
+use crate::{delivery::exchange::Exchange, metrics::Metrics, os_error};
 
 /// Most suspects in one child at a time. The others wait outside, as messages that were not started.
 const SEATS: usize = 64;

@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     broker::{Intake, publisher::Outgoing},
-    delivery::outcome::FailReason,
+    delivery::reason::FailReason,
     job::{header, upstream},
     rejection::{RejectReason, Rejection},
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{child::Message, child_process::Died, children::Seat};
-use crate::delivery::outcome::Exchange;
+use crate::delivery::exchange::Exchange;
 
 /// A suspect and the child that works on it.
 pub(crate) struct Suspect {

@@ -10,7 +10,7 @@ use lapin::types::ShortString;
 
 use super::Attempt;
 use crate::{
-    delivery::outcome::{ANSWER_INCOMPLETE, FailReason},
+    delivery::{exchange::ANSWER_INCOMPLETE, reason::FailReason},
     delivery_log::{Entry, What},
     event::Event,
     job::{Job, header},

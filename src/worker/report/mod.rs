@@ -38,7 +38,7 @@ use super::{
     settle::transition::{Deferral, Refusal, Successor, Transition},
 };
 use crate::{
-    delivery::outcome::{ANSWER_INCOMPLETE, Exchange},
+    delivery::exchange::{ANSWER_INCOMPLETE, Exchange},
     event::Event,
     job::{HistoryEntry, Job},
     rejection::Rejection,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::transition::{Deferral, Refusal, Successor};
 use crate::{
     broker::publisher::Outgoing,
-    delivery::{ladder, outcome::FailReason},
+    delivery::{ladder, reason::FailReason},
     job::Job,
     limits::DeferReason,
     worker::context::Context,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::machine;
 use crate::{
-    delivery::outcome::{FailReason, RetryReason},
+    delivery::reason::{FailReason, RetryReason},
     job::HistoryEntry,
     limits::{DeferReason, Turn},
 };

@@ -17,7 +17,7 @@ use lapin::{
 };
 use leadhook::{
     broker::{publisher::Outgoing, topology},
-    delivery::{ladder::Ladder, outcome::FailReason},
+    delivery::{ladder::Ladder, reason::FailReason},
     event::{Event, EventKind},
     job::{Envelope, Job},
     settings,

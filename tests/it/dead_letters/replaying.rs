@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::Stdio};
 
 use jiff::Timestamp;
 use lapin::options::QueueDeleteOptions;
-use leadhook::{delivery::outcome::FailReason, job::Job};
+use leadhook::{delivery::reason::FailReason, job::Job};
 use reqwest::Method;
 
 use super::{connect, drain, fail, failed, job, litter, publish, quiet_world, set};

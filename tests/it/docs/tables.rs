@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::Path};
 use leadhook::{
     cli::output::Exit,
     dead_letters::{record::Reason, reroute},
-    delivery::outcome::{FailReason, Fault, RetryReason},
+    delivery::{
+        fault::Fault,
+        reason::{FailReason, RetryReason},
+    },
     delivery_log::What,
     event::EventKind,
     limits::{DeferReason, State},

@@ -10,7 +10,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 use leadhook::{
-    delivery::outcome::FailReason,
+    delivery::reason::FailReason,
     job::{HistoryEntry, Job, Malformed, header, upstream},
 };
 use serde_json::Value;

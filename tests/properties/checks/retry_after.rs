@@ -9,8 +9,9 @@ use std::{
 use leadhook::{
     delivery::{
         backoff,
+        exchange::{Answer, Exchange},
         ladder::Ladder,
-        outcome::{Answer, Exchange, Outcome, judge},
+        outcome::{Outcome, judge},
         retry_after::parse,
         rules::Rules,
     },
