@@ -126,7 +126,8 @@ impl Breaker {
         let was_closed = self.is_closed();
         self.unanswered = None;
         match signal {
-            Signal::Answered | Signal::Error => self.answered(begun, now),
+            Signal::Answered => self.answered(begun, now),
+            Signal::Error => self.erred(begun, now),
             Signal::Failing if self.alive.is_none_or(|alive| begun >= alive) => {
                 self.failures = self.failures.saturating_add(1);
                 if was_closed && self.failures >= window {
@@ -148,6 +149,16 @@ impl Breaker {
         self.answers.push_front((now, now.saturating_duration_since(begun)));
         // A receiver that asks for a pause may still answer requests that it had accepted before.
         if self.open.is_none_or(|open| open.paused_until.is_none() || begun >= open.since) {
+            self.open = None;
+        }
+    }
+
+    /// An error shows that the receiver is there. It does not end a pause, and how long it took says nothing about other
+    /// answers.
+    fn erred(&mut self, begun: Instant, now: Instant) {
+        self.alive = self.alive.max(Some(begun));
+        self.failures = 0;
+        if self.pause(now).is_zero() {
             self.open = None;
         }
     }
@@ -311,6 +322,27 @@ mod tests {
         bench.begin(11.0);
         bench.end(11.0, Signal::Answered, 11.1);
         assert!(bench.0.is_closed());
+    }
+
+    #[test]
+    fn an_error_does_not_end_a_pause() {
+        let mut bench = Bench::new();
+        bench.end(0.0, Signal::Paused(Some(Duration::from_secs(3600))), 0.0);
+        bench.begin(300.0);
+        bench.end(300.0, Signal::Error, 300.1);
+        assert_eq!(bench.0.pause(bench.at(301.0)), Duration::from_secs(3299));
+        assert!(!bench.may_start(301.0));
+    }
+
+    #[test]
+    fn how_long_errors_take_does_not_count() {
+        let mut bench = Bench::new();
+        for n in 0..20 {
+            bench.begin(f64::from(30 * n));
+            bench.end(f64::from(30 * n), Signal::Error, f64::from(30 * n + 29));
+        }
+        bench.begin(600.0);
+        assert!(bench.0.is_silent(SILENCE, bench.at(602.0)), "a hang is noticed as early as before the errors");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! One circuit: the requests of one organization to one origin, in this worker.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Notify;
 
 use super::{
-    breaker::Breaker,
+    breaker::{Breaker, LAST_PROBE},
     concurrency::{Limit, START},
     deferral::Away,
     signal::Signal,
@@ -44,20 +47,27 @@ pub struct Cause {
     pub status: Option<u16>,
 }
 
+/// Least time between two requests to a receiver that answers only errors: at most 20 a second spend an attempt.
+pub const PACE: Duration = Duration::from_millis(50);
+
 /// The limits and the state of one circuit.
 #[derive(Debug)]
 pub(super) struct Circuit {
     pub(super) limit: Limit,
     pub(super) breaker: Breaker,
     pub(super) in_flight: usize,
-    /// When its breaker last closed, and how many earlier requests are still in flight. They hang, and a receiver that
-    /// answers again must not wait for them.
+    /// When its breaker last closed.
     recovered: Option<Instant>,
+    /// Requests from before then that are still in flight. They do not count against the limit, or a receiver that has
+    /// recovered would have to wait for them.
     hanging: usize,
-    /// Errors since the last answer of another kind.
+    /// Errors since the last answer of another kind, and the limit before the first of them.
     errors: usize,
-    /// Whether it has not answered since its start, since its breaker opened or since its origin was silent, or has
-    /// answered only errors.
+    limit_before_errors: usize,
+    /// When the latest request began, if one has.
+    latest: Option<Instant>,
+    /// True until the circuit first answers. Becomes true again when its breaker opens, its origin falls silent, or
+    /// [`START`] errors arrive in a row.
     pub(super) on_probation: bool,
     /// Jobs that wait in the process, and the bell that wakes them.
     pub(super) waiting: usize,
@@ -83,6 +93,8 @@ impl Circuit {
             recovered: None,
             hanging: 0,
             errors: 0,
+            limit_before_errors: START,
+            latest: None,
             on_probation: true,
             waiting: 0,
             bell: Arc::default(),
@@ -97,7 +109,7 @@ impl Circuit {
     pub(super) fn state(&self, now: Instant) -> State {
         if !self.breaker.pause(now).is_zero() {
             State::Paused
-        } else if self.breaker.is_failing(now) || self.errors >= START {
+        } else if self.breaker.is_failing(now) || self.is_erring() {
             State::Failing
         } else if !self.breaker.is_closed() || self.limit.has_failures() {
             State::Limited
@@ -106,10 +118,36 @@ impl Circuit {
         }
     }
 
-    /// Returns how many more requests its limit allows, of at most `most` in flight. A probe may exceed the limit.
-    pub(super) fn room(&self, most: usize) -> usize {
-        let limit = if self.breaker.is_closed() { self.limit.get() + self.hanging } else { most };
+    /// Returns whether it answers only errors, and gets one request at a time.
+    pub(super) fn is_erring(&self) -> bool {
+        self.errors >= START && self.limit.get() == 1
+    }
+
+    /// Returns how many more requests may start now, of at most `most` in flight. A probe may exceed the limit. A circuit
+    /// that answers only errors gets a request every [`PACE`] at most. An error that takes long does not delay the
+    /// next request by more than [`LAST_PROBE`].
+    pub(super) fn room(&self, most: usize, now: Instant) -> usize {
+        let limit = match self.breaker.is_closed() {
+            true if self.errors >= START => {
+                let since = self.latest.map_or(Duration::MAX, |latest| now.saturating_duration_since(latest));
+                match since {
+                    since if self.is_erring() && since < PACE => 0,
+                    since if since < LAST_PROBE => self.limit.get() + self.hanging,
+                    _ => self.in_flight + 1,
+                }
+            }
+            true => self.limit.get() + self.hanging,
+            false => most,
+        };
         limit.min(most).saturating_sub(self.in_flight)
+    }
+
+    /// Returns about how long one request keeps the others waiting, in seconds. `None` before the first answer.
+    pub(super) fn mean(&self) -> Option<f64> {
+        match self.is_erring() {
+            true => Some(PACE.as_secs_f64()),
+            false => self.breaker.mean(),
+        }
     }
 
     /// Returns whether the breaker lets a request start.
@@ -132,7 +170,7 @@ impl Circuit {
         self.breaker.begin(start);
         self.in_flight += 1;
         self.last_was_direct = direct;
-        self.used = start;
+        (self.latest, self.used) = (Some(start), start);
     }
 
     /// Notes that a request that began at `begun` has ended.
@@ -144,27 +182,35 @@ impl Circuit {
         self.used = now;
         if self.breaker.end(begun, signal, self.limit.get(), now) {
             self.opened();
-        } else if !was_closed && self.breaker.is_closed() {
+        } else if !was_closed && self.breaker.is_closed() && signal == Signal::Answered {
             (self.recovered, self.hanging) = (Some(now), self.in_flight);
         }
         match signal {
             Signal::Answered => {
-                self.errors = 0;
+                if std::mem::take(&mut self.errors) >= START {
+                    self.limit.recover(self.limit_before_errors);
+                }
                 self.limit.succeeded(is_used);
                 self.on_probation &= !self.breaker.is_closed();
             }
             Signal::Error => {
+                if self.errors == 0 {
+                    self.limit_before_errors = self.limit.get();
+                }
                 self.errors = self.errors.saturating_add(1);
                 self.limit.failed(begun, now);
                 self.on_probation |= self.errors >= START;
             }
             Signal::Failing if self.breaker.is_closed() => self.limit.failed(begun, now),
-            Signal::Failing | Signal::Paused(_) | Signal::Nothing => {}
+            Signal::Paused(_) => self.errors = 0,
+            Signal::Failing | Signal::Nothing => {}
         }
     }
 
     fn opened(&mut self) {
-        self.limit.restart();
+        if !self.is_erring() {
+            self.limit.restart();
+        }
         self.on_probation = true;
     }
 }

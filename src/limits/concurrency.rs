@@ -69,6 +69,12 @@ impl Limit {
         }
     }
 
+    /// Notes that a receiver answers again after a run of errors, before which its limit was `before`: it grows fast up to
+    /// half of that.
+    pub fn recover(&mut self, before: usize) {
+        self.threshold = self.threshold.max(before as f64 / 2.0);
+    }
+
     /// Starts again after the breaker has opened, with slow start up to half of the limit.
     pub fn restart(&mut self) {
         self.threshold = (self.value / 2.0).max(2.0);

@@ -32,12 +32,14 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Returns whether a circuit with this many requests in flight may start one more. `on_probation` is set if the
-    /// circuit is on probation. It is the number of requests in flight to its origin if that is silent, else 0.
-    pub fn admits(&self, in_flight: usize, on_probation: Option<usize>) -> bool {
+    /// Returns whether a circuit with this many requests in flight may start one more. `on_probation` is `None` if the
+    /// circuit is not on probation. Otherwise it is the number of requests in flight to its origin if that origin is
+    /// silent, and 0 if it is not. Circuits that answer only errors (`is_erring`) use half of the slots for probation.
+    pub fn admits(&self, in_flight: usize, on_probation: Option<usize>, is_erring: bool) -> bool {
         let free = self.all.saturating_sub(self.in_flight + self.waiting);
         let is_admitted = on_probation.is_none_or(|in_doubt| {
-            let free = self.all.div_ceil(2).saturating_sub(self.on_probation.max(in_doubt));
+            let part = if is_erring { 4 } else { 2 };
+            let free = self.all.div_ceil(part).saturating_sub(self.on_probation.max(in_doubt));
             // A small worker has room for a second request as well.
             in_flight < free.div_ceil(AHEAD_ON_PROBATION).max(free.div_ceil(2).min(2))
         });
@@ -53,9 +55,9 @@ mod tests {
     fn taken(circuits: usize, on_probation: bool) -> (usize, usize) {
         let mut slots = Slots { all: 512, in_flight: 0, on_probation: 0, waiting: 0 };
         let mut each = vec![0; circuits];
-        while each.iter().any(|one| slots.admits(*one, on_probation.then_some(0))) {
+        while each.iter().any(|one| slots.admits(*one, on_probation.then_some(0), false)) {
             for one in &mut each {
-                if slots.admits(*one, on_probation.then_some(0)) {
+                if slots.admits(*one, on_probation.then_some(0), false) {
                     *one += 1;
                     slots.in_flight += 1;
                     slots.on_probation += usize::from(on_probation);

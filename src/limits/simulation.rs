@@ -36,6 +36,8 @@ enum Does {
     Answers(f64),
     Hangs,
     Fails,
+    /// Answers 5xx after so many seconds.
+    Errs(f64),
 }
 
 enum Event {
@@ -270,7 +272,7 @@ impl World {
     /// Lets jobs that wait ask again, as many as the bell wakes.
     fn ring(&mut self, worker: usize, circuit: &Arc<str>) {
         let known = &self.workers[worker].table.circuits[circuit];
-        for _ in 0..known.waiting.min(known.room(MOST)) {
+        for _ in 0..known.waiting.min(known.room(MOST, self.instant(self.now))) {
             let of_circuit = |(_, job): &(u64, Job)| self.targets[job.target].circuit == *circuit;
             let at = self.workers[worker].waiting.iter().position(of_circuit).expect("they wait");
             let (id, job) = self.workers[worker].waiting.remove(at).expect("it waits");
@@ -318,6 +320,7 @@ impl World {
             Does::Answers(seconds) => (seconds, Signal::Answered),
             Does::Hangs => (TIMEOUT, Signal::Failing),
             Does::Fails => (0.000_5, Signal::Failing),
+            Does::Errs(seconds) => (seconds, Signal::Error),
         };
         if signal == Signal::Answered {
             target.counts.delivered.push((start + took, start - job.came));

@@ -169,7 +169,7 @@ impl Table {
             let before = circuit.slots_on_probation();
             circuit.end(begun, signal, now);
             self.slots.on_probation = (self.slots.on_probation + circuit.slots_on_probation()).saturating_sub(before);
-            (0..circuit.waiting.min(circuit.room(self.most))).for_each(|_| circuit.bell.notify_one());
+            (0..circuit.waiting.min(circuit.room(self.most, now))).for_each(|_| circuit.bell.notify_one());
         }
     }
 
@@ -203,14 +203,15 @@ impl Table {
         slots.on_probation = slots.on_probation + circuit.slots_on_probation() - before;
         let mut quota = ask.has_quota().then(|| quotas.entry(ask.target.clone()).or_insert_with(|| Quota::new(now)));
         let is_full = ask.most.is_some_and(|most| quota.as_ref().is_some_and(|quota| quota.in_flight >= most));
+        let (room, is_failing) = (circuit.room(*most, now), !circuit.breaker.is_closed() || circuit.is_erring());
         let reason = match circuit.on_probation.then(|| in_doubt.unwrap_or_default()) {
             _ if !may_start && !circuit.breaker.pause(now).is_zero() => Some(DeferReason::Paused),
             _ if !may_start => Some(DeferReason::Failing),
-            _ if !circuit.breaker.is_closed() && (is_full || circuit.room(*most) == 0) => Some(DeferReason::Failing),
-            _ if is_full || circuit.room(*most) == 0 => Some(DeferReason::Saturated),
-            on_probation if slots.admits(circuit.in_flight, on_probation) => None,
+            _ if is_failing && (is_full || room == 0) => Some(DeferReason::Failing),
+            _ if is_full || room == 0 => Some(DeferReason::Saturated),
+            on_probation if slots.admits(circuit.in_flight, on_probation, circuit.is_erring()) => None,
             // A probe that finds no slot.
-            _ if !circuit.breaker.is_closed() || !origin.breaker.is_closed() => Some(DeferReason::Failing),
+            _ if is_failing || !origin.breaker.is_closed() => Some(DeferReason::Failing),
             _ => Some(DeferReason::Crowded),
         };
         if let Some(reason) = reason {
@@ -246,8 +247,8 @@ impl Table {
         let (wait, turn) = turn.unwrap_or_else(|| {
             let away = quota.as_mut().map_or(&mut circuit.away, |quota| &mut quota.away).jobs(now);
             let at_a_time = circuit.limit.get().min(ask.most.unwrap_or(self.most));
-            let is_busy = matches!(reason, DeferReason::Saturated | DeferReason::Crowded);
-            let mean = circuit.breaker.mean().filter(|_| is_busy);
+            let is_answering = matches!(reason, DeferReason::Saturated | DeferReason::Crowded) || circuit.is_erring();
+            let mean = circuit.mean().filter(|_| is_answering && circuit.breaker.is_closed());
             let queue = mean.map(|mean| away as f64 * mean / at_a_time as f64);
             self.sharing += u64::from(!std::mem::replace(&mut circuit.is_sharing, true));
             let pause = circuit.breaker.pause(now);

@@ -1,6 +1,7 @@
 //! Scenarios, each with effects that a user would notice.
 
 use super::*;
+use crate::limits::breaker::LAST_PROBE;
 
 fn fast(_: f64) -> Does {
     Does::Answers(0.002)
@@ -153,4 +154,47 @@ fn after_an_outage_jobs_of_a_limited_rate_are_delivered_nearly_in_their_order() 
         let oldest = world.counts(0).longest_due;
         assert!(oldest <= 1.5 * 600.0, "{workers} workers: {oldest} s");
     }
+}
+
+#[test]
+fn a_receiver_that_answers_only_errors_gets_one_paced_request_at_a_time_and_costs_its_neighbours_nothing() {
+    let errs: Receiver = |now| if now < 10.0 { Does::Answers(0.02) } else { Does::Errs(0.002) };
+    let mut world = World::new(512, (0..101).map(|n| if n < 100 { errs } else { fast as Receiver }));
+    for target in 0..100 {
+        world.publish(target, target as f64 / 1000.0, 20.0, 20 * 60);
+    }
+    world.publish(100, 20.0, 50.0, 50 * 40);
+    world.run_until(60.0);
+    for target in 0..100 {
+        let began = world.counts(target).began.iter().filter(|at| (20.0..60.0).contains(*at)).count();
+        assert!(began <= 40 * 20 + 1, "{began} requests in 40 s");
+        assert!(began >= 40, "{began} requests in 40 s");
+    }
+    let (longest, counts) = (world.longest(100), world.counts(100));
+    assert!(longest < 0.3 && counts.deferrals == 0, "a new target: {longest} s, {} deferrals", counts.deferrals);
+}
+
+#[test]
+fn after_errors_a_target_is_back_within_seconds() {
+    for seconds in [0.02, 0.3] {
+        let fast_errors: [Receiver; 2] = [
+            |now| if (30.0..90.0).contains(&now) { Does::Errs(0.002) } else { Does::Answers(0.02) },
+            |now| if (30.0..90.0).contains(&now) { Does::Errs(0.002) } else { Does::Answers(0.3) },
+        ];
+        let mut world = World::new(512, [fast_errors[usize::from(seconds > 0.1)]]);
+        world.publish_as(true, 0, 0.0, 100.0, 100 * 120);
+        world.run_until(130.0);
+        let rate = world.delivered(0, 97.0, 102.0) as f64 / 5.0;
+        assert!(rate >= 90.0, "7 s after it answers again in {seconds} s: {rate} a second");
+    }
+}
+
+#[test]
+fn an_error_that_takes_long_does_not_delay_the_recovery() {
+    let gateway: Receiver = |now| if (30.0..150.0).contains(&now) { Does::Errs(29.0) } else { Does::Answers(0.02) };
+    let mut world = World::new(512, [gateway]);
+    world.publish(0, 0.0, 20.0, 20 * 170);
+    world.run_until(180.0);
+    let first = world.counts(0).delivered.iter().map(|(at, _)| *at).filter(|at| *at > 150.0).fold(f64::MAX, f64::min);
+    assert!(first <= 150.0 + LAST_PROBE.as_secs_f64() + 1.0, "the first delivery came at {first} s");
 }
