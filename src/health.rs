@@ -17,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 
 pub use self::report::{QueueReport, Report, StoreReport};
-use crate::{broker::Intake, limits::deferral, sender::ProxyOutage};
+use crate::{broker::Intake, limits::deferral, metrics::RESTING, sender::ProxyOutage};
 
 /// The numbers from which a problem is reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,9 +107,6 @@ const EXHAUSTED: Duration = Duration::from_secs(30);
 /// How long readiness reports a fault of the egress proxy, unless the proxy works again sooner: a little longer than the
 /// longest deferral. Without jobs the proxy is not asked, so its state is unknown.
 const PROXY_SEEN: Duration = Duration::from_secs(deferral::LONGEST.as_secs() * 6 / 5);
-
-/// Queues that only people empty.
-pub const RESTING: [&str; 3] = ["failed", "rejected", "unreadable"];
 
 /// The known facts, shared by all modules that report.
 #[derive(Debug)]

@@ -216,8 +216,8 @@ pub fn objections<'s>(settings: &'s Settings, store: &'s Store) -> impl Iterator
     in_use.filter_map(|webhook| {
         let target = webhook.target.as_deref()?;
         let rules = &settings.egress;
-        let guard = Guard::new(&rules.allow, &rules.deny, Some(&target.organization));
-        let object = |url| egress::objection(rules.plain_http, &guard, url);
+        let guard = || Guard::new(&rules.allow, &rules.deny, Some(&target.organization));
+        let object = |url| egress::objection(rules.plain_http, guard, url);
         let of_url = object(&target.url).map(|objection| format!("the URL {objection}"));
         let of_token = || {
             let objection = object(&target.oauth2.as_ref()?.token_url)?;

@@ -85,9 +85,9 @@ impl Guard {
     }
 }
 
-/// Checks a URL of an organization, which `guard` is for, before any name is resolved. Objects to `http://` without
+/// Checks a URL of an organization, whose guard `guard` makes, before any name is resolved. Objects to `http://` without
 /// `plain_http`, and to an address that may not be called. The words are for the store's author, and show nothing of the URL.
-pub fn objection(plain_http: bool, guard: &Guard, url: &Url) -> Option<Objection> {
+pub fn objection(plain_http: bool, guard: impl FnOnce() -> Guard, url: &Url) -> Option<Objection> {
     if url.scheme() == "http" && !plain_http {
         let what = "begins with http://, and egress.plain_http is off".to_owned();
         return Some(Objection { what, reason: "plain_http", remedy: "" });
@@ -97,7 +97,7 @@ pub fn objection(plain_http: bool, guard: &Guard, url: &Url) -> Option<Objection
         Host::Ipv6(address) => IpAddr::V6(address),
         Host::Domain(_) => return None,
     };
-    let refusal = guard.judge(url.host_str()?, address).err()?;
+    let refusal = guard().judge(url.host_str()?, address).err()?;
     let remedy = match refusal {
         Refusal::Denied => "",
         Refusal::Special(_) => "; egress.allow could name it",
@@ -193,7 +193,7 @@ mod tests {
     fn what_can_be_seen_of_a_url_is_said_beforehand() {
         let said = |plain_http, allow: &[&str], url: &str| {
             let guard = Guard::new(&rules(allow), &[], Some("acme"));
-            objection(plain_http, &guard, &url.parse().unwrap()).map(|it| it.to_string())
+            objection(plain_http, || guard, &url.parse().unwrap()).map(|it| it.to_string())
         };
         assert!(said(false, &[], "http://a.example").unwrap().contains("plain_http"));
         assert_eq!(said(true, &[], "http://a.example"), None);

@@ -33,7 +33,7 @@ pub struct StoreReport {
 pub struct QueueReport {
     /// Messages ready on it.
     pub messages: u64,
-    /// For how many seconds without a break this worker has seen it not empty; only for the queues in [`super::RESTING`].
+    /// For how many seconds without a break this worker has seen it not empty; only for the queues in [`crate::metrics::RESTING`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_empty_seconds: Option<u64>,
 }

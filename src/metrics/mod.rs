@@ -34,9 +34,11 @@ use self::families::{
 
 use crate::{
     delivery::{exchange::Exchange, fault::Fault},
-    health::RESTING,
     limits::State,
 };
+
+/// Queues that only people empty.
+pub const RESTING: [&str; 3] = ["failed", "rejected", "unreadable"];
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -149,7 +149,8 @@ impl Sender {
         let deadline = started + post.timeout;
         let mut token = None;
         if let Some(credentials) = post.oauth2 {
-            match self.token(post.organization, credentials, deadline).await {
+            // Boxed to keep the futures of attempts without a token small.
+            match Box::pin(self.token(post.organization, credentials, deadline)).await {
                 Ok(header) => token = Some(header),
                 Err(fault) => return Exchange::new(Err(fault), started.elapsed()),
             }
@@ -177,7 +178,7 @@ impl Sender {
         credentials: &Arc<Oauth2>,
         deadline: Instant,
     ) -> Result<HeaderValue, Fault> {
-        let ask = {
+        let ask = || {
             let (sender, organization, credentials) = (self.clone(), organization.to_owned(), credentials.clone());
             async move { sender.ask_for_token(&organization, &credentials).await }
         };

@@ -91,13 +91,16 @@ impl Tokens {
     ///
     /// # Errors
     /// The error of `ask`, or [`Fault::Oauth`] if no token arrives by `deadline`.
-    pub(super) async fn header(
+    pub(super) async fn header<F>(
         &self,
         organization: &str,
         credentials: &Oauth2,
         deadline: Instant,
-        ask: impl Future<Output = Result<Granted, Fault>> + Send + 'static,
-    ) -> Fetched {
+        ask: impl FnOnce() -> F,
+    ) -> Fetched
+    where
+        F: Future<Output = Result<Granted, Fault>> + Send + 'static,
+    {
         let owner = (organization.to_owned(), credentials.fingerprint());
         let fetching = {
             let mut slots = self.lock();
@@ -107,7 +110,7 @@ impl Tokens {
                 Some(Slot::Fetching(fetching)) if fetching.peek().is_none() => fetching.clone(),
                 // No slot is usable. A fetch that has ended and left no other slot has panicked.
                 Some(_) | None => {
-                    let fetching = self.clone().fetch(owner.clone(), ask);
+                    let fetching = self.clone().fetch(owner.clone(), ask());
                     // The fetch is its own task, so it does not end with the attempt that began it.
                     let fetching =
                         tokio::spawn(fetching).map(|ended| ended.unwrap_or(Err(Fault::Panic))).boxed().shared();

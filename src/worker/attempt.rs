@@ -21,9 +21,11 @@ use crate::{
         fault::Fault,
         outcome::{self, Outcome},
         reason::{FailReason, RetryReason},
+        rules::Rules,
     },
     job::{HistoryEntry, Job},
     limits::{self, Cause, Pass, deferral},
+    settings::Backoff,
     store::Target,
 };
 
@@ -68,7 +70,8 @@ pub(super) async fn attempt(
     context.metrics.attempt(&exchange, outcome.label());
     pass.give_back(limits::signal(&exchange, &outcome), cause(&exchange, &outcome));
     let attempt = Attempt { at, number, of: target.retry_attempts + 1, exchange: &exchange };
-    let transition = after(context, job, target, &attempt, &outcome);
+    let deferred = || not_made(context, job, &exchange);
+    let transition = after(&attempt, &outcome, &target.rules, policy, fastrand::f64(), deferred);
     delivery_log::attempted(context, job, &attempt, &transition);
     report::attempted(job, &attempt, &transition);
     Ok(transition)
@@ -81,22 +84,34 @@ fn not_made(context: &Context, job: &Job, exchange: &Exchange) -> Transition {
             context.health.set_exhausted();
             (Deferral::Local, spread(AFTER_LOCAL, fastrand::f64()))
         }
-        Err(Fault::ProxyRefused) => (Deferral::ProxyRefused, until_the_proxy_works(context, job)),
+        // Perhaps because of this receiver, so it is not counted with those that wait for the proxy.
+        Err(Fault::ProxyRefused) => {
+            let late = job.late(Timestamp::now());
+            (Deferral::ProxyRefused, deferral::wait(late, 0, None, Duration::ZERO, fastrand::f64()))
+        }
         _ => (Deferral::Proxy, until_the_proxy_works(context, job)),
     };
     Successor::Defer { reason, wait }.into()
 }
 
-/// Returns the transition of a delivery after an attempt.
-fn after(context: &Context, job: &Job, target: &Target, attempt: &Attempt<'_>, outcome: &Outcome) -> Transition {
-    let &Attempt { at, number, exchange, .. } = attempt;
+/// Returns the transition of a delivery after an attempt; `not_made` is for one that never left our own network. `draw`
+/// in `[0, 1)` is the jitter.
+pub(super) fn after(
+    attempt: &Attempt<'_>,
+    outcome: &Outcome,
+    rules: &Rules,
+    policy: &Backoff,
+    draw: f64,
+    not_made: impl FnOnce() -> Transition,
+) -> Transition {
+    let &Attempt { at, number, of, exchange } = attempt;
     let entry = |outcome, label| HistoryEntry::new(at, number, outcome, label, exchange);
     let successor = match *outcome {
         Outcome::Delivered => return Transition::Delivered,
-        Outcome::NotMade => return not_made(context, job, exchange),
+        Outcome::NotMade => return not_made(),
         Outcome::Refused => {
-            let refusal = Refusal { entry: entry("refused", "refused"), detail: refusal_detail(number, target) };
-            match target.rules.keep_refused {
+            let refusal = Refusal { entry: entry("refused", "refused"), detail: refusal_detail(number, rules) };
+            match rules.keep_refused {
                 true => Successor::Refused(refusal),
                 false => return Transition::Refused(refusal),
             }
@@ -107,8 +122,7 @@ fn after(context: &Context, job: &Job, target: &Target, attempt: &Attempt<'_>, o
             detail: final_detail(number, reason, exchange),
         },
         Outcome::Retry { reason, not_before } => {
-            let (policy, draw) = (&context.settings.backoff, fastrand::f64());
-            match backoff::next_wait(policy, number, target.retry_attempts, not_before, draw) {
+            match backoff::next_wait(policy, number, of.saturating_sub(1), not_before, draw) {
                 Some(wait) => Successor::Retry { entry: entry("retry", reason.label()), reason, wait },
                 None => Successor::Fail {
                     entry: Some(entry("failed", reason.label())),
@@ -171,8 +185,8 @@ fn exhausted_detail(number: u32, last: RetryReason, exchange: &Exchange) -> Stri
 }
 
 /// Names the condition, which comes from the store, and nothing of the answer.
-fn refusal_detail(number: u32, target: &Target) -> String {
-    match &target.rules.accept_if {
+fn refusal_detail(number: u32, rules: &Rules) -> String {
+    match &rules.accept_if {
         Some(condition) => format!("refused at attempt {number}: the answer does not say {condition}"),
         None => format!("refused at attempt {number}"),
     }
@@ -185,5 +199,55 @@ fn measure_lag(context: &Context, job: &Job, now: Timestamp) {
     }
     if let Some(due) = job.due {
         context.metrics.due_lag(since(due));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::exchange::Answer;
+
+    const POLICY: Backoff = Backoff {
+        initial: Duration::from_secs(1),
+        multiplier: 2.0,
+        maximum: Duration::from_secs(60),
+        jitter: 0.0,
+        retry_after_maximum: Duration::from_secs(3600),
+    };
+
+    /// Returns the transition after attempt `number` of at most six.
+    fn after_attempt(number: u32, outcome: &Outcome) -> Transition {
+        let exchange = Exchange::new(Ok(Answer { status: 404, ..Answer::default() }), Duration::ZERO);
+        let attempt = Attempt { at: Timestamp::UNIX_EPOCH, number, of: 6, exchange: &exchange };
+        let not_made = || Successor::Defer { reason: Deferral::Proxy, wait: Duration::from_secs(1) }.into();
+        after(&attempt, outcome, &Rules::default(), &POLICY, 0.5, not_made)
+    }
+
+    #[test]
+    fn final_is_final_at_the_first_attempt() {
+        let Transition::Successor(Successor::Fail { reason, entry, .. }) =
+            after_attempt(1, &Outcome::Never(FailReason::Gone))
+        else {
+            panic!("it fails")
+        };
+        assert_eq!((reason, entry.map(|entry| entry.reason)), (FailReason::Gone, Some("gone".into())));
+        assert_eq!(after_attempt(1, &Outcome::Delivered), Transition::Delivered);
+        assert!(matches!(after_attempt(1, &Outcome::Refused), Transition::Refused(_)));
+    }
+
+    #[test]
+    fn the_last_attempt_is_exhausted_and_says_what_it_met() {
+        let retry = Outcome::Retry { reason: RetryReason::Status, not_before: None };
+        assert!(matches!(after_attempt(5, &retry), Transition::Successor(Successor::Retry { .. })));
+        let Transition::Successor(Successor::Fail { reason, entry, .. }) = after_attempt(6, &retry) else {
+            panic!("it fails")
+        };
+        assert_eq!((reason, entry.map(|entry| entry.reason)), (FailReason::Exhausted, Some("status".into())));
+    }
+
+    #[test]
+    fn an_attempt_that_was_not_made_is_deferred_even_after_the_last_one() {
+        let deferred = after_attempt(7, &Outcome::NotMade);
+        assert!(matches!(deferred, Transition::Successor(Successor::Defer { reason: Deferral::Proxy, .. })));
     }
 }

@@ -10,7 +10,7 @@
 //! A fingerprint of 128 bits identifies it.
 //!
 //! **Real code.** The model calls the worker's code and copies none of it: the order of the steps (`settle::machine`),
-//! the judgement of an answer (`outcome::judge`, `backoff::next_wait`) and the meaning of the publisher's answer
+//! the judgement of an answer (`outcome::judge`, `attempt::after`) and the meaning of the publisher's answer
 //! (`record::meaning`). [`memory`] compares the model's memory with the real one.
 //!
 //! **Checks.** [`checks::Wrong`] lists the rules that can break. "Stuck" is checked in states that only a fault can

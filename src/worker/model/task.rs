@@ -3,6 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
 use super::{
     Broken, Kind, Model,
     checks::Wrong,
@@ -12,15 +14,19 @@ use super::{
 use crate::{
     broker::publisher::PublishError,
     delivery::{
-        backoff,
         exchange::{Answer, Exchange},
-        outcome::{Outcome, judge},
+        outcome::judge,
         rules::Rules,
     },
     settings::Backoff,
-    worker::settle::{
-        machine::{self, Machine, Recorded, Settlement},
-        record::meaning,
+    worker::{
+        attempt::after,
+        report::Attempt,
+        settle::{
+            machine::{self, Machine, Recorded, Settlement},
+            record::meaning,
+            transition::{Successor, Transition},
+        },
     },
 };
 
@@ -421,21 +427,20 @@ fn keep_publishing(copy: &mut Copy, at: At) {
     }
 }
 
-/// Makes the real decisions about an answer.
+/// The real decisions about an answer.
 fn fate(status: u16, attempt: u8) -> Fate {
     let answer = Answer { status, ..Answer::default() };
     let exchange = Exchange::new(Ok(answer), Duration::ZERO);
-    let outcome = judge(&exchange, &Rules::default(), SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
-    match outcome {
-        Outcome::Delivered => Fate::Delivered,
-        Outcome::Retry { not_before, .. } => {
-            match backoff::next_wait(&POLICY, u32::from(attempt) + 1, RETRY_ATTEMPTS, not_before, 0.5) {
-                Some(_) => Fate::Retry,
-                None => Fate::Fail,
-            }
-        }
-        Outcome::Never(_) => Fate::Fail,
-        Outcome::NotMade | Outcome::Refused => unreachable!("an answer is an attempt, and no rule refuses it"),
+    let rules = Rules::default();
+    let outcome = judge(&exchange, &rules, SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
+    let number = u32::from(attempt) + 1;
+    let attempt = Attempt { at: Timestamp::UNIX_EPOCH, number, of: RETRY_ATTEMPTS + 1, exchange: &exchange };
+    let not_made = || unreachable!("an answer is an attempt");
+    match after(&attempt, &outcome, &rules, &POLICY, 0.5, not_made) {
+        Transition::Delivered => Fate::Delivered,
+        Transition::Successor(Successor::Retry { .. }) => Fate::Retry,
+        Transition::Successor(Successor::Fail { .. }) => Fate::Fail,
+        Transition::Refused(_) | Transition::Successor(_) => unreachable!("no rule refuses it"),
     }
 }
 
