@@ -187,7 +187,7 @@ until_true() {
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
     until "$@" > /dev/null; do
-        [ $SECONDS -lt $deadline ] || die "$what: did not happen in time"
+        [ $SECONDS -lt $deadline ] || die "timed out waiting for $what"
         sleep 0.1
     done
 }

@@ -100,11 +100,11 @@ impl DeadLetters<'_> {
     /// Returns the messages that a choice means now, with notes about messages that it may have missed. With `raw` a
     /// filter also matches messages that are not jobs.
     pub async fn selection(&self, choice: Choice, raw: bool, quiet: bool) -> Result<(Selection, Vec<String>), Refusal> {
-        self.survey_seeing(choice, raw, quiet, |_| {}).await
+        self.selection_seeing(choice, raw, quiet, |_| {}).await
     }
 
     /// Works like `selection`, and also shows every message to `see`.
-    pub async fn survey_seeing(
+    pub async fn selection_seeing(
         &self,
         choice: Choice,
         raw: bool,

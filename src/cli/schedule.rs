@@ -59,11 +59,11 @@ impl Schedule {
 /// Returns the length of a wait on the ladder: the next delay queue, or several if the wait is longer than the longest
 /// queue.
 fn on_ladder(ladder: &Ladder, wait: Duration) -> Duration {
-    let mut step = ladder.hop(wait);
-    let mut total = step.delay;
-    while !step.remaining.is_zero() {
-        step = ladder.hop(step.remaining);
-        total += step.delay;
+    let mut hop = ladder.hop(wait);
+    let mut total = hop.delay;
+    while !hop.remaining.is_zero() {
+        hop = ladder.hop(hop.remaining);
+        total += hop.delay;
     }
     total
 }

@@ -19,7 +19,7 @@ use super::{
     query::Query,
     queue::{self, Found, Trouble},
     shared::{Shared, Unrecorded},
-    work::{Kind, leave_delivered},
+    work::{Kind, exclude_delivered},
 };
 use crate::{
     cli::readable::jobs,
@@ -129,17 +129,20 @@ pub async fn preview(
         Some("discard") => "discard",
         _ => "replay",
     };
-    let surveyed = shared.letters.selection(&shared.access, choice).await;
+    let selected = shared.letters.selection(&shared.access, choice).await;
     let (mut selection, mut notes) =
-        surveyed.map_err(|trouble| refuse(&frame, trouble.status(), "The failed queue", &trouble.words()))?;
+        selected.map_err(|trouble| refuse(&frame, trouble.status(), "The failed queue", &trouble.words()))?;
     if action == "replay" && !by_id {
-        let (left, problem) = leave_delivered(&shared.access, &mut selection).await;
-        if left.delivered > 0 {
-            notes.push(format!("{} were delivered too, by the delivery log, and would be left.", jobs(left.delivered)));
+        let (excluded, problem) = exclude_delivered(&shared.access, &mut selection).await;
+        if excluded.delivered > 0 {
+            notes.push(format!(
+                "{} were delivered too, by the delivery log, and would be left.",
+                jobs(excluded.delivered)
+            ));
         }
-        if left.unknown > 0 {
+        if excluded.unknown > 0 {
             let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
-            notes.push(format!("{} may have been delivered already: {why}.", jobs(left.unknown)));
+            notes.push(format!("{} may have been delivered already: {why}.", jobs(excluded.unknown)));
         }
     }
     for gone in &selection.resolved.unknown {

@@ -248,11 +248,11 @@ impl DeadLetters {
 
     /// Returns the failed jobs that a choice means now.
     pub async fn selection(&self, access: &Access, choice: Choice) -> Result<(Selection, Vec<String>), Trouble> {
-        self.survey_on(access, &access.plan.names().failed, choice).await
+        self.selection_on(access, &access.plan.names().failed, choice).await
     }
 
     /// Returns the messages of a queue that a choice means now.
-    pub async fn survey_on(
+    pub async fn selection_on(
         &self,
         access: &Access,
         queue: &ShortString,

@@ -35,7 +35,7 @@ use crate::{
         replay::{Ended, Replay, To},
         requeue::{self, Requeued},
         reroute::Routes,
-        selection::{Choice, Left, Selection},
+        selection::{Choice, Excluded, Selection},
     },
     delivery_log::{self, DeliveryLog},
     os_error,
@@ -214,14 +214,14 @@ async fn run(access: &Arc<Access>, letters: &DeadLetters, work: &Work, choice: C
     let names = access.plan.names();
     let queue = if work.kind.is_of_rejected() { &names.rejected } else { &names.failed };
     let (mut selection, mut notes) =
-        letters.survey_on(access, queue, choice).await.map_err(|trouble| trouble.words())?;
-    let mut left = Left::default();
+        letters.selection_on(access, queue, choice).await.map_err(|trouble| trouble.words())?;
+    let mut excluded = Excluded::default();
     if by_filter && matches!(work.kind, Kind::Replay { .. }) {
-        let (taken_out, problem) = leave_delivered(access, &mut selection).await;
-        left = taken_out;
-        if left.unknown > 0 {
+        let (by_log, problem) = exclude_delivered(access, &mut selection).await;
+        excluded = by_log;
+        if excluded.unknown > 0 {
             let why = problem.unwrap_or_else(|| "they are older than the delivery log".to_owned());
-            notes.push(format!("{} may have been delivered already: {why}", jobs(left.unknown)));
+            notes.push(format!("{} may have been delivered already: {why}", jobs(excluded.unknown)));
         }
     }
     let count = selection.chosen.len() as u64;
@@ -255,8 +255,8 @@ async fn run(access: &Arc<Access>, letters: &DeadLetters, work: &Work, choice: C
     if unwritten > 0 {
         notes.push(format!("{unwritten} records could not be written to the delivery log"));
     }
-    if left.delivered > 0 {
-        notes.push(format!("{} left: delivered already, by the delivery log", jobs(left.delivered)));
+    if excluded.delivered > 0 {
+        notes.push(format!("{} left: delivered already, by the delivery log", jobs(excluded.delivered)));
     }
     if selection.unreadable > 0 {
         notes.push(format!("{} left: not jobs", messages(selection.unreadable)));
@@ -299,9 +299,9 @@ async fn replay(
             Ok(Ended::Over) if !stopped => notes_about_unseen(&browse),
             _ => Vec::new(),
         };
-        let sure = replay.make_sure(browse).await;
+        let confirmed = replay.confirm_removed(browse).await;
         drop(turn);
-        match (done, sure) {
+        match (done, confirmed) {
             (Err(error), _) | (_, Err(error)) => break vec![error.to_string()],
             (Ok(Ended::TimeIsUp), Ok(())) if !stopped => tokio::time::sleep(TURN).await,
             (Ok(_), Ok(())) => break missed,
@@ -347,9 +347,9 @@ async fn discard(
     };
     let done = removal.chosen(selection, &mut browse, &mut renewer, seen).await;
     let mut notes = notes_about_unseen(&browse);
-    let sure = removal.make_sure(browse).await;
+    let confirmed = removal.confirm_removed(browse).await;
     renewer.close().await;
-    notes.extend(done.err().map(|error| error.to_string()).or(sure.err().map(|error| error.to_string())));
+    notes.extend(done.err().map(|error| error.to_string()).or(confirmed.err().map(|error| error.to_string())));
     if removal.failed_again > 0 {
         notes.push(format!("{} left: failed again in the meantime", messages(removal.failed_again)));
     }
@@ -374,9 +374,9 @@ async fn requeue(
     let mut tally = Requeued::default();
     let done = tally.chosen(to, selection, &mut browse, &mut renewer).await;
     let mut notes = if done.is_ok() { notes_about_unseen(&browse) } else { Vec::new() };
-    let sure = tally.make_sure(browse).await;
+    let confirmed = tally.confirm_removed(browse).await;
     renewer.close().await;
-    notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
+    notes.extend(done.err().or(confirmed.err()).map(|error| error.to_string()));
     notes.extend(tally.problem.as_ref().map(|problem| format!("not published: {problem}")));
     if tally.unusable > 0 {
         let because = tally.unusable_because.as_deref().unwrap_or_default();
@@ -389,7 +389,7 @@ async fn requeue(
 }
 
 /// Removes from the selection the jobs that were also delivered. If the log cannot be read, the second value says why.
-pub async fn leave_delivered(access: &Access, selection: &mut Selection) -> (Left, Option<String>) {
+pub async fn exclude_delivered(access: &Access, selection: &mut Selection) -> (Excluded, Option<String>) {
     let (known, problem) = queue::known(access, &selection.ids(), selection.oldest).await;
-    (selection.leave_delivered(&known, |_| None), problem)
+    (selection.exclude_delivered(&known, |_| None), problem)
 }

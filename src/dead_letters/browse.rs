@@ -1,4 +1,4 @@
-//! One browse to the failed queue: it takes all messages, shows them, and gives them back in their order.
+//! One browse of a queue: takes every message, shows it, and gives all of them back in order.
 //!
 //! See the parent module for the rules and what they prevent.
 
@@ -94,7 +94,7 @@ impl Browse {
         let guard = lock(&connection, &format!("{}.browse", amqp.prefix).into(), waiting).await?;
         let channel = connection.create_channel().await.map_err(lost)?;
         let counting = count_alone(&channel, queue, 0, OTHERS).await;
-        let (present, others) = counting.map_err(|error| unreadable(error, queue))?;
+        let (present, others) = counting.map_err(|error| read_error(error, queue))?;
         let expected = present.min(at_most.unwrap_or(u64::MAX)).min(BATCHES * LARGEST);
         Ok(Browse {
             connection,
@@ -119,15 +119,15 @@ impl Browse {
         self
     }
 
-    /// Returns whether the browse was asked to end.
-    pub fn is_over(&self) -> bool {
-        self.holding.as_ref().is_some_and(Holding::is_over)
+    /// Returns whether the browse was asked to end ([`Browse::ending_when_asked`]).
+    pub fn is_interrupted(&self) -> bool {
+        self.holding.as_ref().is_some_and(Holding::is_interrupted)
     }
 
     /// Waits until the browse is asked to end.
-    pub async fn over(&self) {
+    pub async fn interrupted(&self) {
         match &self.holding {
-            Some(holding) => holding.over().await,
+            Some(holding) => holding.interrupted().await,
             None => std::future::pending().await,
         }
     }
@@ -164,7 +164,7 @@ impl Browse {
     /// # Errors
     /// [`BrowseError::Interrupted`]: end the browse now. [`BrowseError::Lost`]: all held messages are on the queue again.
     pub async fn next(&mut self) -> Result<Vec<Held>, BrowseError> {
-        if self.is_over() {
+        if self.is_interrupted() {
             return Err(BrowseError::Interrupted);
         }
         self.read().await
@@ -188,7 +188,7 @@ impl Browse {
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(lost)?;
         let options = BasicConsumeOptions::default();
         let consuming = self.channel.basic_consume(self.queue.clone(), tag.clone(), options, FieldTable::default());
-        let mut consumer = consuming.await.map_err(|error| unreadable(error, &self.queue))?;
+        let mut consumer = consuming.await.map_err(|error| read_error(error, &self.queue))?;
         let mut batch = Vec::with_capacity(prefetch.into());
         let held = |delivery: Delivery| {
             let repairs = self.connection.marks().take(self.channel.id(), delivery.delivery_tag);
@@ -227,7 +227,7 @@ impl Browse {
     ///
     /// # Errors
     /// See [`BrowseError`]. All held messages are on the queue again.
-    pub async fn again(&mut self) -> Result<(), BrowseError> {
+    pub async fn restart(&mut self) -> Result<(), BrowseError> {
         self.read_on().await;
         let (present, others) = self.give_back().await.map_err(lost)?;
         self.channel = self.connection.create_channel().await.map_err(lost)?;
@@ -238,19 +238,19 @@ impl Browse {
         Ok(())
     }
 
-    /// Ends the browse, and makes sure that removed messages are gone. A busy broker processes acks late, and forgets
+    /// Ends the browse, and confirms that the removed messages are gone. A busy broker processes acks late, and forgets
     /// the rest when the channel closes. So the messages that `removed` recognizes are removed again if they are still
     /// there. `acked` is the number of messages removed so far.
     ///
     /// # Errors
     /// See [`BrowseError`]. Some removed messages may still be on the queue.
-    pub async fn make_sure(mut self, mut acked: u64, removed: impl Fn(&Held) -> bool) -> Result<(), BrowseError> {
+    pub async fn confirm_removed(mut self, mut acked: u64, removed: impl Fn(&Held) -> bool) -> Result<(), BrowseError> {
         for _ in 0..LOOKS {
             if acked <= SURE {
                 break;
             }
             acked = 0;
-            self.again().await?;
+            self.restart().await?;
             loop {
                 let batch = self.read().await?;
                 if batch.is_empty() {
@@ -317,7 +317,7 @@ fn batch_size(expected: u64) -> u64 {
     expected.div_ceil(BATCHES).clamp(SMALLEST, LARGEST)
 }
 
-fn unreadable(error: lapin::Error, queue: &ShortString) -> BrowseError {
+fn read_error(error: lapin::Error, queue: &ShortString) -> BrowseError {
     match reply::code(&error) {
         Some(NOT_FOUND) => BrowseError::NoQueue(queue.clone()),
         Some(ACCESS_REFUSED) => BrowseError::Forbidden(queue.clone()),

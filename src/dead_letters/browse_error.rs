@@ -11,7 +11,7 @@ pub enum BrowseError {
     #[error("cannot connect to {0}")]
     Connect(#[from] ConnectError),
     /// The queue does not exist.
-    #[error("there is no queue {0}")]
+    #[error("queue {0} does not exist")]
     NoQueue(ShortString),
     /// The user may not read the queue.
     #[error("the user of amqp.urls may not read queue {0}")]
@@ -32,7 +32,9 @@ impl BrowseError {
     pub fn help(&self) -> &'static str {
         match self {
             BrowseError::Connect(error) => error.help(),
-            BrowseError::NoQueue(_) => "run `leadhook topology apply`, or correct amqp.prefix, which begins the name",
+            BrowseError::NoQueue(_) => {
+                "run `leadhook topology apply`, or correct amqp.prefix: every queue name begins with it"
+            }
             BrowseError::Forbidden(_) => "give the user of amqp.urls read permission on the queue",
             BrowseError::Busy => "try again when it has ended",
             BrowseError::Interrupted => "run the command again to do the rest",

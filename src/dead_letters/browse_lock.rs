@@ -25,7 +25,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 pub enum Guard {
     /// This browse holds the lock.
     Locked,
-    /// The user may not declare the lock (no configure permission on `<prefix>.dead_letters`). Other readers may take some
+    /// The user may not declare the lock (no configure permission on `<prefix>.browse`). Other readers may take some
     /// messages.
     Unlocked,
 }

@@ -67,12 +67,12 @@ impl Interrupt {
 
 impl Holding {
     /// Returns whether the browse must end.
-    pub fn is_over(&self) -> bool {
+    pub fn is_interrupted(&self) -> bool {
         self.asked.is_cancelled()
     }
 
     /// Waits until the browse must end.
-    pub async fn over(&self) {
+    pub async fn interrupted(&self) {
         self.asked.cancelled().await;
     }
 }

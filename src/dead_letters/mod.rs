@@ -1,4 +1,4 @@
-//! The dead_letters browses, counts, replays, requeues and removes messages of the failed, rejected and unreadable queues.
+//! Browses, counts, replays, requeues and removes messages of the failed, rejected and unreadable queues.
 //!
 //! The failed queue is the only record of its jobs, so reading must not change it. Its rules, and what they prevent:
 //!
@@ -9,9 +9,9 @@
 //! * **One browse at a time.** Two browses would share the messages, see half each, and give them back in another order.
 //!   The lock is an exclusive queue of the browse's connection; the broker deletes it with the connection.
 //! * **A browse ends.** It reads the messages that were there when it began, and reports those that did not come.
-//! * **Reading wears messages out.** Each read raises the broker's `x-delivery-count`, and the queue has a delivery
-//!   limit. Far below it, Leadhook publishes the message again, and acks the old copy only after the confirm
-//!   ([`renew`]).
+//! * **Each read brings a message closer to the queue's delivery limit**, because it raises the broker's
+//!   `x-delivery-count`. Long before the limit, Leadhook publishes the message again, and acks the old copy only after
+//!   the confirm ([`renew`]).
 //! * **A replay publishes, waits for the confirm, and only then acks** ([`replay`]). A worker's crash can fork a job.
 //!   Its copies share a `webhook-id` and are replayed as one.
 //!

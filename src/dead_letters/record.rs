@@ -98,7 +98,10 @@ impl Reason {
             Reason::Rejected(reason) => reason.meaning(),
             Reason::Newer(_) => "A newer leadhook wrote this reason; ask that version what it means.",
             Reason::DeadLettered => "The broker moved it here by itself; have the engineers find out why, then replay.",
-            Reason::Unsaid => "Nothing says why it is here; have the engineers find out who put it there, then replay.",
+            Reason::Unsaid => {
+                "The message does not say why it is here. Have the engineers find out where it came from, then replay \
+                 it."
+            }
         }
     }
 }

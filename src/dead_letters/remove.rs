@@ -122,11 +122,11 @@ impl<'a> Removal<'a> {
         self.export.written
     }
 
-    /// Makes sure that the removed messages are gone, and ends the browse.
+    /// Confirms that the removed messages are gone, and ends the browse.
     ///
     /// # Errors
     /// Some of them may still be on the queue.
-    pub async fn make_sure(&self, browse: Browse) -> Result<(), BrowseError> {
-        browse.make_sure(self.acked, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
+    pub async fn confirm_removed(&self, browse: Browse) -> Result<(), BrowseError> {
+        browse.confirm_removed(self.acked, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
     }
 }

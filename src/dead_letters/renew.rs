@@ -21,14 +21,15 @@ use crate::{
 };
 
 /// Number of deliveries above which a message is published again. The queue's limit is 100,000, and each read counts.
-pub const RENEW_FROM: u64 = 10_000;
+pub const RENEW_ABOVE: u64 = 10_000;
 
 /// Returns whether a message must be published again.
 pub fn is_due_for_renewal(record: &Record) -> bool {
-    record.deliveries > RENEW_FROM
+    record.deliveries > RENEW_ABOVE
 }
 
-/// Shows every message of a browse to `see`, and renews those that are worn. Calls `batch` with the size of each batch.
+/// Shows every message of a browse to `see`, and renews those that are close to the delivery limit. Calls `batch` with
+/// the size of each batch.
 ///
 /// # Errors
 /// The browse was broken off.
@@ -53,7 +54,8 @@ pub async fn look(
     }
 }
 
-/// Publishes worn messages again. It connects when it meets the first one, which is very rare.
+/// Publishes messages again that are close to the delivery limit. It connects when it meets the first one, which is
+/// very rare.
 pub struct Renewer<'a> {
     amqp: &'a Amqp,
     queue: &'a ShortString,
@@ -92,9 +94,10 @@ impl<'a> Renewer<'a> {
     }
 }
 
-/// Returns the same message without the broker's headers, so `x-delivery-count` starts again. Writes down the facts
-/// that were derived from these headers. Omits everything that would act on the broker (`expiration`, `user_id`, `CC`,
-/// `BCC`), and keeps it as text unless such a text exists.
+/// Returns the same message without the broker's headers, so `x-delivery-count` starts again. Copies the facts that
+/// Leadhook derived from these headers into its own headers. Drops the properties that the broker acts on
+/// (`expiration`, `user_id`, `reply_to`), and keeps them as text in `leadhook-upstream` unless that header exists. Also
+/// drops the headers `CC` and `BCC`.
 pub fn renewed(queue: &ShortString, record: &Record, properties: &BasicProperties, body: &[u8]) -> Outgoing {
     let ours = properties.headers().as_ref().map(upstream::without_broker_headers).unwrap_or_default();
     let mut headers: BTreeMap<ShortString, AMQPValue> = ours.inner().clone();
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_threshold_it_is_not_worn_yet() {
+    fn at_the_threshold_it_is_not_renewed_yet() {
         let mut headers = FieldTable::default();
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(10_000));
         let properties = BasicProperties::default().with_headers(headers);

@@ -110,7 +110,7 @@ impl Repair {
                 return Ok(Repaired { body: now.clone(), organization: None });
             }
             Repair::Body { .. } => {
-                let detail = "another message with this id has another body, and is left";
+                let detail = "another message with the same id has a different body; it was left unchanged";
                 return Err(Rejection::new(RejectReason::NotJson, detail));
             }
             Repair::Fields { set, remove, organization } => (set, remove, organization),

@@ -6,7 +6,7 @@
 //!
 //! **A replay checks its acks.** A busy RabbitMQ processes acks late, and forgets the rest when the channel closes
 //! (measured on 3.10: 17 of 600 came back). So a replay reads the queue once more, and removes the jobs that it had
-//! published before; see [`Browse::make_sure`].
+//! published before; see [`Browse::confirm_removed`].
 
 use std::{
     collections::BTreeSet,
@@ -169,13 +169,13 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Makes sure that the removed messages are gone, and ends the browse.
+    /// Confirms that the removed messages are gone, and ends the browse.
     ///
     /// # Errors
     /// As [`Replay::chosen`]; some replayed jobs may still be on the failed queue.
-    pub async fn make_sure(&self, browse: Browse) -> Result<(), BrowseError> {
+    pub async fn confirm_removed(&self, browse: Browse) -> Result<(), BrowseError> {
         let published = |held: &Held| held.record.content.as_ref().is_ok_and(|job| self.ledger.has_published(job));
-        browse.make_sure(self.acked, published).await
+        browse.confirm_removed(self.acked, published).await
     }
 
     /// Publishes the jobs among these messages. Removes each job and its copies when it is confirmed.
@@ -193,12 +193,12 @@ impl<'a> Replay<'a> {
         let work = stream::iter(plan.groups.into_iter().zip(turns..)).filter_map(async |(group, turn)| {
             if let Some(rate) = rate {
                 let due = begun + Duration::from_secs(1) * turn / rate.max(1);
-                tokio::select! { () = tokio::time::sleep_until(due.into()) => {}, () = browse.over() => {} }
+                tokio::select! { () = tokio::time::sleep_until(due.into()) => {}, () = browse.interrupted() => {} }
             }
             let chosen = held.get(group.chosen)?;
             // A message that is no longer held is on the queue again. Publishing it would send it twice.
-            if browse.is_over() || !chosen.is_held() {
-                lost.fetch_or(!browse.is_over(), Ordering::Relaxed);
+            if browse.is_interrupted() || !chosen.is_held() {
+                lost.fetch_or(!browse.is_interrupted(), Ordering::Relaxed);
                 return None;
             }
             let before = chosen.record.content.as_ref().ok()?;
@@ -236,7 +236,7 @@ impl<'a> Replay<'a> {
             }
         }
         match lost.load(Ordering::Relaxed) {
-            false if browse.is_over() => Err(BrowseError::Interrupted),
+            false if browse.is_interrupted() => Err(BrowseError::Interrupted),
             false => Ok(()),
             true => Err(BrowseError::Lost("the broker closed the channel".to_owned())),
         }

@@ -150,12 +150,12 @@ impl Requeued {
         if lost { Err(BrowseError::Lost("the broker closed the channel".to_owned())) } else { Ok(()) }
     }
 
-    /// Makes sure that the removed messages are gone, and ends the browse.
+    /// Confirms that the removed messages are gone, and ends the browse.
     ///
     /// # Errors
     /// Some of them may still be on the queue.
-    pub async fn make_sure(&self, browse: Browse) -> Result<(), BrowseError> {
-        browse.make_sure(self.requeued, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
+    pub async fn confirm_removed(&self, browse: Browse) -> Result<(), BrowseError> {
+        browse.confirm_removed(self.requeued, |held| held.identity().is_some_and(|id| self.removed.contains(&id))).await
     }
 }
 
@@ -182,15 +182,19 @@ pub fn prepare(
     let headers = held.properties.headers().clone().unwrap_or_default();
     let source = text(&headers, header::SOURCE);
     if headers.contains_key(header::VERSION) || source.is_some_and(|source| source != events.as_str()) {
-        return Err("it came as a job, and not as an event".to_owned());
+        return Err("it was published as a job, not as an event".to_owned());
     }
     let mut message = requeued(events, &held.properties, &held.body)
-        .ok_or("it has lost headers of upstream, or they cannot be written")?;
+        .ok_or("some of its upstream headers were lost or cannot be written back")?;
     let mut headers = message.properties.headers().clone().unwrap_or_default();
     let was = text(&headers, ORGANIZATION_HEADER);
     let mut changes = Vec::new();
     if let Some(repair) = repair {
-        let repaired = repair.apply(&held.body, was.as_deref()).map_err(|rejection| rejection.to_string())?;
+        let repaired = repair.apply(&held.body, was.as_deref()).map_err(|rejection| match repair {
+            // The edited body was another one, which says nothing about this body.
+            Repair::Body { .. } => rejection.detail,
+            Repair::Fields { .. } => rejection.to_string(),
+        })?;
         changes = differences((&held.body, was.as_deref()), &repaired);
         if let Some(organization) = &repaired.organization {
             headers.insert(ORGANIZATION_HEADER.into(), AMQPValue::LongString(organization.as_str().into()));

@@ -1,7 +1,8 @@
 //! Decides where a failed job goes when its target is looked up again: the store may send its campaign elsewhere now.
 //!
 //! Pure: one revision of the store and the job decide. The job stays within its organization, whatever the store says
-//! (docs/explanation/security.md). A campaign that moved takes no waiting lead along.
+//! (docs/explanation/security.md). When a campaign moves to another organization, its failed jobs stay with the old
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,26 +77,26 @@ impl Routes {
     }
 
     /// Removes from the selection the jobs without a target. Returns how many, by reason.
-    pub fn leave_homeless(&self, selection: &mut Selection) -> BTreeMap<&'static str, u64> {
-        let mut left = BTreeMap::new();
+    pub fn exclude_without_target(&self, selection: &mut Selection) -> BTreeMap<&'static str, u64> {
+        let mut excluded = BTreeMap::new();
         selection.chosen.retain(|id, _| {
             let nowhere = self.nowhere.get(id);
-            nowhere.inspect(|nowhere| *left.entry(nowhere.name()).or_default() += 1).is_none()
+            nowhere.inspect(|nowhere| *excluded.entry(nowhere.name()).or_default() += 1).is_none()
         });
-        left
+        excluded
     }
 
-    /// Removes from the selection the jobs that would go to one target twice. Returns how many. Call it last: a job that
-    /// is not chosen, or was removed for another reason, takes no place at its new target.
-    pub fn leave_twice(&self, selection: &mut Selection) -> u64 {
-        let (mut taken, mut left) = (BTreeSet::new(), 0);
+    /// Removes from the selection the jobs that would go to one target twice. Returns how many. Call it last, so that a
+    /// job that was excluded for another reason does not block one that goes to the same target.
+    pub fn exclude_duplicates(&self, selection: &mut Selection) -> u64 {
+        let (mut taken, mut excluded) = (BTreeSet::new(), 0);
         selection.chosen.retain(|id, _| {
             let once = |route: &Route| !self.own.contains(&route.id) && taken.insert(route.id.clone());
             let goes = self.routes.get(id).is_none_or(once);
-            left += u64::from(!goes);
+            excluded += u64::from(!goes);
             goes
         });
-        left
+        excluded
     }
 
     /// Returns where the job of this id goes, if it leaves its target.
@@ -228,9 +229,9 @@ organizations:
             selector.add(&record);
         }
         let mut selection = selector.finish();
-        let left = routes.leave_twice(&mut selection);
+        let excluded = routes.exclude_duplicates(&mut selection);
         let to = |id: &String| routes.of(id).map_or("its own".to_owned(), |route| route.to.to_string());
-        (selection.chosen.keys().map(to).collect(), left)
+        (selection.chosen.keys().map(to).collect(), excluded)
     }
 
     #[test]

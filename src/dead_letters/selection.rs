@@ -1,5 +1,5 @@
-//! Finds the messages that a choice means, in one look before anything is done. So people see a number before they
-//! agree, and copies of a job that lie far apart are treated as one.
+//! Finds the messages that a filter or a list of ids selects, in one pass before anything changes. So people can see a
+//! count before they confirm, and copies of a job that lie far apart are treated as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,25 +24,25 @@ pub enum Choice {
     Named(GivenIds),
 }
 
-/// Collects the messages that a choice means.
+/// Collects the messages that a choice selects.
 #[derive(Debug)]
 pub struct Selector {
     choice: Choice,
-    /// Keys that may be meant.
+    /// Keys that may be selected.
     candidates: BTreeMap<String, Chosen>,
     /// Highest number of replays among all copies of a job. Jobs that were never replayed are not in it.
     replays: BTreeMap<String, u32>,
     oldest: Option<Timestamp>,
     unreadable: u64,
-    /// Whether a filter also means messages that are not jobs.
+    /// Whether a filter also selects messages that are not jobs.
     raw: bool,
 }
 
-/// One job or message that is meant.
+/// One job or message that is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// Highest number of replays among all its copies at the time of the selection, including copies that a filter does
-    /// not match. A job that fails again meanwhile comes back with a higher number, and is not meant.
+    /// not match. A job that fails again meanwhile comes back with a higher number, and is not selected.
     pub replays: u32,
     /// When a worker first saw its event.
     pub first_seen: Timestamp,
@@ -50,10 +50,10 @@ pub struct Chosen {
     pub is_job: bool,
 }
 
-/// The messages that a choice means.
+/// The messages that a choice selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The jobs and messages that are meant, by their id.
+    /// The jobs and messages that are selected, by their id.
     pub chosen: BTreeMap<String, Chosen>,
     /// When the oldest of these jobs was first seen.
     pub oldest: Option<Timestamp>,
@@ -70,7 +70,7 @@ impl Selector {
         Selector { choice, candidates, replays, oldest: None, unreadable: 0, raw: false }
     }
 
-    /// Sets whether a filter also means messages that are not jobs.
+    /// Sets whether a filter also selects messages that are not jobs.
     pub fn with_raw(self, raw: bool) -> Selector {
         Selector { raw, ..self }
     }
@@ -97,7 +97,7 @@ impl Selector {
                 self.candidates.entry(key.to_owned()).or_insert(new);
                 self.oldest = Some(self.oldest.map_or(job.first_seen, |oldest| oldest.min(job.first_seen)));
             }
-            // A message that is not a job is meant only if it is named, or if `raw` is set.
+            // A message that is not a job is selected only if it is named, or if `raw` is set.
             Err(_) if self.raw || matches!(self.choice, Choice::Named(_)) => {
                 let nothing = Chosen { replays: 0, first_seen: Timestamp::UNIX_EPOCH, is_job: false };
                 self.candidates.entry(key.to_owned()).or_insert(nothing);
@@ -126,12 +126,12 @@ impl Selector {
 }
 
 impl Selection {
-    /// Returns how many jobs are meant.
+    /// Returns how many jobs are selected.
     pub fn jobs(&self) -> u64 {
         self.chosen.values().filter(|chosen| chosen.is_job).count() as u64
     }
 
-    /// Returns whether this message is meant. A job that was replayed and failed again since the selection is not.
+    /// Returns whether this message is selected. A job that was replayed and failed again since the selection is not.
     pub fn wants(&self, record: &Record) -> Wanted {
         let known = self.chosen.get(record.key());
         match (known, &record.content) {
@@ -149,9 +149,9 @@ impl Selection {
     }
 }
 
-/// The jobs that a selection lost or kept because of the delivery log.
+/// How many jobs the delivery log excluded from a selection, or could not tell about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct Excluded {
     /// Jobs that were also delivered; removed from the selection.
     pub delivered: u64,
     /// Jobs for which the log cannot tell; kept.
@@ -159,14 +159,14 @@ pub struct Left {
 }
 
 impl Selection {
-    /// Returns the ids that are meant.
+    /// Returns the ids that are selected.
     pub fn ids(&self) -> BTreeSet<&str> {
         self.chosen.keys().map(String::as_str).collect()
     }
 
     /// Removes jobs that were also delivered, under their id or under the id that `elsewhere` returns for it.
-    pub fn leave_delivered<'a>(&mut self, known: &Known, elsewhere: impl Fn(&str) -> Option<&'a str>) -> Left {
-        let mut left = Left::default();
+    pub fn exclude_delivered<'a>(&mut self, known: &Known, elsewhere: impl Fn(&str) -> Option<&'a str>) -> Excluded {
+        let mut excluded = Excluded::default();
         let of = |id: &str, first_seen| match elsewhere(id).map(|id| known.of(id, first_seen)) {
             Some(Delivered::At(at)) => Delivered::At(at),
             _ => known.of(id, first_seen),
@@ -174,15 +174,15 @@ impl Selection {
         self.chosen.retain(|id, chosen| match of(id, chosen.first_seen) {
             Delivered::Never => true,
             Delivered::Unknown => {
-                left.unknown += 1;
+                excluded.unknown += 1;
                 true
             }
             Delivered::At(_) => {
-                left.delivered += 1;
+                excluded.delivered += 1;
                 false
             }
         });
-        left
+        excluded
     }
 
     /// Keeps only jobs that were also delivered.
@@ -191,7 +191,7 @@ impl Selection {
     }
 }
 
-/// Whether a message is meant.
+/// Whether a message is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// It is.
@@ -276,12 +276,16 @@ mod tests {
         let first_seen = job().first_seen;
         let asked = || selection(Choice::Matching(Filter::default()), &[record("wh_a", 0), record("wh_b", 0)]);
         let known = Known::new(Some(first_seen), BTreeMap::from([("wh_a".to_owned(), at(9))]));
-        let mut left = asked();
-        assert_eq!(left.leave_delivered(&known, |_| None), Left { delivered: 1, unknown: 0 });
-        assert_eq!(left.ids(), BTreeSet::from(["wh_b"]));
-        assert_eq!(asked().leave_delivered(&Known::default(), |_| None), Left { delivered: 0, unknown: 2 });
+        let mut rest = asked();
+        assert_eq!(rest.exclude_delivered(&known, |_| None), Excluded { delivered: 1, unknown: 0 });
+        assert_eq!(rest.ids(), BTreeSet::from(["wh_b"]));
+        assert_eq!(asked().exclude_delivered(&Known::default(), |_| None), Excluded { delivered: 0, unknown: 2 });
         let elsewhere = |id: &str| (id == "wh_b").then_some("wh_a");
-        assert_eq!(asked().leave_delivered(&known, elsewhere), Left { delivered: 2, unknown: 0 }, "the new id counts");
+        assert_eq!(
+            asked().exclude_delivered(&known, elsewhere),
+            Excluded { delivered: 2, unknown: 0 },
+            "the new id counts"
+        );
         let mut kept = asked();
         kept.keep_delivered(&known);
         assert_eq!(kept.ids(), BTreeSet::from(["wh_a"]));

@@ -123,12 +123,8 @@ impl Ladder {
     }
 }
 
-/// Returns the first delay of the formula that is not shorter than `wait`, declared or not, and at most the last one
-/// (48 days).
-pub fn delay_for(wait: Duration) -> Duration {
-    delay(index_for(wait))
-}
-
+/// Returns the index of the formula's first delay that is not shorter than `wait`, declared or not, and at most
+/// [`LAST`].
 fn index_for(wait: Duration) -> i32 {
     (FIRST..LAST).find(|index| delay(*index) >= wait).unwrap_or(LAST)
 }

@@ -46,13 +46,14 @@ pub enum Turn {
     Paid,
 }
 
-/// About how many jobs return to one worker each second at most, so that backlogs leave the broker to others. Circuits
-/// with deferred jobs share it equally, so a small backlog does not wait for a large one.
+/// Rough upper bound on the deferred jobs that return to one worker each second, so that backlogs do not use up the
+/// broker. Circuits with deferred jobs share it equally, so a small backlog does not wait for a large one.
 pub const RETURNS: f64 = 1_000.0;
 
 /// Returns how long to defer a job that has been due for `late`. `away` is the number of its circuit's deferred jobs,
-/// times the number of circuits that share [`RETURNS`]. `queue` is how many seconds the circuit needs for those jobs,
-/// if it answers. `pause` is how long it must be left alone. `draw` is in `[0, 1)`.
+/// times the number of circuits that share [`RETURNS`], the bound on the deferred jobs that return each second. `queue`
+/// is how many seconds the circuit needs for those jobs, or `None` if it does not answer. `pause` is how long it must
+/// be left alone. `draw` is in `[0, 1)`.
 pub fn wait(late: Duration, away: u64, queue: Option<f64>, pause: Duration, draw: f64) -> Duration {
     let [least, most] = SHARE;
     // A job that has only just become due is spread as well.

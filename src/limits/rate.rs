@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::deferral::{Away, Due, LONGEST, SHORTEST, Turn};
 
-/// Time for which unused tokens are saved up; at least one token always is.
+/// Unused tokens are kept for this long, but at least one is always kept.
 const SAVED: Duration = Duration::from_millis(250);
 
 /// Returns this worker's share of `max_in_flight`, at least one.
@@ -48,7 +48,7 @@ impl Quota {
         if is_full {
             self.next = now.checked_sub(saved).unwrap_or(now);
         }
-        // As in a queue, jobs that are away come first, unless this one has been due for as long as they need.
+        // Deferred jobs come first, as in a queue, unless this job has already been due for as long as they need.
         let queue = Duration::from_secs_f64(self.away.jobs(now) as f64 / rate);
         let start = self.next.max(now);
         let (wait, turn) = match due.late < queue && due.turn == Turn::None && !is_full {

@@ -51,13 +51,13 @@ static NEW: Versions = &[&rustls::version::TLS13];
 static NEW_AND_OLD: Versions = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// The fingerprints of the client certificate and of the target's own authority.
-type Prints = (Option<[u8; 32]>, Option<[u8; 32]>);
+type Fingerprints = (Option<[u8; 32]>, Option<[u8; 32]>);
 
 /// The TLS configs: one for each pair of a client certificate and a target's own authority.
 pub(super) struct Configs {
     versions: Versions,
     common: Arc<ClientConfig>,
-    own: Mutex<HashMap<Prints, Arc<ClientConfig>>>,
+    own: Mutex<HashMap<Fingerprints, Arc<ClientConfig>>>,
 }
 
 impl Configs {
@@ -93,10 +93,10 @@ impl Configs {
         if client_certificate.is_none() && ca_certificate.is_none() {
             return Ok(self.common.clone());
         }
-        let prints =
+        let fingerprints =
             (client_certificate.map(ClientCertificate::fingerprint), ca_certificate.map(CaCertificate::fingerprint));
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = own.get(&prints) {
+        if let Some(config) = own.get(&fingerprints) {
             return Ok(config.clone());
         }
         // Certificates are renewed, and the configs of old ones are no longer used.
@@ -109,9 +109,9 @@ impl Configs {
         };
         let mut config = trusting.map_err(|_| Fault::UnusableTarget)?;
         if let Some(client_certificate) = client_certificate {
-            config = with_identity(config, client_certificate);
+            config = with_client_certificate(config, client_certificate);
         }
-        Ok(own.entry(prints).or_insert(Arc::new(config)).clone())
+        Ok(own.entry(fingerprints).or_insert(Arc::new(config)).clone())
     }
 }
 
@@ -141,7 +141,7 @@ fn trusting_only(versions: Versions, ca_certificate: &CaCertificate) -> anyhow::
 }
 
 /// Returns the same config with a client certificate.
-fn with_identity(mut config: ClientConfig, client_certificate: &ClientCertificate) -> ClientConfig {
+fn with_client_certificate(mut config: ClientConfig, client_certificate: &ClientCertificate) -> ClientConfig {
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(client_certificate.key()));
     // The sessions that could be resumed were opened without the certificate.
     config.resumption = Resumption::default();

@@ -17,7 +17,7 @@ use super::{
 /// The only authorities, or self-signed certificates, that are trusted for a target.
 pub struct CaCertificate {
     certificates: Vec<CertificateDer<'static>>,
-    print: [u8; 32],
+    fingerprint: [u8; 32],
 }
 
 impl CaCertificate {
@@ -34,8 +34,8 @@ impl CaCertificate {
             return Err("holds a certificate that cannot vouch for another one, such as one of X.509 version 1");
         }
         let whole: Vec<u8> = certificates.iter().flat_map(|certificate| certificate.to_vec()).collect();
-        let print = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
-        Ok(CaCertificate { certificates, print })
+        let fingerprint = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
+        Ok(CaCertificate { certificates, fingerprint })
     }
 
     /// Returns the certificates in DER, in the order of the text.
@@ -45,7 +45,7 @@ impl CaCertificate {
 
     /// Returns a SHA-256 digest of the certificates in their order.
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.print
+        self.fingerprint
     }
 
     /// Returns the earliest expiry among them.

@@ -22,7 +22,7 @@ use super::{
 /// A certificate with its chain, and its private key. `Debug` shows nothing of them.
 pub struct ClientCertificate {
     key: Arc<CertifiedKey>,
-    print: [u8; 32],
+    fingerprint: [u8; 32],
     expiry: Option<Timestamp>,
 }
 
@@ -43,11 +43,11 @@ impl ClientCertificate {
             .map_err(|_| "holds no private key in PEM, or an encrypted one (`-----BEGIN PRIVATE KEY-----`)")?;
         let mut whole: Vec<u8> = chain.iter().flat_map(|certificate| certificate.to_vec()).collect();
         whole.extend_from_slice(key.secret_der());
-        let print = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
+        let fingerprint = digest(&SHA256, &whole).as_ref().try_into().unwrap_or_default();
         zeroize::Zeroize::zeroize(&mut whole);
         let key = CertifiedKey::from_der(chain, key, &default_provider())
             .map_err(|_| "holds a key of another certificate, or of a kind that is not known")?;
-        Ok(ClientCertificate { key: Arc::new(key), print, expiry })
+        Ok(ClientCertificate { key: Arc::new(key), fingerprint, expiry })
     }
 
     /// Returns certificate and key in the form that TLS needs.
@@ -62,7 +62,7 @@ impl ClientCertificate {
 
     /// Returns a SHA-256 digest of certificate, chain and key.
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.print
+        self.fingerprint
     }
 }
 

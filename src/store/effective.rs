@@ -182,7 +182,7 @@ fn rule(
 fn warn_of_no_effect(declared: &DeclaredCampaign, problems: &mut Problems) {
     if let Some(place) = declared.webhooks.place() {
         let text = "the campaign's webhook settings have no effect without `override: true`; \
-                    the organization's settings hold";
+                    the organization's settings apply";
         problems.warning(place, &declared.path, text);
     }
     if declared.unselected_events.is_said() {
@@ -201,8 +201,8 @@ fn inherit_all(
     match parents {
         DeclaredWebhooks::Nothing | DeclaredWebhooks::Unusable(_) => Vec::new(),
         DeclaredWebhooks::Single(..) => {
-            let text = "`override: true` without a `webhook` takes every value from the organization, but counts as \
-                        enabled by itself";
+            let text = "`override: true` without a `webhook` inherits every value from the organization except \
+                        `enabled`, which defaults to true";
             problems.warning(&declared.place, &declared.path, text);
             vec![DeclaredWebhook::empty(declared.place.clone(), declared.path.key("webhook"))]
         }
@@ -296,8 +296,8 @@ impl Scope<'_> {
             events: events_origin,
             headers: endpoint.header_origins.into(),
             signing_secrets: endpoint.secrets_origin,
-            client_certificate: endpoint.identity_origin,
-            ca_certificate: endpoint.authority_origin,
+            client_certificate: endpoint.client_certificate_origin,
+            ca_certificate: endpoint.ca_certificate_origin,
             oauth2: endpoint.oauth2_origin,
             retry_attempts: retry_origin,
             timeout: timeout_origin,

@@ -42,9 +42,9 @@ pub(super) struct Endpoint {
     pub(super) secrets: Vec<SecretText>,
     pub(super) secrets_origin: Origin,
     pub(super) client_certificate: Option<Arc<ClientCertificate>>,
-    pub(super) identity_origin: Origin,
+    pub(super) client_certificate_origin: Origin,
     pub(super) ca_certificate: Option<Arc<CaCertificate>>,
-    pub(super) authority_origin: Origin,
+    pub(super) ca_certificate_origin: Origin,
     pub(super) oauth2: Option<Arc<Oauth2>>,
     pub(super) oauth2_origin: Origin,
 }
@@ -59,9 +59,9 @@ impl Default for Endpoint {
             secrets: Vec::new(),
             secrets_origin: Origin::Default,
             client_certificate: None,
-            identity_origin: Origin::Default,
+            client_certificate_origin: Origin::Default,
             ca_certificate: None,
-            authority_origin: Origin::Default,
+            ca_certificate_origin: Origin::Default,
             oauth2: None,
             oauth2_origin: Origin::Default,
         }
@@ -79,10 +79,10 @@ impl Endpoint {
             (self.secrets, self.secrets_origin) = (secrets.clone(), origin);
         }
         if let Said::Value(client_certificate) = &block.client_certificate {
-            (self.client_certificate, self.identity_origin) = (Some(client_certificate.clone()), origin);
+            (self.client_certificate, self.client_certificate_origin) = (Some(client_certificate.clone()), origin);
         }
         if let Said::Value(ca_certificate) = &block.ca_certificate {
-            (self.ca_certificate, self.authority_origin) = (Some(ca_certificate.clone()), origin);
+            (self.ca_certificate, self.ca_certificate_origin) = (Some(ca_certificate.clone()), origin);
         }
         if let Said::Value(oauth2) = &block.oauth2 {
             (self.oauth2, self.oauth2_origin) = (Some(oauth2.clone()), origin);

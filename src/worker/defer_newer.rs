@@ -19,7 +19,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 pub const WAIT: Duration = Duration::from_secs(600);
 
 /// What to do with a message of a newer version.
-pub enum Hold {
+pub enum Deferred {
     /// Put it back unchanged, except for the header that says since when it waits.
     Wait(Box<Outgoing>),
     /// No newer worker came.
@@ -27,17 +27,17 @@ pub enum Hold {
 }
 
 /// Decides, and makes the message. `delay` is its delay queue.
-pub fn defer(input: &Input, delay: &ShortString, now: Timestamp) -> Hold {
+pub fn defer(input: &Input, delay: &ShortString, now: Timestamp) -> Deferred {
     let since = match input.header(header::HELD_SINCE) {
         Some(AMQPValue::LongLongInt(ms)) => Timestamp::from_millisecond(*ms).unwrap_or(now),
         _ => now,
     };
     if now.duration_since(since) >= PATIENCE {
-        return Hold::GiveUp;
+        return Deferred::GiveUp;
     }
     let mut headers = upstream::inert_headers(&input.properties);
     headers.insert(header::HELD_SINCE.into(), AMQPValue::LongLongInt(since.as_millisecond()));
-    Hold::Wait(Box::new(Outgoing {
+    Deferred::Wait(Box::new(Outgoing {
         exchange: ShortString::default(),
         routing_key: delay.clone(),
         properties: upstream::inert(&input.properties).with_headers(FieldTable::from(headers)),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     attempt::{Way, attempt, until_the_proxy_works},
     context::Context,
-    defer_newer::{self, Hold},
+    defer_newer::{self, Deferred},
     message::{Input, Receipt},
     poison::{child_process::Died, suspect::Suspect},
     reject,
@@ -166,13 +166,13 @@ async fn reject_job(context: &Context, input: Box<Input>, rejection: Rejection) 
 async fn put_aside(context: &Context, input: Box<Input>, version: i64) {
     let delay = context.plan.names().delay(context.ladder.hop(defer_newer::WAIT).delay);
     match defer_newer::defer(&input, &delay, Timestamp::now()) {
-        Hold::Wait(message) => {
+        Deferred::Wait(message) => {
             if record(context, &input.receipt, || (*message).clone()).await == Recorded::Yes && input.receipt.ack() {
                 context.reports.put_aside(version);
                 context.metrics.job_deferred("newer_version");
             }
         }
-        Hold::GiveUp => {
+        Deferred::GiveUp => {
             let detail = format!("message version {version}, and no worker that reads it came within a day");
             reject_job(context, input, Rejection::new(RejectReason::NewerVersion, detail)).await;
         }

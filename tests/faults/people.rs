@@ -12,17 +12,17 @@ async fn replay_killed_at(point: &str) {
     let events = trial.events_of(&[("BROKEN", 40), ("GONE", 20), ("HEALTHY", 20)]);
     trial.load_of(events, 0);
     trial.quiet().await;
-    let failed = trial.world.ready("failed").await as usize;
-    assert_eq!(failed, 60);
+    let jobs = trial.world.ready("failed").await as usize;
+    assert_eq!(jobs, 60);
     for name in ["broken", "gone"] {
         trial.receiver(name).set_script("200".parse().expect("a script"));
     }
-    let letters = |arguments: &[&str], points: &str| {
+    let failed = |arguments: &[&str], points: &str| {
         let mut command = trial.world.command();
         command.arg("failed").args(arguments).env("LEADHOOK_FAILPOINTS", points);
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("leadhook failed")
     };
-    let replay = |points: &str| letters(&["replay", "--all", "--yes"], points);
+    let replay = |points: &str| failed(&["replay", "--all", "--yes"], points);
     assert_eq!(replay(&format!("{point}=kill@7")).signal(), KILLED);
     // Jobs that the killed process held return once the broker has noticed its death.
     crate::rig::harness::eventually("the rest can be replayed", async || replay("").success().then_some(())).await;
@@ -31,11 +31,11 @@ async fn replay_killed_at(point: &str) {
     // knows as delivered.
     let file = trial.world.directory.path().join("delivered.jsonl").display().to_string();
     let discard = ["discard", "--delivered", "--yes", "--because", "delivered after all", "--to", &file];
-    assert!(letters(&discard, "").success());
+    assert!(failed(&discard, "").success());
     // Each replay starts again at the first attempt. Jobs that were published but not removed at its death are replayed
     // twice.
-    trial.broke("a replay", failed);
-    trial.broke("a replay that was killed", failed);
+    trial.broke("a replay", jobs);
+    trial.broke("a replay that was killed", jobs);
     let account = trial.adds_up().await;
     assert_eq!((account.delivered, account.failed, account.both), (80, 0, 0));
 }

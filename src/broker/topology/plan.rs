@@ -220,7 +220,7 @@ impl Plan {
             dead_letters_to: Some(target.clone()),
             retention: None,
         };
-        let delay = |delay: &Duration| Queue {
+        let delay_queue = |delay: &Duration| Queue {
             name: names.delay(*delay),
             role: Role::Delay(*delay),
             delivery_limit: None,
@@ -234,7 +234,7 @@ impl Plan {
             at_rest(&names.unreadable, Role::Unreadable),
             input(&names.jobs, Role::Jobs, &names.failed),
         ];
-        queues.extend(ladder.delays().iter().map(delay));
+        queues.extend(ladder.delays().iter().map(delay_queue));
         queues.push(input(&names.events, Role::Events, &names.unreadable));
         queues.push(Queue {
             name: names.workers.clone(),

@@ -168,8 +168,8 @@ pub(super) async fn remove_chosen(
     renewer.close().await;
     warn_about_limits(letters, &browse, &renewer);
     let mut notes = if done.is_ok() { notes_about_unseen(&browse) } else { Vec::new() };
-    let sure = removal.make_sure(browse).await;
-    notes.extend(done.err().map(|error| error.to_string()).or(sure.err().map(|error| error.to_string())));
+    let confirmed = removal.confirm_removed(browse).await;
+    notes.extend(done.err().map(|error| error.to_string()).or(confirmed.err().map(|error| error.to_string())));
     let (written, removed, failed_again) = (removal.written(), removal.messages, removal.failed_again);
     notes.extend(close_log(log.clone()).await);
     publisher.close().await;

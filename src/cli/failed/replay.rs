@@ -27,7 +27,7 @@ use crate::{
         renew::Renewer,
         replay::{Ended, HOLDING, Replay, Tally, To},
         reroute::{self, Route, Routes},
-        selection::{Choice, Left, Selection},
+        selection::{Choice, Excluded, Selection},
     },
     store::TargetKey,
 };
@@ -72,28 +72,28 @@ pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, 
     let named = matches!(choice, Choice::Named(_));
     let store = args.resolve_again.then(|| arguments::open_store(letters.settings)).transpose()?;
     let mut routes = Routes::default();
-    let seen = letters.survey_seeing(choice, false, json, |record| {
+    let seen = letters.selection_seeing(choice, false, json, |record| {
         if let Some(store) = &store {
             routes.see(store, record);
         }
     });
     let (mut selection, notes) = seen.await?;
-    let mut without_target = routes.leave_homeless(&mut selection);
+    let mut without_target = routes.exclude_without_target(&mut selection);
     let new_id = |id: &str| routes.of(id).map(|route| route.id.as_str());
     // A user who names a job by its id means it, delivered or not.
-    let (mut left, mut log_problem) = (Left::default(), None);
+    let (mut excluded, mut log_problem) = (Excluded::default(), None);
     if named {
-        without_target.extend(twice(&routes, &mut selection));
+        without_target.extend(exclude_duplicates(&routes, &mut selection));
     } else {
         let ids = selection.ids().into_iter().flat_map(|id| [Some(id), new_id(id)]).flatten().collect();
         let (known, problem) = known::ask(letters, &ids, selection.oldest, json).await;
         if let Some(problem) = &problem {
             output::warn(&format!("cannot tell whether these jobs were delivered too: {problem}"));
         }
-        left = selection.leave_delivered(&known, new_id);
-        without_target.extend(twice(&routes, &mut selection));
+        excluded = selection.exclude_delivered(&known, new_id);
+        without_target.extend(exclude_duplicates(&routes, &mut selection));
         // Only jobs that are still chosen count as unknown.
-        left.unknown = selection.leave_delivered(&known, new_id).unknown;
+        excluded.unknown = selection.exclude_delivered(&known, new_id).unknown;
         log_problem = problem;
     }
     let count = selection.jobs();
@@ -101,11 +101,11 @@ pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, 
     let redirected = redirected(&routes, &selection);
     if args.dry_run || count == 0 {
         let would = args.dry_run.then_some(count);
-        let of = Summary::of(done, (left, log_problem), &selection, notes, letters);
+        let of = Summary::of(done, (excluded, log_problem), &selection, notes, letters);
         return Summary { would_replay: would, would_redirect: redirected, without_target, ..of }.tell(json);
     }
     if !named {
-        agree(args.yes, &question(count, &redirected, left, log_problem.as_deref()))?;
+        agree(args.yes, &question(count, &redirected, excluded, log_problem.as_deref()))?;
     }
     let publisher = Publisher::start(letters.amqp, "replay", None, CancellationToken::new());
     let log = letters.delivery_log(&publisher);
@@ -128,7 +128,7 @@ pub(super) async fn run(args: &Args, letters: &DeadLetters<'_>) -> Result<Exit, 
     tally.unreadable += selection.unreadable;
     let mut notes = if overlooked.is_empty() { notes } else { overlooked };
     notes.extend(unwritten);
-    let of = Summary::of(tally, (left, log_problem), &selection, notes, letters);
+    let of = Summary::of(tally, (excluded, log_problem), &selection, notes, letters);
     Summary { without_target, ..of }.tell(json)
 }
 
@@ -160,8 +160,8 @@ async fn replay(
             Ok(Ended::Over) if !stopped => notes_about_unseen(&browse),
             _ => Vec::new(),
         };
-        let sure = replay.make_sure(browse).await;
-        match (done, sure) {
+        let confirmed = replay.confirm_removed(browse).await;
+        match (done, confirmed) {
             (Err(error), _) | (_, Err(error)) => break vec![error.to_string()],
             (Ok(Ended::TimeIsUp), Ok(())) if !stopped => tokio::time::sleep(TURN).await,
             (Ok(_), Ok(())) => break missed,
@@ -172,29 +172,29 @@ async fn replay(
 }
 
 /// Returns the question to ask before a replay by filter.
-fn question(count: u64, redirected: &[Redirected], left: Left, problem: Option<&str>) -> String {
+fn question(count: u64, redirected: &[Redirected], excluded: Excluded, problem: Option<&str>) -> String {
     let mut question = format!("Replay {}?", jobs(count));
     for redirected in redirected.iter().rev() {
         question = format!("{redirected}. {question}");
     }
-    if left.unknown > 0 {
+    if excluded.unknown > 0 {
         let why = problem.unwrap_or("they are older than the delivery log");
-        question = format!("{} may have been delivered already: {why}. {question}", jobs(left.unknown));
+        question = format!("{} may have been delivered already: {why}. {question}", jobs(excluded.unknown));
     }
-    if left.delivered > 0 {
-        question = format!("{} were delivered already and are left. {question}", jobs(left.delivered));
+    if excluded.delivered > 0 {
+        question = format!("{} were delivered already and are left. {question}", jobs(excluded.delivered));
     }
     question
 }
 
 /// Removes from the selection the jobs that would be sent to one target twice. Returns the reason and their number.
-fn twice(routes: &Routes, selection: &mut Selection) -> Option<(&'static str, u64)> {
-    let left = routes.leave_twice(selection);
-    (left > 0).then_some((reroute::THERE, left))
+fn exclude_duplicates(routes: &Routes, selection: &mut Selection) -> Option<(&'static str, u64)> {
+    let excluded = routes.exclude_duplicates(selection);
+    (excluded > 0).then_some((reroute::THERE, excluded))
 }
 
-/// Explains why jobs have no target now.
-fn homeless(reason: &str) -> String {
+/// Explains why jobs were excluded: they have no target now, or another failed job takes the event there.
+fn why_excluded(reason: &str) -> String {
     match reason {
         reroute::THERE => "left: another failed job takes the same event to the same target".to_owned(),
         reroute::UNCLEAR => "left: the campaign has several targets, and it is not clear which is meant".to_owned(),
@@ -261,7 +261,7 @@ pub(super) struct Summary {
 impl Summary {
     fn of(
         tally: Tally,
-        (left, log_problem): (Left, Option<String>),
+        (excluded, log_problem): (Excluded, Option<String>),
         selection: &Selection,
         notes: Vec<String>,
         letters: &DeadLetters<'_>,
@@ -272,8 +272,8 @@ impl Summary {
             would_redirect: Vec::new(),
             without_target: BTreeMap::new(),
             tally,
-            delivered_already: left.delivered,
-            delivery_unknown: left.unknown,
+            delivered_already: excluded.delivered,
+            delivery_unknown: excluded.unknown,
             log_problem,
             unknown: selection.resolved.unknown.clone(),
             problem,
@@ -315,7 +315,7 @@ impl Summary {
         more(tally.copies_removed, "more removed: copies of the same jobs");
         more(tally.redirected, "among them to another target than before, under a new webhook-id");
         for (reason, count) in &self.without_target {
-            more(*count, &homeless(reason));
+            more(*count, &why_excluded(reason));
         }
         more(tally.failed_again, "left: failed again while this ran");
         more(tally.unreadable, "left: not jobs (see leadhook failed list)");

@@ -83,7 +83,7 @@ fn remove_at_signals(file: &PrivateFile, holding: Holding) -> io::Result<JoinHan
     let mut hangup = signal(SignalKind::hangup())?;
     let directory = file.directory.clone();
     Ok(tokio::spawn(async move {
-        tokio::select! { () = holding.over() => {}, _ = hangup.recv() => {} }
+        tokio::select! { () = holding.interrupted() => {}, _ = hangup.recv() => {} }
         remove(&directory);
         std::process::exit(ENDED);
     }))

@@ -188,8 +188,8 @@ async fn requeue(
     let done = tally.chosen(to, selection, &mut browse, &mut renewer).await;
     warn_about_limits(letters, &browse, &renewer);
     let mut notes = if done.is_ok() && tally.problem.is_none() { notes_about_unseen(&browse) } else { Vec::new() };
-    let sure = tally.make_sure(browse).await;
-    notes.extend(done.err().or(sure.err()).map(|error| error.to_string()));
+    let confirmed = tally.confirm_removed(browse).await;
+    notes.extend(done.err().or(confirmed.err()).map(|error| error.to_string()));
     notes.extend(close_log(log.clone()).await);
     renewer.close().await;
     publisher.close().await;

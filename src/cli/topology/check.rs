@@ -72,9 +72,9 @@ async fn ask_management(plan: &Plan, amqp: &Amqp) -> Result<Option<Seen>, Refusa
 /// Counts the messages on unused queues over AMQP, because the statistics are some seconds old.
 async fn count(connection: &Connection, comparison: &mut Comparison) -> Result<(), Refusal> {
     let mut counter = Counter::new(connection);
-    for delay in &mut comparison.superfluous {
-        let ready = ask_all(counter.count(&delay.name)).await?.map_err(lost)?.map(|count| count.ready);
-        delay.ready = ready.or(delay.ready);
+    for queue in &mut comparison.superfluous {
+        let ready = ask_all(counter.count(&queue.name)).await?.map_err(lost)?.map(|count| count.ready);
+        queue.ready = ready.or(queue.ready);
     }
     Ok(())
 }
@@ -101,9 +101,9 @@ fn text(comparison: &Comparison, warning: Option<&str>, terminal: Terminal) -> S
         let name = terminal.paint(tone, &format!("{} {}", kind(row.kind), row.name));
         lines.extend(row.details.iter().map(|detail| format!("{name}: {detail}")));
     }
-    for delay in &comparison.superfluous {
-        let waiting = delay.ready.map_or("an unknown number of jobs".to_owned(), |ready| words::counted(ready, "job"));
-        let name = &delay.name;
+    for queue in &comparison.superfluous {
+        let waiting = queue.ready.map_or("an unknown number of jobs".to_owned(), |ready| words::counted(ready, "job"));
+        let name = &queue.name;
         lines.push(format!(
             "unused: queue {name} with {waiting}: no setting uses it; it drains by itself, and can be removed when it is empty"
         ));

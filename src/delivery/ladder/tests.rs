@@ -89,12 +89,12 @@ fn steps_in_milliseconds() {
     }
 }
 
-/// Lists all hops of a wait, in milliseconds, beginning with `step`.
-fn hops(ladder: &Ladder, mut step: Hop) -> Vec<u128> {
-    let mut hops = vec![step.delay.as_millis()];
-    while !step.remaining.is_zero() {
-        step = ladder.hop(step.remaining);
-        hops.push(step.delay.as_millis());
+/// Lists all hops of a wait, in milliseconds, beginning with `hop`.
+fn hops(ladder: &Ladder, mut hop: Hop) -> Vec<u128> {
+    let mut hops = vec![hop.delay.as_millis()];
+    while !hop.remaining.is_zero() {
+        hop = ladder.hop(hop.remaining);
+        hops.push(hop.delay.as_millis());
     }
     hops
 }
@@ -102,7 +102,7 @@ fn hops(ladder: &Ladder, mut step: Hop) -> Vec<u128> {
 #[test]
 fn a_long_wait_on_a_short_schedule_takes_a_few_hops() {
     let ladder = Ladder::for_backoff(&policy(1_000, 10_000, 0.2));
-    // (wait, hops of `step`, hops of `hop_evenly`), in seconds
+    // (wait, hops of `hop`, hops of `hop_evenly`), in seconds
     let table: [(u64, &[u128], &[u128]); 5] = [
         (11, &[12], &[12]),
         (15, &[12, 3], &[12, 3]),
@@ -135,7 +135,7 @@ fn a_nanosecond_too_much_takes_the_next_delay_queue() {
 #[test]
 fn no_delay_is_too_long_for_a_message_ttl() {
     assert!(delay(LAST).as_millis() <= u128::from(u32::MAX));
-    assert_eq!(delay_for(Duration::MAX), delay(LAST));
+    assert_eq!(index_for(Duration::MAX), LAST);
 }
 
 proptest! {
@@ -143,12 +143,12 @@ proptest! {
     fn a_step_is_never_early_and_at_most_a_quarter_late(initial in 100u64..86_400_000, jitter in 0.0f64..=0.5, wait: u32) {
         let ladder = Ladder::for_backoff(&policy(initial, 7 * 86_400_000, jitter));
         let wait = Duration::from_micros(u64::from(wait) * 140);
-        let step = ladder.hop(wait);
-        prop_assert!(step.delay >= wait);
-        prop_assert_eq!(step.remaining, Duration::ZERO);
-        prop_assert!(ladder.delays().contains(&step.delay));
+        let hop = ladder.hop(wait);
+        prop_assert!(hop.delay >= wait);
+        prop_assert_eq!(hop.remaining, Duration::ZERO);
+        prop_assert!(ladder.delays().contains(&hop.delay));
         if wait > ladder.delays()[0] {
-            prop_assert!(step.delay <= wait + wait / 4 + Duration::from_millis(1));
+            prop_assert!(hop.delay <= wait + wait / 4 + Duration::from_millis(1));
         }
     }
 
@@ -158,10 +158,10 @@ proptest! {
         let wait = Duration::from_millis(wait);
         let (mut waited, mut remaining) = (Duration::ZERO, wait);
         loop {
-            let step = ladder.hop(remaining);
-            prop_assert!(step.remaining < remaining || remaining.is_zero());
-            waited += step.delay;
-            remaining = step.remaining;
+            let hop = ladder.hop(remaining);
+            prop_assert!(hop.remaining < remaining || remaining.is_zero());
+            waited += hop.delay;
+            remaining = hop.remaining;
             if remaining.is_zero() {
                 break;
             }
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn every_backoff_wait_fits_one_delay_queue(initial in 100u64..86_400_000, jitter in 0.0f64..=0.5, retry: u32, draw in 0.0f64..1.0) {
         let policy = policy(initial, 86_400_000, jitter);
-        let step = Ladder::for_backoff(&policy).hop(backoff::wait(&policy, retry, draw));
-        prop_assert_eq!(step.remaining, Duration::ZERO);
+        let hop = Ladder::for_backoff(&policy).hop(backoff::wait(&policy, retry, draw));
+        prop_assert_eq!(hop.remaining, Duration::ZERO);
     }
 }

@@ -251,11 +251,11 @@ organizations:
         lines(store.warnings()),
         [
             "s.yaml:6:14: organizations.acme.campaigns.ABC: the campaign's webhook settings have no effect \
-             without `override: true`; the organization's settings hold",
+             without `override: true`; the organization's settings apply",
             "s.yaml:7:7: organizations.acme.campaigns.DEF: `unselected_events` has no effect without \
              `override: true`",
-            "s.yaml:8:7: organizations.acme.campaigns.GHI: `override: true` without a `webhook` takes every \
-             value from the organization, but counts as enabled by itself",
+            "s.yaml:8:7: organizations.acme.campaigns.GHI: `override: true` without a `webhook` inherits \
+             every value from the organization except `enabled`, which defaults to true",
             "s.yaml:9:30: organizations.acme.campaigns.JKL.webhook: `keep_refused` has no effect without `accept_if`, \
              because only that refuses deliveries",
         ]

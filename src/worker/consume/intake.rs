@@ -50,7 +50,7 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
             Ok(input) => input,
             Err(end) => return end,
         };
-        let Some(input) = renewed(context, input, Intake::Events) else { continue };
+        let Some(input) = renew_if_due(context, input, Intake::Events) else { continue };
         if !pass(&mut gate, &input, stop).await {
             continue;
         }
@@ -61,7 +61,7 @@ async fn events(context: &Arc<Context>, from: &mut Source, stop: &CancellationTo
                 false => AssertUnwindSafe(dispatch(&context, input)).catch_unwind().await,
                 true => suspect(&context, input, Intake::Events).await,
             };
-            of_no_panic(ended, &context, &receipt);
+            reject_if_panicked(ended, &context, &receipt);
         });
     }
 }
@@ -74,7 +74,7 @@ async fn jobs(context: &Arc<Context>, from: &mut Source, stop: &CancellationToke
             Ok(input) => input,
             Err(end) => return end,
         };
-        let Some(input) = renewed(context, input, Intake::Jobs) else { continue };
+        let Some(input) = renew_if_due(context, input, Intake::Jobs) else { continue };
         // Takes a slot only now that there is a job, so that direct attempts can use it meanwhile.
         let Some(slot) = stop.run_until_cancelled(context.slots.job()).await.flatten() else {
             input.receipt.give_back();
@@ -92,8 +92,8 @@ async fn next(from: &mut Source, stop: &CancellationToken) -> Result<Input, Opti
         return Err(None);
     }
     // A message that is here already needs no waiter on the stop token.
-    let next = match from.there() {
-        Some(there) => Some(there),
+    let next = match from.try_next() {
+        Some(arrived) => Some(arrived),
         None => stop.run_until_cancelled(from.next()).await,
     };
     match next {
@@ -128,7 +128,7 @@ fn start(context: &Arc<Context>, input: Input, slot: Slot) {
                 suspect(&context, input, Intake::Jobs).await
             }
         };
-        of_no_panic(ended, &context, &receipt);
+        reject_if_panicked(ended, &context, &receipt);
     });
 }
 
@@ -143,9 +143,9 @@ async fn suspect(context: &Context, input: Box<Input>, intake: Intake) -> std::t
     ended
 }
 
-/// Returns the message, unless it must be published again first. That takes no slot, and starts even if the gate is
-/// closed: like other outcomes, it then waits to be recorded.
-fn renewed(context: &Arc<Context>, input: Input, intake: Intake) -> Option<Input> {
+/// Starts publishing the message again if that is due, and returns `None`. Otherwise returns the message. The publish
+/// takes no slot, and starts even if the gate is closed: like other outcomes, it then waits to be recorded.
+fn renew_if_due(context: &Arc<Context>, input: Input, intake: Intake) -> Option<Input> {
     if !poison::is_due_for_renewal(&input) {
         return Some(input);
     }
@@ -157,9 +157,9 @@ fn renewed(context: &Arc<Context>, input: Input, intake: Intake) -> Option<Input
 /// Gives the message back if settling it panicked. A panic outside an attempt is a bug in Leadhook, and the message's
 /// delivery count limits how often it repeats.
 ///
-/// Takes the result of `catch_unwind` and not the future: passing a future on takes room for it in both tasks, for each
-/// message.
-fn of_no_panic(ended: std::thread::Result<()>, context: &Context, receipt: &Receipt) {
+/// Takes the result of `catch_unwind` and not the future: passing the future itself would reserve space for it twice in
+/// the task of every message.
+fn reject_if_panicked(ended: std::thread::Result<()>, context: &Context, receipt: &Receipt) {
     if ended.is_err() {
         error!("settling a message panicked: this is a bug in leadhook; the message goes back to its queue");
         context.metrics.panic();

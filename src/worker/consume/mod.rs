@@ -1,5 +1,5 @@
-//! Consumes both queues for as long as the worker runs, each on its own connection. The end of one connection charges
-//! nothing on the other.
+//! Consumes both queues for as long as the worker runs, each on its own connection. Losing one connection does not
+//! raise the delivery count of messages on the other.
 
 mod intake;
 mod liveness;

@@ -1,12 +1,12 @@
 //! One consuming connection, from connecting until it is lost or the worker stops.
 //!
-//! Each intake has its own session, so that the end of one connection charges nothing on the other. The session of jobs
-//! also keeps the topology: it declares the queues when it connects, and then watches them. No message from upstream
-//! travels on that connection.
+//! Each intake has its own session. Losing one connection does not raise the delivery count of messages on the other.
+//! The session of jobs also keeps the topology: it declares the queues when it connects, and then watches them. No
+//! message from upstream travels on that connection.
 //!
 //! A session consumes only while the gate is open. When the gate has been closed for 10 s ([`super::suspensions`]), the
 //! session cancels its consumer and gives back the prefetched messages. So an alarm that outlasts `consumer_timeout`
-//! charges each message at most one delivery.
+//! raises the delivery count of each message by at most one.
 
 use std::{
     fmt,
@@ -90,17 +90,17 @@ pub(crate) struct Session<'a> {
     pub(crate) shutdown: &'a CancellationToken,
 }
 
-/// Why a session stops consuming, or pauses.
-enum Break {
+/// Why a session stops consuming, for good or until the gate opens.
+enum StopReason {
     /// A stop was requested.
     Stop,
     /// The consumer, channel or connection was lost.
     Ended(String),
     /// The broker does not answer.
     Dead(Dead),
-    /// The gate is closed, or the topology is wrong.
+    /// Consuming is suspended: the gate has been closed for long, or the session of jobs found the topology wrong.
     Suspended,
-    /// The topology is no longer right.
+    /// The topology watch found a queue with other arguments.
     Topology(TopologyError),
 }
 
@@ -171,10 +171,10 @@ impl Session<'_> {
         let mut distrusted = publisher.distrust().watch(&url, publisher.shared().has_others());
         let ended = tokio::select! {
             ended = self.consume_in_turns(&connection, &state, &mut source, &mut consumed) => ended,
-            () = distrusted.told() => Break::Dead(Dead::of(format!("{url} does not serve the queues"))),
+            () = distrusted.told() => StopReason::Dead(Dead::of(format!("{url} does not serve the queues"))),
         };
         let why = match ended {
-            Break::Dead(Dead { why, blames_broker }) => {
+            StopReason::Dead(Dead { why, blames_broker }) => {
                 if blames_broker {
                     publisher.distrust().tell(&url);
                 }
@@ -184,9 +184,9 @@ impl Session<'_> {
                 abandon(connection);
                 return End::Lost { why, consumed };
             }
-            Break::Stop | Break::Suspended => Ok("stopping".to_owned()),
-            Break::Ended(why) => Ok(why),
-            Break::Topology(problem) => Err(problem),
+            StopReason::Stop | StopReason::Suspended => Ok("stopping".to_owned()),
+            StopReason::Ended(why) => Ok(why),
+            StopReason::Topology(problem) => Err(problem),
         };
         if connection.status().connected() {
             // The connection is healthy: a queue was deleted, or its leader is gone. Messages in flight can still be
@@ -211,7 +211,7 @@ impl Session<'_> {
         state: &Arc<ConsumerState>,
         kept: &mut Option<Source>,
         consumed: &mut bool,
-    ) -> Break {
+    ) -> StopReason {
         let mut gate = self.context.gate();
         let (other, _) = source_of(self.intake.other(), self.context);
         let mut suspensions = Suspensions::default();
@@ -230,66 +230,75 @@ impl Session<'_> {
                 self.context.health.set_consuming(self.intake, ConsumeState::Suspended(closed));
                 tokio::select! {
                     () = self.opened(&mut gate) => {}
-                    problem = &mut watching => return Break::Topology(problem),
-                    () = lost(connection) => return Break::Ended("the connection is lost".to_owned()),
-                    () = self.shutdown.cancelled() => return Break::Stop,
+                    problem = &mut watching => return StopReason::Topology(problem),
+                    () = lost(connection) => return StopReason::Ended("the connection is lost".to_owned()),
+                    () = self.shutdown.cancelled() => return StopReason::Stop,
                 }
             }
-            let Some(mut source) = kept.take() else { return Break::Stop };
+            let Some(mut source) = kept.take() else { return StopReason::Stop };
             let begin = tokio::time::timeout(SETTING_UP, source.begin(connection));
             match self.shutdown.run_until_cancelled(begin).await {
                 Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(error))) => return Break::Ended(connection::words(&error)),
-                Some(Err(_)) => return Break::Ended(no_answer("starting to consume")),
+                Some(Ok(Err(error))) => return StopReason::Ended(connection::words(&error)),
+                Some(Err(_)) => return StopReason::Ended(no_answer("starting to consume")),
                 None => {
                     *kept = Some(source);
-                    return Break::Stop;
+                    return StopReason::Stop;
                 }
             }
             self.context.health.set_consuming(self.intake, ConsumeState::Consuming);
             self.shared.begun(self.context, self.intake);
             *consumed = true;
             let token = self.shutdown.child_token();
-            // Also stops the intake when a report from another connection drops this future.
+            // Another connection may report this broker, and then this future is dropped. The guard stops the intake in
+            // that case too.
             let stop = token.clone().drop_guard();
             // A task of its own, so that a message wakes only its intake.
             let taking = tokio::spawn(intake::run(self.context.clone(), self.intake, source, token));
             let mut taking = std::pin::pin!(taking);
-            let mut pause = tokio::select! {
+            let mut reason = tokio::select! {
                 ended = &mut taking => {
                     let ended = joined(ended);
                     *kept = Some(ended.source);
-                    return ended.why.map_or(Break::Stop, Break::Ended);
+                    return ended.why.map_or(StopReason::Stop, StopReason::Ended);
                 }
-                problem = &mut watching => Break::Topology(problem),
-                why = liveness::watch(connection, state, other, self.context.settings.amqp.heartbeat) => Break::Dead(why),
-                () = self.closed_for_long(&mut gate, &suspensions) => Break::Suspended,
+                problem = &mut watching => StopReason::Topology(problem),
+                dead = liveness::watch(connection, state, other, self.context.settings.amqp.heartbeat) => {
+                    StopReason::Dead(dead)
+                }
+                () = self.closed_for_long(&mut gate, &suspensions) => StopReason::Suspended,
             };
             drop(stop);
-            if matches!(pause, Break::Dead(_)) {
-                return pause;
+            if matches!(reason, StopReason::Dead(_)) {
+                return reason;
             }
             let ended = joined(taking.await);
             *kept = Some(ended.source);
             match (ended.why, ended.gave_back) {
-                (Some(why), _) if matches!(pause, Break::Suspended) => pause = Break::Ended(why),
-                (None, false) if matches!(pause, Break::Suspended) => pause = Break::Ended(no_answer("giving back")),
+                (Some(why), _) if matches!(reason, StopReason::Suspended) => reason = StopReason::Ended(why),
+                (None, false) if matches!(reason, StopReason::Suspended) => {
+                    reason = StopReason::Ended(no_answer("giving back"));
+                }
                 _ => {}
             }
-            if !matches!(pause, Break::Suspended) || self.shutdown.is_cancelled() {
-                return pause;
+            if !matches!(reason, StopReason::Suspended) || self.shutdown.is_cancelled() {
+                return reason;
             }
             suspensions.suspended(Instant::now());
-            let (queue, reason) = (self.intake.name(), self.closed(&mut gate));
-            info!(queue, reason, "consuming is suspended, and the messages that were not started are given back");
+            let (queue, closed) = (self.intake.name(), self.closed(&mut gate));
+            info!(
+                queue,
+                reason = closed,
+                "consuming is suspended, and the messages that were not started are given back"
+            );
         }
     }
 
-    /// Returns why nothing may be consumed now, if so.
+    /// Returns the reason if the intake must not consume now, else `None`.
     fn closed(&self, gate: &mut Gate) -> Option<String> {
         match self.may_use_topology() {
             true => gate.closed(),
-            false => Some("the queues are not as they must be".to_owned()),
+            false => Some("the queues on the broker do not match the expected topology".to_owned()),
         }
     }
 
@@ -377,5 +386,5 @@ fn silent(what: &str) -> End {
 /// answers it.
 fn no_answer(what: &str) -> String {
     let limit = SETTING_UP.as_secs();
-    format!("the broker did not answer within {limit} s while {what} (has each queue a leader?)")
+    format!("the broker did not answer within {limit} s while {what} (does every queue have a leader?)")
 }

@@ -69,7 +69,7 @@ impl Source {
     }
 
     /// Returns the next message if it has already arrived.
-    pub(crate) fn there(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
+    pub(crate) fn try_next(&mut self) -> Option<Option<Result<Input, lapin::Error>>> {
         let delivery = self.consumer.as_mut()?.next().now_or_never()?;
         Some(delivery.map(|delivery| delivery.map(|delivery| self.input(delivery))))
     }

@@ -43,8 +43,8 @@ pub(crate) fn attempted(context: &Context, job: &Job, attempt: &Attempt<'_>, tra
     };
     let elapsed = attempt.exchange.elapsed;
     let next = wait.and_then(|wait| {
-        let step = context.ladder.hop(wait);
-        let wait = SignedDuration::try_from(elapsed + step.delay + step.remaining).unwrap_or(SignedDuration::MAX);
+        let hop = context.ladder.hop(wait);
+        let wait = SignedDuration::try_from(elapsed + hop.delay + hop.remaining).unwrap_or(SignedDuration::MAX);
         attempt.at.saturating_add(wait).ok().map(|at| at.as_millisecond())
     });
     let store = context.store.current();

@@ -69,7 +69,7 @@ impl Gate {
         ready && self.waiting.borrow_and_update().values().sum::<usize>() < self.most
     }
 
-    /// Returns why no new work may start now, if so. Contains no credentials.
+    /// Returns the reason if the gate is closed, else `None`. Contains no credentials.
     pub fn closed(&mut self) -> Option<String> {
         if self.is_open() {
             return None;

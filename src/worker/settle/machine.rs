@@ -23,7 +23,7 @@ pub trait Decision {
 pub struct Settlement<D> {
     /// The decision about the delivery.
     pub decision: D,
-    /// Whether nothing more must be published, so that only the ack is missing.
+    /// True if nothing remains to be published and only the ack is missing.
     pub recorded: bool,
 }
 

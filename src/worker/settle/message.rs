@@ -33,7 +33,7 @@ pub(super) fn message(context: &Context, job: &Job, successor: &Successor, now: 
 
 /// Returns a deferred job for its delay queue. The time at which the job was due does not change.
 fn deferred(context: &Context, job: &Job, reason: Deferral, wait: Duration, now: Timestamp) -> Outgoing {
-    let (next, step) = match reason {
+    let (next, hop) = match reason {
         Deferral::TargetDisabled | Deferral::TargetRemoved => {
             (job.deferred_unknown(wait, now), context.ladder.hop(wait))
         }
@@ -50,17 +50,17 @@ fn deferred(context: &Context, job: &Job, reason: Deferral, wait: Duration, now:
             (job.deferred(wait), context.ladder.hop_evenly(wait))
         }
     };
-    put_on(context, next, step, job.due)
+    put_on(context, next, hop, job.due)
 }
 
 /// Returns the job for its delay queue. It carries the part of the wait that the longest delay cannot hold.
 fn delayed(context: &Context, job: Job, wait: Duration, now: Timestamp) -> Outgoing {
-    let step = context.ladder.hop(wait);
-    put_on(context, job, step, now.saturating_add(wait).ok())
+    let hop = context.ladder.hop(wait);
+    put_on(context, job, hop, now.saturating_add(wait).ok())
 }
 
-fn put_on(context: &Context, mut job: Job, step: ladder::Hop, due: Option<Timestamp>) -> Outgoing {
-    job.remaining = Some(step.remaining).filter(|remaining| !remaining.is_zero());
+fn put_on(context: &Context, mut job: Job, hop: ladder::Hop, due: Option<Timestamp>) -> Outgoing {
+    job.remaining = Some(hop.remaining).filter(|remaining| !remaining.is_zero());
     job.due = due;
-    job.to_message(&context.plan.names().delay(step.delay))
+    job.to_message(&context.plan.names().delay(hop.delay))
 }

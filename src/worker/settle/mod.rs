@@ -18,7 +18,8 @@ use self::{
 use super::{context::Context, message::Receipt, poison::child_process::Died, report::delivery_log};
 use crate::job::Job;
 
-/// One delivery of a message.
+/// One delivery (an event for one target) that must be settled before its message is acked. A message of the events
+/// queue can have several.
 pub(super) struct Delivery<'a> {
     /// Settles the message.
     pub receipt: &'a Receipt,

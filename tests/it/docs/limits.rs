@@ -19,6 +19,8 @@ fn each_number_about_limits_is_one_of_the_code() {
     assert!(page.split_whitespace().count() <= 250, "the page is too long for an operator");
     let most =
         settings::reference().iter().find(|key| key.name == "delivery.max_in_flight").expect("a setting").default;
+    let returns = RETURNS.to_string();
+    let (thousands, rest) = returns.split_at(returns.len() - 3);
     let phrases = [
         format!("starts with {START} requests"),
         format!("`delivery.max_in_flight` ({most})"),
@@ -28,7 +30,7 @@ fn each_number_about_limits_is_one_of_the_code() {
         format!("waits for up to {} ms", PATIENCE.as_millis()),
         format!("for {} to {} times as long", SHARE[0], SHARE[1]),
         format!("at most {} s", LONGEST.as_secs()),
-        format!("About {RETURNS} deferred jobs"),
+        format!("At most about {thousands},{rest} deferred jobs"),
         "429`, and `503` with".to_owned(),
         "5xx or 408".to_owned(),
     ];
