@@ -36,7 +36,7 @@ mod table;
 
 pub use self::{
     breaker::Breaker,
-    circuit::{Cause, State},
+    circuit::{Cause, PACE, State},
     circuits::{Circuits, Entry, Pass, View},
     deferral::{Due, Turn},
     signal::{Signal, signal},

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use leadhook::{
     limits::{
+        PACE,
         breaker::{FIRST_PROBE, LAST_PROBE, PAUSE_PROBE, SILENCE},
         concurrency::START,
         deferral::{LONGEST, PATIENCE, RETURNS, SHARE},
@@ -33,6 +34,7 @@ fn each_number_about_limits_is_one_of_the_code() {
         format!("At most about {thousands},{rest} deferred jobs"),
         "429`, and `503` with".to_owned(),
         "5xx or 408".to_owned(),
+        format!("up to {} a second", 1000 / PACE.as_millis()),
     ];
     let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
     for phrase in &phrases {
