@@ -88,9 +88,14 @@ on_brokers() {
 # Prints the directory for the data of brokers. In memory, if there is room, a quorum queue is declared in two thirds of
 # the time, and the tests declare some ten thousand. Data that survives a killed broker survives there as well.
 scratch() {
-    local free
-    free=$(df --output=avail --block-size=1G /dev/shm 2> /dev/null | tail -n 1)
-    if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${free:-0}" -ge 4 ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi
+    local room memory
+    room=$(df --output=avail --block-size=1G /dev/shm 2> /dev/null | tail -n 1)
+    memory=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo 2> /dev/null)
+    if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${room:-0}" -ge 4 ] && [ "${memory:-0}" -ge 6 ]; then
+        echo /dev/shm
+    else
+        echo "${TMPDIR:-/tmp}"
+    fi
 }
 
 # beside "COMMAND" COMMAND ...: runs both at once. The second prints directly; the output of the first follows.
