@@ -19,7 +19,7 @@ use crate::{
     event::EventKind,
     settings::{Backoff, Settings},
     store::{
-        CampaignRule, EventSet, Misplaced, NoTarget, Origin, Placed, Resolution, Store, Target, UnselectedEvents,
+        CampaignRule, EventSet, Misplaced, NoTarget, ValueSource, Placed, Resolution, Store, Target, UnselectedEvents,
         Webhook,
     },
 };
@@ -272,7 +272,7 @@ fn max_in_flight(webhook: &Webhook, target: &Target, service: &Service<'_>) -> S
     }
 }
 
-fn sourced<T>(value: T, origin: Origin) -> Sourced<T> {
+fn sourced<T>(value: T, origin: ValueSource) -> Sourced<T> {
     Sourced { value, origin: origin.name() }
 }
 
@@ -331,7 +331,7 @@ fn notes(placed: &Placed<'_>, used: &[String]) -> Vec<String> {
     let mut notes: Vec<String> = left_note(placed).into_iter().collect();
     let own = placed.campaign.into_iter().flat_map(|campaign| campaign.webhooks());
     for webhook in own.filter(|webhook| used.iter().any(|key| key == webhook.key.as_str())) {
-        if webhook.origins.url == Origin::Campaign && lends_credentials(placed, webhook) {
+        if webhook.origins.url == ValueSource::Campaign && lends_credentials(placed, webhook) {
             notes.push(format!(
                 "{} has its own URL, so it inherits none of the organization's headers, secrets and certificates",
                 webhook.key

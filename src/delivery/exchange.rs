@@ -47,11 +47,12 @@ impl Exchange {
         Exchange { result, elapsed, replaced: false }
     }
 
-    /// Returns the status class for metrics and the history: `2xx`, `3xx`, `4xx`, `5xx`, the [`Fault::label`], or
-    /// `other` for a status that HTTP does not define.
+    /// Returns the class of the status for metrics: `1xx` to `5xx`, `other` for a status that HTTP does not define, or the
+    /// [`Fault::label`] without an answer.
     pub fn class(&self) -> &'static str {
         match &self.result {
             Ok(answer) => match answer.status {
+                100..=199 => "1xx",
                 200..=299 => "2xx",
                 300..=399 => "3xx",
                 400..=499 => "4xx",

@@ -14,8 +14,8 @@ use std::{
 /// Longest wait in the process.
 pub const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Waiting jobs may hold 1/4 of the slots altogether. Those of one circuit are at most as many as its limit.
-pub const WAITING: usize = 4;
+/// All waiting jobs together hold at most 1/4 of the slots. One circuit has at most as many waiting jobs as its limit.
+pub const WAITING_DIVISOR: usize = 4;
 
 /// Shortest deferral.
 pub const SHORTEST: Duration = Duration::from_millis(250);

@@ -1,18 +1,18 @@
 //! Limits how many of a worker's slots one circuit may take: dynamic thresholds (Choudhury and Hahne 1998).
 //!
-//! A circuit may start a request while its requests in flight are below [`AHEAD`] times the free slots. So some slots
+//! A circuit may start a request while its requests in flight are below [`FREE_SLOTS_FACTOR`] times the free slots. So some slots
 //! stay free, however many circuits are slow. Circuits *on probation* have not answered since their start or since
 //! their breaker last opened, or their origin has been silent for [`DOUBT`]. Together they hold at most half of the
 //! slots, so the other half is left for circuits that answer. Within their half a similar rule holds
-//! ([`AHEAD_ON_PROBATION`]), which leaves room for new circuits.
+//! ([`PROBATION_DIVISOR`]), which leaves room for new circuits.
 
 use std::time::Duration;
 
 /// A circuit may have this many times the free slots in flight.
-pub const AHEAD: usize = 2;
+pub const FREE_SLOTS_FACTOR: usize = 2;
 
 /// A circuit on probation may have 1/8 of the free slots of its half in flight.
-pub const AHEAD_ON_PROBATION: usize = 8;
+pub const PROBATION_DIVISOR: usize = 8;
 
 /// Shortest silence of an origin that puts its circuits on probation, or four times the 95th percentile if that is
 /// longer. A host that serves many organizations hangs for all of them at once.
@@ -41,9 +41,9 @@ impl Slots {
             let part = if is_erring { 4 } else { 2 };
             let free = self.all.div_ceil(part).saturating_sub(self.on_probation.max(in_doubt));
             // A small worker has room for a second request as well.
-            in_flight < free.div_ceil(AHEAD_ON_PROBATION).max(free.div_ceil(2).min(2))
+            in_flight < free.div_ceil(PROBATION_DIVISOR).max(free.div_ceil(2).min(2))
         });
-        in_flight < AHEAD * free && is_admitted
+        in_flight < FREE_SLOTS_FACTOR * free && is_admitted
     }
 }
 

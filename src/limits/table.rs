@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{
     breaker::Breaker,
     circuit::Circuit,
-    deferral::{self, Due, LONGEST, PATIENCE, Turn, WAITING},
+    deferral::{self, Due, LONGEST, PATIENCE, Turn, WAITING_DIVISOR},
     rate::Quota,
     share::{DOUBT, Slots},
     signal::Signal,
@@ -127,7 +127,7 @@ impl Table {
         let admitted = self.admit(ask, false, now);
         let Some(circuit) = self.circuits.get_mut(&ask.circuit) else { unreachable!("admit adds it") };
         let is_short = stage == Stage::Waits
-            || (circuit.waiting < circuit.limit.get() && self.slots.waiting < self.slots.all / WAITING);
+            || (circuit.waiting < circuit.limit.get() && self.slots.waiting < self.slots.all / WAITING_DIVISOR);
         let may_wait = stage != Stage::Leaves && is_short && circuit.breaker.is_closed() && circuit.in_flight > 0;
         let answer = match admitted {
             Ok(start) => Answer::Go(start),

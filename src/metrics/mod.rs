@@ -202,7 +202,7 @@ impl Metrics {
 
     /// Counts and times one POST that ended, with the label of its outcome. A panic is also counted as such.
     pub fn attempt(&self, exchange: &Exchange, outcome: &'static str) {
-        self.attempts.get_or_create(&[("class", attempt_class(exchange)), ("outcome", outcome)]).inc();
+        self.attempts.get_or_create(&[("class", exchange.class()), ("outcome", outcome)]).inc();
         self.attempt_seconds.observe(exchange.elapsed.as_secs_f64());
         if exchange.is_incomplete() {
             self.answers_incomplete.inc();
@@ -403,20 +403,5 @@ impl Drop for Attempting {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
-    }
-}
-
-/// Returns the label of an attempt: the class of its status, or the fault that prevented an answer.
-pub fn attempt_class(exchange: &Exchange) -> &'static str {
-    match &exchange.result {
-        Ok(answer) => match answer.status {
-            100..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            500..=599 => "5xx",
-            _ => "other",
-        },
-        Err(fault) => fault.label(),
     }
 }

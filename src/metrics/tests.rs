@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Kind, Metrics, attempt_class, catalogue};
+use super::{Kind, Metrics, catalogue};
 use crate::delivery::{
     exchange::{Answer, Exchange},
     fault::{Fault, TlsFault},
@@ -126,21 +126,4 @@ fn a_new_revision_and_vanished_queues_replace_the_old_ones() {
     assert!(page.contains("leadhook_queue_messages{queue=\"events\"} 5"));
     assert!(!page.contains("leadhook_queue_messages{queue=\"failed\""));
     assert!(page.contains("leadhook_retries_waiting 0"));
-}
-
-#[test]
-fn every_exchange_has_a_class() {
-    for (exchange, class) in [
-        (answered(100), "1xx"),
-        (answered(200), "2xx"),
-        (answered(302), "3xx"),
-        (answered(410), "4xx"),
-        (answered(503), "5xx"),
-        (answered(700), "other"),
-        (fault(Fault::Timeout), "timeout"),
-        (fault(Fault::Tls(TlsFault::Expired)), "tls_expired"),
-        (fault(Fault::Panic), "panic"),
-    ] {
-        assert_eq!(attempt_class(&exchange), class);
-    }
 }

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{
     declared::{Declared, DeclaredCampaign, DeclaredOrganization, DeclaredWebhook, DeclaredWebhooks, UnselectedEvents},
-    endpoint::{Endpoint, Origin, parse},
+    endpoint::{Endpoint, ValueSource, parse},
     event_set::EventSet,
     fields::Said,
     problem::Problems,
@@ -71,38 +71,38 @@ pub struct Webhook {
 /// The origins of the values of a webhook.
 #[derive(Debug)]
 pub struct Origins {
-    /// Origin of `enabled`, which is never inherited.
-    pub enabled: Origin,
-    /// Origin of `url`.
-    pub url: Origin,
-    /// Origin of `events`.
-    pub events: Origin,
-    /// Origin of each header.
-    pub headers: Box<[(HeaderName, Origin)]>,
-    /// Origin of `signing_secrets`; [`Origin::Default`] if there are none.
-    pub signing_secrets: Origin,
-    /// Origin of `client_certificate`; [`Origin::Default`] if there is none.
-    pub client_certificate: Origin,
-    /// Origin of `ca_certificate`; [`Origin::Default`] if there is none.
-    pub ca_certificate: Origin,
-    /// Origin of `oauth2`; [`Origin::Default`] if there is none.
-    pub oauth2: Origin,
-    /// Origin of `retry_attempts`.
-    pub retry_attempts: Origin,
-    /// Origin of `timeout`.
-    pub timeout: Origin,
-    /// Origin of `max_in_flight`; [`Origin::Default`] if only the limit of the worker applies.
-    pub max_in_flight: Origin,
-    /// Origin of `max_per_second`; [`Origin::Default`] if the rate is unlimited.
-    pub max_per_second: Origin,
-    /// Origin of `accept`; [`Origin::Default`] if only 2xx means delivered.
-    pub accept: Origin,
-    /// Origin of `never_retry`; [`Origin::Default`] if no status besides 410 is final.
-    pub never_retry: Origin,
-    /// Origin of `accept_if`; [`Origin::Default`] if every 2xx means delivered.
-    pub accept_if: Origin,
-    /// Origin of `keep_refused`.
-    pub keep_refused: Origin,
+    /// ValueSource of `enabled`, which is never inherited.
+    pub enabled: ValueSource,
+    /// ValueSource of `url`.
+    pub url: ValueSource,
+    /// ValueSource of `events`.
+    pub events: ValueSource,
+    /// ValueSource of each header.
+    pub headers: Box<[(HeaderName, ValueSource)]>,
+    /// ValueSource of `signing_secrets`; [`ValueSource::Default`] if there are none.
+    pub signing_secrets: ValueSource,
+    /// ValueSource of `client_certificate`; [`ValueSource::Default`] if there is none.
+    pub client_certificate: ValueSource,
+    /// ValueSource of `ca_certificate`; [`ValueSource::Default`] if there is none.
+    pub ca_certificate: ValueSource,
+    /// ValueSource of `oauth2`; [`ValueSource::Default`] if there is none.
+    pub oauth2: ValueSource,
+    /// ValueSource of `retry_attempts`.
+    pub retry_attempts: ValueSource,
+    /// ValueSource of `timeout`.
+    pub timeout: ValueSource,
+    /// ValueSource of `max_in_flight`; [`ValueSource::Default`] if only the limit of the worker applies.
+    pub max_in_flight: ValueSource,
+    /// ValueSource of `max_per_second`; [`ValueSource::Default`] if the rate is unlimited.
+    pub max_per_second: ValueSource,
+    /// ValueSource of `accept`; [`ValueSource::Default`] if only 2xx means delivered.
+    pub accept: ValueSource,
+    /// ValueSource of `never_retry`; [`ValueSource::Default`] if no status besides 410 is final.
+    pub never_retry: ValueSource,
+    /// ValueSource of `accept_if`; [`ValueSource::Default`] if every 2xx means delivered.
+    pub accept_if: ValueSource,
+    /// ValueSource of `keep_refused`.
+    pub keep_refused: ValueSource,
 }
 
 /// Completes every scope, in the order of the ids. Adds a problem for each missing value; the result is complete only
@@ -312,15 +312,15 @@ impl Scope<'_> {
     }
 
     /// Returns the origin of the values that this scope sets itself.
-    fn own_origin(&self) -> Origin {
-        if self.campaign.is_some() { Origin::Campaign } else { Origin::Organization }
+    fn own_origin(&self) -> ValueSource {
+        if self.campaign.is_some() { ValueSource::Campaign } else { ValueSource::Organization }
     }
 
-    fn choose<T: Clone>(&self, own: &Said<T>, parent: Option<&Said<T>>, default: T) -> (T, Origin) {
+    fn choose<T: Clone>(&self, own: &Said<T>, parent: Option<&Said<T>>, default: T) -> (T, ValueSource) {
         match (own.value(), parent.and_then(Said::value)) {
             (Some(own), _) => (own.clone(), self.own_origin()),
-            (None, Some(parent)) => (parent.clone(), Origin::Organization),
-            (None, None) => (default, Origin::Default),
+            (None, Some(parent)) => (parent.clone(), ValueSource::Organization),
+            (None, None) => (default, ValueSource::Default),
         }
     }
 
@@ -329,7 +329,7 @@ impl Scope<'_> {
         let mut endpoint = Endpoint::default();
         let lender = if own.url.is_said() { None } else { self.parent };
         if let Some(lender) = lender {
-            endpoint.take(lender, Origin::Organization);
+            endpoint.take(lender, ValueSource::Organization);
         }
         endpoint.take(own, self.own_origin());
         endpoint

@@ -13,7 +13,7 @@ use crate::delivery::signature::SigningSecret;
 
 /// The source of an effective value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueSource {
     /// The organization's webhook.
     Organization,
     /// The campaign's webhook.
@@ -22,13 +22,13 @@ pub enum Origin {
     Default,
 }
 
-impl Origin {
+impl ValueSource {
     /// Returns `organization`, `campaign` or `default`.
     pub fn name(self) -> &'static str {
         match self {
-            Origin::Organization => "organization",
-            Origin::Campaign => "campaign",
-            Origin::Default => "default",
+            ValueSource::Organization => "organization",
+            ValueSource::Campaign => "campaign",
+            ValueSource::Default => "default",
         }
     }
 }
@@ -36,34 +36,34 @@ impl Origin {
 /// The values that are inherited together.
 pub(super) struct Endpoint {
     pub(super) url: Option<Url>,
-    pub(super) url_origin: Origin,
+    pub(super) url_origin: ValueSource,
     pub(super) headers: HeaderMap,
-    pub(super) header_origins: Vec<(HeaderName, Origin)>,
+    pub(super) header_origins: Vec<(HeaderName, ValueSource)>,
     pub(super) secrets: Vec<SecretText>,
-    pub(super) secrets_origin: Origin,
+    pub(super) secrets_origin: ValueSource,
     pub(super) client_certificate: Option<Arc<ClientCertificate>>,
-    pub(super) client_certificate_origin: Origin,
+    pub(super) client_certificate_origin: ValueSource,
     pub(super) ca_certificate: Option<Arc<CaCertificate>>,
-    pub(super) ca_certificate_origin: Origin,
+    pub(super) ca_certificate_origin: ValueSource,
     pub(super) oauth2: Option<Arc<Oauth2>>,
-    pub(super) oauth2_origin: Origin,
+    pub(super) oauth2_origin: ValueSource,
 }
 
 impl Default for Endpoint {
     fn default() -> Endpoint {
         Endpoint {
             url: None,
-            url_origin: Origin::Default,
+            url_origin: ValueSource::Default,
             headers: HeaderMap::new(),
             header_origins: Vec::new(),
             secrets: Vec::new(),
-            secrets_origin: Origin::Default,
+            secrets_origin: ValueSource::Default,
             client_certificate: None,
-            client_certificate_origin: Origin::Default,
+            client_certificate_origin: ValueSource::Default,
             ca_certificate: None,
-            ca_certificate_origin: Origin::Default,
+            ca_certificate_origin: ValueSource::Default,
             oauth2: None,
-            oauth2_origin: Origin::Default,
+            oauth2_origin: ValueSource::Default,
         }
     }
 }
@@ -71,7 +71,7 @@ impl Default for Endpoint {
 impl Endpoint {
     /// Applies the values of a block. A header replaces one of the same name, and every other value replaces the
     /// previous one.
-    pub(super) fn take(&mut self, block: &DeclaredWebhook, origin: Origin) {
+    pub(super) fn take(&mut self, block: &DeclaredWebhook, origin: ValueSource) {
         if let Said::Value(url) = &block.url {
             (self.url, self.url_origin) = (Some(url.clone()), origin);
         }
@@ -92,7 +92,7 @@ impl Endpoint {
         }
     }
 
-    fn header(&mut self, name: &HeaderName, value: &HeaderValue, origin: Origin) {
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue, origin: ValueSource) {
         let (name, value) = (&unshared_name(name), unshared_value(value));
         self.headers.insert(name.clone(), value);
         self.header_origins.retain(|(earlier, _)| earlier != name);

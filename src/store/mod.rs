@@ -43,7 +43,7 @@ pub use ca_certificate::CaCertificate;
 pub use client_certificate::ClientCertificate;
 pub use declared::UnselectedEvents;
 pub use effective::{Campaign, CampaignRule, Organization, Origins, Webhook};
-pub use endpoint::Origin;
+pub use endpoint::ValueSource;
 pub use event_set::EventSet;
 pub use fields::{is_id, nearest};
 pub use live::{LiveStore, ReloadReport, StoreStatus};

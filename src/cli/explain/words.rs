@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Answer, EventAnswer, TargetAnswer};
-use crate::{cli::schedule::human, store::Origin};
+use crate::{cli::schedule::human, store::ValueSource};
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,7 +48,7 @@ impl fmt::Display for TargetAnswer {
         let rows = self.rows();
         let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
         for (key, value, origin) in rows {
-            let from = if origin == Origin::Default.name() { "" } else { "from the " };
+            let from = if origin == ValueSource::Default.name() { "" } else { "from the " };
             writeln!(f, "  {key:15}  {value:width$}  {from}{origin}")?;
         }
         self.write_schedule(f)
@@ -66,7 +66,7 @@ impl TargetAnswer {
             ("max_in_flight", self.max_in_flight.value.to_string(), self.max_in_flight.origin),
             ("signing_secrets", self.signing_secrets.value.to_string(), self.signing_secrets.origin),
         ];
-        let default = Origin::Default.name();
+        let default = ValueSource::Default.name();
         let rules = [
             ("max_per_second", or_none(self.max_per_second.value.as_ref()), self.max_per_second.origin),
             ("accept", self.accept.value.to_string(), self.accept.origin),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     event::EventKind,
-    store::{Origin, Resolution, Target, Webhook},
+    store::{ValueSource, Resolution, Target, Webhook},
 };
 
 const YAML: &str = r#"
@@ -166,7 +166,7 @@ organizations:
 
 #[test]
 fn every_value_remembers_where_it_was_said() {
-    use Origin::{Campaign, Default, Organization};
+    use ValueSource::{Campaign, Default, Organization};
     for (format, store) in both(YAML, TOML) {
         let origins = |campaign: &str| {
             let webhook: &Webhook = store.webhooks().find(|webhook| webhook.key.as_str() == campaign).unwrap();
@@ -249,9 +249,9 @@ accept_if = { json = "/error", equals = "none" }
         let bare = target(&store, "unlisted", "bare").rules.accept_if.clone().unwrap();
         assert_eq!(bare.equals, if format == "YAML" { serde_json::Value::Null } else { "none".into() });
         let own = &store.webhooks().find(|webhook| webhook.key.as_str() == "acme/own").unwrap().origins;
-        assert_eq!([own.accept, own.never_retry, own.accept_if, own.keep_refused], [Origin::Campaign; 4], "{format}");
+        assert_eq!([own.accept, own.never_retry, own.accept_if, own.keep_refused], [ValueSource::Campaign; 4], "{format}");
         let all = &store.webhooks().find(|webhook| webhook.key.as_str() == "acme/all").unwrap().origins;
-        let inherited = [Origin::Organization, Origin::Organization, Origin::Organization, Origin::Default];
+        let inherited = [ValueSource::Organization, ValueSource::Organization, ValueSource::Organization, ValueSource::Default];
         assert_eq!([all.accept, all.never_retry, all.accept_if, all.keep_refused], inherited, "{format}");
     }
 }

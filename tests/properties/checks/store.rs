@@ -11,7 +11,7 @@ use leadhook::{
     event::EventKind,
     settings,
     store::{
-        Campaign, CampaignRule, Misplaced, Organization, Origin, Problem, Problems, Resolution, Severity, Store,
+        Campaign, CampaignRule, Misplaced, Organization, ValueSource, Problem, Problems, Resolution, Severity, Store,
         Target, TargetKey, TargetState, Webhook, load,
     },
 };
@@ -216,13 +216,13 @@ fn is_usable(
     assert_eq!(matches!(state, TargetState::Disabled), !webhook.enabled, "{}", webhook.key);
     assert!(matches!(store.target("(nobody)", &webhook.key), TargetState::Moved));
     assert!(!webhook.enabled || (webhook.target.is_some() && !webhook.events.is_empty()), "{}", webhook.key);
-    if campaign.is_some() && webhook.origins.url == Origin::Campaign {
+    if campaign.is_some() && webhook.origins.url == ValueSource::Campaign {
         // URL, headers and secrets go together: no header or secret of the organization goes to another host.
         let of_headers = webhook.origins.headers.iter().map(|(_, origin)| *origin);
         let own = &webhook.origins;
         let mut origins =
             of_headers.chain([own.signing_secrets, own.client_certificate, own.ca_certificate, own.oauth2]);
-        assert!(origins.all(|origin| origin != Origin::Organization), "{} lends credentials", webhook.key);
+        assert!(origins.all(|origin| origin != ValueSource::Organization), "{} lends credentials", webhook.key);
     }
     let Some(target) = &webhook.target else { return };
     assert_eq!((&target.key, &target.organization), (&webhook.key, &organization.id));
