@@ -19,7 +19,7 @@ use crate::{
     event::EventKind,
     settings::{Backoff, Settings},
     store::{
-        CampaignRule, EventSet, Misplaced, NoTarget, ValueSource, Placed, Resolution, Store, Target, UnselectedEvents,
+        CampaignRule, EventSet, Misplaced, NoTarget, Placed, Resolution, Store, Target, UnselectedEvents, ValueSource,
         Webhook,
     },
 };

@@ -89,6 +89,12 @@ impl Seen {
     }
 }
 
+/// Returns a name that is unique to this run of the process: host, process id and a random number.
+pub(super) fn writer() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
+    format!("{host}/{}/{:08x}", std::process::id(), fastrand::u32(..))
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;

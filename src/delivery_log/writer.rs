@@ -31,7 +31,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{batch, entry::Entry};
+use super::{
+    batch::{self, writer},
+    entry::Entry,
+};
 use crate::{
     broker::{
         connection,
@@ -250,15 +253,6 @@ impl Inner {
     }
 }
 
-/// Returns a name that is unique to this run of the process: host, process id and a random number.
-fn writer() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
-    format!("{host}/{}/{:08x}", std::process::id(), fastrand::u32(..))
-}
-
-/// Why a message is not on the stream. The text names no credentials.
-type Problem = String;
-
 struct Task {
     inner: Arc<Inner>,
     to: To,
@@ -331,20 +325,20 @@ impl Task {
         }
     }
 
-    fn complain(&mut self, problem: Problem) {
+    fn complain(&mut self, problem: String) {
         if std::mem::replace(&mut self.well, false) {
             warn!(stream = %self.to.stream.name, problem, "the delivery log cannot be written; deliveries go on");
         }
         self.tell(Some(problem));
     }
 
-    fn tell(&self, problem: Option<Problem>) {
+    fn tell(&self, problem: Option<String>) {
         if let Some((_, health)) = &self.to.tell {
             health.set_delivery_log(problem);
         }
     }
 
-    async fn publish(&mut self, message: &[u8]) -> Result<(), Problem> {
+    async fn publish(&mut self, message: &[u8]) -> Result<(), String> {
         let channel = match &self.channel {
             Some(channel) if channel.status().connected() => channel.clone(),
             _ => self.open().await?,
@@ -370,7 +364,7 @@ impl Task {
 
     /// Finds or declares the stream, and opens a channel. Waits while the publisher has no working connection, because
     /// a blocked one answers nothing.
-    async fn open(&mut self) -> Result<Channel, Problem> {
+    async fn open(&mut self) -> Result<Channel, String> {
         let ready = self.to.link.wait_for(|link| *link == Link::Ready).await;
         ready.map_err(|_| "the publisher has stopped".to_owned())?;
         let [asking, channel] = self.channels().await?;
@@ -378,7 +372,7 @@ impl Task {
             let standing = topology::stream(asking, &self.to.plan, &self.to.stream, self.to.declare).await;
             let standing = standing.map_err(|error| error.to_string())?;
             channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
-            Ok::<_, Problem>(standing)
+            Ok::<_, String>(standing)
         };
         let standing = tokio::time::timeout(OPENING, preparing).await.unwrap_or_else(|_| Err(SILENT.to_owned()))?;
         if standing == Standing::Otherwise && self.number <= 1 {
@@ -392,7 +386,7 @@ impl Task {
     }
 
     /// Opens two channels. Holds the connection no longer than that takes, because the publisher may need a new one.
-    async fn channels(&self) -> Result<[Channel; 2], Problem> {
+    async fn channels(&self) -> Result<[Channel; 2], String> {
         let opening = async {
             let connection = self.to.shared.get().await.map_err(|error| error.to_string())?;
             let channel = async || connection::channel(&connection).await.map_err(|error| error.to_string());

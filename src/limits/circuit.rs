@@ -47,8 +47,8 @@ pub struct Cause {
     pub status: Option<u16>,
 }
 
-/// Least time between two requests to a receiver that answers only errors: at most 20 a second spend an attempt.
-pub const PACE: Duration = Duration::from_millis(50);
+/// Least time between two requests to a receiver that answers only errors: at most 50 a second spend an attempt.
+pub const PACE: Duration = Duration::from_millis(20);
 
 /// The limits and the state of one circuit.
 #[derive(Debug)]

@@ -54,3 +54,12 @@ pub(super) fn gauge_value(messages: u64) -> i64 {
 pub(super) type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
 pub(super) type Named = Family<[(&'static str, Cow<'static, str>); 1], Gauge<i64, AtomicI64>>;
+
+/// Decrements its gauge when dropped, however the work ends.
+pub(super) struct Attempting(pub(super) Gauge);
+
+impl Drop for Attempting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

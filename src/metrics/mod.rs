@@ -28,8 +28,8 @@ use prometheus_client::{
 pub use catalogue::{Entry, Kind, catalogue};
 
 use self::families::{
-    ATTEMPT_BUCKETS, CONFIRM_BUCKETS, EVENT_RESULTS, LAG_BUCKETS, LOG_RESULTS, Labelled, Named, PUBLISH_FAILURES,
-    RELOAD_RESULTS, count, gauge_value, register,
+    ATTEMPT_BUCKETS, Attempting, CONFIRM_BUCKETS, EVENT_RESULTS, LAG_BUCKETS, LOG_RESULTS, Labelled, Named,
+    PUBLISH_FAILURES, RELOAD_RESULTS, count, gauge_value, register,
 };
 
 use crate::{
@@ -388,15 +388,6 @@ impl Metrics {
         for outcome in ["delivered", "refused"] {
             drop(self.jobs.get_or_create(&[("outcome", outcome), ("reason", "")]));
         }
-    }
-}
-
-/// Decrements its gauge when dropped, however the work ends.
-struct Attempting(Gauge);
-
-impl Drop for Attempting {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

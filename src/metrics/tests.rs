@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Kind, Metrics, catalogue};
 use crate::delivery::{
     exchange::{Answer, Exchange},
-    fault::{Fault, TlsFault},
+    fault::Fault,
 };
 
 fn answered(status: u16) -> Exchange {

@@ -5,10 +5,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,7 @@ use lapin::{
         BasicAckOptions, BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use leadhook::{
     broker::connection,
@@ -26,6 +23,7 @@ use leadhook::{
     receiver::{Options, Receiver},
 };
 
+pub use super::message::Message;
 use super::node::{Node, Vhost};
 pub use super::worker::Worker;
 
@@ -58,14 +56,6 @@ pub async fn asked_within<T>(
         }
         assert!(begun.elapsed() < most, "did not happen within {most:?}: {what}");
     }
-}
-
-/// Returns the client for all questions over HTTP. It is built once, because building it reads the machine's
-/// certificates. It keeps no connections, because each test has its own runtime.
-pub fn http_client() -> &'static reqwest::Client {
-    static CLIENT: LazyLock<reqwest::Client> =
-        LazyLock::new(|| reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client"));
-    &CLIENT
 }
 
 /// A vhost, a store, and everything that a test starts in it.
@@ -373,28 +363,6 @@ pub fn leadhook(url: &str) -> Command {
         ("LEADHOOK__LOG__LEVEL", "info,leadhook=debug"),
     ]);
     command
-}
-
-/// A message that was taken from a queue.
-pub struct Message {
-    pub properties: BasicProperties,
-    pub body: Vec<u8>,
-}
-
-impl Message {
-    /// Returns a header as text.
-    pub fn text(&self, name: &str) -> Option<String> {
-        match self.properties.headers().as_ref()?.inner().get(name)? {
-            AMQPValue::LongString(text) => Some(text.to_string()),
-            AMQPValue::LongLongInt(number) => Some(number.to_string()),
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    /// Returns the attempts in its history.
-    pub fn history(&self) -> Vec<leadhook::job::HistoryEntry> {
-        self.text("leadhook-history").map(|text| serde_json::from_str(&text).expect("a history")).unwrap_or_default()
-    }
 }
 
 /// Starts a receiver that answers by script.

@@ -16,7 +16,7 @@ use std::{
 
 use reqwest::Method;
 
-use super::harness::{asked_every, http_client};
+use super::harness::asked_every;
 
 static SHARED: LazyLock<Node> = LazyLock::new(|| Node::launch(true));
 
@@ -83,6 +83,14 @@ impl Drop for Private {
             IDLE.lock().unwrap_or_else(PoisonError::into_inner).extend(self.0.take());
         }
     }
+}
+
+/// Returns the client for all questions over HTTP. It is built once, because building it reads the machine's
+/// certificates. It keeps no connections, because each test has its own runtime.
+pub fn http_client() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> =
+        LazyLock::new(|| reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client"));
+    &CLIENT
 }
 
 impl Node {

@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::harness::{eventually, http_client};
+use super::{harness::eventually, node::http_client};
 
 /// A worker process; killed when dropped.
 pub struct Worker {

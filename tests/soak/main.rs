@@ -25,12 +25,7 @@ mod cuts; // a thousand reconnects, and what they leave behind
 mod poison; // messages that once did harm, and the good events behind them
 mod storm; // workers that are killed again and again
 
-use rig::{
-    fault::{DRAWN, Fault},
-    ledger::Account,
-    node::Node,
-    trial::Trial,
-};
+use rig::{drawn::DRAWN, fault::Fault, ledger::Account, node::Node, trial::Trial};
 
 /// Breaks workers, network and broker at random, and adds up what became of every event.
 #[derive(Parser)]

@@ -182,8 +182,7 @@ fn a_retried_fault_and_its_reason_share_their_name() {
 
 #[test]
 fn classes_of_answers_and_faults() {
-    let classes =
-        [(200, "2xx"), (204, "2xx"), (301, "3xx"), (404, "4xx"), (503, "5xx"), (101, "1xx"), (700, "other")];
+    let classes = [(200, "2xx"), (204, "2xx"), (301, "3xx"), (404, "4xx"), (503, "5xx"), (101, "1xx"), (700, "other")];
     for (status, class) in classes {
         assert_eq!(answered(status, None).class(), class);
         assert_eq!(answered(status, None).status(), Some(status));

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     event::EventKind,
-    store::{ValueSource, Resolution, Target, Webhook},
+    store::{Resolution, Target, ValueSource, Webhook},
 };
 
 const YAML: &str = r#"
@@ -249,9 +249,14 @@ accept_if = { json = "/error", equals = "none" }
         let bare = target(&store, "unlisted", "bare").rules.accept_if.clone().unwrap();
         assert_eq!(bare.equals, if format == "YAML" { serde_json::Value::Null } else { "none".into() });
         let own = &store.webhooks().find(|webhook| webhook.key.as_str() == "acme/own").unwrap().origins;
-        assert_eq!([own.accept, own.never_retry, own.accept_if, own.keep_refused], [ValueSource::Campaign; 4], "{format}");
+        assert_eq!(
+            [own.accept, own.never_retry, own.accept_if, own.keep_refused],
+            [ValueSource::Campaign; 4],
+            "{format}"
+        );
         let all = &store.webhooks().find(|webhook| webhook.key.as_str() == "acme/all").unwrap().origins;
-        let inherited = [ValueSource::Organization, ValueSource::Organization, ValueSource::Organization, ValueSource::Default];
+        let inherited =
+            [ValueSource::Organization, ValueSource::Organization, ValueSource::Organization, ValueSource::Default];
         assert_eq!([all.accept, all.never_retry, all.accept_if, all.keep_refused], inherited, "{format}");
     }
 }

@@ -41,6 +41,7 @@
 //!
 //! A general model checker was considered, but this is a few hundred lines and needs no dependency.
 
+mod answers;
 mod broker;
 mod checks;
 mod explorer;

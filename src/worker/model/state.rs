@@ -258,3 +258,11 @@ impl Copy {
         self.tickets = tickets;
     }
 }
+
+/// Lets the rest of a task go on when a broken protocol acks before all is confirmed.
+pub fn keep_publishing(copy: &mut Copy, at: At) {
+    let task = copy.task(at);
+    if !task.parts.iter().all(Part::is_over) {
+        copy.strays.push(task.clone());
+    }
+}

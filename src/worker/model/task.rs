@@ -1,44 +1,19 @@
 //! The steps of the workers. Their order is the worker's own ([`machine`]). This module does the work of each step: it
 //! looks into the memory, POSTs, publishes and acks.
 
-use std::time::{Duration, SystemTime};
-
-use jiff::Timestamp;
-
 use super::{
     Broken, Kind, Model,
+    answers::{RETRY_ATTEMPTS, fate},
     checks::Wrong,
-    state::{At, Copy, End, Fate, Part, State, Task, Ticket, What},
-    trace::{How, Next, Step},
+    state::{At, Copy, End, Fate, Part, State, Task, Ticket, What, keep_publishing},
+    trace::{Next, Step},
 };
 use crate::{
     broker::publisher::PublishError,
-    delivery::{
-        exchange::{Answer, Exchange},
-        outcome::judge,
-        rules::Rules,
+    worker::settle::{
+        machine::{self, Machine, Recorded, Settlement},
+        record::meaning,
     },
-    settings::Backoff,
-    worker::{
-        attempt::after,
-        report::Attempt,
-        settle::{
-            machine::{self, Machine, Recorded, Settlement},
-            record::meaning,
-            transition::{Successor, Transition},
-        },
-    },
-};
-
-/// One retry: a job ends after two attempts.
-pub const RETRY_ATTEMPTS: u32 = 1;
-
-const POLICY: Backoff = Backoff {
-    initial: Duration::from_secs(1),
-    multiplier: 2.0,
-    maximum: Duration::from_secs(60),
-    jitter: 0.0,
-    retry_after_maximum: Duration::from_secs(60),
 };
 
 /// A visitor of next states.
@@ -417,41 +392,4 @@ pub fn begin(copy: &mut Copy, worker: u8, which: usize) -> u8 {
     let ticket = copy.tickets.len() as u8 - 1;
     copy.known[usize::from(worker)][which] = Some(ticket);
     ticket
-}
-
-/// Lets the rest of a task go on when a broken protocol acks before all is confirmed.
-fn keep_publishing(copy: &mut Copy, at: At) {
-    let task = copy.task(at);
-    if !task.parts.iter().all(Part::is_over) {
-        copy.strays.push(task.clone());
-    }
-}
-
-/// The real decisions about an answer.
-fn fate(status: u16, attempt: u8) -> Fate {
-    let answer = Answer { status, ..Answer::default() };
-    let exchange = Exchange::new(Ok(answer), Duration::ZERO);
-    let rules = Rules::default();
-    let outcome = judge(&exchange, &rules, SystemTime::UNIX_EPOCH, POLICY.retry_after_maximum);
-    let number = u32::from(attempt) + 1;
-    let attempt = Attempt { at: Timestamp::UNIX_EPOCH, number, of: RETRY_ATTEMPTS + 1, exchange: &exchange };
-    let not_made = || unreachable!("an answer is an attempt");
-    match after(&attempt, &outcome, &rules, &POLICY, 0.5, not_made) {
-        Transition::Delivered => Fate::Delivered,
-        Transition::Successor(Successor::Retry { .. }) => Fate::Retry,
-        Transition::Successor(Successor::Fail { .. }) => Fate::Fail,
-        Transition::Refused(_) | Transition::Successor(_) => unreachable!("no rule refuses it"),
-    }
-}
-
-impl How {
-    pub fn error(self) -> PublishError {
-        match self {
-            How::Lost => PublishError::Lost(String::new()),
-            How::TimedOut => PublishError::TimedOut,
-            How::Nacked => PublishError::Nacked,
-            How::Returned => PublishError::Returned { code: 312, text: String::new() },
-            How::Unclear => PublishError::Unclear,
-        }
-    }
 }

@@ -11,8 +11,8 @@ use leadhook::{
     event::EventKind,
     settings,
     store::{
-        Campaign, CampaignRule, Misplaced, Organization, ValueSource, Problem, Problems, Resolution, Severity, Store,
-        Target, TargetKey, TargetState, Webhook, load,
+        Campaign, CampaignRule, Misplaced, Organization, Problem, Problems, Resolution, Severity, Store, Target,
+        TargetKey, TargetState, ValueSource, Webhook, load,
     },
 };
 use tempfile::TempDir;
