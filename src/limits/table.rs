@@ -249,8 +249,10 @@ impl Table {
             let at_a_time = circuit.limit.get().min(ask.most.unwrap_or(self.most));
             let is_answering = matches!(reason, DeferReason::Saturated | DeferReason::Crowded) || circuit.is_erring();
             let mean = circuit.mean().filter(|_| is_answering && circuit.breaker.is_closed());
-            let queue = mean.map(|mean| away as f64 * mean / at_a_time as f64);
             self.sharing += u64::from(!std::mem::replace(&mut circuit.is_sharing, true));
+            // However many circuits answer only errors, their jobs together return no faster than all others.
+            let share = if circuit.is_erring() { self.sharing as f64 / deferral::RETURNS } else { 0.0 };
+            let queue = mean.map(|mean| away as f64 * (mean / at_a_time as f64).max(share));
             let pause = circuit.breaker.pause(now);
             let wait = deferral::wait(ask.due.late, away * self.sharing, queue, pause, draw);
             // Jobs that take turns return earlier, because they still have to wait for their turn.
