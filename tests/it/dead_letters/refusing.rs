@@ -54,7 +54,11 @@ async fn no_queue_and_no_broker() {
     let world = World::new().await;
     world.simple_store("http://127.0.0.1:9", "");
     for arguments in [&["list"][..], &["show", "wh_1234"], &["replay", "wh_1234"], &["replay", "--all", "--yes"]] {
-        check(&failed(&world, arguments).await, 3, &["queue leadhook.failed does not exist", "leadhook topology apply"]);
+        check(
+            &failed(&world, arguments).await,
+            3,
+            &["queue leadhook.failed does not exist", "leadhook topology apply"],
+        );
         let nowhere = failed_as(&world, "amqp://user:hunter2@127.0.0.1:9/%2f", arguments).await;
         check(&nowhere, 3, &["cannot connect to amqp://127.0.0.1:9"]);
         assert!(!format!("{}{}", nowhere.out, nowhere.err).contains("hunter2"));
