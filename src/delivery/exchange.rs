@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{Fault, TokenFault};
 
-/// The result of one POST, as seen on the wire. [`crate::sender`] makes it, and [`judge`] judges it.
+/// The result of one POST, as seen on the wire. [`crate::sender`] makes it, and [`super::outcome::judge`] judges it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
     /// The answer or the fault.
