@@ -91,7 +91,8 @@ scratch() {
     local room memory
     room=$(df --output=avail --block-size=1G /dev/shm 2> /dev/null | tail -n 1)
     memory=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo 2> /dev/null)
-    if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${room:-0}" -ge 4 ] && [ "${memory:-0}" -ge 6 ]; then
+    # A RabbitMQ of another tree (RABBITMQ_ROOTFS) does not see /dev/shm.
+    if [ -z "${TMPDIR:-}${RABBITMQ_ROOTFS:-}" ] && [ -w /dev/shm ] && [ "${room:-0}" -ge 4 ] && [ "${memory:-0}" -ge 6 ]; then
         echo /dev/shm
     else
         echo "${TMPDIR:-/tmp}"
